@@ -1,0 +1,267 @@
+//! What the vectors don't reach: secrets, signing, header maps, rotation, and what is printed.
+
+#![allow(clippy::unwrap_used, reason = "a test fails loudly")]
+
+use pleo_webhook_verify::{Headers, Secret, SecretError, TooManySecrets, Verifier, VerifyError};
+use proptest::prelude::*;
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const NOW: u64 = 1_614_265_330;
+
+fn secret(byte: u8) -> Secret {
+    Secret::from_bytes(&[byte; 32]).unwrap()
+}
+
+#[test]
+fn secrets_are_read_strictly() {
+    use SecretError::{InvalidBase64, MissingPrefix, TooLong, TooShort};
+    let long = format!("whsec_{}", "A".repeat(104));
+    for (text, error) in [
+        ("", MissingPrefix),
+        ("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", MissingPrefix),
+        ("v1,whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", MissingPrefix),
+        ("WHSEC_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", MissingPrefix),
+        (" whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", MissingPrefix),
+        ("whsec_", TooShort { bytes: 0 }),
+        ("whsec_AAAA", TooShort { bytes: 3 }),
+        ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaS", InvalidBase64),
+        ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n", InvalidBase64),
+        ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLa-_", InvalidBase64),
+        // 25 bytes: without padding, then with spare bits set.
+        ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwAA", InvalidBase64),
+        ("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwAB==", InvalidBase64),
+        (&long, TooLong),
+    ] {
+        assert_eq!(text.parse::<Secret>().err(), Some(error), "{text:?}");
+    }
+    assert!(
+        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwAA=="
+            .parse::<Secret>()
+            .is_ok()
+    );
+    for (len, accepted) in [(0, false), (23, false), (24, true), (75, true), (76, false)] {
+        assert_eq!(Secret::from_bytes(&vec![7; len]).is_ok(), accepted, "{len}");
+    }
+}
+
+#[test]
+fn nothing_of_a_secret_is_printed() {
+    let secret: Secret = SECRET.parse().unwrap();
+    assert_eq!(format!("{secret:?}"), "Secret(..)");
+    let verifier = Verifier::new(secret);
+    let shown = format!("{verifier:#?}");
+    assert!(
+        !shown.contains("MfKQ") && !shown.contains("49, 242"),
+        "{shown}"
+    );
+    let error = "whsec_MfKQ9r8GKYqrTwj!".parse::<Secret>().unwrap_err();
+    assert!(!format!("{error} {error:?}").contains("MfKQ"));
+}
+
+#[test]
+fn a_rotation_says_which_secret_matched_and_has_a_limit() {
+    let signature = secret(3).sign("msg_1", NOW, b"{}").unwrap();
+    let headers = Headers::new(b"msg_1", b"1614265330", signature.as_str().as_bytes());
+    let mut verifier = Verifier::new(secret(1));
+    assert_eq!(
+        verifier.verify(&headers, b"{}", NOW),
+        Err(VerifyError::SignatureMismatch)
+    );
+    for byte in 2..=4 {
+        verifier = verifier.and_secret(secret(byte)).unwrap();
+    }
+    let verified = verifier.verify(&headers, b"{}", NOW).unwrap();
+    assert_eq!((verified.id(), verified.secret_index()), ("msg_1", 2));
+    assert_eq!(verifier.and_secret(secret(5)).err(), Some(TooManySecrets));
+}
+
+#[test]
+fn signing_reproduces_the_published_sample() {
+    let secret: Secret = SECRET.parse().unwrap();
+    let signature = secret
+        .sign(
+            "msg_p5jXN8AQM9LWM0D4loKWxJek",
+            NOW,
+            b"{\"test\": 2432232314}",
+        )
+        .unwrap();
+    assert_eq!(
+        signature.as_str(),
+        "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    );
+    assert_eq!(
+        secret.sign("msg_a.b", NOW, b""),
+        Err(VerifyError::InvalidId)
+    );
+}
+
+#[test]
+fn skew_is_reported_in_seconds() {
+    let verifier = Verifier::new(secret(1)).with_tolerance(10);
+    let headers = Headers::new(b"msg_1", b"1000", b"v1,");
+    for (now, error) in [
+        (
+            1011,
+            VerifyError::TimestampTooOld {
+                skew: 11,
+                tolerance: 10,
+            },
+        ),
+        (
+            900,
+            VerifyError::TimestampTooNew {
+                skew: 100,
+                tolerance: 10,
+            },
+        ),
+        (1010, VerifyError::SignatureMismatch),
+    ] {
+        assert_eq!(verifier.verify(&headers, b"", now), Err(error));
+    }
+}
+
+#[test]
+fn only_ed25519_is_told_apart() {
+    for (list, v1a) in [("v1a,AAAA", true), ("v2,AAAA", false), ("", false)] {
+        let headers = Headers::new(b"msg_1", b"1000", list.as_bytes());
+        assert_eq!(
+            Verifier::new(secret(1)).begin(&headers, 1000).err(),
+            Some(VerifyError::NoSupportedSignature { v1a })
+        );
+    }
+}
+
+#[cfg(feature = "std")]
+#[test]
+fn the_systems_clock_is_past_2026() {
+    assert!(pleo_webhook_verify::unix_now() > 1_767_225_600);
+}
+
+#[cfg(feature = "http")]
+mod header_maps {
+    use super::*;
+    use http::{HeaderMap, HeaderName, HeaderValue};
+    use pleo_webhook_verify::HeaderName::{Id, Signature, Timestamp};
+
+    fn check(headers: &[(&str, &str)]) -> Result<(), VerifyError> {
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(
+                HeaderName::try_from(*name).unwrap(),
+                HeaderValue::from_str(value).unwrap(),
+            );
+        }
+        Verifier::new(secret(1))
+            .verify(&Headers::from_map(&map)?, b"{}", NOW)
+            .map(drop)
+    }
+
+    #[test]
+    fn the_three_headers_come_from_one_set() {
+        let good = secret(1).sign("msg_1", NOW, b"{}").unwrap();
+        let good = good.as_str();
+        let at = "1614265330";
+        let missing = |header| Err(VerifyError::MissingHeader { header });
+        let webhook = [
+            ("webhook-id", "msg_1"),
+            ("webhook-timestamp", at),
+            ("webhook-signature", good),
+        ];
+        let svix = [
+            ("svix-id", "msg_1"),
+            ("svix-timestamp", at),
+            ("svix-signature", good),
+        ];
+        let bad_svix = [
+            ("svix-id", "msg_1"),
+            ("svix-timestamp", at),
+            ("svix-signature", "v1,AA=="),
+        ];
+
+        assert_eq!(check(&webhook), Ok(()));
+        assert_eq!(check(&svix), Ok(()));
+        assert_eq!(check(&[&webhook[..], &bad_svix].concat()), Ok(()));
+        assert_eq!(
+            check(&[&webhook[..1], &svix[1..]].concat()),
+            missing(Timestamp)
+        );
+        assert_eq!(check(&[&svix[..1], &webhook[1..]].concat()), missing(Id));
+        assert_eq!(check(&svix[..2]), missing(Signature));
+        assert_eq!(check(&[&webhook[..1], &svix].concat()), Ok(()));
+        assert_eq!(check(&[]), missing(Id));
+    }
+
+    #[test]
+    fn a_header_that_stands_twice_is_refused() {
+        let good = secret(1).sign("msg_1", NOW, b"{}").unwrap();
+        let all = [
+            ("webhook-id", "msg_1"),
+            ("webhook-timestamp", "1614265330"),
+            ("webhook-signature", good.as_str()),
+        ];
+        for (again, header) in all.into_iter().zip([Id, Timestamp, Signature]) {
+            assert_eq!(
+                check(&[&all[..], &[again]].concat()),
+                Err(VerifyError::DuplicateHeader { header })
+            );
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_signed_verifies_in_any_chunks_and_nothing_else_does(
+        key in prop::collection::vec(any::<u8>(), 24..=75),
+        id in "[!-\\-/-~]{1,256}",
+        timestamp: u64,
+        body in prop::collection::vec(any::<u8>(), 0..600),
+        chunk in 1_usize..100,
+        change: prop::sample::Index,
+        flip in 1_u8..,
+    ) {
+        let secret = Secret::from_bytes(&key).unwrap();
+        let signature = secret.sign(&id, timestamp, &body).unwrap();
+        let verifier = Verifier::new(secret);
+        let digits = timestamp.to_string();
+        let headers = Headers::new(id.as_bytes(), digits.as_bytes(), signature.as_str().as_bytes());
+        prop_assert_eq!(verifier.verify(&headers, &body, timestamp).unwrap().id(), &id);
+
+        let mut stream = verifier.begin(&headers, timestamp).unwrap();
+        body.chunks(chunk).for_each(|chunk| stream.update(chunk));
+        prop_assert!(stream.finish().is_ok());
+
+        // One changed byte, anywhere in what is signed or in the signature.
+        let mut parts = [id.into_bytes(), digits.into_bytes(), body, signature.as_str().into()];
+        let total = parts.iter().map(Vec::len).sum();
+        let mut at = change.index(total);
+        for part in &mut parts {
+            if at < part.len() {
+                part[at] ^= flip;
+                break;
+            }
+            at -= part.len();
+        }
+        let [id, digits, body, signature] = &parts;
+        let lenient = verifier.with_tolerance(u64::MAX);
+        prop_assert!(lenient.verify(&Headers::new(id, digits, signature), body, timestamp).is_err());
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic_and_never_verify(
+        id: Vec<u8>, timestamp: Vec<u8>, list: Vec<u8>, body: Vec<u8>, now: u64, text: Vec<u8>,
+    ) {
+        let verifier = Verifier::new(secret(1)).with_tolerance(u64::MAX);
+        prop_assert!(verifier.verify(&Headers::new(&id, &timestamp, &list), &body, now).is_err());
+        prop_assert!(verifier.verify(&Headers::new(b"a", b"1", &list), &body, now).is_err());
+        prop_assert!(Secret::parse(&text).is_err());
+    }
+
+    #[test]
+    fn each_secret_has_one_spelling(key in prop::collection::vec(any::<u8>(), 24..=75)) {
+        use base64::Engine as _;
+        let text = format!("whsec_{}", base64::engine::general_purpose::STANDARD.encode(&key));
+        let parsed: Secret = text.parse().unwrap();
+        let made = Secret::from_bytes(&key).unwrap();
+        prop_assert_eq!(parsed.sign("a", 1, b"b"), made.sign("a", 1, b"b"));
+    }
+}

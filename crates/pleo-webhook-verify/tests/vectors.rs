@@ -1,0 +1,157 @@
+//! The conformance vectors, through every way in. `PLEO_VECTORS` names another file of that form.
+
+#![allow(clippy::unwrap_used, reason = "a test fails loudly")]
+
+use std::path::PathBuf;
+use std::{env, fs};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pleo_webhook_verify::{Headers, Verified, Verifier, VerifyError};
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Vectors {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    expect: String,
+    secrets: Vec<String>,
+    now: u64,
+    tolerance: u64,
+    id_b64: Option<String>,
+    timestamp_b64: Option<String>,
+    signature_b64: Option<String>,
+    body_b64: String,
+}
+
+impl Case {
+    fn verifier(&self) -> Verifier {
+        verifier(&self.secrets).with_tolerance(self.tolerance)
+    }
+
+    fn assert(&self, way: &str, result: Result<Verified<'_>, VerifyError>) {
+        let outcome = result.map_or_else(|error| error.code(), |_| "ok");
+        assert_eq!(outcome, self.expect, "{}, {way}", self.name);
+    }
+}
+
+fn verifier(secrets: &[String]) -> Verifier {
+    let mut secrets = secrets.iter().map(|secret| secret.parse().unwrap());
+    let first = Verifier::new(secrets.next().unwrap());
+    secrets.fold(first, |verifier, secret| {
+        verifier.and_secret(secret).unwrap()
+    })
+}
+
+fn decode(text: &str) -> Vec<u8> {
+    STANDARD.decode(text).unwrap()
+}
+
+#[test]
+fn every_vector_has_its_outcome_whole_and_in_chunks() {
+    let file = env::var_os("PLEO_VECTORS").map_or_else(
+        || {
+            PathBuf::from(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/tests/vectors/verify.json"
+            ))
+        },
+        PathBuf::from,
+    );
+    let vectors: Vectors = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    assert!(!vectors.cases.is_empty());
+
+    for case in vectors.cases {
+        let verifier = case.verifier();
+        let [id, timestamp, signature] = [&case.id_b64, &case.timestamp_b64, &case.signature_b64]
+            .map(|header| header.as_deref().map(decode));
+        let headers = Headers {
+            id: id.as_deref(),
+            timestamp: timestamp.as_deref(),
+            signature: signature.as_deref(),
+        };
+        let body = decode(&case.body_b64);
+
+        case.assert("whole", verifier.verify(&headers, &body, case.now));
+        for size in [1, 2, 3, 7, 63, 64, 65, 1000, 4096] {
+            let streamed = verifier.begin(&headers, case.now).and_then(|mut stream| {
+                body.chunks(size).for_each(|chunk| stream.update(chunk));
+                stream.finish()
+            });
+            case.assert(&format!("chunks of {size}"), streamed);
+        }
+        #[cfg(feature = "http")]
+        for prefix in ["webhook", "svix"] {
+            if let Some(map) = header_map(prefix, &headers) {
+                let result = Headers::from_map(&map)
+                    .and_then(|headers| verifier.verify(&headers, &body, case.now).map(drop));
+                let outcome = result.map_or_else(|error| error.code(), |()| "ok");
+                assert_eq!(outcome, case.expect, "{}, {prefix}- header map", case.name);
+            }
+        }
+    }
+}
+
+/// `None` where a value can't stand in an HTTP header at all.
+#[cfg(feature = "http")]
+fn header_map(prefix: &str, headers: &Headers<'_>) -> Option<http::HeaderMap> {
+    let mut map = http::HeaderMap::new();
+    for (name, value) in [
+        ("id", headers.id),
+        ("timestamp", headers.timestamp),
+        ("signature", headers.signature),
+    ] {
+        if let Some(value) = value {
+            let name = http::HeaderName::try_from(format!("{prefix}-{name}")).unwrap();
+            map.insert(name, http::HeaderValue::from_bytes(value).ok()?);
+        }
+    }
+    Some(map)
+}
+
+#[derive(Deserialize)]
+struct Captured {
+    deliveries: Vec<Delivery>,
+}
+
+#[derive(Deserialize)]
+struct Delivery {
+    secrets_that_signed: Vec<String>,
+    headers: Vec<(String, String)>,
+    body: String,
+}
+
+/// Deliveries of the real sender; during a rotation each of its secrets suffices.
+#[test]
+fn captured_deliveries_verify_with_each_secret_that_signed() {
+    let captured: Captured = serde_json::from_str(include_str!("vectors/captured.json")).unwrap();
+    assert_eq!(captured.deliveries.len(), 4);
+
+    for delivery in captured.deliveries {
+        let header = |wanted: &str| {
+            let found = delivery.headers.iter().find(|(name, _)| name == wanted);
+            found.map(|(_, value)| value.as_bytes())
+        };
+        let headers = Headers {
+            id: header("webhook-id"),
+            timestamp: header("webhook-timestamp"),
+            signature: header("webhook-signature"),
+        };
+        let sent = str::from_utf8(headers.timestamp.unwrap()).unwrap();
+        let now = sent.parse().unwrap();
+        for secret in &delivery.secrets_that_signed {
+            let verifier = verifier(std::slice::from_ref(secret));
+            let verified = verifier.verify(&headers, delivery.body.as_bytes(), now);
+            assert_eq!(verified.unwrap().timestamp(), now);
+            let tampered = delivery.body.replace("companyId", "companyID");
+            assert_eq!(
+                verifier.verify(&headers, tampered.as_bytes(), now),
+                Err(VerifyError::SignatureMismatch)
+            );
+        }
+    }
+}
