@@ -1,0 +1,295 @@
+//! Hands messages from the inbox to the handler: at least once, the one that expires first going
+//! first, again after a while when it fails, and to the dead letters when it keeps failing.
+
+use core::pin::pin;
+use core::time::Duration;
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::Arc;
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use jiff::Timestamp;
+use tokio::task::{self, JoinError, JoinSet};
+use tokio::time;
+use tracing::{error, info, warn};
+
+use crate::handler::{Delivery, Handler, HandlerError};
+use crate::metrics::Metrics;
+use crate::{ClaimId, Claimed, Inbox, Outcome};
+
+/// How long a lease outlives the handler's time limit, for the outcome to be recorded.
+const LEASE_MARGIN: Duration = Duration::from_secs(60);
+
+/// How long to wait when the inbox itself fails.
+const INBOX_PAUSE: Duration = Duration::from_secs(1);
+
+/// When a failed message comes again, how often, and how many are handed on at once.
+///
+/// The delay before attempt *n*+1 is `min_delay` · 2ⁿ⁻¹, at most `max_delay`, and a random share of
+/// it on top, so that what failed together doesn't come again together.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RetryPolicy {
+    /// How many attempts there are before a message is dead. 12 unless set, at least 1.
+    pub max_attempts: u32,
+    /// The delay after the first failure. 5 seconds unless set.
+    pub min_delay: Duration,
+    /// The longest delay. 1 hour unless set.
+    pub max_delay: Duration,
+    /// How long the handler may take for one message. 5 minutes unless set.
+    pub timeout: Duration,
+    /// How many messages are handed on at once. 4 unless set, at least 1.
+    pub concurrency: usize,
+    /// How long handlers may go on after shutdown began; then they are dropped, and their messages
+    /// are due again at once. 20 seconds unless set.
+    pub grace: Duration,
+}
+
+impl Default for RetryPolicy {
+    fn default() -> Self {
+        Self {
+            max_attempts: 12,
+            min_delay: Duration::from_secs(5),
+            max_delay: Duration::from_secs(3600),
+            timeout: Duration::from_secs(300),
+            concurrency: 4,
+            grace: Duration::from_secs(20),
+        }
+    }
+}
+
+impl RetryPolicy {
+    /// What follows when attempt `attempt` (counted from 1) failed at `now`.
+    fn after_failure(&self, attempt: u32, now: Timestamp, error: String) -> Outcome {
+        if attempt >= self.max_attempts {
+            return Outcome::Dead { error };
+        }
+        let nth = usize::try_from(attempt.saturating_sub(1)).unwrap_or(usize::MAX);
+        let delays = ExponentialBuilder::default()
+            .with_min_delay(self.min_delay)
+            .with_max_delay(self.max_delay)
+            .with_jitter()
+            .without_max_times();
+        let delay = delays.build().nth(nth).unwrap_or(self.max_delay);
+        Outcome::Retry {
+            at: now.checked_add(delay).unwrap_or(Timestamp::MAX),
+            error,
+        }
+    }
+}
+
+pub(crate) async fn run(
+    inbox: &Arc<dyn Inbox>,
+    handler: &Arc<dyn Handler>,
+    policy: &RetryPolicy,
+    metrics: &Metrics,
+    shutdown: impl Future<Output = ()>,
+) {
+    let mut shutdown = pin!(shutdown);
+    let mut dispatcher = Dispatcher {
+        inbox,
+        handler,
+        policy,
+        metrics,
+        tasks: JoinSet::new(),
+        claims: HashMap::new(),
+    };
+    loop {
+        let wake_at = dispatcher.start_due().await;
+        let has_room = dispatcher.room() > 0;
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(ended) = dispatcher.tasks.join_next_with_id() => dispatcher.settle(ended).await,
+            () = inbox.ready(), if has_room => {}
+            () = sleep_until(wake_at), if has_room => {}
+        }
+    }
+    dispatcher.finish().await;
+}
+
+type HandlerResult = Result<(), HandlerError>;
+
+struct Dispatcher<'a> {
+    inbox: &'a Arc<dyn Inbox>,
+    handler: &'a Arc<dyn Handler>,
+    policy: &'a RetryPolicy,
+    metrics: &'a Metrics,
+    tasks: JoinSet<HandlerResult>,
+    /// What each task has in hand, also for when it panics or is stopped.
+    claims: HashMap<task::Id, Claimed>,
+}
+
+impl Dispatcher<'_> {
+    fn room(&self) -> usize {
+        self.policy
+            .concurrency
+            .max(1)
+            .saturating_sub(self.tasks.len())
+    }
+
+    /// Starts as many due messages as there is room for; says when to look again at the latest.
+    async fn start_due(&mut self) -> Option<Timestamp> {
+        let room = self.room();
+        if room == 0 {
+            return None;
+        }
+        let lease = self.policy.timeout + LEASE_MARGIN;
+        match self.inbox.claim(room, Timestamp::now(), lease).await {
+            Ok(claim) => {
+                for claimed in claim.messages {
+                    self.start(claimed);
+                }
+                claim.next_due
+            }
+            Err(error) => {
+                error!(%error, "cannot take messages from the inbox; trying again");
+                Timestamp::now().checked_add(INBOX_PAUSE).ok()
+            }
+        }
+    }
+
+    fn start(&mut self, claimed: Claimed) {
+        let message = &claimed.message;
+        let delivery = Delivery {
+            endpoint: Arc::clone(&message.endpoint),
+            webhook_id: message.webhook_id.clone(),
+            event_type: message.event_type.clone(),
+            event_id: message.event_id.clone(),
+            attempt: claimed.attempt,
+            received_at: message.received_at,
+            expires_at: message.expires_at,
+            body: message.body.clone(),
+        };
+        let (handler, limit) = (Arc::clone(self.handler), self.policy.timeout);
+        let task = self.tasks.spawn(async move {
+            time::timeout(limit, handler.handle(delivery))
+                .await
+                .unwrap_or_else(|_| Err(format!("took longer than {limit:?}").into()))
+        });
+        self.claims.insert(task.id(), claimed);
+    }
+
+    async fn settle(&mut self, ended: Result<(task::Id, HandlerResult), JoinError>) {
+        let (id, result) = ended.unwrap_or_else(|error| (error.id(), Err("panicked".into())));
+        let Some(Claimed {
+            claim,
+            message,
+            attempt,
+        }) = self.claims.remove(&id)
+        else {
+            return;
+        };
+        let (endpoint, webhook_id) = (&message.endpoint, message.webhook_id);
+        let outcome = match result {
+            Ok(()) => Outcome::Done,
+            Err(error) => self
+                .policy
+                .after_failure(attempt, Timestamp::now(), chain(&*error)),
+        };
+        match &outcome {
+            Outcome::Retry { at, error } => {
+                warn!(%endpoint, webhook_id, attempt, retry_at = %at, error, "handler failed");
+                self.metrics.handled(endpoint, "retry");
+            }
+            Outcome::Dead { error } => {
+                error!(%endpoint, webhook_id, attempt, error, "handler failed for the last time");
+                self.metrics.handled(endpoint, "dead");
+            }
+            Outcome::Done | Outcome::Release => {
+                info!(%endpoint, webhook_id, attempt, "handled");
+                self.metrics.handled(endpoint, "done");
+            }
+        }
+        self.record(claim, outcome).await;
+    }
+
+    /// Records an outcome. Where that fails, the lease ends by itself and the message comes again.
+    async fn record(&self, claim: ClaimId, outcome: Outcome) {
+        if let Err(error) = self.inbox.settle(claim, outcome).await {
+            error!(%error, "cannot record what became of a message; it comes again");
+        }
+    }
+
+    /// Waits for the handlers in hand, no longer than the grace period, and gives back the rest.
+    async fn finish(mut self) {
+        let end = time::Instant::now() + self.policy.grace;
+        while let Ok(Some(ended)) = time::timeout_at(end, self.tasks.join_next_with_id()).await {
+            self.settle(ended).await;
+        }
+        if !self.claims.is_empty() {
+            let handlers = self.claims.len();
+            warn!(
+                handlers,
+                "handlers outlasted the grace period; their messages come again"
+            );
+        }
+        self.tasks.shutdown().await;
+        for claimed in self.claims.values() {
+            self.record(claimed.claim, Outcome::Release).await;
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Timestamp>) {
+    match at {
+        None => core::future::pending().await,
+        Some(at) => {
+            let wait = at.duration_since(Timestamp::now());
+            time::sleep(wait.try_into().unwrap_or_default()).await;
+        }
+    }
+}
+
+/// An error and what caused it, on one line.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_up_to_the_longest_and_then_the_message_is_dead() {
+        let policy = RetryPolicy::default();
+        let now = Timestamp::UNIX_EPOCH;
+        for (attempt, shortest, longest) in [
+            (1, 5, 10),
+            (2, 10, 20),
+            (3, 20, 40),
+            (10, 2560, 5120),
+            (11, 3600, 7200),
+            (12, 0, 0),
+        ] {
+            match policy.after_failure(attempt, now, "why".into()) {
+                Outcome::Retry { at, error } => {
+                    let delay = at.as_second();
+                    assert!((shortest..=longest).contains(&delay), "{attempt}: {delay}");
+                    assert_eq!(error, "why");
+                }
+                outcome => assert!(
+                    attempt == 12 && matches!(outcome, Outcome::Dead { .. }),
+                    "{attempt}: {outcome:?}"
+                ),
+            }
+        }
+    }
+
+    #[test]
+    fn what_failed_together_does_not_come_again_together() {
+        let policy = RetryPolicy::default();
+        let delay = || match policy.after_failure(1, Timestamp::UNIX_EPOCH, String::new()) {
+            Outcome::Retry { at, .. } => at,
+            outcome => panic!("{outcome:?}"),
+        };
+        let first = delay();
+        assert!((0..100).any(|_| delay() != first));
+    }
+}

@@ -1,0 +1,322 @@
+//! An inbox that lasts as long as the process.
+
+use core::pin::Pin;
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::sync::Notify;
+
+use super::{
+    Appended, Claim, ClaimId, Claimed, Counts, Entry, Filter, Inbox, InboxError, InboxFuture,
+    NewMessage, Outcome, Selection, State, cut,
+};
+
+/// An inbox in memory: for tests, and for those who can lose messages. What is done stays until it
+/// is pruned, so that a retry of it is known; the sender is told *stored* though nothing is on disk.
+#[derive(Debug, Default)]
+pub struct MemoryInbox {
+    store: Mutex<Store>,
+    ready: Notify,
+}
+
+impl MemoryInbox {
+    /// An empty inbox.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        // Nothing in here panics half way.
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is due now, in the order in which it goes: by expiry, those without one last.
+type Rank = (bool, Option<Timestamp>, i64);
+
+#[derive(Debug, Default)]
+struct Store {
+    rows: BTreeMap<i64, Row>,
+    keys: HashMap<Arc<str>, HashMap<String, i64>>,
+    ready: BTreeSet<Rank>,
+    waiting: BTreeSet<(Timestamp, i64)>,
+    last: i64,
+    closed: bool,
+}
+
+#[derive(Debug)]
+struct Row {
+    message: NewMessage,
+    state: State,
+    attempts: u32,
+    due_at: Option<Timestamp>,
+    leased: bool,
+    last_error: Option<String>,
+}
+
+impl Row {
+    const fn rank(&self, sequence: i64) -> Rank {
+        let expires_at = self.message.expires_at;
+        (expires_at.is_none(), expires_at, sequence)
+    }
+
+    fn entry(&self, sequence: i64) -> Entry {
+        let message = &self.message;
+        Entry {
+            sequence,
+            endpoint: message.endpoint.to_string(),
+            webhook_id: message.webhook_id.clone(),
+            event_type: message.event_type.clone(),
+            event_id: message.event_id.clone(),
+            state: self.state,
+            attempts: self.attempts,
+            received_at: message.received_at,
+            expires_at: message.expires_at,
+            due_at: self.due_at,
+            last_error: self.last_error.clone(),
+            body_len: u64::try_from(message.body.len()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+impl Store {
+    fn append(&mut self, message: NewMessage) -> Appended {
+        let keys = self.keys.entry(Arc::clone(&message.endpoint)).or_default();
+        if let Some(known) = keys
+            .get(&message.webhook_id)
+            .and_then(|key| self.rows.get(key))
+        {
+            return if known.message.body == message.body {
+                Appended::Known
+            } else {
+                Appended::Conflict
+            };
+        }
+        self.last += 1;
+        keys.insert(message.webhook_id.clone(), self.last);
+        let row = Row {
+            message,
+            state: State::Pending,
+            attempts: 0,
+            due_at: None,
+            leased: false,
+            last_error: None,
+        };
+        self.ready.insert(row.rank(self.last));
+        self.rows.insert(self.last, row);
+        Appended::Stored
+    }
+
+    /// Changes a row, and keeps the two queues in step with it.
+    fn update(&mut self, sequence: i64, change: impl FnOnce(&mut Row)) {
+        let Some(row) = self.rows.get_mut(&sequence) else {
+            return;
+        };
+        self.ready.remove(&row.rank(sequence));
+        if let Some(due_at) = row.due_at {
+            self.waiting.remove(&(due_at, sequence));
+        }
+        change(row);
+        match (row.state, row.due_at) {
+            (State::Pending, None) => drop(self.ready.insert(row.rank(sequence))),
+            (State::Pending, Some(due_at)) => drop(self.waiting.insert((due_at, sequence))),
+            _ => {}
+        }
+    }
+
+    fn claim(&mut self, limit: usize, now: Timestamp, lease: Duration) -> Claim {
+        while let Some((due_at, sequence)) = self.waiting.first().copied()
+            && due_at <= now
+        {
+            self.update(sequence, |row| {
+                row.due_at = None;
+                row.leased = false;
+            });
+        }
+        let until = now.checked_add(lease).unwrap_or(Timestamp::MAX);
+        let mut messages = Vec::new();
+        while messages.len() < limit
+            && let Some((_, _, sequence)) = self.ready.first().copied()
+        {
+            self.update(sequence, |row| {
+                row.due_at = Some(until);
+                row.leased = true;
+                row.attempts += 1;
+                messages.push(Claimed {
+                    claim: ClaimId {
+                        message: sequence,
+                        attempt: row.attempts,
+                    },
+                    message: row.message.clone(),
+                    attempt: row.attempts,
+                });
+            });
+        }
+        let next_due = self.waiting.first().map(|(due_at, _)| *due_at);
+        Claim { messages, next_due }
+    }
+
+    fn settle(&mut self, claim: ClaimId, outcome: Outcome) {
+        let held = |row: &&Row| row.leased && row.attempts == claim.attempt;
+        if self.rows.get(&claim.message).filter(held).is_none() {
+            return;
+        }
+        self.update(claim.message, |row| {
+            row.leased = false;
+            row.due_at = None;
+            match outcome {
+                Outcome::Done => row.state = State::Done,
+                Outcome::Retry { at, error } => {
+                    row.due_at = Some(at);
+                    row.last_error = Some(cut(error));
+                }
+                Outcome::Dead { error } => {
+                    row.state = State::Dead;
+                    row.last_error = Some(cut(error));
+                }
+                Outcome::Release => row.attempts -= 1,
+            }
+        });
+    }
+
+    fn replay(&mut self, selection: &Selection) -> u64 {
+        let selected = |(sequence, row): (&i64, &Row)| {
+            let hit = match selection {
+                Selection::WebhookId(webhook_id) => row.message.webhook_id == *webhook_id,
+                Selection::Dead => row.state == State::Dead,
+            };
+            (hit && !row.leased).then_some(*sequence)
+        };
+        let sequences: Vec<_> = self.rows.iter().filter_map(selected).collect();
+        for sequence in &sequences {
+            self.update(*sequence, |row| {
+                row.state = State::Pending;
+                row.due_at = None;
+                row.leased = false;
+                row.attempts = 0;
+            });
+        }
+        u64::try_from(sequences.len()).unwrap_or(u64::MAX)
+    }
+
+    fn prune(&mut self, state: State, before: Timestamp) -> u64 {
+        let old = |row: &Row| row.state == state && row.message.received_at < before && !row.leased;
+        let mut pruned = 0;
+        let Self {
+            rows,
+            keys,
+            ready,
+            waiting,
+            ..
+        } = self;
+        rows.retain(|sequence, row| {
+            if !old(row) {
+                return true;
+            }
+            if let Some(keys) = keys.get_mut(&row.message.endpoint) {
+                keys.remove(&row.message.webhook_id);
+            }
+            ready.remove(&row.rank(*sequence));
+            if let Some(due_at) = row.due_at {
+                waiting.remove(&(due_at, *sequence));
+            }
+            pruned += 1;
+            false
+        });
+        pruned
+    }
+}
+
+impl MemoryInbox {
+    /// Does it at once, unless closed.
+    fn with<T: Send + 'static>(&self, act: impl FnOnce(&mut Store) -> T) -> InboxFuture<'_, T> {
+        let mut store = self.store();
+        let result = if store.closed {
+            Err(InboxError::Closed)
+        } else {
+            Ok(act(&mut store))
+        };
+        Box::pin(core::future::ready(result))
+    }
+}
+
+impl Inbox for MemoryInbox {
+    fn append(&self, message: NewMessage) -> InboxFuture<'_, Appended> {
+        let appended = self.with(|store| store.append(message));
+        self.ready.notify_one();
+        appended
+    }
+
+    fn claim(&self, limit: usize, now: Timestamp, lease: Duration) -> InboxFuture<'_, Claim> {
+        self.with(|store| store.claim(limit, now, lease))
+    }
+
+    fn settle(&self, claim: ClaimId, outcome: Outcome) -> InboxFuture<'_, ()> {
+        self.ready.notify_one();
+        self.with(|store| store.settle(claim, outcome))
+    }
+
+    fn ready(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.ready.notified())
+    }
+
+    fn list(&self, filter: Filter) -> InboxFuture<'_, Vec<Entry>> {
+        self.with(|store| {
+            let limit = filter.limit.map_or(usize::MAX, |limit| {
+                usize::try_from(limit).unwrap_or(usize::MAX)
+            });
+            let wanted = |row: &Row| {
+                filter.state.is_none_or(|state| row.state == state)
+                    && (filter.endpoint.as_deref())
+                        .is_none_or(|endpoint| &*row.message.endpoint == endpoint)
+            };
+            let rows = store.rows.iter();
+            rows.filter(|(sequence, _)| filter.after.is_none_or(|after| **sequence > after))
+                .filter(|(_, row)| wanted(row))
+                .map(|(sequence, row)| row.entry(*sequence))
+                .take(limit)
+                .collect()
+        })
+    }
+
+    fn show(&self, webhook_id: String) -> InboxFuture<'_, Vec<(Entry, Bytes)>> {
+        self.with(|store| {
+            let rows = store.rows.iter();
+            rows.filter(|(_, row)| row.message.webhook_id == webhook_id)
+                .map(|(sequence, row)| (row.entry(*sequence), row.message.body.clone()))
+                .collect()
+        })
+    }
+
+    fn replay(&self, selection: Selection) -> InboxFuture<'_, u64> {
+        let replayed = self.with(|store| store.replay(&selection));
+        self.ready.notify_one();
+        replayed
+    }
+
+    fn prune(&self, state: State, before: Timestamp) -> InboxFuture<'_, u64> {
+        self.with(|store| store.prune(state, before))
+    }
+
+    fn counts(&self) -> InboxFuture<'_, Counts> {
+        self.with(|store| {
+            let mut counts = Counts::default();
+            for row in store.rows.values() {
+                match row.state {
+                    State::Pending => counts.pending += 1,
+                    State::Done => counts.done += 1,
+                    State::Dead => counts.dead += 1,
+                }
+            }
+            counts
+        })
+    }
+
+    fn close(&self) -> InboxFuture<'_, ()> {
+        self.with(|store| store.closed = true)
+    }
+}

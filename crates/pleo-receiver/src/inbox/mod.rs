@@ -1,0 +1,282 @@
+//! Where authentic messages wait: the contract that every store keeps.
+//!
+//! Nothing outside this module knows how a store keeps its messages.
+
+mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+use core::fmt;
+use core::pin::Pin;
+use core::time::Duration;
+use std::error::Error;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+pub use memory::MemoryInbox;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteInbox;
+
+/// The future that an [`Inbox`] answers with.
+pub type InboxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, InboxError>> + Send + 'a>>;
+
+/// A store of messages, keyed by endpoint and `webhook-id`.
+///
+/// A message is *pending* until a handler took it (*done*) or all attempts failed (*dead*).
+/// A pending message is handed out by [`claim`](Self::claim) under a lease: when the lease ends
+/// before [`settle`](Self::settle) was called, it is handed out again. That makes delivery
+/// at-least-once.
+pub trait Inbox: fmt::Debug + Send + Sync + 'static {
+    /// Stores a message unless its key is there already. Resolves only when the outcome is durable.
+    ///
+    /// Dropping the future doesn't undo the append.
+    ///
+    /// # Errors
+    /// [`InboxError::Full`] at once where too many appends are waiting, [`InboxError::Failed`] where
+    /// the store couldn't keep the message, [`InboxError::Closed`] while it shuts down.
+    fn append(&self, message: NewMessage) -> InboxFuture<'_, Appended>;
+
+    /// Takes up to `limit` messages that are due at `now`, for as long as `lease`: first the one
+    /// that expires first, those without an expiry last, else in the order of arrival. Counts an
+    /// attempt for each.
+    fn claim(&self, limit: usize, now: Timestamp, lease: Duration) -> InboxFuture<'_, Claim>;
+
+    /// Ends the claim on a message. Does nothing where the claim was lost: the lease ended and
+    /// somebody else has the message, or it was replayed or settled meanwhile.
+    fn settle(&self, claim: ClaimId, outcome: Outcome) -> InboxFuture<'_, ()>;
+
+    /// Resolves when messages may have become claimable since the last call: after an append or a
+    /// replay. May resolve for nothing.
+    fn ready(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
+
+    /// Messages in the order of arrival, oldest first, without their bodies.
+    fn list(&self, filter: Filter) -> InboxFuture<'_, Vec<Entry>>;
+
+    /// The messages with this `webhook-id` (one for each endpoint that received it), with bodies.
+    fn show(&self, webhook_id: String) -> InboxFuture<'_, Vec<(Entry, Bytes)>>;
+
+    /// Makes messages pending again, due at once and with no attempts counted; not those that a
+    /// handler has in hand. Says how many.
+    fn replay(&self, selection: Selection) -> InboxFuture<'_, u64>;
+
+    /// Deletes messages in `state` that were received before `before`. Says how many. A message
+    /// that is deleted and then sent again is stored again, so `before` belongs well behind the
+    /// sender's last retry.
+    fn prune(&self, state: State, before: Timestamp) -> InboxFuture<'_, u64>;
+
+    /// How many messages are in each state.
+    fn counts(&self) -> InboxFuture<'_, Counts>;
+
+    /// Stops taking appends, finishes those that wait, and lets go of the store. Later calls get
+    /// [`InboxError::Closed`].
+    fn close(&self) -> InboxFuture<'_, ()>;
+}
+
+/// A message to store.
+#[derive(Clone, Debug)]
+pub struct NewMessage {
+    /// The name of the endpoint that received it.
+    pub endpoint: Arc<str>,
+    /// The message's identifier, from the header.
+    pub webhook_id: String,
+    /// When it arrived.
+    pub received_at: Timestamp,
+    /// The type in the envelope; `None` where the body is not an envelope.
+    pub event_type: Option<String>,
+    /// The event's id in the envelope.
+    pub event_id: Option<String>,
+    /// When the export job in it expires.
+    pub expires_at: Option<Timestamp>,
+    /// The raw body.
+    pub body: Bytes,
+}
+
+/// What became of an append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Appended {
+    /// It is new, and durable now.
+    Stored,
+    /// It was there before, with the same bytes.
+    Known,
+    /// Its key was there before with other bytes, which stay.
+    Conflict,
+}
+
+/// What [`Inbox::claim`] hands out.
+#[derive(Debug, Default)]
+pub struct Claim {
+    /// The messages, in the order in which to handle them.
+    pub messages: Vec<Claimed>,
+    /// When the next message is due that isn't yet, as far as is known.
+    pub next_due: Option<Timestamp>,
+}
+
+/// A message under a lease.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// What to settle it with.
+    pub claim: ClaimId,
+    /// The message.
+    pub message: NewMessage,
+    /// Which attempt this is, counted from 1.
+    pub attempt: u32,
+}
+
+/// Names one claim of one message; a later claim of the same message has another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClaimId {
+    /// The message's place in the store.
+    pub message: i64,
+    /// The attempt that the claim counted.
+    pub attempt: u32,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// The handler took it.
+    Done,
+    /// It failed and is due again at `at`.
+    Retry {
+        /// When.
+        at: Timestamp,
+        /// Why it failed.
+        error: String,
+    },
+    /// It failed for the last time.
+    Dead {
+        /// Why it failed.
+        error: String,
+    },
+    /// It was not tried after all; the attempt isn't counted, and it is due at once.
+    Release,
+}
+
+/// Where a message stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Not handed on yet, waiting for a retry, or being handed on.
+    Pending,
+    /// A handler took it.
+    Done,
+    /// Every attempt failed.
+    Dead,
+}
+
+impl State {
+    /// `pending`, `done` or `dead`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Done => "done",
+            Self::Dead => "dead",
+        }
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What is known of a stored message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its place: rises with the order of arrival.
+    pub sequence: i64,
+    /// The endpoint that received it.
+    pub endpoint: String,
+    /// Its identifier.
+    pub webhook_id: String,
+    /// The type in its envelope; `None` where the body is not an envelope.
+    pub event_type: Option<String>,
+    /// The event's id in its envelope.
+    pub event_id: Option<String>,
+    /// Where it stands.
+    pub state: State,
+    /// How often it was handed to a handler.
+    pub attempts: u32,
+    /// When it arrived, to the millisecond.
+    pub received_at: Timestamp,
+    /// When the export job in it expires, to the millisecond.
+    pub expires_at: Option<Timestamp>,
+    /// While pending: when it is due, or its lease ends; `None` where it is due now.
+    pub due_at: Option<Timestamp>,
+    /// Why its last attempt failed.
+    pub last_error: Option<String>,
+    /// How many bytes its body has.
+    pub body_len: u64,
+}
+
+/// Which messages to list.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only those in this state.
+    pub state: Option<State>,
+    /// Only those of this endpoint.
+    pub endpoint: Option<String>,
+    /// Only those behind this place.
+    pub after: Option<i64>,
+    /// At most this many.
+    pub limit: Option<u32>,
+}
+
+/// Which messages to replay.
+#[derive(Clone, Debug)]
+pub enum Selection {
+    /// The one with this `webhook-id` (on each endpoint that has it), in whatever state.
+    WebhookId(String),
+    /// All that are dead.
+    Dead,
+}
+
+/// How many messages are in each state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Not handed on yet.
+    pub pending: u64,
+    /// Taken by a handler.
+    pub done: u64,
+    /// Failed for good.
+    pub dead: u64,
+}
+
+/// Why an inbox couldn't do what it was asked.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum InboxError {
+    /// Too many appends wait already.
+    #[error("the inbox has too many messages waiting to be stored")]
+    Full,
+    /// The inbox is closed.
+    #[error("the inbox is closed")]
+    Closed,
+    /// Another server holds this inbox.
+    #[error("the inbox {path} is in use by another server: stop that one, or choose another inbox")]
+    InUse {
+        /// The file.
+        path: String,
+    },
+    /// The inbox could not be opened.
+    #[error("cannot open the inbox {path}: {source}")]
+    Open {
+        /// The file.
+        path: String,
+        /// Why.
+        source: Arc<dyn Error + Send + Sync>,
+    },
+    /// The store failed.
+    #[error("the inbox failed: {0}")]
+    Failed(#[source] Arc<dyn Error + Send + Sync>),
+}
+
+/// Cuts an error's text to what is kept of it.
+fn cut(mut error: String) -> String {
+    error.truncate(error.floor_char_boundary(4096));
+    error
+}

@@ -1,0 +1,148 @@
+//! The file: opened, locked, and in the shape that the rest expects.
+
+use core::time::Duration;
+use std::error::Error;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::InboxError;
+
+/// "PleI", so that tools can tell what kind of SQLite file it is.
+const APPLICATION_ID: i32 = 0x506C_6549;
+
+/// Rises with every change of the schema.
+const SCHEMA_VERSION: i32 = 1;
+
+/// How long to wait for the transaction of another process.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// `body` stands last, so that reading the other columns doesn't read it. What is ready and what
+/// waits have an index each, which hold no other message, so that finding the next one takes the
+/// same time however many are done.
+const SCHEMA: &str = "
+    CREATE TABLE message (
+        sequence    INTEGER PRIMARY KEY AUTOINCREMENT,
+        endpoint    TEXT NOT NULL,
+        webhook_id  TEXT NOT NULL,
+        event_type  TEXT,
+        event_id    TEXT,
+        received_at INTEGER NOT NULL,
+        expires_at  INTEGER,
+        state       TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'done', 'dead')),
+        attempts    INTEGER NOT NULL DEFAULT 0,
+        due_at      INTEGER,
+        leased      INTEGER NOT NULL DEFAULT 0,
+        last_error  TEXT,
+        body        BLOB NOT NULL
+    ) STRICT;
+    CREATE UNIQUE INDEX message_key ON message (endpoint, webhook_id);
+    CREATE INDEX message_ready ON message (coalesce(expires_at, 9223372036854775807))
+        WHERE state = 'pending' AND due_at IS NULL;
+    CREATE INDEX message_waiting ON message (due_at)
+        WHERE state = 'pending' AND due_at IS NOT NULL;
+";
+
+/// Whether a file may be made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Create {
+    IfMissing,
+    Never,
+}
+
+/// Opens the file and brings it into shape.
+pub(super) fn open(path: &Path, create: Create) -> Result<Connection, InboxError> {
+    let result = match create {
+        // SQLite would make the file with the usual rights, and this holds money data.
+        Create::IfMissing => private(path)
+            .map_err(Into::into)
+            .and_then(|_| connect(path)),
+        Create::Never => connect(path),
+    };
+    result.map_err(|error| open_error(path, error))
+}
+
+/// Takes the place of the one server of this inbox. It is free again when the file is dropped, also
+/// when the process dies.
+pub(super) fn lock(path: &Path) -> Result<File, InboxError> {
+    let mut lock_path = path.as_os_str().to_owned();
+    lock_path.push(".lock");
+    let file = private(&PathBuf::from(lock_path)).map_err(|error| open_error(path, error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(InboxError::InUse {
+            path: path.display().to_string(),
+        }),
+        Err(TryLockError::Error(error)) => Err(open_error(path, error)),
+    }
+}
+
+/// Whatever is leased was in the hands of a server that is gone.
+pub(super) fn free_leases(connection: &Connection) -> rusqlite::Result<usize> {
+    connection.execute(
+        "UPDATE message SET leased = 0, due_at = NULL
+         WHERE state = 'pending' AND due_at IS NOT NULL AND leased = 1",
+        [],
+    )
+}
+
+pub(super) fn open_error(
+    path: &Path,
+    error: impl Into<Box<dyn Error + Send + Sync>>,
+) -> InboxError {
+    InboxError::Open {
+        path: path.display().to_string(),
+        source: Arc::from(error.into()),
+    }
+}
+
+fn private(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+fn connect(path: &Path) -> Result<Connection, Box<dyn Error + Send + Sync>> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
+    let mode: String =
+        connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
+    if mode != "wal" {
+        return Err("its file system does not support SQLite's write-ahead log".into());
+    }
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    // 16 MiB between checkpoints instead of 4: fewer commits wait for one.
+    connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
+    connection.set_prepared_statement_cache_capacity(32);
+
+    // In one transaction, since another process may be about to do the same.
+    let transaction =
+        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    let pragma = |name| transaction.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    match (pragma("application_id")?, pragma("user_version")?) {
+        (APPLICATION_ID, SCHEMA_VERSION) => {}
+        (APPLICATION_ID, newer) => {
+            return Err(format!("it was made by a newer release (schema {newer})").into());
+        }
+        (0, 0) if is_empty(&transaction)? => {
+            transaction.execute_batch(SCHEMA)?;
+            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
+        }
+        _ => return Err("it is a SQLite file of something else".into()),
+    }
+    transaction.commit()?;
+    Ok(connection)
+}
+
+fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| {
+        row.get(0)
+    })
+}

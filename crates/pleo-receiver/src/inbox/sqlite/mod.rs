@@ -1,0 +1,286 @@
+//! The inbox in one SQLite file.
+//!
+//! One thread writes. It takes whatever waits (appends, claims, outcomes), does it in one
+//! transaction, commits once with `synchronous=FULL`, and only then answers all: many messages share
+//! one flush of the disk. Reading has a connection of its own.
+
+mod file;
+mod writer;
+
+use core::fmt;
+use core::pin::Pin;
+use core::sync::atomic::{AtomicUsize, Ordering};
+use core::time::Duration;
+use std::fs::File;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use tokio::sync::{Notify, oneshot};
+use tokio::{task, time};
+
+use self::writer::{Command, Reply, Writer};
+use super::{
+    Appended, Claim, ClaimId, Counts, Entry, Filter, Inbox, InboxError, InboxFuture, NewMessage,
+    Outcome, Selection, State,
+};
+
+/// How many bytes of messages may wait to be stored.
+const WAITING_LIMIT: usize = 256 * 1024 * 1024;
+
+/// What a waiting message takes beside its body, roughly.
+const MESSAGE_OVERHEAD: usize = 512;
+
+/// How often [`Inbox::ready`] resolves for nothing, so that what another process replayed is seen.
+const POLL: Duration = Duration::from_secs(1);
+
+/// An inbox in a SQLite file, made when it isn't there.
+///
+/// Beside the file SQLite keeps two more while it is open (`-wal`, `-shm`), and the server that owns
+/// it keeps a `.lock`. The messages are in the table `message`, which may be read by SQL at any time:
+///
+/// | column | what it is |
+/// | --- | --- |
+/// | `sequence` | the order of arrival |
+/// | `endpoint`, `webhook_id` | the key |
+/// | `event_type`, `event_id` | from the envelope; null where the body isn't one |
+/// | `received_at`, `expires_at` | milliseconds since 1970 |
+/// | `state` | `pending`, `done` or `dead` |
+/// | `attempts` | how often it was handed to a handler |
+/// | `due_at` | while pending: when it is due again, in milliseconds since 1970; null for now |
+/// | `leased` | whether a handler has it |
+/// | `last_error` | why the last attempt failed |
+/// | `body` | the raw bytes |
+pub struct SqliteInbox {
+    path: String,
+    commands: mpsc::Sender<Command>,
+    waiting: Arc<AtomicUsize>,
+    ready: Arc<Notify>,
+    reader: Arc<Mutex<Connection>>,
+    /// Held as long as this inbox is open.
+    _lock: Option<File>,
+}
+
+impl SqliteInbox {
+    /// Opens the inbox for a server, and makes the file when it isn't there. What a server that died
+    /// had in hand is due again at once.
+    ///
+    /// # Errors
+    /// [`InboxError::InUse`] where another server has it, [`InboxError::Open`] where the file can't
+    /// be made, written, or isn't an inbox.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, InboxError> {
+        let path = path.as_ref();
+        let lock = file::lock(path)?;
+        let writer = file::open(path, file::Create::IfMissing)?;
+        file::free_leases(&writer).map_err(|error| file::open_error(path, error))?;
+        Self::start(path, writer, Some(lock))
+    }
+
+    /// Opens an inbox beside the server that owns it, to look and to replay.
+    ///
+    /// # Errors
+    /// [`InboxError::Open`] where there is no such file or it isn't an inbox.
+    pub fn open_shared(path: impl AsRef<Path>) -> Result<Self, InboxError> {
+        let path = path.as_ref();
+        let writer = file::open(path, file::Create::Never)?;
+        Self::start(path, writer, None)
+    }
+
+    fn start(path: &Path, writer: Connection, lock: Option<File>) -> Result<Self, InboxError> {
+        let reader = file::open(path, file::Create::Never)?;
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let ready = Arc::new(Notify::new());
+        let (commands, receiver) = mpsc::channel();
+        let writer = Writer::new(writer, Arc::clone(&waiting), Arc::clone(&ready));
+        thread::Builder::new()
+            .name("pleo-inbox".into())
+            .spawn(move || writer.run(&receiver))
+            .map_err(|error| file::open_error(path, error))?;
+        Ok(Self {
+            path: path.display().to_string(),
+            commands,
+            waiting,
+            ready,
+            reader: Arc::new(Mutex::new(reader)),
+            _lock: lock,
+        })
+    }
+
+    /// Sends a command to the writer and waits for its answer.
+    fn command<T: Send + 'static>(
+        &self,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> InboxFuture<'_, T> {
+        let (reply, answer) = oneshot::channel();
+        let sent = self.commands.send(command(reply));
+        Box::pin(async move {
+            sent.map_err(|_| InboxError::Closed)?;
+            answer.await.map_err(|_| InboxError::Closed)?
+        })
+    }
+
+    fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> InboxFuture<'_, T> {
+        let reader = Arc::clone(&self.reader);
+        Box::pin(async move {
+            // A panic while the lock was held can't have left a read half done.
+            let read = move || query(&reader.lock().unwrap_or_else(PoisonError::into_inner));
+            let result = task::spawn_blocking(read).await;
+            result.map_err(|_| InboxError::Closed)?.map_err(failed)
+        })
+    }
+}
+
+impl Inbox for SqliteInbox {
+    fn append(&self, message: NewMessage) -> InboxFuture<'_, Appended> {
+        let size = message.body.len() + MESSAGE_OVERHEAD;
+        if self.waiting.fetch_add(size, Ordering::Relaxed) > WAITING_LIMIT {
+            self.waiting.fetch_sub(size, Ordering::Relaxed);
+            return Box::pin(async { Err(InboxError::Full) });
+        }
+        self.command(|reply| Command::Append {
+            message,
+            size,
+            reply,
+        })
+    }
+
+    fn claim(&self, limit: usize, now: Timestamp, lease: Duration) -> InboxFuture<'_, Claim> {
+        self.command(|reply| Command::Claim {
+            limit,
+            now,
+            lease,
+            reply,
+        })
+    }
+
+    fn settle(&self, claim: ClaimId, outcome: Outcome) -> InboxFuture<'_, ()> {
+        self.command(|reply| Command::Settle {
+            claim,
+            outcome,
+            reply,
+        })
+    }
+
+    fn ready(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {
+            // Late is as good as notified: either way it's time to look.
+            let _ = time::timeout(POLL, self.ready.notified()).await;
+        })
+    }
+
+    fn list(&self, filter: Filter) -> InboxFuture<'_, Vec<Entry>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT *, length(body) AS body_len FROM message
+                 WHERE sequence > :after AND (:state IS NULL OR state = :state)
+                   AND (:endpoint IS NULL OR endpoint = :endpoint)
+                 ORDER BY sequence LIMIT :limit",
+            )?;
+            let rows = statement.query_map(
+                named_params! {
+                    ":after": filter.after.unwrap_or(i64::MIN),
+                    ":state": filter.state.map(State::as_str),
+                    ":endpoint": filter.endpoint,
+                    ":limit": filter.limit.map_or(-1, i64::from),
+                },
+                entry,
+            )?;
+            rows.collect()
+        })
+    }
+
+    fn show(&self, webhook_id: String) -> InboxFuture<'_, Vec<(Entry, Bytes)>> {
+        self.read(move |connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT *, length(body) AS body_len FROM message
+                 WHERE webhook_id = ?1 ORDER BY sequence",
+            )?;
+            let rows = statement.query_map([webhook_id], |row| {
+                Ok((entry(row)?, row.get::<_, Vec<u8>>("body")?.into()))
+            })?;
+            rows.collect()
+        })
+    }
+
+    fn replay(&self, selection: Selection) -> InboxFuture<'_, u64> {
+        self.command(|reply| Command::Replay { selection, reply })
+    }
+
+    fn prune(&self, state: State, before: Timestamp) -> InboxFuture<'_, u64> {
+        self.command(|reply| Command::Prune {
+            state,
+            before,
+            reply,
+        })
+    }
+
+    fn counts(&self) -> InboxFuture<'_, Counts> {
+        self.read(|connection| {
+            let count = |state: State| {
+                connection
+                    .query_row(
+                        "SELECT count(*) FROM message WHERE state = ?1",
+                        [state.as_str()],
+                        |row| row.get::<_, u64>(0),
+                    )
+                    .optional()
+                    .map(Option::unwrap_or_default)
+            };
+            Ok(Counts {
+                pending: count(State::Pending)?,
+                done: count(State::Done)?,
+                dead: count(State::Dead)?,
+            })
+        })
+    }
+
+    fn close(&self) -> InboxFuture<'_, ()> {
+        self.command(|reply| Command::Close { reply })
+    }
+}
+
+impl fmt::Debug for SqliteInbox {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteInbox")
+            .field("path", &self.path)
+            .finish_non_exhaustive()
+    }
+}
+
+fn failed(error: rusqlite::Error) -> InboxError {
+    InboxError::Failed(Arc::new(error))
+}
+
+fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    let state: String = row.get("state")?;
+    Ok(Entry {
+        sequence: row.get("sequence")?,
+        endpoint: row.get("endpoint")?,
+        webhook_id: row.get("webhook_id")?,
+        event_type: row.get("event_type")?,
+        event_id: row.get("event_id")?,
+        // The schema allows these three.
+        state: match &*state {
+            "done" => State::Done,
+            "dead" => State::Dead,
+            _ => State::Pending,
+        },
+        attempts: row.get("attempts")?,
+        received_at: timestamp(row.get("received_at")?),
+        expires_at: row.get::<_, Option<i64>>("expires_at")?.map(timestamp),
+        due_at: row.get::<_, Option<i64>>("due_at")?.map(timestamp),
+        last_error: row.get("last_error")?,
+        body_len: row.get("body_len")?,
+    })
+}
+
+/// Milliseconds beyond what a timestamp holds become the last moment that it does.
+fn timestamp(millisecond: i64) -> Timestamp {
+    Timestamp::from_millisecond(millisecond).unwrap_or(Timestamp::MAX)
+}

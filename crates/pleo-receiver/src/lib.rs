@@ -1,0 +1,52 @@
+//! Receives Pleo webhooks: verifies each, stores it durably, only then answers, and hands it on.
+//!
+//! ```no_run
+#![doc = include_str!("../examples/export_jobs.rs")]
+//! ```
+//!
+//! - [`Endpoint`]: a path, the secrets that its deliveries are signed with, and what else must hold.
+//! - [`Inbox`]: where authentic messages wait; [`SqliteInbox`] keeps them in a file,
+//!   [`MemoryInbox`] only as long as the process runs.
+//! - [`Handler`]: who gets them, at least once: an async function.
+//! - [`Receiver`] puts these together. It is a [`hyper::service::Service`] and a
+//!   [`tower_service::Service`], so that it also mounts inside a server that is there already;
+//!   [`serve`] is ours.
+//!
+//! Nothing is answered 2xx before it is on disk, nothing is hashed before its headers pass, nothing
+//! is parsed before its signature holds. What is authentic is never thrown away: an event type that
+//! nobody knows yet, or a body that is not JSON, is stored as it came.
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! | --- | --- |
+//! | `sqlite` (default) | [`SqliteInbox`] |
+// The documentation links to items of every feature; it is built with all of them.
+#![cfg_attr(not(feature = "sqlite"), allow(rustdoc::broken_intra_doc_links))]
+
+mod answer;
+mod body;
+mod dispatcher;
+mod endpoint;
+mod handler;
+mod inbox;
+mod metrics;
+mod receiver;
+mod server;
+mod source;
+
+pub use answer::Rejection;
+pub use dispatcher::RetryPolicy;
+pub use endpoint::{Endpoint, EndpointError};
+pub use handler::{Delivery, Handler, HandlerError, HandlerFuture};
+#[cfg(feature = "sqlite")]
+pub use inbox::SqliteInbox;
+pub use inbox::{
+    Appended, Claim, ClaimId, Claimed, Counts, Entry, Filter, Inbox, InboxError, InboxFuture,
+    MemoryInbox, NewMessage, Outcome, Selection, State,
+};
+pub use pleo_events as events;
+pub use pleo_webhook_verify as verify;
+pub use receiver::{BuildError, Builder, Receiver};
+pub use server::{ServerOptions, serve, serve_with};
+pub use source::PeerAddr;

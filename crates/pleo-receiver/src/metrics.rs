@@ -1,0 +1,115 @@
+//! What is counted.
+
+use std::sync::Arc;
+
+use prometheus_client::encoding::{EncodeLabelSet, text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::registry::Registry;
+
+use crate::Appended;
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct AcceptedLabels {
+    endpoint: Arc<str>,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct RejectedLabels {
+    endpoint: Arc<str>,
+    reason: &'static str,
+}
+
+/// The counters of a receiver, in the registry that shows them.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    accepted: Family<AcceptedLabels, Counter>,
+    rejected: Family<RejectedLabels, Counter>,
+    handled: Family<AcceptedLabels, Counter>,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        let mut registry = Registry::with_prefix("pleo_receiver");
+        let accepted = Family::default();
+        let rejected = Family::default();
+        let handled = Family::default();
+        registry.register(
+            "accepted",
+            "Authentic deliveries: stored, known before, or known before with other bytes",
+            Family::clone(&accepted),
+        );
+        registry.register(
+            "rejected",
+            "Refused requests, by the code of their answer",
+            Family::clone(&rejected),
+        );
+        registry.register(
+            "handled",
+            "Attempts of the handler: done, to be retried, or dead",
+            Family::clone(&handled),
+        );
+        Self {
+            registry,
+            accepted,
+            rejected,
+            handled,
+        }
+    }
+
+    /// The counters of one endpoint's accepted deliveries, looked up once.
+    pub(crate) fn accepted(&self, endpoint: &Arc<str>) -> Accepted {
+        let counter = |outcome| {
+            let endpoint = Arc::clone(endpoint);
+            let labels = AcceptedLabels { endpoint, outcome };
+            self.accepted.get_or_create(&labels).clone()
+        };
+        Accepted {
+            stored: counter("stored"),
+            known: counter("known"),
+            conflict: counter("conflict"),
+        }
+    }
+
+    /// `endpoint` is empty where no endpoint has the path.
+    pub(crate) fn rejected(&self, endpoint: &Arc<str>, reason: &'static str) {
+        let endpoint = Arc::clone(endpoint);
+        let labels = RejectedLabels { endpoint, reason };
+        self.rejected.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn handled(&self, endpoint: &Arc<str>, outcome: &'static str) {
+        let endpoint = Arc::clone(endpoint);
+        let labels = AcceptedLabels { endpoint, outcome };
+        self.handled.get_or_create(&labels).inc();
+    }
+
+    /// All counters in the text format of OpenMetrics.
+    pub(crate) fn encode(&self) -> String {
+        let mut out = String::new();
+        // Writing to a string can't fail.
+        let _ = text::encode(&mut out, &self.registry);
+        out
+    }
+}
+
+/// One endpoint's counters of accepted deliveries.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    stored: Counter,
+    known: Counter,
+    conflict: Counter,
+}
+
+impl Accepted {
+    pub(crate) fn count(&self, appended: Appended) {
+        match appended {
+            Appended::Stored => &self.stored,
+            Appended::Known => &self.known,
+            Appended::Conflict => &self.conflict,
+        }
+        .inc();
+    }
+}

@@ -1,0 +1,360 @@
+//! The receiver: endpoints, inbox and handler in one service, and the way of a request through it.
+
+use core::convert::Infallible;
+use core::fmt;
+use core::pin::Pin;
+use core::task::{Context, Poll};
+use core::time::Duration;
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::Full;
+use ipnet::IpNet;
+use jiff::Timestamp;
+use pleo_events::Envelope;
+use pleo_webhook_verify::{Headers, unix_now};
+use tracing::{error, info, warn};
+
+use crate::dispatcher::{self, RetryPolicy};
+use crate::metrics::{Accepted, Metrics};
+use crate::source::{self, PeerAddr};
+use crate::{Appended, Endpoint, Handler, Inbox, InboxError, NewMessage, Rejection};
+use crate::{answer, body};
+
+/// Takes deliveries at its endpoints, stores them in its inbox, and hands them to its handler.
+///
+/// Cheap to clone; all clones are the same receiver. [`serve`](crate::serve) runs it whole. Inside
+/// another server, mount it as a hyper or tower service, and run [`Self::dispatch`] beside it.
+#[derive(Clone)]
+pub struct Receiver {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    routes: HashMap<String, Route>,
+    inbox: Arc<dyn Inbox>,
+    handler: Option<Arc<dyn Handler>>,
+    policy: RetryPolicy,
+    body_limit: usize,
+    body_timeout: Duration,
+    trusted_proxies: Vec<IpNet>,
+    metrics: Metrics,
+    closing: AtomicBool,
+}
+
+struct Route {
+    endpoint: Endpoint,
+    accepted: Accepted,
+}
+
+impl Receiver {
+    /// Starts to put a receiver together.
+    pub fn builder() -> Builder {
+        Builder {
+            endpoints: Vec::new(),
+            inbox: None,
+            handler: None,
+            policy: RetryPolicy::default(),
+            body_limit: 1024 * 1024,
+            body_timeout: Duration::from_secs(10),
+            trusted_proxies: Vec::new(),
+        }
+    }
+
+    /// Answers one request. The answer is 204 only when the message is durable.
+    pub async fn respond<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let Some(route) = self.inner.routes.get(request.uri().path()) else {
+            return self.reject(&Arc::default(), Rejection::NoSuchPath);
+        };
+        match self.receive(route, request).await {
+            Ok(appended) => {
+                route.accepted.count(appended);
+                answer::accepted()
+            }
+            Err(rejection) => self.reject(route.endpoint.as_name(), rejection),
+        }
+    }
+
+    /// Hands messages to the handler until `shutdown` resolves, then waits for those in hand.
+    /// Returns at once where there is no handler.
+    pub async fn dispatch(&self, shutdown: impl Future<Output = ()>) {
+        if let Some(handler) = &self.inner.handler {
+            let Inner {
+                inbox,
+                policy,
+                metrics,
+                ..
+            } = &*self.inner;
+            dispatcher::run(inbox, handler, policy, metrics, shutdown).await;
+        }
+    }
+
+    /// Answers 503 from now on.
+    pub fn refuse_new(&self) {
+        self.inner.closing.store(true, Ordering::Relaxed);
+    }
+
+    /// The inbox.
+    #[must_use]
+    pub fn inbox(&self) -> &Arc<dyn Inbox> {
+        &self.inner.inbox
+    }
+
+    /// All counters in the text format of OpenMetrics 1.0: deliveries accepted by outcome, requests
+    /// rejected by reason, and the handler's attempts by outcome, each by endpoint.
+    #[must_use]
+    pub fn metrics(&self) -> String {
+        self.inner.metrics.encode()
+    }
+
+    /// The way of a request through the house. Nothing is hashed before the headers pass, nothing
+    /// is parsed before the signature holds, and nothing is answered before it is stored.
+    async fn receive<B>(&self, route: &Route, request: Request<B>) -> Result<Appended, Rejection>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let inner = &*self.inner;
+        let (parts, body) = request.into_parts();
+        let peer = parts.extensions.get::<PeerAddr>();
+        let source =
+            peer.and_then(|peer| source::source(peer.0, &parts.headers, &inner.trusted_proxies));
+        let endpoint = &route.endpoint;
+        endpoint.check(&parts.method, &parts.headers, source, inner.body_limit)?;
+        if inner.closing.load(Ordering::Relaxed) {
+            return Err(Rejection::ShuttingDown);
+        }
+        endpoint.check_extras(&parts.headers)?;
+        let headers = Headers::from_map(&parts.headers)?;
+        let mut verification = endpoint.verifier().begin(&headers, unix_now())?;
+        let body = body::read(
+            body,
+            &mut verification,
+            inner.body_limit,
+            inner.body_timeout,
+        )
+        .await?;
+        let verified = verification.finish()?;
+        let message = describe(endpoint, verified.id(), body);
+        self.store(message).await
+    }
+
+    async fn store(&self, message: NewMessage) -> Result<Appended, Rejection> {
+        let (endpoint, id) = (Arc::clone(&message.endpoint), message.webhook_id.clone());
+        match self.inner.inbox.append(message).await {
+            Ok(Appended::Conflict) => {
+                warn!(%endpoint, webhook_id = id, "known id with other bytes: kept the first");
+                Ok(Appended::Conflict)
+            }
+            Ok(appended) => Ok(appended),
+            Err(InboxError::Full) => Err(Rejection::InboxFull),
+            Err(InboxError::Closed) => Err(Rejection::ShuttingDown),
+            Err(error) => {
+                error!(%endpoint, webhook_id = id, %error, "not stored, so not acknowledged");
+                Err(Rejection::InboxFailed)
+            }
+        }
+    }
+
+    fn reject(&self, endpoint: &Arc<str>, rejection: Rejection) -> Response<Full<Bytes>> {
+        self.inner.metrics.rejected(endpoint, rejection.code());
+        info!(%endpoint, reason = rejection.code(), %rejection, "rejected");
+        answer::rejected(&rejection)
+    }
+}
+
+impl fmt::Debug for Receiver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let routes = self.inner.routes.values();
+        f.debug_struct("Receiver")
+            .field(
+                "endpoints",
+                &routes.map(|route| &route.endpoint).collect::<Vec<_>>(),
+            )
+            .field("inbox", &self.inner.inbox)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<B> hyper::service::Service<Request<B>> for Receiver
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Send,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<B>) -> Self::Future {
+        let receiver = self.clone();
+        Box::pin(async move { Ok(receiver.respond(request).await) })
+    }
+}
+
+impl<B> tower_service::Service<Request<B>> for Receiver
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Send,
+{
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        hyper::service::Service::call(self, request)
+    }
+}
+
+/// Puts a [`Receiver`] together.
+#[must_use = "call `build`"]
+pub struct Builder {
+    endpoints: Vec<Endpoint>,
+    inbox: Option<Arc<dyn Inbox>>,
+    handler: Option<Arc<dyn Handler>>,
+    policy: RetryPolicy,
+    body_limit: usize,
+    body_timeout: Duration,
+    trusted_proxies: Vec<IpNet>,
+}
+
+impl Builder {
+    /// Adds an endpoint; there must be at least one.
+    pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
+        self.endpoints.push(endpoint);
+        self
+    }
+
+    /// Sets the inbox; there must be one.
+    pub fn inbox(mut self, inbox: impl Inbox) -> Self {
+        self.inbox = Some(Arc::new(inbox));
+        self
+    }
+
+    /// Sets an inbox that somebody else holds too, or of a type known only at run time.
+    pub fn shared_inbox(mut self, inbox: Arc<dyn Inbox>) -> Self {
+        self.inbox = Some(inbox);
+        self
+    }
+
+    /// Sets who gets the messages. Without a handler they stay pending in the inbox.
+    pub fn handler(mut self, handler: impl Handler) -> Self {
+        self.handler = Some(Arc::new(handler));
+        self
+    }
+
+    /// Sets when a failed message comes again, and how many are handed on at once.
+    pub fn retry_policy(mut self, policy: RetryPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// Sets how many bytes a body may have; 1 MiB unless set.
+    pub fn body_limit(mut self, bytes: usize) -> Self {
+        self.body_limit = bytes;
+        self
+    }
+
+    /// Sets how long a body may take to arrive; 10 seconds unless set. The sender gives up after 15.
+    pub fn body_timeout(mut self, timeout: Duration) -> Self {
+        self.body_timeout = timeout;
+        self
+    }
+
+    /// Names the networks of proxies in front, whose `X-Forwarded-For` is believed; none unless set.
+    pub fn trusted_proxies(mut self, networks: impl IntoIterator<Item = IpNet>) -> Self {
+        self.trusted_proxies.extend(networks);
+        self
+    }
+
+    /// Puts it together.
+    ///
+    /// # Errors
+    /// No endpoint, no inbox, or two endpoints with one path or one name.
+    pub fn build(self) -> Result<Receiver, BuildError> {
+        let metrics = Metrics::new();
+        let mut routes = HashMap::new();
+        for endpoint in self.endpoints {
+            let name = endpoint.as_name();
+            let same_name = |route: &Route| route.endpoint.as_name() == name;
+            if routes.values().any(same_name) {
+                return Err(BuildError::SameName {
+                    name: name.to_string(),
+                });
+            }
+            let accepted = metrics.accepted(name);
+            let path = endpoint.path().to_owned();
+            if routes
+                .insert(path.clone(), Route { endpoint, accepted })
+                .is_some()
+            {
+                return Err(BuildError::SamePath { path });
+            }
+        }
+        if routes.is_empty() {
+            return Err(BuildError::NoEndpoint);
+        }
+        Ok(Receiver {
+            inner: Arc::new(Inner {
+                routes,
+                inbox: self.inbox.ok_or(BuildError::NoInbox)?,
+                handler: self.handler,
+                policy: self.policy,
+                body_limit: self.body_limit,
+                body_timeout: self.body_timeout,
+                trusted_proxies: self.trusted_proxies,
+                metrics,
+                closing: AtomicBool::new(false),
+            }),
+        })
+    }
+}
+
+/// Why a receiver couldn't be put together.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// It would take nothing.
+    #[error("there is no endpoint: add at least one")]
+    NoEndpoint,
+    /// It could keep nothing.
+    #[error("there is no inbox: set one")]
+    NoInbox,
+    /// A request couldn't be told apart.
+    #[error("two endpoints have the path `{path}`: give each its own")]
+    SamePath {
+        /// The path.
+        path: String,
+    },
+    /// A stored message couldn't be told apart.
+    #[error("two endpoints have the name `{name}`: give each its own")]
+    SameName {
+        /// The name.
+        name: String,
+    },
+}
+
+/// Reads what the inbox wants to know of an authentic body. Whatever can't be read stays `None`.
+fn describe(endpoint: &Endpoint, id: &str, body: Bytes) -> NewMessage {
+    let envelope = Envelope::parse(&body).ok();
+    let envelope = envelope.as_ref();
+    let expires_at = envelope.and_then(|envelope| envelope.export_job().ok()?.expires_at());
+    NewMessage {
+        endpoint: Arc::clone(endpoint.as_name()),
+        webhook_id: id.to_owned(),
+        received_at: Timestamp::now(),
+        event_type: envelope.map(|envelope| envelope.event_type().to_owned()),
+        event_id: envelope.and_then(|envelope| Some(envelope.event_id()?.into_owned())),
+        expires_at,
+        body,
+    }
+}

@@ -1,0 +1,190 @@
+//! A receiver on a real socket, and requests to it byte for byte.
+
+#![allow(dead_code, reason = "not every test uses everything")]
+#![allow(unreachable_pub, reason = "a module of each test")]
+#![allow(clippy::unwrap_used, reason = "a test fails loudly")]
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use pleo_receiver::verify::{Secret, unix_now};
+use pleo_receiver::{Builder, Endpoint, Inbox, InboxError, Receiver, ServerOptions, serve_with};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+pub const PATH: &str = "/webhooks/pleo";
+
+pub fn secret() -> Secret {
+    Secret::from_bytes(&[7; 32]).unwrap()
+}
+
+pub fn endpoint() -> Endpoint {
+    Endpoint::new(PATH, secret()).unwrap()
+}
+
+pub struct Server {
+    pub address: SocketAddr,
+    pub receiver: Receiver,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<Result<(), InboxError>>,
+}
+
+impl Server {
+    pub async fn start(builder: Builder) -> Self {
+        Self::start_with(builder, ServerOptions::default()).await
+    }
+
+    pub async fn start_with(builder: Builder, options: ServerOptions) -> Self {
+        let receiver = builder.build().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async {
+            let _ = stopped.await;
+        };
+        let running = tokio::spawn(serve_with(listener, receiver.clone(), options, shutdown));
+        Self {
+            address,
+            receiver,
+            stop,
+            running,
+        }
+    }
+
+    pub fn inbox(&self) -> &Arc<dyn Inbox> {
+        self.receiver.inbox()
+    }
+
+    pub async fn send(&self, request: &Request) -> Answer {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(&request.bytes()).await.unwrap();
+        Answer::read(&mut stream).await
+    }
+
+    pub async fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.running.await.unwrap().unwrap();
+    }
+}
+
+/// A signed delivery, which a test then spoils.
+#[derive(Clone)]
+pub struct Request {
+    pub method: &'static str,
+    pub path: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Request {
+    pub fn signed(id: &str, body: &[u8]) -> Self {
+        Self::signed_at(id, body, unix_now())
+    }
+
+    pub fn signed_at(id: &str, body: &[u8], timestamp: u64) -> Self {
+        let signature = secret().sign(id, timestamp, body).unwrap();
+        let headers = [
+            ("host", "localhost".to_owned()),
+            ("content-type", "application/json".to_owned()),
+            ("content-length", body.len().to_string()),
+            ("webhook-id", id.to_owned()),
+            ("webhook-timestamp", timestamp.to_string()),
+            ("webhook-signature", signature.to_string()),
+        ];
+        Self {
+            method: "POST",
+            path: PATH.to_owned(),
+            headers: headers.map(|(name, value)| (name.to_owned(), value)).into(),
+            body: body.to_vec(),
+        }
+    }
+
+    /// Sets a header, or removes it.
+    pub fn with(mut self, name: &str, value: impl Into<Option<&'static str>>) -> Self {
+        self.headers.retain(|(other, _)| other != name);
+        self.and(name, value)
+    }
+
+    /// Adds a header, also where it stands already.
+    pub fn and(mut self, name: &str, value: impl Into<Option<&'static str>>) -> Self {
+        if let Some(value) = value.into() {
+            self.headers.push((name.to_owned(), value.to_owned()));
+        }
+        self
+    }
+
+    pub fn bytes(&self) -> Vec<u8> {
+        let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
+        for (name, value) in &self.headers {
+            write!(head, "{name}: {value}\r\n").unwrap();
+        }
+        head.push_str("\r\n");
+        [head.as_bytes(), &self.body].concat()
+    }
+}
+
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: String,
+    pub body: String,
+}
+
+impl Answer {
+    /// Reads one answer; status 0 where the connection closed without one.
+    pub async fn read(stream: &mut TcpStream) -> Self {
+        let mut bytes = Vec::new();
+        loop {
+            if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+                let headers = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
+                let length = headers
+                    .lines()
+                    .find_map(|line| line.strip_prefix("content-length: "))
+                    .map_or(0, |length| length.parse().unwrap());
+                if bytes.len() >= end + 4 + length {
+                    let body = &bytes[end + 4..end + 4 + length];
+                    return Self {
+                        status: headers.split(' ').nth(1).unwrap().parse().unwrap(),
+                        body: String::from_utf8(body.to_vec()).unwrap(),
+                        headers,
+                    };
+                }
+            }
+            if !matches!(stream.read_buf(&mut bytes).await, Ok(1..)) {
+                assert!(bytes.is_empty(), "half an answer: {bytes:?}");
+                return Self {
+                    status: 0,
+                    headers: String::new(),
+                    body: String::new(),
+                };
+            }
+        }
+    }
+
+    pub fn code(&self) -> String {
+        let problem: serde_json::Value = serde_json::from_str(&self.body).unwrap_or_default();
+        problem["code"].as_str().unwrap_or_default().to_owned()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let find = |line: &'_ str| {
+            line.split_once(": ")
+                .filter(|(other, _)| *other == name)
+                .is_some()
+        };
+        let line = self.headers.lines().find(|line| find(line))?;
+        Some(line.split_once(": ")?.1)
+    }
+}
+
+/// A line of a metrics page.
+pub fn counted(receiver: &Receiver, line: &str) -> u64 {
+    let page = receiver.metrics();
+    let value = page
+        .lines()
+        .find_map(|candidate| candidate.strip_prefix(line));
+    value.map_or(0, |value| value.trim().parse().unwrap())
+}
