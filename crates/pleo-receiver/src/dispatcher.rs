@@ -149,17 +149,7 @@ impl Dispatcher<'_> {
     }
 
     fn start(&mut self, claimed: Claimed) {
-        let message = &claimed.message;
-        let delivery = Delivery {
-            endpoint: Arc::clone(&message.endpoint),
-            webhook_id: message.webhook_id.clone(),
-            event_type: message.event_type.clone(),
-            event_id: message.event_id.clone(),
-            attempt: claimed.attempt,
-            received_at: message.received_at,
-            expires_at: message.expires_at,
-            body: message.body.clone(),
-        };
+        let delivery = Delivery::new(claimed.message.clone(), claimed.attempt);
         let (handler, limit) = (Arc::clone(self.handler), self.policy.timeout);
         let task = self.tasks.spawn(async move {
             time::timeout(limit, handler.handle(delivery))

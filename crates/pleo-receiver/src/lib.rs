@@ -7,7 +7,8 @@
 //! - [`Endpoint`]: a path, the secrets that its deliveries are signed with, and what else must hold.
 //! - [`Inbox`]: where authentic messages wait; [`SqliteInbox`] keeps them in a file,
 //!   [`MemoryInbox`] only as long as the process runs.
-//! - [`Handler`]: who gets them, at least once: an async function.
+//! - [`Handler`]: who gets them, at least once: an async function, or the built-in [`Exec`] and
+//!   [`Forward`].
 //! - [`Receiver`] puts these together. It is a [`hyper::service::Service`] and a
 //!   [`tower_service::Service`], so that it also mounts inside a server that is there already;
 //!   [`serve`] is ours.
@@ -20,12 +21,20 @@
 //!
 //! | feature | what it adds |
 //! | --- | --- |
+//! | `cli` (default) | the binary; a library needs none of it: `default-features = false` |
 //! | `sqlite` (default) | [`SqliteInbox`] |
+//! | `exec` | [`Exec`], a handler that runs a command |
+//! | `forward` | [`Forward`], a handler that posts to a URL |
 // The documentation links to items of every feature; it is built with all of them.
-#![cfg_attr(not(feature = "sqlite"), allow(rustdoc::broken_intra_doc_links))]
+#![cfg_attr(
+    not(all(feature = "sqlite", feature = "exec", feature = "forward")),
+    allow(rustdoc::broken_intra_doc_links)
+)]
 
 mod answer;
 mod body;
+#[cfg(feature = "forward")]
+mod client;
 mod dispatcher;
 mod endpoint;
 mod handler;
@@ -36,9 +45,15 @@ mod server;
 mod source;
 
 pub use answer::Rejection;
+#[cfg(feature = "forward")]
+pub use client::{ClientError, HttpClient};
 pub use dispatcher::RetryPolicy;
 pub use endpoint::{Endpoint, EndpointError};
 pub use handler::{Delivery, Handler, HandlerError, HandlerFuture};
+#[cfg(feature = "exec")]
+pub use handler::{Exec, ExecError};
+#[cfg(feature = "forward")]
+pub use handler::{Forward, ForwardError};
 #[cfg(feature = "sqlite")]
 pub use inbox::SqliteInbox;
 pub use inbox::{

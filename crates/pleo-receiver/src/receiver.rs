@@ -14,8 +14,6 @@ use http::{Request, Response};
 use http_body::Body;
 use http_body_util::Full;
 use ipnet::IpNet;
-use jiff::Timestamp;
-use pleo_events::Envelope;
 use pleo_webhook_verify::{Headers, unix_now};
 use tracing::{error, info, warn};
 
@@ -141,8 +139,8 @@ impl Receiver {
         )
         .await?;
         let verified = verification.finish()?;
-        let message = describe(endpoint, verified.id(), body);
-        self.store(message).await
+        let name = Arc::clone(endpoint.as_name());
+        self.store(NewMessage::new(name, verified.id(), body)).await
     }
 
     async fn store(&self, message: NewMessage) -> Result<Appended, Rejection> {
@@ -341,20 +339,4 @@ pub enum BuildError {
         /// The name.
         name: String,
     },
-}
-
-/// Reads what the inbox wants to know of an authentic body. Whatever can't be read stays `None`.
-fn describe(endpoint: &Endpoint, id: &str, body: Bytes) -> NewMessage {
-    let envelope = Envelope::parse(&body).ok();
-    let envelope = envelope.as_ref();
-    let expires_at = envelope.and_then(|envelope| envelope.export_job().ok()?.expires_at());
-    NewMessage {
-        endpoint: Arc::clone(endpoint.as_name()),
-        webhook_id: id.to_owned(),
-        received_at: Timestamp::now(),
-        event_type: envelope.map(|envelope| envelope.event_type().to_owned()),
-        event_id: envelope.and_then(|envelope| Some(envelope.event_id()?.into_owned())),
-        expires_at,
-        body,
-    }
 }

@@ -1,5 +1,10 @@
 //! Who gets the messages: the contract of a handler, and the two that come with the crate.
 
+#[cfg(feature = "exec")]
+mod exec;
+#[cfg(feature = "forward")]
+mod forward;
+
 use core::pin::Pin;
 use std::error::Error;
 use std::sync::Arc;
@@ -7,6 +12,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::Timestamp;
 use pleo_events::{Envelope, ParseError};
+
+use crate::NewMessage;
+
+#[cfg(feature = "exec")]
+pub use exec::{Exec, ExecError};
+#[cfg(feature = "forward")]
+pub use forward::{Forward, ForwardError};
 
 /// Why a handler failed; its text is logged and kept with the message.
 pub type HandlerError = Box<dyn Error + Send + Sync>;
@@ -60,11 +72,58 @@ pub struct Delivery {
 }
 
 impl Delivery {
+    /// A message for its `attempt`th attempt, counted from 1; also to test a handler with.
+    ///
+    /// ```
+    /// use pleo_receiver::{Delivery, NewMessage};
+    ///
+    /// let body = r#"{"eventType":"v1.vendor.created","eventId":"e1","data":{}}"#;
+    /// let delivery = Delivery::new(NewMessage::new("books", "msg_1", body), 1);
+    /// assert_eq!(delivery.event_type.as_deref(), Some("v1.vendor.created"));
+    /// ```
+    #[must_use]
+    pub fn new(message: NewMessage, attempt: u32) -> Self {
+        Self {
+            endpoint: message.endpoint,
+            webhook_id: message.webhook_id,
+            event_type: message.event_type,
+            event_id: message.event_id,
+            attempt,
+            received_at: message.received_at,
+            expires_at: message.expires_at,
+            body: message.body,
+        }
+    }
+
     /// The envelope in the body.
     ///
     /// # Errors
     /// The body is not an envelope.
     pub fn envelope(&self) -> Result<Envelope<'_>, ParseError> {
         Envelope::parse(&self.body)
+    }
+
+    /// What a handler outside this process is told beside the body: the name of the variable for a
+    /// command, the name of the header for a server, and the value where there is one.
+    ///
+    /// The sender chose type and id of the event, so that a value too long for an environment is
+    /// left out rather than making the message fail each time; it stands in the body anyway.
+    #[cfg(any(feature = "exec", feature = "forward"))]
+    #[rustfmt::skip]
+    fn facts(&self) -> impl Iterator<Item = (&'static str, &'static str, String)> {
+        const LONGEST: usize = 1024;
+        let time = |at: Timestamp| at.to_string();
+        [
+            ("PLEO_WEBHOOK_ID", "webhook-id", Some(self.webhook_id.clone())),
+            ("PLEO_ENDPOINT", "pleo-endpoint", Some(self.endpoint.to_string())),
+            ("PLEO_EVENT_TYPE", "pleo-event-type", self.event_type.clone()),
+            ("PLEO_EVENT_ID", "pleo-event-id", self.event_id.clone()),
+            ("PLEO_ATTEMPT", "pleo-attempt", Some(self.attempt.to_string())),
+            ("PLEO_RECEIVED_AT", "pleo-received-at", Some(time(self.received_at))),
+            ("PLEO_EXPIRES_AT", "pleo-expires-at", self.expires_at.map(time)),
+        ]
+        .into_iter()
+        .filter_map(|(variable, header, value)| Some((variable, header, value?)))
+        .filter(|(_, _, value)| value.len() <= LONGEST)
     }
 }

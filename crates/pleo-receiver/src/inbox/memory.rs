@@ -274,8 +274,12 @@ impl Inbox for MemoryInbox {
                     && (filter.endpoint.as_deref())
                         .is_none_or(|endpoint| &*row.message.endpoint == endpoint)
             };
-            let rows = store.rows.iter();
-            rows.filter(|(sequence, _)| filter.after.is_none_or(|after| **sequence > after))
+            let mut rows: Vec<_> = store.rows.iter().collect();
+            if filter.newest_first {
+                rows.reverse();
+            }
+            rows.into_iter()
+                .filter(|(sequence, _)| filter.after.is_none_or(|after| **sequence > after))
                 .filter(|(_, row)| wanted(row))
                 .map(|(sequence, row)| row.entry(*sequence))
                 .take(limit)

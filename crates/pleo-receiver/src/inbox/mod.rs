@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use pleo_events::Envelope;
 
 pub use memory::MemoryInbox;
 #[cfg(feature = "sqlite")]
@@ -51,7 +52,8 @@ pub trait Inbox: fmt::Debug + Send + Sync + 'static {
     /// replay. May resolve for nothing.
     fn ready(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 
-    /// Messages in the order of arrival, oldest first, without their bodies.
+    /// Messages in the order of arrival, the oldest first unless the filter says otherwise, without
+    /// their bodies.
     fn list(&self, filter: Filter) -> InboxFuture<'_, Vec<Entry>>;
 
     /// The messages with this `webhook-id` (one for each endpoint that received it), with bodies.
@@ -91,6 +93,29 @@ pub struct NewMessage {
     pub expires_at: Option<Timestamp>,
     /// The raw body.
     pub body: Bytes,
+}
+
+impl NewMessage {
+    /// A message that arrives now; reads in its body what the inbox wants to know. What isn't there
+    /// or can't be read is `None`.
+    pub fn new(
+        endpoint: impl Into<Arc<str>>,
+        webhook_id: impl Into<String>,
+        body: impl Into<Bytes>,
+    ) -> Self {
+        let body = body.into();
+        let envelope = Envelope::parse(&body).ok();
+        let envelope = envelope.as_ref();
+        Self {
+            endpoint: endpoint.into(),
+            webhook_id: webhook_id.into(),
+            received_at: Timestamp::now(),
+            event_type: envelope.map(|envelope| envelope.event_type().to_owned()),
+            event_id: envelope.and_then(|envelope| Some(envelope.event_id()?.into_owned())),
+            expires_at: envelope.and_then(|envelope| envelope.export_job().ok()?.expires_at()),
+            body,
+        }
+    }
 }
 
 /// What became of an append.
@@ -224,6 +249,8 @@ pub struct Filter {
     pub after: Option<i64>,
     /// At most this many.
     pub limit: Option<u32>,
+    /// The newest first.
+    pub newest_first: bool,
 }
 
 /// Which messages to replay.

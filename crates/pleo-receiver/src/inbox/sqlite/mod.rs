@@ -37,6 +37,10 @@ const MESSAGE_OVERHEAD: usize = 512;
 /// How often [`Inbox::ready`] resolves for nothing, so that what another process replayed is seen.
 const POLL: Duration = Duration::from_secs(1);
 
+/// What [`entry`] reads; not the body, which may be long.
+const ENTRY: &str = "sequence, endpoint, webhook_id, event_type, event_id, state, attempts,
+    received_at, expires_at, due_at, last_error, length(body) AS body_len";
+
 /// An inbox in a SQLite file, made when it isn't there.
 ///
 /// Beside the file SQLite keeps two more while it is open (`-wal`, `-shm`), and the server that owns
@@ -176,12 +180,13 @@ impl Inbox for SqliteInbox {
 
     fn list(&self, filter: Filter) -> InboxFuture<'_, Vec<Entry>> {
         self.read(move |connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT *, length(body) AS body_len FROM message
+            let order = if filter.newest_first { "DESC" } else { "ASC" };
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT {ENTRY} FROM message
                  WHERE sequence > :after AND (:state IS NULL OR state = :state)
                    AND (:endpoint IS NULL OR endpoint = :endpoint)
-                 ORDER BY sequence LIMIT :limit",
-            )?;
+                 ORDER BY sequence {order} LIMIT :limit"
+            ))?;
             let rows = statement.query_map(
                 named_params! {
                     ":after": filter.after.unwrap_or(i64::MIN),
@@ -197,10 +202,9 @@ impl Inbox for SqliteInbox {
 
     fn show(&self, webhook_id: String) -> InboxFuture<'_, Vec<(Entry, Bytes)>> {
         self.read(move |connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT *, length(body) AS body_len FROM message
-                 WHERE webhook_id = ?1 ORDER BY sequence",
-            )?;
+            let mut statement = connection.prepare_cached(&format!(
+                "SELECT {ENTRY}, body FROM message WHERE webhook_id = ?1 ORDER BY sequence"
+            ))?;
             let rows = statement.query_map([webhook_id], |row| {
                 Ok((entry(row)?, row.get::<_, Vec<u8>>("body")?.into()))
             })?;

@@ -1,0 +1,479 @@
+//! What `serve` is told: by flags, by the environment and by a TOML file, in that order.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
+
+use ipnet::IpNet;
+use jiff::SignedDuration;
+use pleo_receiver::verify::Secret;
+use pleo_receiver::{Endpoint, Exec, Forward, RetryPolicy, ServerOptions};
+use serde::{Deserialize, Deserializer, de};
+
+use crate::cli::Serve;
+use crate::hidden::Hidden;
+use crate::{Failure, chain};
+
+pub(crate) const DEFAULT_INBOX: &str = "sqlite:pleo-inbox.db";
+const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(IpAddr::V4(core::net::Ipv4Addr::LOCALHOST), 8787);
+const DEFAULT_PATH: &str = "/webhooks/pleo";
+
+/// All that a server needs, checked.
+pub(crate) struct Config {
+    pub(crate) listen: SocketAddr,
+    pub(crate) metrics: Option<SocketAddr>,
+    pub(crate) inbox: String,
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) handler: Option<Target>,
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) retry: RetryPolicy,
+    pub(crate) server: ServerOptions,
+    pub(crate) body_limit: Option<usize>,
+    pub(crate) body_timeout: Option<Duration>,
+}
+
+/// Who gets the messages.
+pub(crate) enum Target {
+    Forward(Box<Forward>),
+    Exec(Exec),
+}
+
+/// The keys of the file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    listen: Option<SocketAddr>,
+    metrics: Option<SocketAddr>,
+    inbox: Option<String>,
+    path: Option<String>,
+    #[serde(default, alias = "secrets")]
+    secret: Secrets,
+    tolerance: Option<u64>,
+    forward: Option<Hidden>,
+    forward_secret: Option<Hidden>,
+    exec: Option<Words>,
+    #[serde(default, alias = "trusted-proxy")]
+    trusted_proxies: Vec<Network>,
+    #[serde(default)]
+    endpoint: Vec<FileEndpoint>,
+    #[serde(default)]
+    retry: FileRetry,
+    #[serde(default)]
+    limits: FileLimits,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileEndpoint {
+    name: Option<String>,
+    path: String,
+    #[serde(alias = "secrets")]
+    secret: Secrets,
+    tolerance: Option<u64>,
+    basic: Option<Basic>,
+    #[serde(default)]
+    headers: BTreeMap<String, Hidden>,
+    #[serde(default)]
+    sources: Vec<Network>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Basic {
+    username: Hidden,
+    password: Hidden,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileRetry {
+    max_attempts: Option<u32>,
+    min_delay: Option<Span>,
+    max_delay: Option<Span>,
+    timeout: Option<Span>,
+    concurrency: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileLimits {
+    body_bytes: Option<usize>,
+    body_timeout: Option<Span>,
+    header_bytes: Option<usize>,
+    header_timeout: Option<Span>,
+    connections: Option<usize>,
+    grace: Option<Span>,
+}
+
+impl Config {
+    /// Puts flags (which clap has joined with the environment) and file together. `is_flag` says
+    /// whether an argument was given as a flag.
+    pub(crate) fn new(args: Serve, is_flag: impl Fn(&str) -> bool) -> Result<Self, Failure> {
+        let (file, place) = match &args.config {
+            Some(path) => (File::read(path)?, path.display().to_string()),
+            None => (File::default(), String::new()),
+        };
+        let at = |key: &str| {
+            if place.is_empty() {
+                format!("`--{key}`")
+            } else {
+                format!("`--{key}`, or `{}` in {place}", key.replace('-', "_"))
+            }
+        };
+        let endpoints = if file.endpoint.is_empty() {
+            vec![single_endpoint(&args, &file, at)?]
+        } else {
+            for flag in ["secret", "path", "tolerance"] {
+                if is_flag(flag) {
+                    return Err(usage(
+                        &format!("`--{flag}`"),
+                        &format!("{place} has `[[endpoint]]` tables: set it there"),
+                    ));
+                }
+            }
+            if file.path.is_some() || !file.secret.0.is_empty() || file.tolerance.is_some() {
+                let why = "`path`, `secret` and `tolerance` beside `[[endpoint]]` tables mean \
+                           nothing: move them into the tables";
+                return Err(usage(&place, why));
+            }
+            let endpoints = file.endpoint.iter().enumerate();
+            let build = |(index, endpoint): (usize, &FileEndpoint)| endpoint.build(&place, index);
+            endpoints.map(build).collect::<Result<_, _>>()?
+        };
+        let retry = file.retry.policy();
+        let handler = target(&args, &file, retry.timeout, at)?;
+        let mut trusted_proxies = Vec::new();
+        for network in &args.trusted_proxies {
+            let parsed = parse_network(network);
+            trusted_proxies.push(parsed.map_err(|why| usage("`--trusted-proxy`", &why))?);
+        }
+        if trusted_proxies.is_empty() {
+            trusted_proxies = networks(&file.trusted_proxies);
+        }
+        Ok(Self {
+            listen: args.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN),
+            metrics: args.metrics.or(file.metrics),
+            inbox: (args.inbox.or(file.inbox)).unwrap_or_else(|| DEFAULT_INBOX.to_owned()),
+            endpoints,
+            handler,
+            trusted_proxies,
+            retry,
+            server: file.limits.server(),
+            body_limit: file.limits.body_bytes,
+            body_timeout: file.limits.body_timeout.map(|span| span.0),
+        })
+    }
+}
+
+impl File {
+    fn read(path: &Path) -> Result<Self, Failure> {
+        let place = path.display().to_string();
+        let text = fs::read_to_string(path)
+            .map_err(|error| usage(&place, &format!("cannot read the configuration: {error}")))?;
+        toml::from_str(&text).map_err(|error| {
+            // Not the error's own picture of the line, which may hold a secret.
+            let mut what = error.message().to_owned();
+            if what.contains("whsec_") {
+                what = "not shown, since it holds a secret".to_owned();
+            }
+            let start = error.span().map_or(0, |span| span.start);
+            let before = text.get(..start).unwrap_or_default();
+            let number = before.matches('\n').count() + 1;
+            let line = text.lines().nth(number - 1).unwrap_or_default();
+            let key = match line.split_once('=') {
+                Some((key, _)) => format!(", key `{}`", key.trim()),
+                None => String::new(),
+            };
+            usage(&format!("{place}, line {number}{key}"), &what)
+        })
+    }
+}
+
+impl FileEndpoint {
+    fn build(&self, file: &str, index: usize) -> Result<Endpoint, Failure> {
+        let place = |key: &str| {
+            let number = index + 1;
+            format!(
+                "{file}, `[[endpoint]]` number {number} (`{}`), key `{key}`",
+                self.path
+            )
+        };
+        let secrets = self.secret.parse(&place("secret"))?;
+        let mut endpoint = endpoint(&self.path, secrets, &place("path"), &place("secret"))?;
+        if let Some(name) = &self.name {
+            endpoint = endpoint.name(name.as_str());
+        }
+        if let Some(seconds) = self.tolerance {
+            endpoint = endpoint.tolerance(seconds);
+        }
+        if let Some(basic) = &self.basic {
+            let resolve = |hidden: &Hidden, key| {
+                let resolved = hidden.resolve();
+                resolved.map_err(|why| usage(&place(key), &why))
+            };
+            let username = resolve(&basic.username, "basic.username")?;
+            let password = resolve(&basic.password, "basic.password")?;
+            endpoint = endpoint.credentials(&username, &password);
+        }
+        for (name, value) in &self.headers {
+            let key = format!("headers.{name}");
+            let value = value.resolve().map_err(|why| usage(&place(&key), &why))?;
+            endpoint = endpoint
+                .require_header(name, &value)
+                .map_err(|error| usage(&place(&key), &error.to_string()))?;
+        }
+        Ok(endpoint.allow_sources(networks(&self.sources)))
+    }
+}
+
+impl FileRetry {
+    fn policy(&self) -> RetryPolicy {
+        let mut policy = RetryPolicy::default();
+        let set = |to: &mut Duration, from: &Option<Span>| {
+            if let Some(span) = from {
+                *to = span.0;
+            }
+        };
+        set(&mut policy.min_delay, &self.min_delay);
+        set(&mut policy.max_delay, &self.max_delay);
+        set(&mut policy.timeout, &self.timeout);
+        policy.max_attempts = self.max_attempts.unwrap_or(policy.max_attempts);
+        policy.concurrency = self.concurrency.unwrap_or(policy.concurrency);
+        policy
+    }
+}
+
+impl FileLimits {
+    fn server(&self) -> ServerOptions {
+        let mut options = ServerOptions::default();
+        options.max_header_bytes = self.header_bytes.unwrap_or(options.max_header_bytes);
+        options.max_connections = self.connections.unwrap_or(options.max_connections);
+        options.header_timeout = self
+            .header_timeout
+            .map_or(options.header_timeout, |span| span.0);
+        options.grace = self.grace.map_or(options.grace, |span| span.0);
+        options
+    }
+}
+
+fn single_endpoint(
+    args: &Serve,
+    file: &File,
+    at: impl Fn(&str) -> String,
+) -> Result<Endpoint, Failure> {
+    let secrets = if args.secret.is_empty() {
+        file.secret.parse(&at("secret"))?
+    } else {
+        let place = "`--secret` (PLEO_WEBHOOK_SECRET)";
+        Secrets(args.secret.clone()).parse(place)?
+    };
+    if secrets.is_empty() {
+        let why = "no signing secret: set PLEO_WEBHOOK_SECRET to the `whsec_…` of the subscription, \
+                   or give `--secret file:PATH`";
+        return Err(usage(&at("secret"), why));
+    }
+    let path = args.path.as_deref().or(file.path.as_deref());
+    let path = path.unwrap_or(DEFAULT_PATH);
+    let endpoint = endpoint(path, secrets, &at("path"), &at("secret"))?;
+    Ok(match args.tolerance.or(file.tolerance) {
+        Some(seconds) => endpoint.tolerance(seconds),
+        None => endpoint,
+    })
+}
+
+fn endpoint(
+    path: &str,
+    secrets: Vec<Secret>,
+    path_place: &str,
+    secret_place: &str,
+) -> Result<Endpoint, Failure> {
+    let mut secrets = secrets.into_iter();
+    let first = secrets.next();
+    let first = first.ok_or_else(|| usage(secret_place, "no secret: give at least one"))?;
+    let mut endpoint =
+        Endpoint::new(path, first).map_err(|error| usage(path_place, &error.to_string()))?;
+    for secret in secrets {
+        endpoint = endpoint
+            .and_secret(secret)
+            .map_err(|error| usage(secret_place, &error.to_string()))?;
+    }
+    Ok(endpoint)
+}
+
+fn target(
+    args: &Serve,
+    file: &File,
+    timeout: Duration,
+    at: impl Fn(&str) -> String,
+) -> Result<Option<Target>, Failure> {
+    // What is said nearer hides both of what is said farther away.
+    let (forward, exec) = if args.forward.is_some() || args.exec.is_some() {
+        let words = args.exec.as_deref().map(Words::parse).transpose();
+        let words = words.map_err(|why| usage("`--exec` (PLEO_EXEC)", &why))?;
+        (args.forward.as_ref(), words)
+    } else {
+        (file.forward.as_ref(), file.exec.clone())
+    };
+    match (forward, exec) {
+        (None, None) => Ok(None),
+        (Some(_), Some(_)) => Err(usage(&at("forward"), "not beside `exec`: choose one")),
+        (
+            None,
+            Some(Words {
+                program,
+                args: words,
+            }),
+        ) => {
+            let hidden = file
+                .env_names()
+                .chain(args.secret.iter().filter_map(Hidden::env_name));
+            let exec = Exec::new(program).args(words).without_env(hidden);
+            Ok(Some(Target::Exec(exec)))
+        }
+        (Some(url), None) => {
+            let url = url.resolve().map_err(|why| usage(&at("forward"), &why))?;
+            let mut forward = Forward::new(&url)
+                .map_err(|error| usage(&at("forward"), &chain(&error)))?
+                .with_timeout(timeout.min(Duration::from_secs(30)));
+            if let Some(secret) = args
+                .forward_secret
+                .as_ref()
+                .or(file.forward_secret.as_ref())
+            {
+                let place = at("forward-secret");
+                let [secret] = <[_; 1]>::try_from(Secrets(vec![secret.clone()]).parse(&place)?)
+                    .map_err(|_| usage(&place, "several secrets: give one"))?;
+                forward = forward.signed_with(secret);
+            }
+            Ok(Some(Target::Forward(Box::new(forward))))
+        }
+    }
+}
+
+impl File {
+    /// The variables that hold something secret, which no command needs to see.
+    fn env_names(&self) -> impl Iterator<Item = &str> {
+        let endpoints = self.endpoint.iter().flat_map(|endpoint| {
+            let basic = endpoint
+                .basic
+                .iter()
+                .flat_map(|basic| [&basic.username, &basic.password]);
+            (endpoint.secret.0.iter())
+                .chain(basic)
+                .chain(endpoint.headers.values())
+        });
+        (self.secret.0.iter())
+            .chain(endpoints)
+            .filter_map(Hidden::env_name)
+    }
+}
+
+/// One secret or a list of them.
+#[derive(Debug, Default)]
+struct Secrets(Vec<Hidden>);
+
+impl Secrets {
+    fn parse(&self, place: &str) -> Result<Vec<Secret>, Failure> {
+        let mut secrets = Vec::new();
+        for hidden in &self.0 {
+            secrets.extend(hidden.secrets().map_err(|why| usage(place, &why))?);
+        }
+        Ok(secrets)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secrets {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let list = match toml::Value::deserialize(deserializer)? {
+            toml::Value::Array(list) => list,
+            one => vec![one],
+        };
+        let hidden = list.into_iter().map(Hidden::deserialize);
+        hidden
+            .collect::<Result<_, _>>()
+            .map(Self)
+            .map_err(de::Error::custom)
+    }
+}
+
+/// A command, as a text with quotes or as a list.
+#[derive(Clone, Debug)]
+struct Words {
+    program: String,
+    args: Vec<String>,
+}
+
+impl Words {
+    fn parse(text: &str) -> Result<Self, String> {
+        let words = shlex::split(text).ok_or("a quote in the command is not closed")?;
+        Self::new(words)
+    }
+
+    fn new(words: Vec<String>) -> Result<Self, String> {
+        let mut words = words.into_iter();
+        let program = words.next().ok_or("the command is empty")?;
+        Ok(Self {
+            program,
+            args: words.collect(),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "it must be a text, or a list of texts")]
+        enum Form {
+            Text(String),
+            List(Vec<String>),
+        }
+        let words = match Form::deserialize(deserializer)? {
+            Form::Text(text) => Self::parse(&text),
+            Form::List(words) => Self::new(words),
+        };
+        words.map_err(de::Error::custom)
+    }
+}
+
+/// A network, or an address that is one by itself.
+#[derive(Clone, Copy, Debug)]
+struct Network(IpNet);
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_network(&text).map(Self).map_err(de::Error::custom)
+    }
+}
+
+fn parse_network(text: &str) -> Result<IpNet, String> {
+    let address = || text.parse::<IpAddr>().map(IpNet::from);
+    let network = text.parse().or_else(|_| address());
+    network
+        .map_err(|_| format!("`{text}` is neither an IP address nor a network such as 10.0.0.0/8"))
+}
+
+fn networks(networks: &[Network]) -> Vec<IpNet> {
+    networks.iter().map(|network| network.0).collect()
+}
+
+/// A time span: `5s`, `1h 30m`.
+#[derive(Clone, Copy, Debug)]
+struct Span(Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let span = text.parse::<SignedDuration>().ok();
+        let span = span.and_then(|span| Duration::try_from(span).ok());
+        span.map(Self)
+            .ok_or_else(|| de::Error::custom(format!("`{text}` is not a time span such as \"5s\"")))
+    }
+}
+
+fn usage(place: &str, why: &str) -> Failure {
+    Failure::Usage(format!("{place}: {why}"))
+}

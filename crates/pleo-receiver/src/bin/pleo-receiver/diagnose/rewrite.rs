@@ -1,0 +1,172 @@
+//! What a body may have been before something rewrote it.
+
+use serde::de::IgnoredAny;
+
+/// Bodies that may be the original of this one, each with what it is.
+pub(super) fn candidates(body: &[u8]) -> impl Iterator<Item = (String, Vec<u8>)> {
+    let plain = [
+        ("without the line break at its end", trim_end(body)),
+        ("with a line break at its end", [body, b"\n"].concat()),
+        ("without the byte order mark", trim_start(body)),
+        ("with line breaks of LF", replace(body, b"\r\n", b"\n")),
+        ("with line breaks of CRLF", replace(body, b"\n", b"\r\n")),
+    ];
+    let plain = plain.map(|(what, candidate)| (what.to_owned(), candidate));
+    plain.into_iter().chain(reformatted(trim_end(body)))
+}
+
+fn reformatted(body: Vec<u8>) -> impl Iterator<Item = (String, Vec<u8>)> {
+    let is_json = serde_json::from_slice::<IgnoredAny>(&body).is_ok();
+    let text = String::from_utf8(body).ok().filter(|_| is_json);
+    let spacings = [
+        (Spacing::AsItIs, ""),
+        (Spacing::None, "without spaces between its parts"),
+        (Spacing::Single, "with a space after each comma and colon"),
+        (Spacing::Lines(2), "indented by 2 spaces"),
+        (Spacing::Lines(4), "indented by 4 spaces"),
+    ];
+    let letters = [
+        (Letters::AsTheyAre, ""),
+        (Letters::Plain, "with letters instead of `\\u` escapes"),
+        (Letters::Escaped, "with `\\u` escapes instead of letters"),
+        (Letters::Slashes, "with `\\/` instead of `/`"),
+    ];
+    text.into_iter().flat_map(move |text| {
+        spacings.into_iter().flat_map(move |(spacing, space)| {
+            let text = text.clone();
+            letters.into_iter().map(move |(letters, letter)| {
+                let what = [space, letter].into_iter().filter(|part| !part.is_empty());
+                let what = what.collect::<Vec<_>>().join(" and ");
+                (what, format(&text, spacing, letters).into_bytes())
+            })
+        })
+    })
+}
+
+#[derive(Clone, Copy)]
+enum Spacing {
+    AsItIs,
+    None,
+    Single,
+    Lines(usize),
+}
+
+#[derive(Clone, Copy)]
+enum Letters {
+    AsTheyAre,
+    Plain,
+    Escaped,
+    Slashes,
+}
+
+/// Writes JSON again, part by part, in the order in which it stands.
+fn format(json: &str, spacing: Spacing, letters: Letters) -> String {
+    let mut out = String::with_capacity(json.len() * 2);
+    let mut depth = 0_usize;
+    let mut rest = json;
+    while let Some(next) = rest.chars().next() {
+        let (part, behind) = rest.split_at(match next {
+            '"' => string_len(rest),
+            other => other.len_utf8(),
+        });
+        rest = behind;
+        let empty = matches!(rest.trim_start().as_bytes().first(), Some(b'}' | b']'));
+        match (next, spacing) {
+            ('"', _) => out.push_str(&rewrite_string(part, letters)),
+            (_, Spacing::AsItIs) => out.push_str(part),
+            (' ' | '\t' | '\r' | '\n', _) => {}
+            ('{' | '[', Spacing::Lines(width)) if !empty => {
+                depth += 1;
+                out.push_str(part);
+                new_line(&mut out, depth * width);
+            }
+            ('}' | ']', Spacing::Lines(width)) if !out.ends_with(['{', '[']) => {
+                depth = depth.saturating_sub(1);
+                new_line(&mut out, depth * width);
+                out.push_str(part);
+            }
+            (',', Spacing::Lines(width)) => {
+                out.push(',');
+                new_line(&mut out, depth * width);
+            }
+            (':', Spacing::Lines(_)) | (':' | ',', Spacing::Single) => {
+                out.push_str(part);
+                out.push(' ');
+            }
+            _ => out.push_str(part),
+        }
+    }
+    out
+}
+
+fn new_line(out: &mut String, width: usize) {
+    out.push('\n');
+    out.push_str(&" ".repeat(width));
+}
+
+/// The length of the string that this begins with, with its quotes.
+fn string_len(text: &str) -> usize {
+    let mut escaped = false;
+    for (index, byte) in text.bytes().enumerate().skip(1) {
+        match byte {
+            b'"' if !escaped => return index + 1,
+            b'\\' => escaped = !escaped,
+            _ => escaped = false,
+        }
+    }
+    text.len()
+}
+
+fn rewrite_string(part: &str, letters: Letters) -> String {
+    let plain = || {
+        let text = serde_json::from_str::<String>(part).unwrap_or_default();
+        serde_json::Value::from(text).to_string()
+    };
+    match letters {
+        Letters::AsTheyAre => part.to_owned(),
+        Letters::Plain => plain(),
+        Letters::Slashes => plain().replace('/', "\\/"),
+        Letters::Escaped => {
+            let mut out = String::new();
+            let mut units = [0; 2];
+            for letter in plain().chars() {
+                if letter.is_ascii() {
+                    out.push(letter);
+                } else {
+                    for unit in letter.encode_utf16(&mut units) {
+                        out.push_str(&format!("\\u{unit:04x}"));
+                    }
+                }
+            }
+            out
+        }
+    }
+}
+
+fn trim_end(body: &[u8]) -> Vec<u8> {
+    let line_break = |byte: &u8| matches!(byte, b'\r' | b'\n');
+    let end = body
+        .iter()
+        .rposition(|byte| !line_break(byte))
+        .map_or(0, |last| last + 1);
+    body.get(..end).unwrap_or_default().to_vec()
+}
+
+fn trim_start(body: &[u8]) -> Vec<u8> {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).to_vec()
+}
+
+fn replace(body: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(body.len());
+    let mut rest = body;
+    while let Some(first) = rest.first() {
+        if let Some(behind) = rest.strip_prefix(from) {
+            out.extend_from_slice(to);
+            rest = behind;
+        } else {
+            out.push(*first);
+            rest = rest.get(1..).unwrap_or_default();
+        }
+    }
+    out
+}

@@ -1,0 +1,112 @@
+//! The program `pleo-receiver`.
+//!
+//! Data goes to standard output, logs and errors to standard error. Exit codes: 0 done, 1 failed,
+//! 2 wrong usage or configuration.
+
+mod cli;
+mod config;
+mod demo;
+mod diagnose;
+mod hidden;
+mod inbox;
+mod metrics;
+mod samples;
+mod serve;
+mod sign;
+
+use std::error::Error;
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::process::ExitCode;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory, FromArgMatches};
+use pleo_receiver::InboxError;
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    // The demo tells its story by itself.
+    let quiet = matches!(cli.command, Command::Demo(_));
+    let default = if quiet {
+        LevelFilter::ERROR
+    } else {
+        LevelFilter::INFO
+    };
+    tracing_subscriber::fmt()
+        .with_max_level(cli.log.unwrap_or(default))
+        .with_writer(io::stderr)
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let result = match runtime {
+        Ok(runtime) => runtime.block_on(run(cli.command, &matches)),
+        Err(error) => Err(error.into()),
+    };
+    let (code, message) = match result {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(Failure::Usage(message)) => (2, message),
+        Err(Failure::Run(message)) => (1, message),
+        Err(Failure::Told) => return ExitCode::FAILURE,
+        // Whoever read our output has seen enough.
+        Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => {
+            return ExitCode::SUCCESS;
+        }
+        Err(Failure::Output(error)) => (1, format!("cannot write: {error}")),
+    };
+    // Nothing is left to tell it to where this fails.
+    let _ = writeln!(io::stderr(), "error: {message}");
+    ExitCode::from(code)
+}
+
+async fn run(command: Command, matches: &ArgMatches) -> Result<(), Failure> {
+    match command {
+        Command::Demo(args) => demo::run(args).await,
+        Command::Serve(args) => {
+            let flags = matches.subcommand_matches("serve");
+            let source = |name: &str| flags.and_then(|flags| flags.value_source(name));
+            let is_flag = |name: &str| source(name) == Some(ValueSource::CommandLine);
+            serve::run(*args, is_flag).await
+        }
+        Command::Inbox(command) => inbox::run(command).await,
+        Command::Sign(args) => sign::sign(&args),
+        Command::Send(args) => sign::send(args).await,
+        Command::Verify(args) => diagnose::run(&args),
+    }
+}
+
+/// Why the program ends otherwise than well.
+#[derive(Debug)]
+enum Failure {
+    /// It was told something that can't be: exit code 2.
+    Usage(String),
+    /// It tried and failed: exit code 1.
+    Run(String),
+    /// Exit code 1, and what there was to say is said already.
+    Told,
+    /// Its output could not be written.
+    Output(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+impl From<InboxError> for Failure {
+    fn from(error: InboxError) -> Self {
+        Self::Run(error.to_string())
+    }
+}
+
+/// An error with everything that caused it.
+fn chain(error: &dyn Error) -> String {
+    core::iter::successors(error.source(), |&error| error.source())
+        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
