@@ -133,7 +133,7 @@ impl Dispatcher<'_> {
         if room == 0 {
             return None;
         }
-        let lease = self.policy.timeout + LEASE_MARGIN;
+        let lease = self.policy.timeout.saturating_add(LEASE_MARGIN);
         match self.inbox.claim(room, Timestamp::now(), lease).await {
             Ok(claim) => {
                 for claimed in claim.messages {
@@ -202,10 +202,14 @@ impl Dispatcher<'_> {
 
     /// Waits for the handlers in hand, no longer than the grace period, and gives back the rest.
     async fn finish(mut self) {
-        let end = time::Instant::now() + self.policy.grace;
-        while let Ok(Some(ended)) = time::timeout_at(end, self.tasks.join_next_with_id()).await {
-            self.settle(ended).await;
-        }
+        let grace = self.policy.grace;
+        let settle_all = async {
+            while let Some(ended) = self.tasks.join_next_with_id().await {
+                self.settle(ended).await;
+            }
+        };
+        // An outcome whose recording is cut off here is with the inbox already.
+        let _ = time::timeout(grace, settle_all).await;
         if !self.claims.is_empty() {
             let handlers = self.claims.len();
             warn!(

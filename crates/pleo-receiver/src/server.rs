@@ -13,7 +13,8 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio::time;
 use tracing::{debug, warn};
 
@@ -97,7 +98,8 @@ async fn accept(
 ) {
     let mut shutdown = pin!(shutdown);
     let slots = Arc::new(Semaphore::new(options.max_connections));
-    let connections = GracefulShutdown::new();
+    let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
     loop {
         let accepted = async {
             // The semaphore is never closed.
@@ -106,10 +108,17 @@ async fn accept(
         };
         let (slot, accepted) = tokio::select! {
             () = &mut shutdown => break,
+            Some(_) = connections.join_next() => continue,
             accepted = accepted => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => spawn(stream, peer, receiver, options, &connections, slot),
+            Ok((stream, peer)) => {
+                let connection = connection(stream, peer, receiver, options, &graceful);
+                connections.spawn(async move {
+                    connection.await;
+                    drop(slot);
+                });
+            }
             Err(error) => {
                 // Usually no file descriptor is free; trying again at once would only burn time.
                 warn!(%error, "cannot accept a connection");
@@ -119,22 +128,23 @@ async fn accept(
     }
     drop(listener);
     receiver.refuse_new();
-    if time::timeout(options.grace, connections.shutdown())
+    if time::timeout(options.grace, graceful.shutdown())
         .await
         .is_err()
     {
-        warn!("requests still in flight at the end of the grace period were dropped");
+        warn!("requests still in flight at the end of the grace period are dropped");
+        connections.shutdown().await;
     }
 }
 
-fn spawn(
+/// Serves one connection until it closes.
+fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     receiver: &Receiver,
     options: &ServerOptions,
-    connections: &GracefulShutdown,
-    slot: Option<OwnedSemaphorePermit>,
-) {
+    graceful: &GracefulShutdown,
+) -> impl Future<Output = ()> + use<> {
     // Answers are small and waited for.
     let _ = stream.set_nodelay(true);
     let receiver = receiver.clone();
@@ -148,11 +158,10 @@ fn spawn(
         .header_read_timeout(options.header_timeout)
         .max_buf_size(options.max_header_bytes.max(8192))
         .serve_connection(TokioIo::new(stream), service);
-    let connection = connections.watch(connection);
-    tokio::spawn(async move {
+    let connection = graceful.watch(connection);
+    async move {
         if let Err(error) = connection.await {
             debug!(%peer, %error, "connection ended early");
         }
-        drop(slot);
-    });
+    }
 }

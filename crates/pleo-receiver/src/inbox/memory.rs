@@ -53,6 +53,7 @@ struct Row {
     message: NewMessage,
     state: State,
     attempts: u32,
+    claims: i64,
     due_at: Option<Timestamp>,
     leased: bool,
     last_error: Option<String>,
@@ -84,7 +85,9 @@ impl Row {
 }
 
 impl Store {
-    fn append(&mut self, message: NewMessage) -> Appended {
+    fn append(&mut self, mut message: NewMessage) -> Appended {
+        message.received_at = to_millisecond(message.received_at);
+        message.expires_at = message.expires_at.map(to_millisecond);
         let keys = self.keys.entry(Arc::clone(&message.endpoint)).or_default();
         if let Some(known) = keys
             .get(&message.webhook_id)
@@ -102,6 +105,7 @@ impl Store {
             message,
             state: State::Pending,
             attempts: 0,
+            claims: 0,
             due_at: None,
             leased: false,
             last_error: None,
@@ -146,10 +150,11 @@ impl Store {
                 row.due_at = Some(until);
                 row.leased = true;
                 row.attempts += 1;
+                row.claims += 1;
                 messages.push(Claimed {
                     claim: ClaimId {
                         message: sequence,
-                        attempt: row.attempts,
+                        number: row.claims,
                     },
                     message: row.message.clone(),
                     attempt: row.attempts,
@@ -161,7 +166,7 @@ impl Store {
     }
 
     fn settle(&mut self, claim: ClaimId, outcome: Outcome) {
-        let held = |row: &&Row| row.leased && row.attempts == claim.attempt;
+        let held = |row: &&Row| row.leased && row.claims == claim.number;
         if self.rows.get(&claim.message).filter(held).is_none() {
             return;
         }
@@ -323,4 +328,9 @@ impl Inbox for MemoryInbox {
     fn close(&self) -> InboxFuture<'_, ()> {
         self.with(|store| store.closed = true)
     }
+}
+
+/// As precise as any inbox keeps it.
+fn to_millisecond(at: Timestamp) -> Timestamp {
+    Timestamp::from_millisecond(at.as_millisecond()).unwrap_or(at)
 }

@@ -155,8 +155,8 @@ pub struct Claimed {
 pub struct ClaimId {
     /// The message's place in the store.
     pub message: i64,
-    /// The attempt that the claim counted.
-    pub attempt: u32,
+    /// Which claim of the message it is, counted from 1; a replay doesn't start again.
+    pub number: i64,
 }
 
 /// How an attempt ended.

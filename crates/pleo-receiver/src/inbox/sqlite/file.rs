@@ -34,6 +34,7 @@ const SCHEMA: &str = "
         expires_at  INTEGER,
         state       TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'done', 'dead')),
         attempts    INTEGER NOT NULL DEFAULT 0,
+        claims      INTEGER NOT NULL DEFAULT 0,
         due_at      INTEGER,
         leased      INTEGER NOT NULL DEFAULT 0,
         last_error  TEXT,
@@ -46,23 +47,16 @@ const SCHEMA: &str = "
         WHERE state = 'pending' AND due_at IS NOT NULL;
 ";
 
-/// Whether a file may be made.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Create {
-    IfMissing,
-    Never,
+/// Makes the file when it isn't there, for its owner only, since it holds money data; SQLite would
+/// make it with the usual rights. Gives the one name that it has, whatever links lead to it.
+pub(super) fn make(path: &Path) -> Result<PathBuf, InboxError> {
+    let made = private(path).and_then(|_| path.canonicalize());
+    made.map_err(|error| open_error(path, error))
 }
 
-/// Opens the file and brings it into shape.
-pub(super) fn open(path: &Path, create: Create) -> Result<Connection, InboxError> {
-    let result = match create {
-        // SQLite would make the file with the usual rights, and this holds money data.
-        Create::IfMissing => private(path)
-            .map_err(Into::into)
-            .and_then(|_| connect(path)),
-        Create::Never => connect(path),
-    };
-    result.map_err(|error| open_error(path, error))
+/// Opens a file that is there, and brings it into shape.
+pub(super) fn open(path: &Path) -> Result<Connection, InboxError> {
+    connect(path).map_err(|error| open_error(path, error))
 }
 
 /// Takes the place of the one server of this inbox. It is free again when the file is dropped, also
@@ -111,6 +105,8 @@ fn connect(path: &Path) -> Result<Connection, Box<dyn Error + Send + Sync>> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
+    // Before anything is changed in a file of something else.
+    is_inbox(&connection)?;
     let mode: String =
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     if mode != "wal" {
@@ -124,21 +120,26 @@ fn connect(path: &Path) -> Result<Connection, Box<dyn Error + Send + Sync>> {
     // In one transaction, since another process may be about to do the same.
     let transaction =
         connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-    let pragma = |name| transaction.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
-    match (pragma("application_id")?, pragma("user_version")?) {
-        (APPLICATION_ID, SCHEMA_VERSION) => {}
-        (APPLICATION_ID, newer) => {
-            return Err(format!("it was made by a newer release (schema {newer})").into());
-        }
-        (0, 0) if is_empty(&transaction)? => {
-            transaction.execute_batch(SCHEMA)?;
-            transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
-            transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
-        }
-        _ => return Err("it is a SQLite file of something else".into()),
+    if !is_inbox(&transaction)? {
+        transaction.execute_batch(SCHEMA)?;
+        transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
+        transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
     }
     transaction.commit()?;
     Ok(connection)
+}
+
+/// Whether it is an inbox already, or empty and yet to become one.
+fn is_inbox(connection: &Connection) -> Result<bool, Box<dyn Error + Send + Sync>> {
+    let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
+    match (pragma("application_id")?, pragma("user_version")?) {
+        (APPLICATION_ID, SCHEMA_VERSION) => Ok(true),
+        (APPLICATION_ID, newer) => {
+            Err(format!("it was made by a newer release (schema {newer})").into())
+        }
+        (0, 0) if is_empty(connection)? => Ok(false),
+        _ => Err("it is a SQLite file of something else".into()),
+    }
 }
 
 fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {

@@ -60,12 +60,13 @@ const ENTRY: &str = "sequence, endpoint, webhook_id, event_type, event_id, state
 /// | `body` | the raw bytes |
 pub struct SqliteInbox {
     path: String,
-    commands: mpsc::Sender<Command>,
+    /// `None` only while this is dropped.
+    commands: Option<mpsc::Sender<Command>>,
     waiting: Arc<AtomicUsize>,
     ready: Arc<Notify>,
-    reader: Arc<Mutex<Connection>>,
-    /// Held as long as this inbox is open.
-    _lock: Option<File>,
+    /// `None` once closed.
+    reader: Arc<Mutex<Option<Connection>>>,
+    writer: Option<thread::JoinHandle<()>>,
 }
 
 impl SqliteInbox {
@@ -76,11 +77,11 @@ impl SqliteInbox {
     /// [`InboxError::InUse`] where another server has it, [`InboxError::Open`] where the file can't
     /// be made, written, or isn't an inbox.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, InboxError> {
-        let path = path.as_ref();
-        let lock = file::lock(path)?;
-        let writer = file::open(path, file::Create::IfMissing)?;
-        file::free_leases(&writer).map_err(|error| file::open_error(path, error))?;
-        Self::start(path, writer, Some(lock))
+        let path = file::make(path.as_ref())?;
+        let lock = file::lock(&path)?;
+        let writer = file::open(&path)?;
+        file::free_leases(&writer).map_err(|error| file::open_error(&path, error))?;
+        Self::start(&path, writer, Some(lock))
     }
 
     /// Opens an inbox beside the server that owns it, to look and to replay.
@@ -89,27 +90,27 @@ impl SqliteInbox {
     /// [`InboxError::Open`] where there is no such file or it isn't an inbox.
     pub fn open_shared(path: impl AsRef<Path>) -> Result<Self, InboxError> {
         let path = path.as_ref();
-        let writer = file::open(path, file::Create::Never)?;
+        let writer = file::open(path)?;
         Self::start(path, writer, None)
     }
 
     fn start(path: &Path, writer: Connection, lock: Option<File>) -> Result<Self, InboxError> {
-        let reader = file::open(path, file::Create::Never)?;
+        let reader = file::open(path)?;
         let waiting = Arc::new(AtomicUsize::new(0));
         let ready = Arc::new(Notify::new());
         let (commands, receiver) = mpsc::channel();
-        let writer = Writer::new(writer, Arc::clone(&waiting), Arc::clone(&ready));
-        thread::Builder::new()
+        let writer = Writer::new(writer, lock, Arc::clone(&waiting), Arc::clone(&ready));
+        let writer = thread::Builder::new()
             .name("pleo-inbox".into())
             .spawn(move || writer.run(&receiver))
             .map_err(|error| file::open_error(path, error))?;
         Ok(Self {
             path: path.display().to_string(),
-            commands,
+            commands: Some(commands),
             waiting,
             ready,
-            reader: Arc::new(Mutex::new(reader)),
-            _lock: lock,
+            reader: Arc::new(Mutex::new(Some(reader))),
+            writer: Some(writer),
         })
     }
 
@@ -119,9 +120,10 @@ impl SqliteInbox {
         command: impl FnOnce(Reply<T>) -> Command,
     ) -> InboxFuture<'_, T> {
         let (reply, answer) = oneshot::channel();
-        let sent = self.commands.send(command(reply));
+        let commands = self.commands.as_ref();
+        let sent = commands.and_then(|commands| commands.send(command(reply)).ok());
         Box::pin(async move {
-            sent.map_err(|_| InboxError::Closed)?;
+            sent.ok_or(InboxError::Closed)?;
             answer.await.map_err(|_| InboxError::Closed)?
         })
     }
@@ -133,9 +135,12 @@ impl SqliteInbox {
         let reader = Arc::clone(&self.reader);
         Box::pin(async move {
             // A panic while the lock was held can't have left a read half done.
-            let read = move || query(&reader.lock().unwrap_or_else(PoisonError::into_inner));
+            let read = move || {
+                let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
+                query(reader.as_ref().ok_or(InboxError::Closed)?).map_err(failed)
+            };
             let result = task::spawn_blocking(read).await;
-            result.map_err(|_| InboxError::Closed)?.map_err(failed)
+            result.map_err(|_| InboxError::Closed)?
         })
     }
 }
@@ -245,7 +250,25 @@ impl Inbox for SqliteInbox {
     }
 
     fn close(&self) -> InboxFuture<'_, ()> {
-        self.command(|reply| Command::Close { reply })
+        let reader = Arc::clone(&self.reader);
+        let closed = self.command(|reply| Command::Close { reply });
+        Box::pin(async move {
+            // A read may have it, for a while.
+            let close = move || reader.lock().unwrap_or_else(PoisonError::into_inner).take();
+            drop(task::spawn_blocking(close).await);
+            closed.await
+        })
+    }
+}
+
+impl Drop for SqliteInbox {
+    /// Waits until what was given to the writer is stored, so that the next owner finds it.
+    fn drop(&mut self) {
+        self.commands = None;
+        if let Some(writer) = self.writer.take() {
+            // It doesn't panic; if it did, there is nothing left to wait for.
+            let _ = writer.join();
+        }
     }
 }
 

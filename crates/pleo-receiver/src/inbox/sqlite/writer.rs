@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
+use std::fs::File;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 
@@ -70,6 +71,8 @@ type Answer = Box<dyn FnOnce(Option<&InboxError>)>;
 
 pub(super) struct Writer {
     connection: Connection,
+    /// Held as long as this may write.
+    lock: Option<File>,
     waiting: Arc<AtomicUsize>,
     ready: Arc<Notify>,
 }
@@ -77,11 +80,13 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) const fn new(
         connection: Connection,
+        lock: Option<File>,
         waiting: Arc<AtomicUsize>,
         ready: Arc<Notify>,
     ) -> Self {
         Self {
             connection,
+            lock,
             waiting,
             ready,
         }
@@ -136,6 +141,7 @@ impl Writer {
             }
         }
         let closed = self.connection.close().map_err(|(_, error)| failed(error));
+        drop(self.lock);
         if let Some(reply) = closing {
             // Nobody need wait for it.
             let _ = reply.send(closed);
@@ -213,13 +219,14 @@ impl Writer {
             )?
             .execute([now.as_millisecond()])?;
         let mut next = self.connection.prepare_cached(
-            "UPDATE message SET leased = 1, due_at = :until, attempts = attempts + 1
+            "UPDATE message SET leased = 1, due_at = :until, attempts = attempts + 1,
+                 claims = claims + 1
              WHERE sequence = (
                  SELECT sequence FROM message WHERE state = 'pending' AND due_at IS NULL
                  ORDER BY coalesce(expires_at, 9223372036854775807), sequence LIMIT 1
              )
              RETURNING sequence, endpoint, webhook_id, received_at, event_type, event_id,
-                 expires_at, attempts, body",
+                 expires_at, attempts, claims, body",
         )?;
         let until = now.checked_add(lease).unwrap_or(Timestamp::MAX);
         let mut messages = Vec::new();
@@ -253,7 +260,7 @@ impl Writer {
             .prepare_cached(
                 "UPDATE message SET state = :state, due_at = :due_at, leased = 0,
                      attempts = attempts - :uncounted, last_error = coalesce(:error, last_error)
-                 WHERE sequence = :sequence AND attempts = :attempt
+                 WHERE sequence = :sequence AND claims = :number
                    AND state = 'pending' AND leased = 1",
             )?
             .execute(named_params! {
@@ -262,7 +269,7 @@ impl Writer {
                 ":uncounted": uncounted,
                 ":error": error.map(cut),
                 ":sequence": claim.message,
-                ":attempt": claim.attempt,
+                ":number": claim.number,
             })?;
         Ok(())
     }
@@ -302,11 +309,10 @@ fn answer<T: 'static>(reply: Reply<T>, result: rusqlite::Result<T>) -> Answer {
 }
 
 fn claimed(row: &Row<'_>) -> rusqlite::Result<Claimed> {
-    let attempt = row.get("attempts")?;
     Ok(Claimed {
         claim: ClaimId {
             message: row.get("sequence")?,
-            attempt,
+            number: row.get("claims")?,
         },
         message: NewMessage {
             endpoint: row.get::<_, String>("endpoint")?.into(),
@@ -317,7 +323,7 @@ fn claimed(row: &Row<'_>) -> rusqlite::Result<Claimed> {
             expires_at: row.get::<_, Option<i64>>("expires_at")?.map(timestamp),
             body: row.get::<_, Vec<u8>>("body")?.into(),
         },
-        attempt,
+        attempt: row.get("attempts")?,
     })
 }
 

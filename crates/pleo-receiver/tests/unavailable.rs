@@ -1,0 +1,285 @@
+//! What a sender sees while nothing can be stored, and while the server shuts down.
+
+#![allow(clippy::unwrap_used, reason = "a test fails loudly")]
+
+mod common;
+
+use core::pin::Pin;
+use core::time::Duration;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use common::{Answer, PATH, Request, Server, counted, endpoint};
+use jiff::Timestamp;
+use pleo_receiver::{
+    Appended, Builder, Claim, ClaimId, Counts, Entry, Filter, Inbox, InboxError, InboxFuture,
+    MemoryInbox, NewMessage, Outcome, Receiver, Selection, ServerOptions, State, serve_with,
+};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, oneshot};
+use tokio::task::{JoinHandle, yield_now};
+use tokio::time;
+
+const BODY: &[u8] = b"{}";
+
+/// An inbox whose appends fail, or wait at a gate.
+#[derive(Debug)]
+struct Gate {
+    inner: MemoryInbox,
+    failure: Option<InboxError>,
+    /// Has as many permits as appends came.
+    came: Arc<Semaphore>,
+    /// Lets as many appends through as it has permits.
+    open: Arc<Semaphore>,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Gate {
+    fn new(failure: Option<InboxError>) -> Self {
+        Self {
+            inner: MemoryInbox::new(),
+            failure,
+            came: Arc::new(Semaphore::new(0)),
+            open: Arc::new(Semaphore::new(0)),
+            log: Arc::default(),
+        }
+    }
+}
+
+impl Inbox for Gate {
+    fn append(&self, message: NewMessage) -> InboxFuture<'_, Appended> {
+        Box::pin(async move {
+            self.came.add_permits(1);
+            if let Some(failure) = &self.failure {
+                return Err(failure.clone());
+            }
+            self.open.acquire().await.unwrap().forget();
+            let appended = self.inner.append(message).await?;
+            self.log.lock().unwrap().push(format!("{appended:?}"));
+            Ok(appended)
+        })
+    }
+
+    fn close(&self) -> InboxFuture<'_, ()> {
+        self.log.lock().unwrap().push("Closed".into());
+        self.inner.close()
+    }
+
+    fn claim(&self, limit: usize, now: Timestamp, lease: Duration) -> InboxFuture<'_, Claim> {
+        self.inner.claim(limit, now, lease)
+    }
+
+    fn settle(&self, claim: ClaimId, outcome: Outcome) -> InboxFuture<'_, ()> {
+        self.inner.settle(claim, outcome)
+    }
+
+    fn ready(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        self.inner.ready()
+    }
+
+    fn list(&self, filter: Filter) -> InboxFuture<'_, Vec<Entry>> {
+        self.inner.list(filter)
+    }
+
+    fn show(&self, webhook_id: String) -> InboxFuture<'_, Vec<(Entry, Bytes)>> {
+        self.inner.show(webhook_id)
+    }
+
+    fn replay(&self, selection: Selection) -> InboxFuture<'_, u64> {
+        self.inner.replay(selection)
+    }
+
+    fn prune(&self, state: State, before: Timestamp) -> InboxFuture<'_, u64> {
+        self.inner.prune(state, before)
+    }
+
+    fn counts(&self) -> InboxFuture<'_, Counts> {
+        self.inner.counts()
+    }
+}
+
+fn builder(inbox: Gate) -> Builder {
+    Receiver::builder().endpoint(endpoint()).inbox(inbox)
+}
+
+/// A test that waits for what never happens should fail rather than hang.
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    time::timeout(Duration::from_secs(20), future)
+        .await
+        .unwrap()
+}
+
+/// Lets every task go as far as it gets. Nothing else runs on the thread of a test.
+async fn settle_down() {
+    for _ in 0..100 {
+        yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn what_could_not_be_stored_is_to_be_sent_again() {
+    let disk = || InboxError::Failed(Arc::new(io::Error::other("disk secret")));
+    for (failure, code) in [
+        (InboxError::Full, "inbox_full"),
+        (disk(), "inbox_failed"),
+        (InboxError::Closed, "shutting_down"),
+    ] {
+        let server = Server::start(builder(Gate::new(Some(failure)))).await;
+        for count in 1..=2 {
+            let answer = server.send(&Request::signed("msg_1", BODY)).await;
+            assert_eq!((answer.status, &*answer.code()), (503, code));
+            assert_eq!(answer.header("retry-after"), Some("5"));
+            let inside = answer.body.contains("disk secret");
+            assert!(!inside, "the sender need not know: {}", answer.body);
+            let line =
+                format!("pleo_receiver_rejected_total{{endpoint=\"{PATH}\",reason=\"{code}\"}}");
+            assert_eq!(counted(&server.receiver, &line), count);
+        }
+        let stored =
+            format!("pleo_receiver_accepted_total{{endpoint=\"{PATH}\",outcome=\"stored\"}}");
+        assert_eq!(counted(&server.receiver, &stored), 0);
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_authentic_does_not_reach_the_inbox() {
+    let gate = Gate::new(Some(InboxError::Full));
+    let came = Arc::clone(&gate.came);
+    let server = Server::start(builder(gate)).await;
+    let forged = Request::signed("msg_1", BODY).with("webhook-signature", "v1,AAAA");
+    assert_eq!(server.send(&forged).await.status, 401);
+    assert_eq!(came.available_permits(), 0);
+    server.stop().await;
+}
+
+/// A server whose end can be waited for.
+struct Stoppable {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<Result<(), InboxError>>,
+}
+
+impl Stoppable {
+    async fn start(inbox: Gate, options: ServerOptions) -> Self {
+        let receiver = builder(inbox).build().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async { drop(stopped.await) };
+        let running = tokio::spawn(serve_with(listener, receiver, options, shutdown));
+        Self {
+            address,
+            stop,
+            running,
+        }
+    }
+
+    async fn send(&self, request: &Request) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(&request.bytes()).await.unwrap();
+        stream
+    }
+}
+
+async fn refuses_connections(address: SocketAddr) {
+    while TcpStream::connect(address).await.is_ok() {
+        yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_before_it_is_stored() {
+    let gate = Gate::new(None);
+    let (came, open) = (Arc::clone(&gate.came), Arc::clone(&gate.open));
+    let server = Stoppable::start(gate, ServerOptions::default()).await;
+    let mut stream = server.send(&Request::signed("msg_1", BODY)).await;
+    within(came.acquire()).await.unwrap().forget();
+    settle_down().await;
+    let early = stream.try_read(&mut [0]).unwrap_err();
+    assert_eq!(early.kind(), io::ErrorKind::WouldBlock);
+    open.add_permits(1);
+    assert_eq!(within(Answer::read(&mut stream)).await.status, 204);
+    server.stop.send(()).unwrap();
+    drop(stream);
+    within(server.running).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn shutdown_finishes_what_is_in_flight_and_takes_nothing_new() {
+    let gate = Gate::new(None);
+    let (came, open) = (Arc::clone(&gate.came), Arc::clone(&gate.open));
+    let log = Arc::clone(&gate.log);
+    let server = Stoppable::start(gate, ServerOptions::default()).await;
+
+    // One connection is idle, one has a request in flight.
+    open.add_permits(1);
+    let mut idle = server.send(&Request::signed("msg_1", BODY)).await;
+    assert_eq!(within(Answer::read(&mut idle)).await.status, 204);
+    within(came.acquire()).await.unwrap().forget();
+    let mut in_flight = server.send(&Request::signed("msg_2", BODY)).await;
+    within(came.acquire()).await.unwrap().forget();
+
+    server.stop.send(()).unwrap();
+    within(refuses_connections(server.address)).await;
+    assert_eq!(within(Answer::read(&mut idle)).await.status, 0);
+    // Nearly the whole grace passes.
+    time::pause();
+    time::advance(Duration::from_secs(19)).await;
+    settle_down().await;
+    assert!(!server.running.is_finished());
+    time::resume();
+    assert_eq!(*log.lock().unwrap(), ["Stored"]);
+
+    open.add_permits(1);
+    assert_eq!(within(Answer::read(&mut in_flight)).await.status, 204);
+    within(server.running).await.unwrap().unwrap();
+    assert_eq!(*log.lock().unwrap(), ["Stored", "Stored", "Closed"]);
+}
+
+#[tokio::test]
+async fn a_request_that_comes_during_shutdown_is_to_be_sent_again() {
+    let gate = Gate::new(None);
+    let (came, open) = (Arc::clone(&gate.came), Arc::clone(&gate.open));
+    let server = Stoppable::start(gate, ServerOptions::default()).await;
+    // Half a head keeps the connection open. It is read before what a later connection sends.
+    let request = Request::signed("msg_2", BODY).bytes();
+    let (half, rest) = request.split_at(30);
+    let mut early = TcpStream::connect(server.address).await.unwrap();
+    early.write_all(half).await.unwrap();
+    let mut in_flight = server.send(&Request::signed("msg_1", BODY)).await;
+    within(came.acquire()).await.unwrap().forget();
+    server.stop.send(()).unwrap();
+    within(refuses_connections(server.address)).await;
+
+    early.write_all(rest).await.unwrap();
+    let answer = within(Answer::read(&mut early)).await;
+    assert_eq!((answer.status, &*answer.code()), (503, "shutting_down"));
+    assert_eq!(answer.header("retry-after"), Some("5"));
+    assert_eq!(came.available_permits(), 0);
+
+    open.add_permits(1);
+    assert_eq!(within(Answer::read(&mut in_flight)).await.status, 204);
+    within(server.running).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_outlasts_the_grace_is_not_acknowledged() {
+    let gate = Gate::new(None);
+    let (came, open) = (Arc::clone(&gate.came), Arc::clone(&gate.open));
+    let log = Arc::clone(&gate.log);
+    let mut options = ServerOptions::default();
+    options.grace = Duration::from_millis(10);
+    let server = Stoppable::start(gate, options).await;
+    let mut stream = server.send(&Request::signed("msg_1", BODY)).await;
+    within(came.acquire()).await.unwrap().forget();
+    server.stop.send(()).unwrap();
+    within(server.running).await.unwrap().unwrap();
+    open.add_permits(1);
+    let status = within(Answer::read(&mut stream)).await.status;
+    assert!(matches!(status, 0 | 503), "{status}");
+    assert_eq!(*log.lock().unwrap(), ["Closed"]);
+}
