@@ -282,7 +282,10 @@ impl Builder {
         let metrics = Metrics::new();
         let mut routes = HashMap::new();
         for endpoint in self.endpoints {
-            let name = endpoint.as_name();
+            let (name, path) = (endpoint.as_name(), endpoint.path().to_owned());
+            if routes.contains_key(&path) {
+                return Err(BuildError::SamePath { path });
+            }
             let same_name = |route: &Route| route.endpoint.as_name() == name;
             if routes.values().any(same_name) {
                 return Err(BuildError::SameName {
@@ -290,13 +293,7 @@ impl Builder {
                 });
             }
             let accepted = metrics.accepted(name);
-            let path = endpoint.path().to_owned();
-            if routes
-                .insert(path.clone(), Route { endpoint, accepted })
-                .is_some()
-            {
-                return Err(BuildError::SamePath { path });
-            }
+            routes.insert(path, Route { endpoint, accepted });
         }
         if routes.is_empty() {
             return Err(BuildError::NoEndpoint);

@@ -139,6 +139,7 @@ impl Config {
                            nothing: move them into the tables";
                 return Err(usage(&place, why));
             }
+            file.check_paths(&place)?;
             let endpoints = file.endpoint.iter().enumerate();
             let build = |(index, endpoint): (usize, &FileEndpoint)| endpoint.build(&place, index);
             endpoints.map(build).collect::<Result<_, _>>()?
@@ -354,6 +355,20 @@ fn target(
 }
 
 impl File {
+    fn check_paths(&self, place: &str) -> Result<(), Failure> {
+        for (index, endpoint) in self.endpoint.iter().enumerate() {
+            let path = &endpoint.path;
+            let mut before = self.endpoint.iter().take(index);
+            if let Some(first) = before.position(|one| one.path == *path) {
+                let (first, second) = (first + 1, index + 1);
+                let why = format!("number {first} has the path `{path}` too: give each its own");
+                let key = format!("{place}, `[[endpoint]]` number {second}, key `path`");
+                return Err(usage(&key, &why));
+            }
+        }
+        Ok(())
+    }
+
     /// The variables that hold something secret, which no command needs to see.
     fn env_names(&self) -> impl Iterator<Item = &str> {
         let endpoints = self.endpoint.iter().flat_map(|endpoint| {

@@ -70,11 +70,9 @@ pub(crate) async fn send(args: Send) -> Result<(), Failure> {
     })?;
     let mut out = io::stdout().lock();
     let (status, text) = (answer.status(), String::from_utf8_lossy(answer.body()));
-    writeln!(
-        out,
-        "{status} {}",
-        text.escape_debug().to_string().replace("\\\"", "\"")
-    )?;
+    // Whatever was answered, the terminal gets one line of plain text.
+    let text: String = text.chars().filter(|letter| !letter.is_control()).collect();
+    writeln!(out, "{}", format!("{status} {text}").trim_end())?;
     if status.is_success() {
         Ok(())
     } else {

@@ -1,0 +1,139 @@
+//! The program itself, run as a user runs it.
+
+#![allow(dead_code, reason = "not every test uses everything")]
+#![allow(unreachable_pub, reason = "a module of each test")]
+#![allow(clippy::unwrap_used, reason = "a test fails loudly")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+pub const SECRET: &str = "whsec_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+pub const OTHER: &str = "whsec_CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=";
+
+/// A folder in which to run it, with nothing of this process's own settings.
+pub struct Place(pub TempDir);
+
+impl Place {
+    pub fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub fn write(&self, name: &str, text: &str) {
+        std::fs::write(self.path().join(name), text).unwrap();
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pleo-receiver"));
+        command.args(args).current_dir(self.path());
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PLEO_")) {
+            command.env_remove(name);
+        }
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs it to its end.
+    pub fn run(&self, args: &[&str]) -> Ended {
+        self.run_with(args, &[], b"")
+    }
+
+    pub fn run_with(&self, args: &[&str], env: &[(&str, &str)], stdin: &[u8]) -> Ended {
+        let mut command = self.command(args);
+        let mut child = command.envs(env.iter().copied()).spawn().unwrap();
+        // It may end without reading.
+        let _ = child.stdin.take().unwrap().write_all(stdin);
+        child.wait_with_output().unwrap().into()
+    }
+
+    /// The objects that a command with `--json` prints.
+    pub fn json(&self, args: &[&str]) -> Vec<Value> {
+        let ended = self.run(args);
+        assert_eq!(ended.code, 0, "{ended:?}");
+        let lines = ended.stdout.lines();
+        lines
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+
+    /// Starts a server on a free port, and waits until it listens.
+    pub fn serve(&self, args: &[&str], env: &[(&str, &str)]) -> Serving {
+        let args = [&["serve", "--listen", "127.0.0.1:0"], args].concat();
+        let mut child = self
+            .command(&args)
+            .envs(env.iter().copied())
+            .spawn()
+            .unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut log = String::new();
+        while !log.contains("listening on ") {
+            assert_ne!(stderr.read_line(&mut log).unwrap(), 0, "it ended: {log}");
+        }
+        let url = log.split("listening on ").nth(1).unwrap();
+        let url = url.split([',', '\n']).next().unwrap().to_owned();
+        Serving {
+            child,
+            stderr,
+            log,
+            url,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub struct Ended {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl From<Output> for Ended {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+pub struct Serving {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+    log: String,
+    /// Of the first endpoint.
+    pub url: String,
+}
+
+impl Serving {
+    pub fn address(&self) -> &str {
+        self.url.split('/').nth(2).unwrap()
+    }
+
+    /// Asks it to stop; gives its exit code and all that it logged.
+    pub fn stop(mut self, signal: &str) -> (Option<i32>, String) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(sent.success());
+        self.stderr.read_to_string(&mut self.log).unwrap();
+        let code = self.child.wait().unwrap().code();
+        (code, core::mem::take(&mut self.log))
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
