@@ -1,0 +1,54 @@
+//! Counts allocations.
+#![allow(
+    unsafe_code,
+    reason = "there is no safe way to implement a global allocator"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+/// The system's allocator, counting what is asked of it. A benchmark declares it as its global one.
+pub struct Counting;
+
+impl Counting {
+    fn count() {
+        // Not `fetch_add`, whose lock would be charged to the contenders that allocate; the
+        // benchmarks that count have one thread.
+        COUNT.store(COUNT.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: every call is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        Self::count();
+        // SAFETY: the caller's promise is the one that `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        Self::count();
+        // SAFETY: as above.
+        unsafe { System.alloc_zeroed(layout) }
+    }
+
+    unsafe fn realloc(&self, block: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        Self::count();
+        // SAFETY: as above.
+        unsafe { System.realloc(block, layout, size) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+/// How many allocations a call makes.
+pub fn during(call: impl FnOnce()) -> u64 {
+    let before = COUNT.load(Ordering::Relaxed);
+    call();
+    COUNT.load(Ordering::Relaxed) - before
+}

@@ -1,0 +1,230 @@
+//! Whether the time of a verification tells where a wrong signature differs, or which matched.
+//!
+//! As dudect does: two classes of input in random order, one verification each by a fine clock,
+//! what the machine disturbed cut off, Welch's t. What is timed is always the whole of `verify`, and
+//! both classes of a test always end alike: a right signature must not be told from a wrong one by
+//! `Ok` against `Err`, which the answer says anyway. So where a right one is compared with a wrong
+//! one, it stands in a list whose second signature is right, and both classes pass.
+//!
+//! The messages are random and change all the time, so that the classes differ only in how the
+//! signature relates to the right one. With a few messages, each class would be a few texts, and t
+//! would also show how those run through caches; whoever sent a text knows it.
+//!
+//! The last row is a comparison that stops at the first difference, to show that such a leak would
+//! be seen. `--quick` takes fewer samples; `--check` fails where a |t| is 4.5 or more, or where the
+//! leak isn't seen.
+
+use std::hint::black_box;
+use std::process::ExitCode;
+use std::sync::atomic::{Ordering, fence};
+use std::time::Instant;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pleo_benches::delivery::secret;
+use pleo_benches::floor::Floor;
+use pleo_benches::random::Random;
+use pleo_benches::stats::Moments;
+use pleo_benches::{BACKEND, Options};
+use pleo_webhook_verify::{Headers, Secret, Verifier};
+
+const LIMIT: f64 = 4.5;
+
+/// How many percent of the samples count; the slowest are those that something else disturbed.
+const CROPS: [usize; 3] = [50, 80, 95];
+
+/// How many messages samples are taken of before there are others, and how many samples.
+const MESSAGES: usize = 64;
+const SAMPLES_OF_MESSAGES: usize = 1024;
+
+const ID: &str = "msg_p5jXN8AQM9LWM0D4loKWxJek";
+const TIMESTAMP: &str = "1614265330";
+const NOW: u64 = 1_614_265_330;
+
+type Tag = [u8; 32];
+
+/// Makes the signature list of each class for a body.
+type Lists<'a> = &'a dyn Fn(&[u8]) -> [Vec<u8>; 2];
+
+/// A body, and the signature list of each class.
+struct Message {
+    body: [u8; 64],
+    lists: [Vec<u8>; 2],
+}
+
+fn main() -> ExitCode {
+    let options = Options::from_args();
+    let samples = if options.quick { 100_000 } else { 2_000_000 };
+    let one = Verifier::new(secret());
+    let four = (1..4).fold(one.clone(), |verifier, nth| {
+        verifier.and_secret(nth_secret(nth)).expect("at most four")
+    });
+
+    println!("The verifier on {BACKEND}, {samples} samples a test.\n");
+    print!("{:<58}", "|t| of the fastest part of the samples");
+    for crop in CROPS {
+        print!("{crop:>7}%");
+    }
+    println!("{:>12}", "difference");
+
+    let wrong: Lists<'_> = &|body| {
+        let right = tag(0, body);
+        [list(&[wrong_at(right, 0)]), list(&[wrong_at(right, 31)])]
+    };
+    let before_right: Lists<'_> = &|body| {
+        let right = tag(0, body);
+        [list(&[right, right]), list(&[wrong_at(right, 31), right])]
+    };
+    let signers: Lists<'_> = &|body| [0, 3].map(|nth| list(&[tag(nth, body)]));
+    let mut worst: f64 = 0.0;
+    for (name, verifier, lists, genuine) in [
+        (
+            "one secret: wrong in the first or in the last byte",
+            &one,
+            wrong,
+            false,
+        ),
+        (
+            "four secrets: wrong in the first or in the last byte",
+            &four,
+            wrong,
+            false,
+        ),
+        (
+            "one secret: right or wrong, before a right one",
+            &one,
+            before_right,
+            true,
+        ),
+        (
+            "four secrets: right or wrong, before a right one",
+            &four,
+            before_right,
+            true,
+        ),
+        (
+            "four secrets: signed by the first or by the last one",
+            &four,
+            signers,
+            true,
+        ),
+    ] {
+        let t = test(name, samples, lists, |body, list| {
+            let headers = Headers::new(ID.as_bytes(), TIMESTAMP.as_bytes(), list);
+            verifier.verify(&headers, body, NOW).is_ok() == genuine
+        });
+        worst = worst.max(t);
+    }
+
+    let floor = Floor::default();
+    let name = "control, stops at a difference: first or last byte";
+    let control = test(name, samples, wrong, |body, list| {
+        differs(&floor, body, list)
+    });
+    let seen = if control >= LIMIT { "seen" } else { "NOT SEEN" };
+    println!("\ngreatest |t| {worst:.2}, must stay below {LIMIT}; the control's leak is {seen}");
+    if options.check && (worst >= LIMIT || control < LIMIT) {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+/// Measures, prints a row, and returns the greatest |t|.
+fn test(name: &str, samples: usize, lists: Lists<'_>, call: impl Fn(&[u8], &[u8]) -> bool) -> f64 {
+    let mut random = Random::new(99);
+    // Both classes are read from the same place, into which both are read without a branch.
+    let mut messages = Vec::new();
+    let mut place = Vec::new();
+    let mut times: Vec<(u8, f64)> = Vec::with_capacity(samples);
+    let warm_up = samples / 10;
+    for sample in 0..warm_up + samples {
+        if sample % SAMPLES_OF_MESSAGES == 0 {
+            messages = (0..MESSAGES)
+                .map(|_| {
+                    let body = random.bytes();
+                    let lists = lists(&body);
+                    Message { body, lists }
+                })
+                .collect();
+            place.clone_from(&messages[0].lists[0]);
+        }
+        let message: &Message = &messages[random.index(messages.len())];
+        let class = random.bit();
+        let mask = black_box(class.wrapping_neg());
+        let [one, other] = &message.lists;
+        for ((to, one), other) in place.iter_mut().zip(one).zip(other) {
+            *to = one ^ (mask & (one ^ other));
+        }
+        fence(Ordering::SeqCst);
+        let start = Instant::now();
+        let as_expected = black_box(call(black_box(&message.body), black_box(&place)));
+        let time = start.elapsed().as_secs_f64() * 1e9;
+        assert!(as_expected, "{name}");
+        if sample >= warm_up {
+            times.push((class, time));
+        }
+    }
+
+    // One threshold for both classes, so that cutting off can't make a difference.
+    let mut sorted: Vec<f64> = times.iter().map(|(_, time)| *time).collect();
+    sorted.sort_by(f64::total_cmp);
+    print!("{name:<58}");
+    let mut greatest: f64 = 0.0;
+    let mut difference = 0.0;
+    for crop in CROPS {
+        let threshold = sorted[sorted.len() * crop / 100];
+        let mut classes = [Moments::default(), Moments::default()];
+        for (class, time) in &times {
+            if *time <= threshold {
+                classes[usize::from(*class)].add(*time);
+            }
+        }
+        let t = classes[0].t(&classes[1]).abs();
+        difference = classes[1].mean() - classes[0].mean();
+        greatest = greatest.max(t);
+        print!("{t:>8.2}");
+    }
+    println!("{difference:>9.2} ns");
+    greatest
+}
+
+/// Whether the signature is wrong, found out in a way that leaks where.
+fn differs(floor: &Floor, body: &[u8], list: &[u8]) -> bool {
+    let expected = floor.tag(ID, TIMESTAMP, body);
+    let mut tag: Tag = [0; 32];
+    STANDARD
+        .decode_slice(&list[3..], &mut tag)
+        .expect("canonical base64");
+    tag.iter()
+        .zip(expected.as_ref())
+        .any(|(one, other)| black_box(one) != black_box(other))
+}
+
+/// The tag that one of the secrets makes; the first one is the one secret of the tests with one.
+fn tag(nth: u8, body: &[u8]) -> Tag {
+    let signature = nth_secret(nth).sign(ID, NOW, body).expect("a valid id");
+    let decoded = STANDARD.decode(signature.as_str().trim_start_matches("v1,"));
+    let tag = decoded.ok().and_then(|tag| tag.try_into().ok());
+    tag.expect("32 bytes in base64")
+}
+
+fn nth_secret(nth: u8) -> Secret {
+    if nth == 0 {
+        return secret();
+    }
+    Secret::from_bytes(&[nth; 24]).expect("24 bytes")
+}
+
+fn wrong_at(mut tag: Tag, byte: usize) -> Tag {
+    tag[byte] ^= 0x55;
+    tag
+}
+
+fn list(tags: &[Tag]) -> Vec<u8> {
+    let entries: Vec<String> = tags
+        .iter()
+        .map(|tag| format!("v1,{}", STANDARD.encode(tag)))
+        .collect();
+    entries.join(" ").into_bytes()
+}

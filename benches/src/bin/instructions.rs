@@ -1,0 +1,48 @@
+//! Verifies once, a signature that is wrong in one byte, for `callgrind.sh` to count instructions.
+//! Arguments: which byte, and how many secrets the verifier has.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use pleo_benches::delivery::secret;
+use pleo_webhook_verify::{Headers, Secret, Verifier};
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let mut number = || -> usize {
+        let arg = args.next().unwrap_or_default();
+        arg.parse()
+            .expect("two numbers: a byte, and how many secrets")
+    };
+    let (byte, secrets) = (number(), number());
+
+    // The same delivery in every run: another second could be a byte longer.
+    let (id, timestamp, body) = ("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, [b'x'; 300]);
+    let signature = secret().sign(id, timestamp, &body).expect("a valid id");
+    let mut tag = STANDARD
+        .decode(signature.as_str().trim_start_matches("v1,"))
+        .expect("base64");
+    tag[byte] ^= 0x55;
+    let list = format!("v1,{}", STANDARD.encode(tag));
+    let timestamp_text = timestamp.to_string();
+    let headers = Headers::new(id.as_bytes(), timestamp_text.as_bytes(), list.as_bytes());
+    let verifier = (1..secrets).fold(Verifier::new(secret()), |verifier, nth| {
+        let key = [u8::try_from(nth).expect("at most 4"); 24];
+        let secret = Secret::from_bytes(&key).expect("24 bytes");
+        verifier.and_secret(secret).expect("at most 4")
+    });
+
+    assert!(!measured_verification(
+        &verifier, &headers, &body, timestamp
+    ));
+}
+
+/// What is counted, found by its name.
+#[inline(never)]
+fn measured_verification(
+    verifier: &Verifier,
+    headers: &Headers<'_>,
+    body: &[u8],
+    now: u64,
+) -> bool {
+    verifier.verify(headers, body, now).is_ok()
+}

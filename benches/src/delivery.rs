@@ -1,0 +1,118 @@
+//! The deliveries that are verified.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, HeaderValue};
+use pleo_webhook_verify::{Headers, Secret, unix_now};
+
+use crate::random::Random;
+
+/// The secret that signs, of 24 bytes as the sender makes them.
+pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+const ID: &str = "msg_p5jXN8AQM9LWM0D4loKWxJek";
+
+/// A delivery in every form that a contender takes it in.
+#[derive(Clone)]
+pub struct Delivery {
+    /// The id; `None` where the header is missing.
+    pub id: Option<String>,
+    /// The timestamp.
+    pub timestamp: String,
+    /// The signature list.
+    pub list: String,
+    /// The base64 of each signature in the list, for the floor.
+    pub encoded: Vec<String>,
+    /// The body.
+    pub body: Vec<u8>,
+    /// Now.
+    pub now: u64,
+    /// The headers once more.
+    pub map: HeaderMap,
+}
+
+impl Delivery {
+    /// A delivery with so many signatures: all wrong, but for the last one where it is `genuine`.
+    #[must_use]
+    pub fn new(body_len: usize, signatures: usize, genuine: bool) -> Self {
+        let mut random = Random::new(41);
+        // The peers refuse what isn't UTF-8.
+        let body: Vec<u8> = (0..body_len)
+            .map(|_| b"{\"data\": 0123456789abcdef}"[random.index(26)])
+            .collect();
+        let now = unix_now();
+        let mut encoded: Vec<String> = (0..signatures)
+            .map(|_| STANDARD.encode(random.bytes::<32>()))
+            .collect();
+        if genuine && let Some(last) = encoded.last_mut() {
+            let signature = secret().sign(ID, now, &body).expect("a valid id");
+            *last = signature.as_str().trim_start_matches("v1,").to_owned();
+        }
+        let entries: Vec<String> = encoded.iter().map(|text| format!("v1,{text}")).collect();
+        Self {
+            id: Some(ID.to_owned()),
+            timestamp: now.to_string(),
+            list: entries.join(" "),
+            encoded,
+            body,
+            now,
+            map: HeaderMap::new(),
+        }
+        .with_map()
+    }
+
+    /// The same without its id.
+    #[must_use]
+    pub fn without_id(mut self) -> Self {
+        self.id = None;
+        self.with_map()
+    }
+
+    /// The same, sent too long ago.
+    #[must_use]
+    pub fn stale(mut self) -> Self {
+        self.timestamp = (self.now - 1000).to_string();
+        self.with_map()
+    }
+
+    /// The same, with signatures of no version that is known.
+    #[must_use]
+    pub fn without_v1(mut self) -> Self {
+        self.list = self.list.replace("v1,", "v1a,");
+        self.with_map()
+    }
+
+    /// The headers as bytes.
+    #[must_use]
+    pub fn headers(&self) -> Headers<'_> {
+        Headers {
+            id: self.id.as_deref().map(str::as_bytes),
+            timestamp: Some(self.timestamp.as_bytes()),
+            signature: Some(self.list.as_bytes()),
+        }
+    }
+
+    fn with_map(mut self) -> Self {
+        let mut map = HeaderMap::new();
+        let id = self.id.as_deref();
+        for (name, value) in [
+            ("webhook-id", id),
+            ("webhook-timestamp", Some(&self.timestamp)),
+            ("webhook-signature", Some(&self.list)),
+            ("content-type", Some("application/json")),
+            ("user-agent", Some("Svix-Webhooks/1.100.0")),
+        ] {
+            if let Some(value) = value {
+                map.insert(name, HeaderValue::from_str(value).expect("visible ASCII"));
+            }
+        }
+        self.map = map;
+        self
+    }
+}
+
+/// The secret that signs.
+#[must_use]
+pub fn secret() -> Secret {
+    SECRET.parse().expect("a valid secret")
+}

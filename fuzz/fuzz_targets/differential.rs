@@ -1,0 +1,65 @@
+//! The verdict is that of a plain and slow verifier over another HMAC. Lines: now, tolerance, up to
+//! four secrets, id, timestamp, signature list with `@0` to `@3` for the true base64 by a secret;
+//! then the body.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pleo_fuzz::{input, plain};
+use pleo_webhook_verify::{Headers, Secret, Verifier, VerifyError};
+
+fuzz_target!(|data: &[u8]| {
+    let mut body = data;
+    let now = input::number(&input::line(&mut body));
+    let tolerance = input::number(&input::line(&mut body));
+    let keys = input::keys(&input::line(&mut body));
+    let [id, timestamp, list] = [(); 3].map(|()| input::header(&mut body));
+    let id_bytes = id.as_deref().unwrap_or_default();
+    let timestamp_bytes = timestamp.as_deref().unwrap_or_default();
+    let list = list.map(|list| fill_in(&list, &keys, id_bytes, timestamp_bytes, body));
+
+    let headers = Headers {
+        id: id.as_deref(),
+        timestamp: timestamp.as_deref(),
+        signature: list.as_deref(),
+    };
+    let mut secrets = keys
+        .iter()
+        .map(|key| Secret::from_bytes(key).expect("a valid length"));
+    let first = Verifier::new(secrets.next().expect("at least one key"));
+    let verifier = secrets
+        .fold(first, |verifier, secret| {
+            verifier.and_secret(secret).expect("at most four")
+        })
+        .with_tolerance(tolerance);
+
+    let expected = plain::check_headers(&headers, now, tolerance).and_then(|()| {
+        let list = list.as_deref().expect("checked");
+        plain::signer(&keys, id_bytes, timestamp_bytes, body, list)
+            .ok_or(VerifyError::SignatureMismatch)
+    });
+    let verdict = verifier.verify(&headers, body, now).map(|verified| {
+        assert_eq!(verified.id().as_bytes(), id_bytes);
+        assert_eq!(Some(verified.timestamp()), plain::decimal(timestamp_bytes));
+        usize::try_from(verified.secret_index()).expect("at most 3")
+    });
+    assert_eq!(verdict, expected);
+});
+
+/// Without this, no mutation would ever hit a true signature.
+fn fill_in(list: &[u8], keys: &[Vec<u8>], id: &[u8], timestamp: &[u8], body: &[u8]) -> Vec<u8> {
+    let mut filled = Vec::new();
+    let mut rest = list;
+    while let [first, after @ ..] = rest {
+        rest = after;
+        let nth = after.first().and_then(|digit| digit.checked_sub(b'0'));
+        match nth.and_then(|nth| keys.get(usize::from(nth))) {
+            Some(key) if *first == b'@' => {
+                let tag = plain::mac(key, id, timestamp, body);
+                filled.extend(plain::to_base64(&tag));
+                rest = &after[1..];
+            }
+            _ => filled.push(*first),
+        }
+    }
+    filled
+}

@@ -1,0 +1,68 @@
+//! The event parser never panics, loses nothing, and takes every envelope that is one. The whole
+//! input is the body.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pleo_events::{Envelope, Event, ExportJob, Vendor};
+use serde_json::Value;
+
+fuzz_target!(|data: &[u8]| {
+    // Fails where the envelope may still parse: raw values are not looked into.
+    let before: Option<Value> = serde_json::from_slice(data).ok();
+    if let Some(value) = before
+        .as_ref()
+        .filter(|value| value["eventType"].is_string())
+    {
+        // Printing it again drops fields that stood twice, all that could be wrong with it.
+        let printed = serde_json::to_vec(value).expect("a value prints");
+        let envelope = Envelope::parse(&printed).expect("an object with a type is an envelope");
+        assert_eq!(Some(envelope.event_type()), value["eventType"].as_str());
+        assert_eq!(envelope.event_id().as_deref(), value["eventId"].as_str());
+    }
+
+    let Ok(envelope) = Envelope::parse(data) else {
+        return;
+    };
+    let written = serde_json::to_vec(&envelope).expect("an envelope prints");
+    let again = Envelope::parse(&written).expect("what was written can be read");
+    assert_eq!(again.event_type(), envelope.event_type());
+    assert_eq!(again.event_id(), envelope.event_id());
+    let rewritten = serde_json::to_vec(&again).expect("an envelope prints");
+    assert_eq!(rewritten, written);
+    if let Some(before) = &before {
+        let after: Value = serde_json::from_slice(&written).expect("what was written is JSON");
+        assert_eq!(after, *before);
+    }
+
+    let (job, vendor) = (envelope.export_job().ok(), envelope.vendor().ok());
+    match envelope.event() {
+        Ok(Event::ExportJobCreated(found)) => assert_eq!(Some(found), job),
+        Ok(Event::VendorCreated(found)) => assert_eq!(Some(found), vendor),
+        Ok(_) => {}
+        Err(error) => assert!(!error.to_string().is_empty()),
+    }
+    let data: Option<Value> = envelope
+        .data()
+        .and_then(|data| serde_json::from_str(data.get()).ok());
+    if let Some(job) = job {
+        let _ = job.expires_at();
+        let printed = serde_json::to_string(&job).expect("a job prints");
+        let again: ExportJob = serde_json::from_str(&printed).expect("a printed job reads");
+        assert_eq!(again, job);
+        assert_kept(data.as_ref(), &printed);
+    }
+    if let Some(vendor) = vendor {
+        let printed = serde_json::to_string(&vendor).expect("a vendor prints");
+        let again: Vendor = serde_json::from_str(&printed).expect("a printed vendor reads");
+        assert_eq!(again, vendor);
+        assert_kept(data.as_ref(), &printed);
+    }
+});
+
+/// A field may change its spelling, and be dropped where it is null; no other is lost.
+fn assert_kept(before: Option<&Value>, printed: &str) {
+    let after: Value = serde_json::from_str(printed).expect("printed JSON");
+    for (name, value) in before.and_then(Value::as_object).into_iter().flatten() {
+        assert!(value.is_null() || after.get(name).is_some(), "{name}");
+    }
+}

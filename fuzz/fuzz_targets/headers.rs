@@ -1,0 +1,110 @@
+//! `begin` and `verify` say what a plain restatement of the rules says, and a header map's two sets
+//! are never mixed. Lines: now, tolerance, id, timestamp, signature list, then `name: value`.
+#![no_main]
+
+use http::{HeaderMap, HeaderName as Name, HeaderValue};
+use libfuzzer_sys::fuzz_target;
+use pleo_fuzz::{input, plain};
+use pleo_webhook_verify::{HeaderName, Headers, Secret, Verifier, VerifyError};
+
+const WEBHOOK: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signature"];
+const SVIX: [&str; 3] = ["svix-id", "svix-timestamp", "svix-signature"];
+
+fuzz_target!(|data: &[u8]| {
+    let mut rest = data;
+    let now = input::number(&input::line(&mut rest));
+    let tolerance = input::number(&input::line(&mut rest));
+    let [id, timestamp, list] = [(); 3].map(|()| input::header(&mut rest));
+    let headers = Headers {
+        id: id.as_deref(),
+        timestamp: timestamp.as_deref(),
+        signature: list.as_deref(),
+    };
+    let verifier =
+        Verifier::new(Secret::from_bytes(&[7; 24]).expect("24 bytes")).with_tolerance(tolerance);
+    check(&verifier, &headers, now, tolerance);
+
+    let pairs = pairs(rest);
+    let mut map = HeaderMap::new();
+    for (name, value) in &pairs {
+        map.append(name, value.clone());
+    }
+    match Headers::from_map(&map) {
+        Ok(taken) => {
+            let set = expected_set(&pairs);
+            let expected = set.map(|name| only(&pairs, name));
+            assert_eq!([taken.id, taken.timestamp, taken.signature], expected);
+            assert_eq!(twice(&pairs), None);
+            check(&verifier, &taken, now, tolerance);
+        }
+        Err(error) => {
+            let header = twice(&pairs).expect("only a header that stands twice is refused");
+            assert_eq!(error, VerifyError::DuplicateHeader { header });
+        }
+    }
+});
+
+fn check(verifier: &Verifier, headers: &Headers<'_>, now: u64, tolerance: u64) {
+    let expected = plain::check_headers(headers, now, tolerance);
+    match verifier.begin(headers, now) {
+        Ok(verification) => {
+            assert_eq!(expected, Ok(()));
+            let id = headers.id.expect("checked");
+            assert_eq!(verification.claimed_id().as_bytes(), id);
+            // Nobody knows a signature by this secret.
+            let verdict = verifier.verify(headers, b"body", now);
+            assert_eq!(verdict, Err(VerifyError::SignatureMismatch));
+        }
+        Err(error) => {
+            assert_eq!(expected, Err(error));
+            assert_eq!(verifier.verify(headers, b"body", now), Err(error));
+            assert!(!error.code().is_empty() && !error.to_string().is_empty());
+        }
+    }
+}
+
+fn pairs(mut rest: &[u8]) -> Vec<(Name, HeaderValue)> {
+    let mut pairs = Vec::new();
+    while !rest.is_empty() && pairs.len() < 32 {
+        let line = input::line(&mut rest);
+        let mut parts = line.splitn(2, |byte| *byte == b':');
+        let name = parts.next().unwrap_or_default();
+        let value = parts.next().unwrap_or_default();
+        let value = value.strip_prefix(b" ").unwrap_or(value);
+        if let (Ok(name), Ok(value)) = (Name::from_bytes(name), HeaderValue::from_bytes(value)) {
+            pairs.push((name, value));
+        }
+    }
+    pairs
+}
+
+fn count(pairs: &[(Name, HeaderValue)], name: &str) -> usize {
+    pairs.iter().filter(|pair| pair.0 == name).count()
+}
+
+fn only<'p>(pairs: &'p [(Name, HeaderValue)], name: &str) -> Option<&'p [u8]> {
+    let found = pairs.iter().find(|pair| pair.0 == name);
+    found.map(|pair| pair.1.as_bytes())
+}
+
+/// The first header of either set that stands twice.
+fn twice(pairs: &[(Name, HeaderValue)]) -> Option<HeaderName> {
+    let kinds = [HeaderName::Id, HeaderName::Timestamp, HeaderName::Signature];
+    let named = [WEBHOOK, SVIX].map(|set| set.into_iter().zip(kinds));
+    named
+        .into_iter()
+        .flatten()
+        .find(|(name, _)| count(pairs, name) > 1)
+        .map(|(_, kind)| kind)
+}
+
+/// The whole set, `webhook-` first; where none is whole, the set that is there at all.
+fn expected_set(pairs: &[(Name, HeaderValue)]) -> [&'static str; 3] {
+    let present = |set: [&str; 3]| set.iter().filter(|name| count(pairs, name) > 0).count();
+    match (present(WEBHOOK), present(SVIX)) {
+        (3, _) => WEBHOOK,
+        (_, 3) => SVIX,
+        (0, _) => SVIX,
+        _ => WEBHOOK,
+    }
+}

@@ -1,0 +1,59 @@
+//! A body in pieces gets the verdict that it gets whole. Lines: `1` to sign truly (any odd byte) or
+//! `0`, secrets, id, timestamp, signature list, sizes of the pieces; then the body.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use pleo_fuzz::{input, plain};
+use pleo_webhook_verify::{Headers, Secret, Verifier};
+
+fuzz_target!(|data: &[u8]| {
+    let mut body = data;
+    let sign_truly = input::line(&mut body)
+        .first()
+        .is_some_and(|byte| byte & 1 == 1);
+    let keys = input::keys(&input::line(&mut body));
+    let id = input::line(&mut body);
+    let timestamp = input::line(&mut body);
+    let mut list = input::line(&mut body);
+    let sizes = input::numbers(&input::line(&mut body));
+
+    let number = input::number(&timestamp);
+    if sign_truly {
+        // By the last key, so that every key before it has to be passed over.
+        let key = keys.last().expect("at least one key");
+        let tag = plain::mac(key, &id, &timestamp, body);
+        list.extend_from_slice(b" v1,");
+        list.extend(plain::to_base64(&tag));
+    }
+
+    let mut secrets = keys
+        .iter()
+        .map(|key| Secret::from_bytes(key).expect("a valid length"));
+    let first = Verifier::new(secrets.next().expect("at least one key"));
+    let verifier = secrets.fold(first, |verifier, secret| {
+        verifier.and_secret(secret).expect("at most four")
+    });
+    let headers = Headers::new(&id, &timestamp, &list);
+
+    let whole = verifier.verify(&headers, body, number);
+    let streamed = verifier
+        .begin(&headers, number)
+        .and_then(|mut verification| {
+            let mut left = body;
+            for size in sizes {
+                let (piece, rest) = left.split_at(input::index(size, left.len() + 1));
+                verification.update(piece);
+                left = rest;
+            }
+            verification.update(left);
+            verification.finish()
+        });
+    assert_eq!(whole, streamed);
+
+    let well_formed = plain::check_headers(&headers, number, Verifier::DEFAULT_TOLERANCE).is_ok();
+    if sign_truly && well_formed {
+        let verified = whole.expect("a true signature passes");
+        assert_eq!(verified.id().as_bytes(), id);
+        assert_eq!(verified.timestamp(), number);
+    }
+});

@@ -1,0 +1,164 @@
+//! The rules, stated a second time: plain, slow, and sharing no code with what they check.
+
+use hmac::{Hmac, KeyInit, Mac};
+use pleo_webhook_verify::{HeaderName, Headers, SecretError, VerifyError};
+use sha2::Sha256;
+
+/// A canonical decimal that fits a `u64`: digits only, no leading zero.
+pub fn decimal(text: &[u8]) -> Option<u64> {
+    let text = str::from_utf8(text).ok()?;
+    let number: u64 = text.parse().ok()?;
+    // Printing it again is what "canonical" means.
+    (number.to_string() == text).then_some(number)
+}
+
+/// Whether a verifier takes an id.
+pub fn is_id(id: &[u8]) -> bool {
+    !id.is_empty()
+        && id.len() <= 256
+        && id
+            .iter()
+            .all(|byte| (0x21..=0x7e).contains(byte) && *byte != 0x2e)
+}
+
+/// The entries of a signature list.
+pub fn entries(list: &[u8]) -> Vec<Vec<u8>> {
+    let mut entries = vec![Vec::new()];
+    for byte in list {
+        if *byte == b' ' {
+            entries.push(Vec::new());
+        } else {
+            entries.last_mut().expect("never empty").push(*byte);
+        }
+    }
+    entries
+}
+
+/// What is wrong with the headers, before anything is hashed.
+pub fn check_headers(headers: &Headers<'_>, now: u64, tolerance: u64) -> Result<(), VerifyError> {
+    let missing = |header| Err(VerifyError::MissingHeader { header });
+    let Some(id) = headers.id else {
+        return missing(HeaderName::Id);
+    };
+    let Some(timestamp) = headers.timestamp else {
+        return missing(HeaderName::Timestamp);
+    };
+    let Some(list) = headers.signature else {
+        return missing(HeaderName::Signature);
+    };
+    if !is_id(id) {
+        return Err(VerifyError::InvalidId);
+    }
+    let Some(timestamp) = decimal(timestamp) else {
+        return Err(VerifyError::InvalidTimestamp);
+    };
+    let skew = i128::from(now) - i128::from(timestamp);
+    let apart = u64::try_from(skew.abs()).expect("no more than a u64");
+    if apart > tolerance {
+        return Err(if skew > 0 {
+            VerifyError::TimestampTooOld {
+                skew: apart,
+                tolerance,
+            }
+        } else {
+            VerifyError::TimestampTooNew {
+                skew: apart,
+                tolerance,
+            }
+        });
+    }
+    let entries = entries(list);
+    if !entries.iter().any(|entry| entry.starts_with(b"v1,")) {
+        let v1a = entries.iter().any(|entry| entry.starts_with(b"v1a,"));
+        return Err(VerifyError::NoSupportedSignature { v1a });
+    }
+    Ok(())
+}
+
+/// Which of the keys made a signature of the list over these bytes; the last that did.
+pub fn signer(
+    keys: &[Vec<u8>],
+    id: &[u8],
+    timestamp: &[u8],
+    body: &[u8],
+    list: &[u8],
+) -> Option<usize> {
+    let given: Vec<Vec<u8>> = entries(list)
+        .iter()
+        .filter_map(|entry| base64(entry.strip_prefix(b"v1,")?))
+        .collect();
+    let signed = |key: &Vec<u8>| given.contains(&mac(key, id, timestamp, body));
+    keys.iter().rposition(signed)
+}
+
+/// `HMAC-SHA256(key, id "." timestamp "." body)`.
+pub fn mac(key: &[u8], id: &[u8], timestamp: &[u8], body: &[u8]) -> Vec<u8> {
+    let signed = [id, timestamp, body].join(&b'.');
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes any length");
+    mac.update(&signed);
+    mac.finalize().into_bytes().to_vec()
+}
+
+/// The key of a secret as the sender shows it.
+pub fn secret(text: &[u8]) -> Result<Vec<u8>, SecretError> {
+    let encoded = text
+        .strip_prefix(b"whsec_")
+        .ok_or(SecretError::MissingPrefix)?;
+    // Told apart by length alone, whatever the characters are.
+    if encoded.len() > 100 {
+        return Err(SecretError::TooLong);
+    }
+    let key = base64(encoded).ok_or(SecretError::InvalidBase64)?;
+    match key.len() {
+        bytes @ ..24 => Err(SecretError::TooShort { bytes }),
+        24..=75 => Ok(key),
+        _ => Err(SecretError::TooLong),
+    }
+}
+
+const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+
+/// Standard base64 with its padding, or `None`: RFC 4648 section 4, and nothing that section 3
+/// leaves open.
+pub fn base64(text: &[u8]) -> Option<Vec<u8>> {
+    if !text.len().is_multiple_of(4) {
+        return None;
+    }
+    let digits = match text {
+        [digits @ .., b'=', b'='] | [digits @ .., b'='] => digits,
+        digits => digits,
+    };
+    let mut bits = Vec::new();
+    for digit in digits {
+        let value = ALPHABET.iter().position(|known| known == digit)?;
+        bits.extend((0..6).rev().map(|bit| value >> bit & 1));
+    }
+    let bytes = bits.len() / 8;
+    // What is left over are padding bits: none may be set.
+    if bits[bytes * 8..].iter().any(|bit| *bit != 0) {
+        return None;
+    }
+    let byte = |bits: &[usize]| {
+        let value = bits.iter().fold(0, |value, bit| value << 1 | bit);
+        u8::try_from(value).expect("eight bits")
+    };
+    Some(bits[..bytes * 8].chunks(8).map(byte).collect())
+}
+
+/// Standard base64 with its padding.
+pub fn to_base64(bytes: &[u8]) -> Vec<u8> {
+    let mut text = Vec::new();
+    for chunk in bytes.chunks(3) {
+        let value = (0..3).fold(0, |value, index| {
+            value << 8 | usize::from(chunk.get(index).copied().unwrap_or(0))
+        });
+        for digit in 0..4 {
+            text.push(if digit <= chunk.len() {
+                ALPHABET[value >> (18 - 6 * digit) & 63]
+            } else {
+                b'='
+            });
+        }
+    }
+    text
+}
