@@ -4,10 +4,12 @@ use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use core::fmt;
 
+use jiff::Timestamp;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::value::RawValue;
 
+use crate::export_job::Expiry;
 use crate::{Event, EventType, ExportJob, ParseError, Vendor};
 
 /// A body, read no deeper than necessary: the event's type and id, and its data as raw JSON.
@@ -76,6 +78,15 @@ impl<'a> Envelope<'a> {
     pub fn export_job(&self) -> Result<ExportJob, ParseError> {
         let data = self.data.ok_or(ParseError::NoData)?;
         serde_json::from_str(data.get()).map_err(ParseError::ExportJob)
+    }
+
+    /// When the export job in the data expires, as [`ExportJob::expires_at`]; `None` where the data
+    /// isn't one. Reads only the fields that say so, so that it is quick, and right also where
+    /// another field is not what it should be.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        let expiry: Expiry = serde_json::from_str(self.data?.get()).ok()?;
+        expiry.at()
     }
 
     /// The data as a vendor, whatever the event's type.

@@ -65,6 +65,26 @@ impl ExportJob {
     /// `created_at` where it never changed. `None` where that is no time that can be told.
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
+        Expiry {
+            created_at: self.created_at,
+            last_updated_at: self.last_updated_at,
+            expires_in: self.expires_in,
+        }
+        .at()
+    }
+}
+
+/// What says when a job expires, and nothing else of it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Expiry {
+    created_at: Timestamp,
+    last_updated_at: Option<Timestamp>,
+    expires_in: i64,
+}
+
+impl Expiry {
+    pub(crate) fn at(&self) -> Option<Timestamp> {
         let last_action = self.last_updated_at.unwrap_or(self.created_at);
         let lifetime = SignedDuration::from_secs(self.expires_in);
         last_action.checked_add(lifetime).ok()

@@ -172,8 +172,11 @@ fn times_keep_their_nanoseconds() {
 #[test]
 fn expiry_counts_from_the_last_action() {
     let expiry = |job: Value| {
-        let job: ExportJob = serde_json::from_value(job).unwrap();
-        job.expires_at().map(|at| at.to_string())
+        let body = json!({"eventType": "v1.export-job.created", "data": job}).to_string();
+        let envelope = Envelope::parse(body.as_bytes()).unwrap();
+        let whole = envelope.export_job().unwrap().expires_at();
+        assert_eq!(envelope.expires_at(), whole);
+        whole.map(|at| at.to_string())
     };
     assert_eq!(expiry(export_job()).unwrap(), "2025-05-23T16:21:32Z");
     let touched = with(export_job(), "lastUpdatedAt", json!("2025-05-23T16:00:00Z"));
@@ -182,6 +185,27 @@ fn expiry_counts_from_the_last_action() {
         expiry(with(export_job(), "expiresIn", json!(i64::MAX))),
         None
     );
+}
+
+#[test]
+fn expiry_needs_no_more_than_its_own_fields() {
+    for (data, expected) in [
+        (
+            with(export_job(), "id", json!(5)),
+            Some("2025-05-23T16:21:32Z"),
+        ),
+        (with(export_job(), "createdAt", json!("soon")), None),
+        (vendor(), None),
+        (json!([]), None),
+        (Value::Null, None),
+    ] {
+        let body = json!({"eventType": "v9.new", "data": data}).to_string();
+        let envelope = Envelope::parse(body.as_bytes()).unwrap();
+        let found = envelope.expires_at().map(|at| at.to_string());
+        assert_eq!(found.as_deref(), expected, "{body}");
+    }
+    let envelope = Envelope::parse(b"{\"eventType\":\"v9.new\"}").unwrap();
+    assert_eq!(envelope.expires_at(), None);
 }
 
 #[test]
