@@ -19,29 +19,19 @@ pub(crate) async fn read<B: Body<Data = Bytes> + Unpin>(
     timeout: Duration,
 ) -> Result<Bytes, Rejection> {
     let read = async {
-        // Most bodies arrive in one piece, which is then kept without a copy.
-        let mut first = Bytes::new();
-        let mut rest = BytesMut::new();
+        // A copy, since a piece is a view of the connection's whole read buffer, which would be kept
+        // as long as the message is. Most bodies arrive in one piece, so this is as long as it must.
+        let mut whole = BytesMut::new();
         while let Some(frame) = body.frame().await {
             let Ok(chunk) = frame.map_err(|_| Rejection::BodyBroken)?.into_data() else {
                 continue; // trailers
             };
-            if chunk.len() > limit - first.len() - rest.len() {
+            if chunk.len() > limit - whole.len() {
                 return Err(Rejection::BodyTooLarge { limit });
             }
             verification.update(&chunk);
-            if first.is_empty() {
-                first = chunk;
-            } else {
-                rest.extend_from_slice(&chunk);
-            }
+            whole.extend_from_slice(&chunk);
         }
-        if rest.is_empty() {
-            return Ok(first);
-        }
-        let mut whole = BytesMut::with_capacity(first.len() + rest.len());
-        whole.extend_from_slice(&first);
-        whole.extend_from_slice(&rest);
         Ok(whole.freeze())
     };
     time::timeout(timeout, read)

@@ -112,7 +112,7 @@ impl NewMessage {
             received_at: Timestamp::now(),
             event_type: envelope.map(|envelope| envelope.event_type().to_owned()),
             event_id: envelope.and_then(|envelope| Some(envelope.event_id()?.into_owned())),
-            expires_at: envelope.and_then(|envelope| envelope.export_job().ok()?.expires_at()),
+            expires_at: envelope.and_then(Envelope::expires_at),
             body,
         }
     }
