@@ -1,6 +1,6 @@
 //! Looking after what is stored: list, show, replay, prune, close.
 
-use pleo_receiver::{Filter, Inbox, InboxError, NewMessage, Outcome, Selection, State};
+use pleo_receiver::{Counts, Filter, Inbox, InboxError, NewMessage, Outcome, Selection, State};
 
 use crate::{LEASE, at, claim, claim_one, counts, dead, entries, ids, message, store};
 
@@ -10,6 +10,7 @@ behaviours! {
     what_a_handler_has_in_hand_is_not_replayed,
     a_retry_that_waits_is_due_at_once_after_a_replay,
     a_prune_takes_what_is_old_and_in_that_state,
+    a_message_that_changes_its_state_meanwhile_is_counted_once,
     what_a_handler_has_in_hand_is_not_pruned,
     what_was_pruned_is_stored_again,
     a_list_filters,
@@ -118,6 +119,28 @@ async fn a_prune_takes_what_is_old_and_in_that_state(inbox: &dyn Inbox) {
     }
     assert!(claim(inbox, at(10)).await.is_empty());
     assert_eq!(entries(inbox).await[0].webhook_id, "done 4");
+}
+
+async fn a_message_that_changes_its_state_meanwhile_is_counted_once(inbox: &dyn Inbox) {
+    for number in 0..100 {
+        store(inbox, message(&number.to_string())).await;
+    }
+    let settle_all = async {
+        while let [claimed] = &inbox.claim(1, at(0), LEASE).await.unwrap().messages[..] {
+            inbox.settle(claimed.claim, Outcome::Done).await.unwrap();
+        }
+    };
+    let mut settle_all = core::pin::pin!(settle_all);
+    loop {
+        tokio::select! {
+            () = &mut settle_all => break,
+            counted = inbox.counts() => {
+                let Counts { pending, done, dead } = counted.unwrap();
+                assert_eq!((pending + done, dead), (100, 0), "{pending} pending, {done} done");
+            }
+        }
+    }
+    assert_eq!(inbox.counts().await.unwrap(), counts(0, 100, 0));
 }
 
 async fn what_a_handler_has_in_hand_is_not_pruned(inbox: &dyn Inbox) {

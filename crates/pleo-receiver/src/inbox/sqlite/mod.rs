@@ -18,7 +18,7 @@ use std::thread;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension, Row, named_params};
+use rusqlite::{Connection, Row, named_params};
 use tokio::sync::{Notify, oneshot};
 use tokio::{task, time};
 
@@ -231,20 +231,16 @@ impl Inbox for SqliteInbox {
 
     fn counts(&self) -> InboxFuture<'_, Counts> {
         self.read(|connection| {
-            let count = |state: State| {
-                connection
-                    .query_row(
-                        "SELECT count(*) FROM message WHERE state = ?1",
-                        [state.as_str()],
-                        |row| row.get::<_, u64>(0),
-                    )
-                    .optional()
-                    .map(Option::unwrap_or_default)
-            };
-            Ok(Counts {
-                pending: count(State::Pending)?,
-                done: count(State::Done)?,
-                dead: count(State::Dead)?,
+            // In one statement, since messages change their state meanwhile.
+            let count = |state: State| format!("count(*) FILTER (WHERE state = '{state}')");
+            let [pending, done, dead] = [State::Pending, State::Done, State::Dead].map(count);
+            let query = format!("SELECT {pending}, {done}, {dead} FROM message");
+            connection.prepare_cached(&query)?.query_row([], |row| {
+                Ok(Counts {
+                    pending: row.get(0)?,
+                    done: row.get(1)?,
+                    dead: row.get(2)?,
+                })
             })
         })
     }
