@@ -5,8 +5,9 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use jiff::Timestamp;
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
-use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde::de::{Deserializer, Error, MapAccess, Visitor};
+use serde::ser::{SerializeMap, Serializer};
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::export_job::Expiry;
@@ -49,8 +50,7 @@ impl<'a> Envelope<'a> {
     /// The event's id; `None` where it is absent or not a string.
     #[must_use]
     pub fn event_id(&self) -> Option<Cow<'a, str>> {
-        let id: Text<'a> = serde_json::from_str(self.event_id?.get()).ok()?;
-        Some(id.0)
+        text(self.event_id?)
     }
 
     /// The resource as it was when the event was generated, as raw JSON.
@@ -80,13 +80,21 @@ impl<'a> Envelope<'a> {
         serde_json::from_str(data.get()).map_err(ParseError::ExportJob)
     }
 
-    /// When the export job in the data expires, as [`ExportJob::expires_at`]; `None` where the data
-    /// isn't one. Reads only the fields that say so, so that it is quick, and right also where
-    /// another field is not what it should be.
+    /// What a queue wants to know of the data, whatever the event's type. Reads it once, and only the
+    /// fields that say so, so that it is quick, and right also where another field is not what it
+    /// should be.
+    #[must_use]
+    pub fn outline(&self) -> Outline<'a> {
+        // Of an array, serde would take the first value for the first field.
+        let object = self.data.filter(|data| data.get().starts_with('{'));
+        let fields = object.and_then(|data| serde_json::from_str::<Fields<'a>>(data.get()).ok());
+        fields.map_or_else(Outline::default, |fields| fields.outline())
+    }
+
+    /// When the export job in the data expires: [`Outline::expires_at`].
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
-        let expiry: Expiry = serde_json::from_str(self.data?.get()).ok()?;
-        expiry.at()
+        self.outline().expires_at
     }
 
     /// The data as a vendor, whatever the event's type.
@@ -164,6 +172,58 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
             others,
         })
     }
+}
+
+/// The little that a queue wants to know of an event's data; see [`Envelope::outline`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Outline<'a> {
+    /// The resource's `id`; `None` where it is absent or not a string.
+    pub resource_id: Option<Cow<'a, str>>,
+    /// When the export job expires, as [`ExportJob::expires_at`]; `None` where the data isn't one.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// The fields that an [`Outline`] is made of, raw, so that one which is wrong spoils no other.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Fields<'a> {
+    #[serde(borrow)]
+    id: Option<&'a RawValue>,
+    #[serde(borrow)]
+    created_at: Option<&'a RawValue>,
+    #[serde(borrow)]
+    last_updated_at: Option<&'a RawValue>,
+    #[serde(borrow)]
+    expires_in: Option<&'a RawValue>,
+}
+
+impl<'a> Fields<'a> {
+    fn outline(&self) -> Outline<'a> {
+        Outline {
+            resource_id: self.id.and_then(text),
+            expires_at: self.expiry().and_then(|expiry| expiry.at()),
+        }
+    }
+
+    fn expiry(&self) -> Option<Expiry> {
+        // First the one that only an export job has.
+        let expires_in = serde_json::from_str(self.expires_in?.get()).ok()?;
+        let time = |raw: &RawValue| serde_json::from_str(raw.get()).ok();
+        Some(Expiry {
+            expires_in,
+            created_at: time(self.created_at?)?,
+            last_updated_at: match self.last_updated_at {
+                Some(raw) => Some(time(raw)?),
+                None => None,
+            },
+        })
+    }
+}
+
+fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
+    let text: Text<'_> = serde_json::from_str(raw.get()).ok()?;
+    Some(text.0)
 }
 
 /// A string that borrows where it holds no escape; serde's own `Cow` always copies.

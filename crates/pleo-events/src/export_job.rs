@@ -75,12 +75,10 @@ impl ExportJob {
 }
 
 /// What says when a job expires, and nothing else of it.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub(crate) struct Expiry {
-    created_at: Timestamp,
-    last_updated_at: Option<Timestamp>,
-    expires_in: i64,
+    pub(crate) created_at: Timestamp,
+    pub(crate) last_updated_at: Option<Timestamp>,
+    pub(crate) expires_in: i64,
 }
 
 impl Expiry {

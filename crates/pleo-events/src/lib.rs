@@ -45,7 +45,7 @@ mod event;
 mod export_job;
 mod vendor;
 
-pub use envelope::Envelope;
+pub use envelope::{Envelope, Outline};
 pub use error::ParseError;
 pub use event::{Event, EventType};
 pub use export_job::{ExportJob, ExportJobStatus, FailureReasonType};

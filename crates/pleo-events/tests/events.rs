@@ -5,7 +5,9 @@
 use std::borrow::Cow;
 use std::error::Error;
 
-use pleo_events::{Envelope, Event, EventType, ExportJob, ExportJobStatus, Vendor, VendorState};
+use pleo_events::{
+    Envelope, Event, EventType, ExportJob, ExportJobStatus, Outline, Vendor, VendorState,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -188,24 +190,50 @@ fn expiry_counts_from_the_last_action() {
 }
 
 #[test]
-fn expiry_needs_no_more_than_its_own_fields() {
-    for (data, expected) in [
+fn an_outline_needs_no_more_than_its_own_fields() {
+    let job = "b4c4d068-ebbe-45b7-b562-2f16f0deb8b9";
+    let (expiry, none) = (Some("2025-05-23T16:21:32Z"), None);
+    for (data, resource_id, expires_at) in [
+        (export_job(), Some(job), expiry),
+        (with(export_job(), "id", json!(5)), None, expiry),
+        (with(export_job(), "id", Value::Null), None, expiry),
+        (with(export_job(), "id", json!("ø\n")), Some("ø\n"), expiry),
+        (with(export_job(), "status", json!({})), Some(job), expiry),
         (
-            with(export_job(), "id", json!(5)),
-            Some("2025-05-23T16:21:32Z"),
+            with(export_job(), "createdAt", json!("soon")),
+            Some(job),
+            none,
         ),
-        (with(export_job(), "createdAt", json!("soon")), None),
-        (vendor(), None),
-        (json!([]), None),
-        (Value::Null, None),
+        (
+            with(export_job(), "lastUpdatedAt", json!(7)),
+            Some(job),
+            none,
+        ),
+        (with(export_job(), "expiresIn", json!("7")), Some(job), none),
+        (vendor(), Some("c27ed4d6-3d3d-458e-8f3f-735fdf32a3bc"), none),
+        (json!(["x", "2025-05-23T15:21:32Z", null, 3600]), None, none),
+        (json!("x"), None, none),
+        (Value::Null, None, none),
     ] {
         let body = json!({"eventType": "v9.new", "data": data}).to_string();
         let envelope = Envelope::parse(body.as_bytes()).unwrap();
-        let found = envelope.expires_at().map(|at| at.to_string());
-        assert_eq!(found.as_deref(), expected, "{body}");
+        let outline = envelope.outline();
+        assert_eq!(outline.resource_id.as_deref(), resource_id, "{body}");
+        let found = outline.expires_at.map(|at| at.to_string());
+        assert_eq!(found.as_deref(), expires_at, "{body}");
     }
-    let envelope = Envelope::parse(b"{\"eventType\":\"v9.new\"}").unwrap();
-    assert_eq!(envelope.expires_at(), None);
+    for body in [
+        r#"{"eventType":"v9.new"}"#,
+        r#"{"eventType":"v9.new","data":{"id":"a","id":"b"}}"#,
+    ] {
+        let envelope = Envelope::parse(body.as_bytes()).unwrap();
+        assert_eq!(envelope.outline(), Outline::default(), "{body}");
+    }
+    let envelope = Envelope::parse(br#"{"eventType":"t","data":{"id":"a"}}"#).unwrap();
+    assert!(matches!(
+        envelope.outline().resource_id,
+        Some(Cow::Borrowed("a"))
+    ));
 }
 
 #[test]

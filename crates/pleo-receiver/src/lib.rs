@@ -58,7 +58,7 @@ pub use handler::{Forward, ForwardError};
 pub use inbox::SqliteInbox;
 pub use inbox::{
     Appended, Claim, ClaimId, Claimed, Counts, Entry, Filter, Inbox, InboxError, InboxFuture,
-    MemoryInbox, NewMessage, Outcome, Selection, State,
+    MemoryInbox, NewMessage, Origin, Outcome, Selection, State,
 };
 pub use pleo_events as events;
 pub use pleo_webhook_verify as verify;

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use common::{PATH, counted, endpoint};
 use jiff::Timestamp;
 use pleo_receiver::{
-    Delivery, Entry, Handler, HandlerError, MemoryInbox, NewMessage, Receiver, RetryPolicy,
+    Delivery, Entry, Handler, HandlerError, MemoryInbox, NewMessage, Origin, Receiver, RetryPolicy,
     Selection, State,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -105,7 +105,9 @@ fn message(id: &str) -> NewMessage {
         received_at: Timestamp::UNIX_EPOCH,
         event_type: Some("type".into()),
         event_id: Some("event".into()),
+        resource_id: Some("resource".into()),
         expires_at: None,
+        origin: Origin::Webhook,
         body: id.to_owned().into(),
     }
 }

@@ -10,11 +10,12 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use pleo_receiver::{
-    Appended, Claimed, Counts, Filter, Inbox, InboxError, NewMessage, Outcome, Selection,
+    Appended, Claimed, Counts, Filter, Inbox, InboxError, NewMessage, Origin, Outcome, Selection,
     SqliteInbox, State,
 };
 use rusqlite::Connection;
@@ -40,7 +41,9 @@ fn message(id: &str) -> NewMessage {
         received_at: at(0),
         event_type: Some("type".into()),
         event_id: Some("event".into()),
+        resource_id: Some("resource".into()),
         expires_at: Some(at(1000)),
+        origin: Origin::Webhook,
         body: body(id),
     }
 }
@@ -131,6 +134,40 @@ async fn a_closed_inbox_can_be_opened_by_the_next() {
     closed.close().await.unwrap();
     let inbox = SqliteInbox::open(&path).unwrap();
     assert_eq!(inbox.append(message("a")).await.unwrap(), Appended::Known);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn who_the_server_is_can_be_asked_as_long_as_it_runs() {
+    let (directory, path) = directory();
+    assert_eq!(SqliteInbox::server_pid(&path), None);
+    // Longer than any process id, to show that nothing of it stays.
+    let left_behind = "99999999999999";
+    fs::write(directory.path().join("inbox.db.lock"), left_behind).unwrap();
+    assert_eq!(SqliteInbox::server_pid(&path), None);
+
+    let inbox = SqliteInbox::open(&path).unwrap();
+    let link = directory.path().join("link.db");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    for path in [&path, &link] {
+        assert_eq!(SqliteInbox::server_pid(path), Some(std::process::id()));
+    }
+    inbox.close().await.unwrap();
+    assert_eq!(SqliteInbox::server_pid(&path), None);
+    // Asking doesn't get in the way of a server that starts.
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let _ = SqliteInbox::server_pid(&path);
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        });
+        for _ in 0..20 {
+            SqliteInbox::open(&path).unwrap();
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
 }
 
 #[cfg(unix)]

@@ -112,6 +112,8 @@ fn the_inbox_is_listed_shown_replayed_and_pruned() {
         "endpoint",
         "event_type",
         "event_id",
+        "resource_id",
+        "origin",
         "state",
         "attempts",
         "received_at",
@@ -120,6 +122,8 @@ fn the_inbox_is_listed_shown_replayed_and_pruned() {
         assert!(first.contains_key(key), "{key}");
     }
     assert_eq!(first["endpoint"], "/webhooks/pleo");
+    assert_eq!(first["origin"], "webhook");
+    assert!(first["resource_id"].is_string() && listed[3]["resource_id"].is_null());
     assert!(first["expires_at"].is_string() && listed[1]["expires_at"].is_null());
     assert!(listed[3]["event_type"].is_null());
     assert_eq!(

@@ -73,6 +73,8 @@ impl Row {
             webhook_id: message.webhook_id.clone(),
             event_type: message.event_type.clone(),
             event_id: message.event_id.clone(),
+            resource_id: message.resource_id.clone(),
+            origin: message.origin,
             state: self.state,
             attempts: self.attempts,
             received_at: message.received_at,

@@ -9,6 +9,7 @@ mod sqlite;
 use core::fmt;
 use core::pin::Pin;
 use core::time::Duration;
+use std::borrow::Cow;
 use std::error::Error;
 use std::sync::Arc;
 
@@ -89,15 +90,19 @@ pub struct NewMessage {
     pub event_type: Option<String>,
     /// The event's id in the envelope.
     pub event_id: Option<String>,
+    /// The `id` of the resource in its data.
+    pub resource_id: Option<String>,
     /// When the export job in it expires.
     pub expires_at: Option<Timestamp>,
+    /// How it came here.
+    pub origin: Origin,
     /// The raw body.
     pub body: Bytes,
 }
 
 impl NewMessage {
-    /// A message that arrives now; reads in its body what the inbox wants to know. What isn't there
-    /// or can't be read is `None`.
+    /// A message that the sender posts now; reads in its body what the inbox wants to know. What
+    /// isn't there or can't be read is `None`.
     pub fn new(
         endpoint: impl Into<Arc<str>>,
         webhook_id: impl Into<String>,
@@ -106,15 +111,46 @@ impl NewMessage {
         let body = body.into();
         let envelope = Envelope::parse(&body).ok();
         let envelope = envelope.as_ref();
+        let outline = envelope.map(Envelope::outline).unwrap_or_default();
         Self {
             endpoint: endpoint.into(),
             webhook_id: webhook_id.into(),
             received_at: Timestamp::now(),
             event_type: envelope.map(|envelope| envelope.event_type().to_owned()),
             event_id: envelope.and_then(|envelope| Some(envelope.event_id()?.into_owned())),
-            expires_at: envelope.and_then(Envelope::expires_at),
+            resource_id: outline.resource_id.map(Cow::into_owned),
+            expires_at: outline.expires_at,
+            origin: Origin::Webhook,
             body,
         }
+    }
+}
+
+/// How a message came into the inbox.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Origin {
+    /// The sender posted it.
+    #[default]
+    Webhook,
+    /// It was fetched, since the sender's own delivery of it never arrived.
+    CatchUp,
+}
+
+impl Origin {
+    /// `webhook` or `catch-up`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Webhook => "webhook",
+            Self::CatchUp => "catch-up",
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 
@@ -222,6 +258,10 @@ pub struct Entry {
     pub event_type: Option<String>,
     /// The event's id in its envelope.
     pub event_id: Option<String>,
+    /// The `id` of the resource in its data.
+    pub resource_id: Option<String>,
+    /// How it came here.
+    pub origin: Origin,
     /// Where it stands.
     pub state: State,
     /// How often it was handed to a handler.

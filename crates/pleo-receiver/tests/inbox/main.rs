@@ -6,7 +6,8 @@ use core::time::Duration;
 
 use jiff::Timestamp;
 use pleo_receiver::{
-    Appended, ClaimId, Claimed, Counts, Entry, Filter, Inbox, NewMessage, Outcome, Selection, State,
+    Appended, ClaimId, Claimed, Counts, Entry, Filter, Inbox, NewMessage, Origin, Outcome,
+    Selection, State,
 };
 
 const LEASE: Duration = Duration::from_secs(100);
@@ -67,7 +68,9 @@ fn message(id: &str) -> NewMessage {
         received_at: at(0),
         event_type: None,
         event_id: None,
+        resource_id: None,
         expires_at: None,
+        origin: Origin::Webhook,
         body: id.to_owned().into(),
     }
 }
@@ -160,7 +163,9 @@ async fn what_is_stored_comes_out_as_it_went_in(inbox: &dyn Inbox) {
         received_at: "2026-01-02T03:04:05.678Z".parse().unwrap(),
         event_type: Some("v1.export-job.created".into()),
         event_id: Some("e1".into()),
+        resource_id: Some("ø".into()),
         expires_at: Some("2026-01-03T03:04:05.999Z".parse().unwrap()),
+        origin: Origin::CatchUp,
         body: b"\0\xff{}"[..].into(),
     };
     let mut bare = message("bare");
@@ -178,6 +183,8 @@ async fn what_is_stored_comes_out_as_it_went_in(inbox: &dyn Inbox) {
             webhook_id: sent.webhook_id.clone(),
             event_type: sent.event_type.clone(),
             event_id: sent.event_id.clone(),
+            resource_id: sent.resource_id.clone(),
+            origin: sent.origin,
             state: State::Pending,
             attempts: 1,
             received_at: sent.received_at,

@@ -4,8 +4,8 @@ use core::time::Duration;
 
 use jiff::Timestamp;
 use pleo_receiver::{
-    Claim, ClaimId, Entry, Filter, Inbox, MemoryInbox, NewMessage, Outcome, Selection, SqliteInbox,
-    State,
+    Claim, ClaimId, Entry, Filter, Inbox, MemoryInbox, NewMessage, Origin, Outcome, Selection,
+    SqliteInbox, State,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -144,7 +144,9 @@ impl Side<'_> {
                     received_at: now,
                     event_type: Some(format!("type {body}")),
                     event_id: None,
+                    resource_id: None,
                     expires_at: expires_in.map(|seconds| shift(now, seconds)),
+                    origin: Origin::Webhook,
                     body: vec![body; 3].into(),
                 };
                 format!("{:?}", inbox.append(message).await)

@@ -246,6 +246,8 @@ fn describe(entry: &Entry) -> Value {
         "endpoint": entry.endpoint,
         "event_type": entry.event_type,
         "event_id": entry.event_id,
+        "resource_id": entry.resource_id,
+        "origin": entry.origin.as_str(),
         "state": entry.state.as_str(),
         "attempts": entry.attempts,
         "received_at": entry.received_at.to_string(),

@@ -3,9 +3,10 @@
 use core::time::Duration;
 use std::error::Error;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -30,6 +31,8 @@ const SCHEMA: &str = "
         webhook_id  TEXT NOT NULL,
         event_type  TEXT,
         event_id    TEXT,
+        resource_id TEXT,
+        origin      TEXT NOT NULL CHECK (origin IN ('webhook', 'catch-up')),
         received_at INTEGER NOT NULL,
         expires_at  INTEGER,
         state       TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'done', 'dead')),
@@ -59,19 +62,45 @@ pub(super) fn open(path: &Path) -> Result<Connection, InboxError> {
     connect(path).map_err(|error| open_error(path, error))
 }
 
-/// Takes the place of the one server of this inbox. It is free again when the file is dropped, also
-/// when the process dies.
+/// Takes the place of the one server of this inbox, and says who has it. It is free again when the
+/// file is dropped, also when the process dies.
 pub(super) fn lock(path: &Path) -> Result<File, InboxError> {
-    let mut lock_path = path.as_os_str().to_owned();
-    lock_path.push(".lock");
-    let file = private(&PathBuf::from(lock_path)).map_err(|error| open_error(path, error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
+    let mut file = private(&lock_path(path)).map_err(|error| open_error(path, error))?;
+    // Somebody who only asks who the server is has the lock for a moment.
+    let mut tries = 0..5;
+    let locked = loop {
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) if tries.next().is_some() => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            locked => break locked,
+        }
+    };
+    match locked {
+        Ok(()) => {
+            let pid = std::process::id().to_string();
+            let written = file
+                .set_len(0)
+                .and_then(|()| file.write_all(pid.as_bytes()));
+            written.map_err(|error| open_error(path, error))?;
+            Ok(file)
+        }
         Err(TryLockError::WouldBlock) => Err(InboxError::InUse {
             path: path.display().to_string(),
         }),
         Err(TryLockError::Error(error)) => Err(open_error(path, error)),
     }
+}
+
+/// The process that has the lock; `None` where none has.
+pub(super) fn locked_by(path: &Path) -> Option<u32> {
+    let mut file = File::open(lock_path(&path.canonicalize().ok()?)).ok()?;
+    if !matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) {
+        return None;
+    }
+    let mut pid = String::new();
+    file.read_to_string(&mut pid).ok()?;
+    pid.parse().ok()
 }
 
 /// Whatever is leased was in the hands of a server that is gone.
@@ -91,6 +120,12 @@ pub(super) fn open_error(
         path: path.display().to_string(),
         source: Arc::from(error.into()),
     }
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(".lock");
+    path.into()
 }
 
 fn private(path: &Path) -> io::Result<File> {

@@ -25,7 +25,7 @@ use tokio::{task, time};
 use self::writer::{Command, Reply, Writer};
 use super::{
     Appended, Claim, ClaimId, Counts, Entry, Filter, Inbox, InboxError, InboxFuture, NewMessage,
-    Outcome, Selection, State,
+    Origin, Outcome, Selection, State,
 };
 
 /// How many bytes of messages may wait to be stored.
@@ -38,19 +38,22 @@ const MESSAGE_OVERHEAD: usize = 512;
 const POLL: Duration = Duration::from_secs(1);
 
 /// What [`entry`] reads; not the body, which may be long.
-const ENTRY: &str = "sequence, endpoint, webhook_id, event_type, event_id, state, attempts,
-    received_at, expires_at, due_at, last_error, length(body) AS body_len";
+const ENTRY: &str =
+    "sequence, endpoint, webhook_id, event_type, event_id, resource_id, origin, state,
+    attempts, received_at, expires_at, due_at, last_error, length(body) AS body_len";
 
 /// An inbox in a SQLite file, made when it isn't there.
 ///
 /// Beside the file SQLite keeps two more while it is open (`-wal`, `-shm`), and the server that owns
-/// it keeps a `.lock`. The messages are in the table `message`, which may be read by SQL at any time:
+/// it keeps a `.lock` with its process id. The messages are in the table `message`, which may be read by SQL at any time:
 ///
 /// | column | what it is |
 /// | --- | --- |
 /// | `sequence` | the order of arrival |
 /// | `endpoint`, `webhook_id` | the key |
 /// | `event_type`, `event_id` | from the envelope; null where the body isn't one |
+/// | `resource_id` | the `id` in the event's data |
+/// | `origin` | `webhook` where the sender posted it, `catch-up` where it was fetched |
 /// | `received_at`, `expires_at` | milliseconds since 1970 |
 /// | `state` | `pending`, `done` or `dead` |
 /// | `attempts` | how often it was handed to a handler |
@@ -92,6 +95,13 @@ impl SqliteInbox {
         let path = path.as_ref();
         let writer = file::open(path)?;
         Self::start(path, writer, None)
+    }
+
+    /// The process id of the server that has the inbox open, to send it a signal; `None` where none
+    /// has, whatever a server that died left behind.
+    #[must_use]
+    pub fn server_pid(path: impl AsRef<Path>) -> Option<u32> {
+        file::locked_by(path.as_ref())
     }
 
     fn start(path: &Path, writer: Connection, lock: Option<File>) -> Result<Self, InboxError> {
@@ -288,6 +298,8 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         webhook_id: row.get("webhook_id")?,
         event_type: row.get("event_type")?,
         event_id: row.get("event_id")?,
+        resource_id: row.get("resource_id")?,
+        origin: origin(row)?,
         // The schema allows these three.
         state: match &*state {
             "done" => State::Done,
@@ -300,6 +312,14 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         due_at: row.get::<_, Option<i64>>("due_at")?.map(timestamp),
         last_error: row.get("last_error")?,
         body_len: row.get("body_len")?,
+    })
+}
+
+fn origin(row: &Row<'_>) -> rusqlite::Result<Origin> {
+    // The schema allows these two.
+    Ok(match row.get_ref("origin")?.as_str()? {
+        "catch-up" => Origin::CatchUp,
+        _ => Origin::Webhook,
     })
 }
 

@@ -12,7 +12,8 @@ use tokio::sync::{Notify, oneshot};
 use tracing::error;
 
 use super::{
-    Appended, Claim, ClaimId, InboxError, NewMessage, Outcome, Selection, State, failed, timestamp,
+    Appended, Claim, ClaimId, InboxError, NewMessage, Outcome, Selection, State, failed, origin,
+    timestamp,
 };
 use crate::inbox::{Claimed, cut};
 
@@ -183,8 +184,9 @@ impl Writer {
     fn append(&self, message: &NewMessage) -> rusqlite::Result<Appended> {
         let mut insert = self.connection.prepare_cached(
             "INSERT INTO message
-                 (endpoint, webhook_id, event_type, event_id, received_at, expires_at, body)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+                 (endpoint, webhook_id, event_type, event_id, resource_id, origin, received_at,
+                  expires_at, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
              ON CONFLICT (endpoint, webhook_id) DO NOTHING",
         )?;
         let inserted = insert.execute((
@@ -192,6 +194,8 @@ impl Writer {
             &message.webhook_id,
             &message.event_type,
             &message.event_id,
+            &message.resource_id,
+            message.origin.as_str(),
             message.received_at.as_millisecond(),
             message.expires_at.map(Timestamp::as_millisecond),
             &*message.body,
@@ -226,7 +230,7 @@ impl Writer {
                  ORDER BY coalesce(expires_at, 9223372036854775807), sequence LIMIT 1
              )
              RETURNING sequence, endpoint, webhook_id, received_at, event_type, event_id,
-                 expires_at, attempts, claims, body",
+                 resource_id, origin, expires_at, attempts, claims, body",
         )?;
         let until = now.checked_add(lease).unwrap_or(Timestamp::MAX);
         let mut messages = Vec::new();
@@ -320,6 +324,8 @@ fn claimed(row: &Row<'_>) -> rusqlite::Result<Claimed> {
             received_at: timestamp(row.get("received_at")?),
             event_type: row.get("event_type")?,
             event_id: row.get("event_id")?,
+            resource_id: row.get("resource_id")?,
+            origin: origin(row)?,
             expires_at: row.get::<_, Option<i64>>("expires_at")?.map(timestamp),
             body: row.get::<_, Vec<u8>>("body")?.into(),
         },
