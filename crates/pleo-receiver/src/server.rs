@@ -1,5 +1,7 @@
 //! The server: accepts connections, sets their limits, and ends in good order.
 
+mod linger;
+
 use core::convert::Infallible;
 use core::pin::pin;
 use core::time::Duration;
@@ -17,6 +19,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time;
 use tracing::{debug, warn};
+
+use linger::Linger;
 
 use crate::{InboxError, PeerAddr, Receiver};
 
@@ -157,7 +161,7 @@ fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(options.header_timeout)
         .max_buf_size(options.max_header_bytes.max(8192))
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Linger::new(stream)), service);
     let connection = graceful.watch(connection);
     async move {
         if let Err(error) = connection.await {

@@ -1,0 +1,125 @@
+//! Closing without taking back what was said last.
+
+use core::pin::Pin;
+use core::task::{Context, Poll, ready};
+use core::time::Duration;
+use std::io;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{self, Instant, Sleep};
+
+/// How long a closed connection is still read, in all.
+const TIME: Duration = Duration::from_secs(5);
+
+/// How long it is still read while nothing comes.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// How many bytes of it are still read.
+const AMOUNT: usize = 16 * 1024 * 1024;
+
+/// A connection that closes lingeringly.
+///
+/// A request may be answered before it is read whole. TCP resets a connection that is closed with
+/// bytes unread, and the reset overtakes the answer: a peer that still writes never sees it. So only
+/// the sending half is closed at first, and what still comes is read and thrown away until the peer
+/// closes too, for a bounded time and amount (RFC 9112 section 9.6).
+#[derive(Debug)]
+pub(super) struct Linger<S> {
+    stream: S,
+    closing: Option<Closing>,
+}
+
+#[derive(Debug)]
+struct Closing {
+    timer: Pin<Box<Sleep>>,
+    end: Instant,
+    left: usize,
+}
+
+impl<S> Linger<S> {
+    pub(super) const fn new(stream: S) -> Self {
+        Self {
+            stream,
+            closing: None,
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Linger<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.closing.is_none() {
+            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+        }
+        let closing = this.closing.get_or_insert_with(Closing::new);
+        closing.poll_drain(&mut this.stream, cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Linger<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl Closing {
+    fn new() -> Self {
+        Self {
+            timer: Box::pin(time::sleep(SILENCE)),
+            end: Instant::now() + TIME,
+            left: AMOUNT,
+        }
+    }
+
+    fn poll_drain(
+        &mut self,
+        stream: &mut (impl AsyncRead + Unpin),
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut bytes = [0; 8192];
+        loop {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut *stream).poll_read(cx, &mut buffer)? {
+                Poll::Pending => break,
+                Poll::Ready(()) => {
+                    let read = buffer.filled().len();
+                    if read == 0 || read >= self.left {
+                        return Poll::Ready(Ok(()));
+                    }
+                    self.left -= read;
+                    let next = self.end.min(Instant::now() + SILENCE);
+                    self.timer.as_mut().reset(next);
+                }
+            }
+        }
+        self.timer.as_mut().poll(cx).map(Ok)
+    }
+}
