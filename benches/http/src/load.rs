@@ -1,25 +1,44 @@
-//! The load: requests signed beforehand, sent over connections that stay open.
+//! The load: requests signed beforehand, sent by two threads over many connections.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Instant;
+use std::sync::{Arc, Barrier};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use pleo_receiver::verify::{Secret, unix_now};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::task::JoinSet;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::runtime::Builder;
+use tokio::task::{JoinSet, LocalSet};
+use tokio::time;
+
+pub const SECRET: &str = "whsec_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH";
+
+/// As many as the server has processors here.
+const THREADS: usize = 2;
 
 /// An export job as Pleo words it.
-const BODY: &str = r#"{"data":{"id":"0a9f7c4e-5b1d-4c57-9a39-5f1c1f0c9d11","companyId":"3f0b4a6e-6d5c-4b6e-8f1a-2c9d7e5b4a33","createdBy":"7c1e2d3f-4a5b-4c6d-8e9f-0a1b2c3d4e5f","createdAt":"2026-11-24T09:30:00Z","numberOfItems":3,"expiresIn":3600,"status":"pending","startedAt":null,"completedAt":null,"failureReason":null},"eventType":"v1.export-job.created","eventId":"a257a31e-e8a6-4c36-a98d-451250e5b5c4"}"#;
+pub const BODY: &str = r#"{"data":{"id":"0a9f7c4e-5b1d-4c57-9a39-5f1c1f0c9d11","companyId":"3f0b4a6e-6d5c-4b6e-8f1a-2c9d7e5b4a33","createdBy":"7c1e2d3f-4a5b-4c6d-8e9f-0a1b2c3d4e5f","createdAt":"2026-11-24T09:30:00Z","numberOfItems":3,"expiresIn":3600,"status":"pending","startedAt":null,"completedAt":null,"failureReason":null},"eventType":"v1.export-job.created","eventId":"a257a31e-e8a6-4c36-a98d-451250e5b5c4"}"#;
 
 /// Whole requests, byte for byte.
+#[derive(Clone)]
 pub struct Requests(Arc<Vec<Bytes>>);
 
+/// What a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Connections {
+    /// All requests of one sender.
+    Kept,
+    /// One request each.
+    Single,
+}
+
 impl Requests {
-    /// So many, each with its own id.
-    pub fn new(count: u64, id: impl Fn(u64) -> String) -> Self {
-        let (secret, now) = (secret(), unix_now());
+    /// Requests with these numbers, each with its own id.
+    pub fn new(numbers: std::ops::Range<u64>, id: impl Fn(u64) -> String) -> Self {
+        let secret: Secret = SECRET.parse().expect("a secret");
+        let now = unix_now();
         let request = |number| {
             let id = id(number);
             let signature = secret.sign(&id, now, BODY.as_bytes()).expect("a plain id");
@@ -30,51 +49,117 @@ impl Requests {
                  webhook-timestamp: {now}\r\nwebhook-signature: {signature}\r\n\r\n{BODY}"
             ))
         };
-        Self(Arc::new((0..count).map(request).collect()))
+        Self(Arc::new(numbers.map(request).collect()))
     }
 
-    pub fn body_len(&self) -> usize {
-        BODY.len()
+    pub fn all(&self) -> &[Bytes] {
+        &self.0
     }
 
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Sends them all; gives requests per second.
-    pub async fn send(&self, address: SocketAddr, connections: usize) -> f64 {
-        let mut streams = Vec::new();
-        for _ in 0..connections {
-            let stream = TcpStream::connect(address)
-                .await
-                .expect("the server listens");
-            stream.set_nodelay(true).expect("a TCP socket");
-            streams.push(stream);
-        }
-        let start = Instant::now();
-        let mut tasks = JoinSet::new();
-        for (first, mut stream) in streams.into_iter().enumerate() {
-            let requests = Arc::clone(&self.0);
-            tasks.spawn(async move {
-                let mut answer = [0; 1024];
-                // In turn, so that ids rise over all connections together.
-                for request in requests.iter().skip(first).step_by(connections) {
-                    stream.write_all(request).await.expect("the server reads");
-                    let mut len = 0;
-                    while !answer[..len].ends_with(b"\r\n\r\n") {
-                        let read = stream.read(&mut answer[len..]).await.expect("an answer");
-                        assert_ne!(read, 0, "the server closed the connection");
-                        len += read;
-                    }
-                    assert!(answer.starts_with(b"HTTP/1.1 204 "), "not 204");
+    /// Sends them all as fast as `connections` at once can; gives requests per second.
+    pub fn send(&self, address: SocketAddr, connections: usize, kind: Connections) -> f64 {
+        let task = async move |requests: Self, first, stream, _| {
+            let mut stream = Some(stream);
+            for request in requests.0.iter().skip(first).step_by(connections) {
+                let mut open = match stream.take() {
+                    Some(open) => open,
+                    None => connect(address).await,
+                };
+                exchange(&mut open, request).await;
+                if kind == Connections::Kept {
+                    stream = Some(open);
                 }
-            });
-        }
-        while let Some(ended) = tasks.join_next().await {
-            ended.expect("every request was answered");
-        }
-        self.0.len() as f64 / start.elapsed().as_secs_f64()
+            }
+        };
+        let (taken, _) = self.each_connection(address, connections, task);
+        self.0.len() as f64 / taken.as_secs_f64()
     }
+
+    /// Sends them at `rate` per second over kept connections; gives how long each answer took from
+    /// when its request was due, so that a late start counts too.
+    pub fn send_paced(&self, address: SocketAddr, connections: usize, rate: f64) -> Vec<Duration> {
+        let task = async move |requests: Self, first, mut stream, start: Instant| {
+            let mut taken = Vec::new();
+            let numbered = requests.0.iter().enumerate();
+            for (number, request) in numbered.skip(first).step_by(connections) {
+                let mut due = start + Duration::from_secs_f64(number as f64 / rate);
+                if Instant::now() < due {
+                    time::sleep_until(due.into()).await;
+                    // What the timer oversleeps is not the server's.
+                    due = Instant::now();
+                }
+                exchange(&mut stream, request).await;
+                taken.push(due.elapsed());
+            }
+            taken
+        };
+        let (_, taken) = self.each_connection(address, connections, task);
+        taken.into_iter().flatten().collect()
+    }
+
+    /// Opens the connections, then runs a task for each, on the threads in turn; gives how long that
+    /// took and what they give.
+    fn each_connection<T: Send + 'static>(
+        &self,
+        address: SocketAddr,
+        connections: usize,
+        task: impl AsyncFn(Self, usize, TcpStream, Instant) -> T + Clone + Send + 'static,
+    ) -> (Duration, Vec<T>) {
+        let open = Arc::new(Barrier::new(THREADS + 1));
+        let run = |thread: usize| {
+            let (requests, task, all_open) = (self.clone(), task.clone(), Arc::clone(&open));
+            thread::spawn(move || {
+                let runtime = Builder::new_current_thread().enable_all().build();
+                LocalSet::new().block_on(&runtime.expect("a runtime"), async {
+                    let mut streams = Vec::new();
+                    for first in (thread..connections).step_by(THREADS) {
+                        streams.push((first, connect(address).await));
+                    }
+                    all_open.wait();
+                    let start = Instant::now();
+                    let mut tasks = JoinSet::new();
+                    for (first, stream) in streams {
+                        let (requests, task) = (requests.clone(), task.clone());
+                        tasks
+                            .spawn_local(async move { task(requests, first, stream, start).await });
+                    }
+                    tasks.join_all().await
+                })
+            })
+        };
+        let threads: Vec<_> = (0..THREADS).map(run).collect();
+        open.wait();
+        let start = Instant::now();
+        let join = |thread: thread::JoinHandle<Vec<T>>| thread.join().expect("a good end");
+        let given = threads.into_iter().flat_map(join).collect();
+        (start.elapsed(), given)
+    }
+}
+
+pub async fn connect(address: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_nodelay(true).expect("a TCP socket");
+    // A port that was just used is free at once: thousands of connections a second would use up all.
+    socket.set_zero_linger().expect("a TCP socket");
+    socket.connect(address).await.expect("the server listens")
+}
+
+/// Sends one request and waits for its 204.
+pub async fn exchange(stream: &mut TcpStream, request: &[u8]) {
+    stream.write_all(request).await.expect("the server reads");
+    let mut answer = [0; 1024];
+    let mut len = 0;
+    while !answer[..len].ends_with(b"\r\n\r\n") {
+        let read = stream.read(&mut answer[len..]).await.expect("an answer");
+        assert_ne!(read, 0, "the server closed the connection");
+        len += read;
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 204 "), "not 204");
+}
+
+/// Identifiers that rise, as the sender's do.
+pub fn rising_id(number: u64) -> String {
+    format!("msg_{number:027}")
 }
 
 /// Identifiers in no order.
@@ -88,8 +173,4 @@ fn mix(mut number: u64) -> u64 {
     number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
     number ^ (number >> 31)
-}
-
-pub fn secret() -> Secret {
-    Secret::from_bytes(&[7; 24]).expect("long enough")
 }

@@ -1,0 +1,61 @@
+//! An inbox that keeps nothing: what is left to measure is the rest of the way.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use pleo_receiver::{
+    Appended, Claim, ClaimId, Counts, Entry, Filter, Inbox, InboxError, InboxFuture, NewMessage,
+    Outcome, Selection, State,
+};
+
+/// Says that it stored everything, and keeps nothing.
+#[derive(Debug)]
+pub struct Forgetful;
+
+fn ready<T: Send + 'static>(value: T) -> InboxFuture<'static, T> {
+    Box::pin(std::future::ready(Ok::<_, InboxError>(value)))
+}
+
+impl Inbox for Forgetful {
+    fn append(&self, _: NewMessage) -> InboxFuture<'_, Appended> {
+        ready(Appended::Stored)
+    }
+
+    fn claim(&self, _: usize, _: Timestamp, _: Duration) -> InboxFuture<'_, Claim> {
+        ready(Claim::default())
+    }
+
+    fn settle(&self, _: ClaimId, _: Outcome) -> InboxFuture<'_, ()> {
+        ready(())
+    }
+
+    fn ready(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn list(&self, _: Filter) -> InboxFuture<'_, Vec<Entry>> {
+        ready(Vec::new())
+    }
+
+    fn show(&self, _: String) -> InboxFuture<'_, Vec<(Entry, Bytes)>> {
+        ready(Vec::new())
+    }
+
+    fn replay(&self, _: Selection) -> InboxFuture<'_, u64> {
+        ready(0)
+    }
+
+    fn prune(&self, _: State, _: Timestamp) -> InboxFuture<'_, u64> {
+        ready(0)
+    }
+
+    fn counts(&self) -> InboxFuture<'_, Counts> {
+        ready(Counts::default())
+    }
+
+    fn close(&self) -> InboxFuture<'_, ()> {
+        ready(())
+    }
+}

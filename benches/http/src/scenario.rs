@@ -1,0 +1,36 @@
+//! What is measured, one file a question.
+
+pub mod dispatch;
+pub mod growth;
+pub mod latency;
+pub mod start;
+pub mod throughput;
+
+use std::sync::Arc;
+
+use pleo_receiver::{Inbox, NewMessage, SqliteInbox};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+use crate::load::{self, BODY};
+
+fn folder() -> TempDir {
+    tempfile::tempdir().expect("a place for the inbox")
+}
+
+/// Puts this many messages into the inbox of a server that isn't running yet.
+async fn fill(folder: &TempDir, count: u64) -> Arc<SqliteInbox> {
+    let inbox = SqliteInbox::open(folder.path().join("inbox.db")).expect("an inbox");
+    let inbox = Arc::new(inbox);
+    let mut appends = JoinSet::new();
+    for number in 0..count {
+        let message = NewMessage::new("/webhooks/pleo", load::rising_id(number), BODY);
+        let inbox = Arc::clone(&inbox);
+        appends.spawn(async move { inbox.append(message).await.expect("stored") });
+        if appends.len() > 1000 {
+            appends.join_next().await;
+        }
+    }
+    appends.join_all().await;
+    inbox
+}

@@ -1,0 +1,48 @@
+//! How fast messages that wait are handed to a handler inside the process.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use pleo_receiver::{Delivery, Endpoint, HandlerError, Inbox, Receiver};
+use tokio::runtime::Builder;
+use tokio::sync::Notify;
+
+use crate::load::SECRET;
+use crate::marks::Marks;
+
+pub fn run(marks: &mut Marks, quick: bool) {
+    let count = if quick { 2_000 } else { 100_000 };
+    let runtime = Builder::new_multi_thread().enable_all().build();
+    let rate = runtime.expect("a runtime").block_on(empty(count));
+    println!("\n  {count} messages wait in a SQLite inbox; the handler does nothing\n");
+    marks.at_least("handed on and recorded as done, each second", 5_000.0, rate);
+}
+
+async fn empty(count: u64) -> f64 {
+    let folder = super::folder();
+    let inbox = super::fill(&folder, count).await;
+    let (left, done) = (Arc::new(AtomicU64::new(count)), Arc::new(Notify::new()));
+    let handler = {
+        let done = Arc::clone(&done);
+        move |_: Delivery| {
+            if left.fetch_sub(1, Ordering::Relaxed) == 1 {
+                done.notify_one();
+            }
+            std::future::ready(Ok::<_, HandlerError>(()))
+        }
+    };
+    let secret = SECRET.parse().expect("a secret");
+    let receiver = Receiver::builder()
+        .endpoint(Endpoint::new("/webhooks/pleo", secret).expect("a path"))
+        .shared_inbox(Arc::clone(&inbox) as Arc<dyn Inbox>)
+        .handler(handler)
+        .build()
+        .expect("all it needs");
+    let start = Instant::now();
+    // At the end it waits for what is in hand to be recorded.
+    receiver.dispatch(done.notified()).await;
+    let taken = start.elapsed();
+    assert_eq!(inbox.counts().await.expect("counts").done, count);
+    count as f64 / taken.as_secs_f64()
+}

@@ -1,0 +1,58 @@
+//! How long the sender waits for its durable 204 at half of what the receiver can take.
+
+use std::fs::File;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use crate::load::{self, Connections, Requests};
+use crate::marks::Marks;
+use crate::server::{Contender, Server};
+
+const CONNECTIONS: usize = 64;
+
+pub fn run(marks: &mut Marks, quick: bool) {
+    let (warm, seconds) = if quick { (2_000, 1.0) } else { (60_000, 20.0) };
+    let folder = super::folder();
+    let server = Server::start(Contender::Sqlite, &folder);
+    let requests = Requests::new(0..warm, load::rising_id);
+    let rate = requests.send(server.address, CONNECTIONS, Connections::Kept) / 2.0;
+    let mut flush = flushes(&folder);
+
+    let last = warm + (rate * seconds) as u64;
+    let requests = Requests::new(warm..last, load::rising_id);
+    let mut taken = requests.send_paced(server.address, CONNECTIONS, rate);
+    flush.extend(flushes(&folder));
+    server.stop();
+    let flush = percentile(&mut flush, 50.0);
+    println!(
+        "\n  {CONNECTIONS} connections, {rate:.0} requests/s for {seconds} s; a flush of the disk takes {flush:?}\n"
+    );
+    for percent in [50.0, 90.0, 99.0, 99.9, 100.0] {
+        println!("    {percent:>5} %: {:?}", percentile(&mut taken, percent));
+    }
+    println!();
+    let ratio = percentile(&mut taken, 99.0).as_secs_f64() / flush.as_secs_f64();
+    marks.at_most(
+        "99 % of acknowledgements, in flushes of the disk",
+        20.0,
+        ratio,
+    );
+}
+
+/// How long the disk takes to keep one small append.
+fn flushes(folder: &tempfile::TempDir) -> Vec<Duration> {
+    let mut file = File::create(folder.path().join("flush")).expect("a file");
+    let mut flush = || {
+        file.write_all(&[7; 400]).expect("space");
+        let start = Instant::now();
+        file.sync_data().expect("a disk");
+        start.elapsed()
+    };
+    (0..200).map(|_| flush()).collect()
+}
+
+fn percentile(values: &mut [Duration], percent: f64) -> Duration {
+    values.sort_unstable();
+    let index = (values.len() as f64 * percent / 100.0) as usize;
+    values[index.min(values.len() - 1)]
+}

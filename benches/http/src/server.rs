@@ -1,0 +1,172 @@
+//! The servers, each a process of its own: the receiver's program, and two that this program is
+//! itself when it is told so.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::{env, fs};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use pleo_receiver::{Endpoint, Receiver, serve};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::runtime::Builder;
+
+use crate::forgetful::Forgetful;
+use crate::load::SECRET;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contender {
+    Bare,
+    VerifyOnly,
+    Memory,
+    Sqlite,
+}
+
+impl Contender {
+    pub const fn what(self) -> &'static str {
+        match self {
+            Self::Bare => "bare hyper",
+            Self::VerifyOnly => "receiver, nothing kept",
+            Self::Memory => "receiver, inbox in memory",
+            Self::Sqlite => "receiver, SQLite inbox",
+        }
+    }
+}
+
+/// A running server.
+pub struct Server {
+    process: Child,
+    pub address: SocketAddr,
+}
+
+impl Server {
+    /// Starts one, its inbox (where it has any) in this folder.
+    pub fn start(contender: Contender, folder: &TempDir) -> Self {
+        let itself = || Command::new(env::current_exe().expect("this program"));
+        let mut command = match contender {
+            Contender::Bare => itself(),
+            Contender::VerifyOnly => itself(),
+            Contender::Memory | Contender::Sqlite => Command::new(program()),
+        };
+        match contender {
+            Contender::Bare => command.args(["--serve", "bare"]),
+            Contender::VerifyOnly => command.args(["--serve", "verify-only"]),
+            Contender::Memory => command.args(["serve", "--inbox", "memory:"]),
+            Contender::Sqlite => command.args(["serve", "--inbox", "sqlite:inbox.db"]),
+        };
+        // So long that a round may take.
+        command
+            .env("PLEO_WEBHOOK_SECRET", SECRET)
+            .env("PLEO_LISTEN", "127.0.0.1:0")
+            .env("PLEO_TOLERANCE", "1000000")
+            .env("PLEO_CONFIG", write_config(folder))
+            .current_dir(folder)
+            .stderr(Stdio::piped());
+        let mut process = command.spawn().expect("the server's program");
+        let mut log = BufReader::new(process.stderr.take().expect("piped")).lines();
+        let address = loop {
+            let line = log.next().expect("a line before the end").expect("text");
+            if let Some((_, rest)) = line.split_once("listening on http://") {
+                break rest.split('/').next().expect("something").parse();
+            }
+        };
+        // Nobody else reads what it logs.
+        std::thread::spawn(move || log.for_each(drop));
+        Self {
+            process,
+            address: address.expect("an address"),
+        }
+    }
+
+    /// Resident memory in MiB.
+    pub fn resident(&self) -> f64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()));
+        let status = status.expect("Linux");
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1));
+        kib.and_then(|kib| kib.parse::<f64>().ok())
+            .expect("a number")
+            / 1024.0
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub fn stop(mut self) {
+        let pid = self.process.id().to_string();
+        let sent = Command::new("kill").args(["-TERM", &pid]).status();
+        assert!(sent.expect("kill").success());
+        self.process.wait().expect("an end");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Limits out of the way of what is measured.
+fn write_config(folder: &TempDir) -> PathBuf {
+    let path = folder.path().join("pleo.toml");
+    fs::write(&path, "[limits]\nconnections = 4096\n").expect("a place");
+    path
+}
+
+fn program() -> PathBuf {
+    let built = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../target/release/pleo-receiver"
+    );
+    let path = env::var_os("PLEO_RECEIVER").map_or_else(|| built.into(), PathBuf::from);
+    assert!(
+        path.exists(),
+        "{}: not there; build it first: cargo build --release",
+        path.display()
+    );
+    path
+}
+
+/// What this program does when it is a server; ends with its signal.
+pub fn run(which: &str) {
+    let runtime = Builder::new_multi_thread().enable_all().build();
+    runtime.expect("a runtime").block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        eprintln!("listening on http://{address}/");
+        if which == "bare" {
+            bare(listener).await;
+        }
+        let secret = SECRET.parse().expect("a secret");
+        let endpoint = Endpoint::new("/webhooks/pleo", secret).expect("a path");
+        let receiver = Receiver::builder()
+            .endpoint(endpoint.tolerance(1_000_000))
+            .inbox(Forgetful)
+            .build()
+            .expect("all it needs");
+        let never = std::future::pending();
+        serve(listener, receiver, never).await.expect("a good end");
+    });
+}
+
+/// The least that a hyper server can do.
+async fn bare(listener: TcpListener) -> ! {
+    loop {
+        let (stream, _) = listener.accept().await.expect("a connection");
+        stream.set_nodelay(true).expect("a TCP socket");
+        let service = service_fn(|request: Request<Incoming>| async {
+            request.into_body().collect().await?;
+            let mut response = Response::new(Full::<Bytes>::default());
+            *response.status_mut() = StatusCode::NO_CONTENT;
+            Ok::<_, hyper::Error>(response)
+        });
+        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+    }
+}
