@@ -1,0 +1,186 @@
+//! The sender of webhooks: signs, delivers, tries again.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::header::RETRY_AFTER;
+use http::{HeaderName, HeaderValue, Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use pleo_webhook_verify::{Secret, unix_now};
+use tokio::time;
+use uuid::Uuid;
+
+use crate::{Authority, Shared};
+
+/// How long to wait after each failure.
+const SCHEDULE: [Duration; 7] = [
+    Duration::from_secs(5),
+    Duration::from_secs(5 * 60),
+    Duration::from_secs(30 * 60),
+    Duration::from_secs(2 * 60 * 60),
+    Duration::from_secs(5 * 60 * 60),
+    Duration::from_secs(10 * 60 * 60),
+    Duration::from_secs(10 * 60 * 60),
+];
+
+/// How much faster than Pleo's its clock runs: ten hours are 0.36 s.
+const HURRY: u32 = 100_000;
+
+/// How long an endpoint may take to answer; in real time.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// An attempt to deliver a message.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// The message.
+    pub message: String,
+    /// The subscription that it is for.
+    pub subscription: Uuid,
+    /// What was answered; `None` where nothing was.
+    pub status: Option<u16>,
+    /// How many signatures went along.
+    pub signatures: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Sender(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+
+impl Sender {
+    pub(crate) fn new(authority: &Authority) -> Self {
+        let connector = HttpsConnectorBuilder::new()
+            .with_tls_config(authority.client_config())
+            .https_only()
+            .enable_http1()
+            .build();
+        Self(Client::builder(TokioExecutor::new()).build(connector))
+    }
+}
+
+impl Shared {
+    /// Delivers a message, in as many attempts as it takes.
+    pub(crate) fn send(self: &Arc<Self>, message: &str) {
+        let (shared, message) = (Arc::clone(self), message.to_owned());
+        tokio::spawn(async move {
+            let mut schedule = SCHEDULE.iter();
+            loop {
+                let (attempt, wanted) = shared.attempt(&message).await;
+                let taken = matches!(attempt.status, Some(200..=299));
+                let delay = schedule.next().copied();
+                let settled = (taken || delay.is_none()).then(|| attempt.clone());
+                shared.record(attempt, settled);
+                match delay {
+                    Some(delay) if !taken => {
+                        // As the sender's own code does it.
+                        let delay = wanted.map_or(delay, |wanted| wanted.clamp(delay, delay * 2));
+                        time::sleep(delay / HURRY).await;
+                    }
+                    _ => return,
+                }
+            }
+        });
+    }
+
+    /// Delivers a message in one attempt.
+    pub(crate) fn send_once(self: &Arc<Self>, message: &str) {
+        let (shared, message) = (Arc::clone(self), message.to_owned());
+        tokio::spawn(async move {
+            let (attempt, _) = shared.attempt(&message).await;
+            shared.record(attempt, None);
+        });
+    }
+
+    fn record(&self, attempt: Attempt, settled: Option<Attempt>) {
+        let mut state = self.state();
+        if let Some(settled) = settled {
+            let message = state.messages.get_mut(&attempt.message).unwrap();
+            message.settled = Some(settled);
+        }
+        state.attempts.push(attempt);
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// One attempt, and how long the answer asks to wait.
+    async fn attempt(&self, message: &str) -> (Attempt, Option<Duration>) {
+        let (request, subscription, signatures) = self.request(message);
+        let answer = match request {
+            Some(request) => time::timeout(TIMEOUT, self.sender.0.request(request)).await,
+            // It was deleted meanwhile.
+            None => return (Attempt::new(message, subscription, None, 0), None),
+        };
+        let answer = answer.ok().and_then(Result::ok);
+        let wanted = answer.as_ref().and_then(retry_after);
+        let status = answer.map(|answer| answer.status().as_u16());
+        (
+            Attempt::new(message, subscription, status, signatures),
+            wanted,
+        )
+    }
+
+    fn request(&self, id: &str) -> (Option<Request<Full<Bytes>>>, Uuid, usize) {
+        let state = self.state();
+        let message = &state.messages[id];
+        let Some(subscription) = state.subscriptions.get(&message.subscription) else {
+            return (None, message.subscription, 0);
+        };
+        let now = unix_now();
+        let signatures: Vec<_> = subscription
+            .secrets
+            .iter()
+            .map(|text| {
+                let secret: Secret = text.parse().unwrap();
+                secret
+                    .sign(id, now, message.body.as_bytes())
+                    .unwrap()
+                    .to_string()
+            })
+            .collect();
+        let value = &subscription.value;
+        let mut request = Request::post(value["endpointUrl"].as_str().unwrap())
+            .header("user-agent", "Svix-Webhooks/1.100.0")
+            .header("content-type", "application/json")
+            .header("webhook-id", id)
+            .header("webhook-timestamp", now)
+            .header("webhook-signature", signatures.join(" "))
+            .body(Full::from(message.body.clone()))
+            .unwrap();
+        let auth = &value["endpointAuth"];
+        if auth["type"] == "BASIC" {
+            let text = |name: &str| auth["credentials"][name].as_str().unwrap();
+            let pair = STANDARD.encode(format!("{}:{}", text("username"), text("password")));
+            let basic = HeaderValue::try_from(format!("Basic {pair}")).unwrap();
+            request.headers_mut().insert("authorization", basic);
+        }
+        // Last, since they replace what is there already.
+        for (name, value) in value["customHeaders"].as_object().into_iter().flatten() {
+            let name: HeaderName = name.parse().unwrap();
+            let value: HeaderValue = value.as_str().unwrap().parse().unwrap();
+            request.headers_mut().insert(name, value);
+        }
+        (Some(request), message.subscription, signatures.len())
+    }
+}
+
+impl Attempt {
+    fn new(message: &str, subscription: Uuid, status: Option<u16>, signatures: usize) -> Self {
+        Self {
+            message: message.to_owned(),
+            subscription,
+            status,
+            signatures,
+        }
+    }
+}
+
+fn retry_after(answer: &Response<Incoming>) -> Option<Duration> {
+    let text = answer.headers().get(RETRY_AFTER)?.to_str().ok()?;
+    text.parse().ok().map(Duration::from_secs)
+}

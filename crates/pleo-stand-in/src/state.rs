@@ -1,0 +1,216 @@
+//! What a Pleo knows.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{Attempt, Fault};
+
+/// Somebody who is let in.
+#[derive(Clone, Debug)]
+pub struct Token {
+    pub(crate) authorization: String,
+    pub(crate) company: Uuid,
+    pub(crate) scopes: Vec<String>,
+}
+
+impl Token {
+    /// Who has this token of OAuth.
+    #[must_use]
+    pub fn bearer(token: &str) -> Self {
+        Self::new(format!("Bearer {token}"))
+    }
+
+    /// Who has this API key.
+    #[must_use]
+    pub fn api_key(key: &str) -> Self {
+        Self::new(format!("Basic {}", STANDARD.encode(format!("{key}:"))))
+    }
+
+    fn new(authorization: String) -> Self {
+        Self {
+            authorization,
+            company: Uuid::new_v4(),
+            scopes: Vec::new(),
+        }
+    }
+
+    /// May do this.
+    #[must_use]
+    pub fn scopes<'a>(mut self, scopes: impl IntoIterator<Item = &'a str>) -> Self {
+        self.scopes.extend(scopes.into_iter().map(Into::into));
+        self
+    }
+
+    pub(crate) fn has(&self, scope: &str) -> bool {
+        self.scopes.iter().any(|has| has == scope)
+    }
+}
+
+/// A request to the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// The method.
+    pub method: String,
+    /// Path and query.
+    pub target: String,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    pub(crate) tokens: Vec<Token>,
+    pub(crate) faults: VecDeque<Fault>,
+    pub(crate) requests: Vec<Seen>,
+    pub(crate) bare_event_types: bool,
+    /// Rises with everything that is listed.
+    sequence: u64,
+    pub(crate) subscriptions: BTreeMap<Uuid, Subscription>,
+    pub(crate) activities: Vec<(u64, Value)>,
+    pub(crate) export_jobs: Vec<(u64, Value)>,
+    pub(crate) messages: BTreeMap<String, Message>,
+    pub(crate) attempts: Vec<Attempt>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Subscription {
+    pub(crate) sequence: u64,
+    pub(crate) company: Uuid,
+    /// As the API answers it.
+    pub(crate) value: Value,
+    /// The newest first.
+    pub(crate) secrets: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Message {
+    pub(crate) subscription: Uuid,
+    pub(crate) body: String,
+    pub(crate) settled: Option<Attempt>,
+}
+
+impl State {
+    /// Makes a subscription of a request that was checked.
+    pub(crate) fn create(&mut self, company: Uuid, request: Value) -> Value {
+        let id = Uuid::new_v4();
+        let mut value = request;
+        value["id"] = json!(id);
+        value["createdAt"] = now();
+        value["updatedAt"] = now();
+        let subscription = Subscription {
+            sequence: self.next(),
+            company,
+            value: value.clone(),
+            secrets: vec![new_secret()],
+        };
+        self.subscriptions.insert(id, subscription);
+        self.record(id, company, "CREATE");
+        value
+    }
+
+    /// Replaces all that a request says.
+    pub(crate) fn update(&mut self, id: Uuid, request: Value) -> Value {
+        let subscription = self.subscriptions.get_mut(&id).unwrap();
+        let company = subscription.company;
+        let mut value = request;
+        value["id"] = json!(id);
+        value["createdAt"] = subscription.value["createdAt"].clone();
+        value["updatedAt"] = now();
+        subscription.value = value.clone();
+        self.record(id, company, "UPDATE");
+        value
+    }
+
+    pub(crate) fn delete(&mut self, id: Uuid) {
+        if let Some(subscription) = self.subscriptions.remove(&id) {
+            self.record(id, subscription.company, "DELETE");
+        }
+    }
+
+    pub(crate) fn rotate(&mut self, id: Uuid) -> String {
+        let secret = new_secret();
+        let subscription = self.subscriptions.get_mut(&id).unwrap();
+        subscription.secrets.insert(0, secret.clone());
+        secret
+    }
+
+    pub(crate) fn retire(&mut self, id: Uuid) {
+        let subscription = self.subscriptions.get_mut(&id).unwrap();
+        subscription.secrets.truncate(1);
+    }
+
+    pub(crate) fn add_export_job(&mut self, job: Value) {
+        let sequence = self.next();
+        self.export_jobs.push((sequence, job));
+    }
+
+    /// A message for each active subscription of the company that wants the event.
+    pub(crate) fn add_messages(
+        &mut self,
+        company: Uuid,
+        event_type: &str,
+        body: &str,
+    ) -> Vec<String> {
+        let wants = |subscription: &&Subscription| {
+            let value = &subscription.value;
+            let mut types = value["eventTypes"].as_array().unwrap().iter();
+            subscription.company == company
+                && value["status"] == "ACTIVE"
+                && types.any(|wanted| wanted == event_type)
+        };
+        let wanting = self.subscriptions.values().filter(wants);
+        let ids: Vec<Uuid> = wanting.map(|one| id(&one.value["id"])).collect();
+        let mut messages = Vec::new();
+        for subscription in ids {
+            let message = Message {
+                subscription,
+                body: body.to_owned(),
+                settled: None,
+            };
+            // Ids rise with time, as the sender's do.
+            let id = format!("msg_{:08}{}", self.next(), Uuid::new_v4().simple());
+            self.messages.insert(id.clone(), message);
+            messages.push(id);
+        }
+        messages
+    }
+
+    pub(crate) fn settled(&self, message: &str) -> Option<&Attempt> {
+        self.messages.get(message)?.settled.as_ref()
+    }
+
+    fn record(&mut self, subscription: Uuid, company: Uuid, operation: &str) {
+        let activity = json!({
+            "id": Uuid::new_v4(),
+            "subscriptionId": subscription,
+            "operationType": operation,
+            "description": format!("{operation} of the subscription"),
+            "actorUrn": format!("urn:pleo:company:{company}"),
+            "createdAt": now(),
+        });
+        let sequence = self.next();
+        self.activities.push((sequence, activity));
+    }
+
+    const fn next(&mut self) -> u64 {
+        self.sequence += 1;
+        self.sequence
+    }
+}
+
+pub(crate) fn id(value: &Value) -> Uuid {
+    value.as_str().unwrap().parse().unwrap()
+}
+
+fn now() -> Value {
+    json!(Timestamp::now().to_string())
+}
+
+/// 24 bytes, as in Pleo's published example.
+fn new_secret() -> String {
+    let key = [Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()].concat();
+    format!("whsec_{}", STANDARD.encode(&key[..24]))
+}

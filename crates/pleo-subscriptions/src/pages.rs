@@ -1,0 +1,185 @@
+//! Lists come in pages.
+
+use core::fmt;
+use core::future::poll_fn;
+use core::pin::Pin;
+use core::task::{Context, Poll, ready};
+use std::collections::VecDeque;
+
+use futures_core::Stream;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::list::Query;
+use crate::{Cursor, Error, Extra, Place, SortOrder};
+
+/// One page of a list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Page<T> {
+    /// Its entries.
+    pub data: Vec<T>,
+    /// Where it is in the list.
+    pub pagination: Pagination,
+}
+
+/// Where a page is in its list.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct Pagination {
+    /// Whether another page follows.
+    pub has_next_page: bool,
+    /// Whether another page comes before.
+    pub has_previous_page: bool,
+    /// The place of its first entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_cursor: Option<Cursor>,
+    /// The place of its last entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_cursor: Option<Cursor>,
+    /// How many entries the whole list has.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<u64>,
+    /// What was asked for, as Pleo understood it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub current_request_pagination: Option<CurrentRequest>,
+    /// Fields that this version doesn't know.
+    #[serde(flatten)]
+    pub extra: Extra,
+}
+
+/// What was asked for, as Pleo understood it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+pub struct CurrentRequest {
+    /// The filters.
+    #[serde(default)]
+    pub parameters: Map<String, Value>,
+    /// See [`Place::Before`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<Cursor>,
+    /// See [`Place::After`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Cursor>,
+    /// See [`Place::Offset`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
+    /// See [`Select::limit`](crate::Select::limit).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// The keys of [`Select::sorting`](crate::Select::sorting).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sorting_keys: Option<Vec<String>>,
+    /// The orders of [`Select::sorting`](crate::Select::sorting).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sorting_order: Option<Vec<SortOrder>>,
+}
+
+type Fetched<T> = Pin<Box<dyn Future<Output = Result<Page<T>, Error>> + Send>>;
+type Fetch<T> = Box<dyn FnMut(Option<Cursor>) -> Fetched<T> + Send>;
+
+/// Every entry of a list, from the page that was asked for to the last one. The next page is fetched
+/// when the one before is used up.
+///
+/// It is a [`Stream`]; [`Self::next`] serves where nothing else needs one. After an error it ends.
+#[must_use = "nothing is fetched until it is asked for"]
+pub struct Pages<T> {
+    fetch: Fetch<T>,
+    entries: VecDeque<T>,
+    state: State<T>,
+}
+
+enum State<T> {
+    /// The page behind this cursor is to be fetched, or the first one.
+    Next(Option<Cursor>),
+    /// It is being fetched.
+    Fetching(Option<Cursor>, Fetched<T>),
+    /// More was promised, but not where.
+    Lost,
+    End,
+}
+
+impl<T> Pages<T> {
+    pub(crate) fn new<Q, F>(mut query: Q, fetch: impl Fn(Q) -> F + Send + 'static) -> Self
+    where
+        Q: Query<Item = T> + Clone + 'static,
+        F: Future<Output = Result<Page<T>, Error>> + Send + 'static,
+    {
+        Self {
+            fetch: Box::new(move |cursor| {
+                if let Some(cursor) = cursor {
+                    query.select().place = Some(Place::After(cursor));
+                }
+                Box::pin(fetch(query.clone()))
+            }),
+            entries: VecDeque::new(),
+            state: State::Next(None),
+        }
+    }
+
+    /// The next entry; `None` after the last.
+    ///
+    /// # Errors
+    /// The page that it is on could not be fetched.
+    pub async fn next(&mut self) -> Option<Result<T, Error>>
+    where
+        T: Unpin,
+    {
+        poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+    }
+}
+
+impl<T: Unpin> Stream for Pages<T> {
+    type Item = Result<T, Error>;
+
+    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = self.get_mut();
+        loop {
+            if let Some(entry) = this.entries.pop_front() {
+                return Poll::Ready(Some(Ok(entry)));
+            }
+            this.state = match &mut this.state {
+                State::Next(cursor) => {
+                    let fetched = (this.fetch)(cursor.clone());
+                    State::Fetching(cursor.take(), fetched)
+                }
+                State::Fetching(cursor, fetched) => match ready!(fetched.as_mut().poll(context)) {
+                    Ok(page) => {
+                        this.entries = page.data.into();
+                        page.pagination.following(cursor.as_ref())
+                    }
+                    Err(error) => {
+                        this.state = State::End;
+                        return Poll::Ready(Some(Err(error)));
+                    }
+                },
+                State::Lost => {
+                    this.state = State::End;
+                    return Poll::Ready(Some(Err(Error::NoNextPage)));
+                }
+                State::End => return Poll::Ready(None),
+            };
+        }
+    }
+}
+
+impl Pagination {
+    /// A cursor that doesn't move on would be followed for ever.
+    fn following<T>(self, cursor: Option<&Cursor>) -> State<T> {
+        match self.end_cursor {
+            _ if !self.has_next_page => State::End,
+            Some(end) if cursor != Some(&end) => State::Next(Some(end)),
+            _ => State::Lost,
+        }
+    }
+}
+
+impl<T> fmt::Debug for Pages<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pages")
+            .field("fetched", &self.entries.len())
+            .finish_non_exhaustive()
+    }
+}
