@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Response, StatusCode, Version};
 use http_body_util::Full;
 use pleo_webhook_verify::VerifyError;
 
@@ -13,6 +13,9 @@ pub enum Rejection {
     /// 404
     #[error("no endpoint has this path")]
     NoSuchPath,
+    /// 400
+    #[error("the request has more than one `Host`")]
+    AmbiguousHost,
     /// 405
     #[error("this endpoint takes POST only")]
     MethodNotAllowed,
@@ -47,6 +50,9 @@ pub enum Rejection {
     #[error("the body broke off")]
     BodyBroken,
     /// 503
+    #[error("too many requests are in flight; send it again later")]
+    Overloaded,
+    /// 503
     #[error("the inbox has too many messages waiting to be stored; send it again later")]
     InboxFull,
     /// 503
@@ -63,6 +69,7 @@ impl Rejection {
     pub const fn code(&self) -> &'static str {
         match self {
             Self::NoSuchPath => "no_such_path",
+            Self::AmbiguousHost => "ambiguous_host",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::SourceNotAllowed => "source_not_allowed",
             Self::NotJson => "not_json",
@@ -73,6 +80,7 @@ impl Rejection {
             Self::WrongHeader => "wrong_header",
             Self::BodyTimeout => "body_timeout",
             Self::BodyBroken => "body_broken",
+            Self::Overloaded => "overloaded",
             Self::InboxFull => "inbox_full",
             Self::InboxFailed => "inbox_failed",
             Self::ShuttingDown => "shutting_down",
@@ -95,12 +103,17 @@ impl Rejection {
             )
             | Self::WrongCredentials
             | Self::WrongHeader => StatusCode::UNAUTHORIZED,
-            Self::Signature(_) | Self::BodyBroken => StatusCode::BAD_REQUEST,
+            Self::AmbiguousHost | Self::Signature(_) | Self::BodyBroken => StatusCode::BAD_REQUEST,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::InboxFull | Self::InboxFailed | Self::ShuttingDown => {
+            Self::Overloaded | Self::InboxFull | Self::InboxFailed | Self::ShuttingDown => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
         }
+    }
+
+    /// Whether what is left of the body is not read, so that an HTTP/1 connection can't be used again.
+    const fn leaves_body(&self) -> bool {
+        matches!(self, Self::BodyTooLarge { .. } | Self::BodyTimeout)
     }
 
     /// A header that the status calls for.
@@ -111,11 +124,7 @@ impl Rejection {
                 WWW_AUTHENTICATE,
                 HeaderValue::from_static("Basic realm=\"pleo\""),
             ),
-            // What is left of the body is not read, so the connection can't be used again.
-            Self::BodyTooLarge { .. } | Self::BodyTimeout => {
-                (CONNECTION, HeaderValue::from_static("close"))
-            }
-            Self::InboxFull | Self::InboxFailed | Self::ShuttingDown => {
+            Self::Overloaded | Self::InboxFull | Self::InboxFailed | Self::ShuttingDown => {
                 (RETRY_AFTER, HeaderValue::from_static("5"))
             }
             _ => return None,
@@ -131,7 +140,7 @@ pub(crate) fn accepted() -> Response<Full<Bytes>> {
 }
 
 /// The problem document of RFC 9457, section 3, with a `code` of ours.
-pub(crate) fn rejected(rejection: &Rejection) -> Response<Full<Bytes>> {
+pub(crate) fn rejected(rejection: &Rejection, version: Version) -> Response<Full<Bytes>> {
     let status = rejection.status();
     let problem = serde_json::json!({
         "type": "about:blank",
@@ -148,5 +157,9 @@ pub(crate) fn rejected(rejection: &Rejection) -> Response<Full<Bytes>> {
         HeaderValue::from_static("application/problem+json"),
     );
     headers.extend(rejection.header());
+    // In HTTP/2 only the stream ends, and the header is not allowed.
+    if rejection.leaves_body() && version < Version::HTTP_2 {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
     response
 }

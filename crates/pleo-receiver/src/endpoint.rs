@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 use pleo_webhook_verify::{Secret, TooManySecrets, Verifier};
@@ -124,6 +124,10 @@ impl Endpoint {
         source: Option<std::net::IpAddr>,
         body_limit: usize,
     ) -> Result<(), Rejection> {
+        // RFC 9112 section 3.2: what two servers could take for different hosts is no request.
+        if headers.get_all(HOST).iter().nth(1).is_some() {
+            return Err(Rejection::AmbiguousHost);
+        }
         if method != Method::POST {
             return Err(Rejection::MethodNotAllowed);
         }
@@ -131,7 +135,7 @@ impl Endpoint {
         if !self.sources.is_empty() && !source.is_some_and(allowed) {
             return Err(Rejection::SourceNotAllowed);
         }
-        if !headers.get(CONTENT_TYPE).is_some_and(is_json) {
+        if !single(headers, &CONTENT_TYPE).is_some_and(is_json) {
             return Err(Rejection::NotJson);
         }
         if headers.contains_key(CONTENT_ENCODING) {

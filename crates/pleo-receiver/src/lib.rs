@@ -25,9 +25,15 @@
 //! | `sqlite` (default) | [`SqliteInbox`] |
 //! | `exec` | [`Exec`], a handler that runs a command |
 //! | `forward` | [`Forward`], a handler that posts to a URL |
+//! | `tls` | [`Tls`], for HTTPS with HTTP/1.1 and HTTP/2 |
 // The documentation links to items of every feature; it is built with all of them.
 #![cfg_attr(
-    not(all(feature = "sqlite", feature = "exec", feature = "forward")),
+    not(all(
+        feature = "sqlite",
+        feature = "exec",
+        feature = "forward",
+        feature = "tls"
+    )),
     allow(rustdoc::broken_intra_doc_links)
 )]
 
@@ -63,5 +69,7 @@ pub use inbox::{
 pub use pleo_events as events;
 pub use pleo_webhook_verify as verify;
 pub use receiver::{BuildError, Builder, Receiver};
-pub use server::{ServerOptions, serve, serve_with};
+pub use server::{Server, ServerOptions, serve};
+#[cfg(feature = "tls")]
+pub use server::{Tls, TlsError};
 pub use source::PeerAddr;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::Appended;
@@ -28,6 +29,7 @@ pub(crate) struct Metrics {
     accepted: Family<AcceptedLabels, Counter>,
     rejected: Family<RejectedLabels, Counter>,
     handled: Family<AcceptedLabels, Counter>,
+    in_flight: Gauge,
 }
 
 impl Metrics {
@@ -36,6 +38,7 @@ impl Metrics {
         let accepted = Family::default();
         let rejected = Family::default();
         let handled = Family::default();
+        let in_flight = Gauge::default();
         registry.register(
             "accepted",
             "Authentic deliveries: stored, known before, or known before with other bytes",
@@ -51,11 +54,17 @@ impl Metrics {
             "Attempts of the handler: done, to be retried, or dead",
             Family::clone(&handled),
         );
+        registry.register(
+            "in_flight",
+            "Requests that are being read or stored",
+            Gauge::clone(&in_flight),
+        );
         Self {
             registry,
             accepted,
             rejected,
             handled,
+            in_flight,
         }
     }
 
@@ -70,6 +79,15 @@ impl Metrics {
             stored: counter("stored"),
             known: counter("known"),
             conflict: counter("conflict"),
+        }
+    }
+
+    /// Counts one more request in flight, as long as what it gives lives.
+    pub(crate) fn in_flight(&self) -> InFlight<'_> {
+        let before = self.in_flight.inc();
+        InFlight {
+            gauge: &self.in_flight,
+            count: usize::try_from(before).unwrap_or(0) + 1,
         }
     }
 
@@ -92,6 +110,26 @@ impl Metrics {
         // Writing to a string can't fail.
         let _ = text::encode(&mut out, &self.registry);
         out
+    }
+}
+
+/// A request in flight.
+#[derive(Debug)]
+pub(crate) struct InFlight<'m> {
+    gauge: &'m Gauge,
+    count: usize,
+}
+
+impl InFlight<'_> {
+    /// How many there were when it came, itself among them.
+    pub(crate) const fn count(&self) -> usize {
+        self.count
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.gauge.dec();
     }
 }
 

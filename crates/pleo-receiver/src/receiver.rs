@@ -5,12 +5,13 @@ use core::fmt;
 use core::pin::Pin;
 use core::task::{Context, Poll};
 use core::time::Duration;
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use http_body::Body;
 use http_body_util::Full;
 use ipnet::IpNet;
@@ -33,16 +34,19 @@ pub struct Receiver {
 }
 
 struct Inner {
-    routes: HashMap<String, Route>,
+    routes: RwLock<Routes>,
     inbox: Arc<dyn Inbox>,
     handler: Option<Arc<dyn Handler>>,
     policy: RetryPolicy,
-    body_limit: usize,
-    body_timeout: Duration,
+    body: body::Limits,
+    max_in_flight: usize,
     trusted_proxies: Vec<IpNet>,
     metrics: Metrics,
     closing: AtomicBool,
 }
+
+/// Each endpoint by its path.
+type Routes = HashMap<String, Arc<Route>>;
 
 struct Route {
     endpoint: Endpoint,
@@ -57,8 +61,8 @@ impl Receiver {
             inbox: None,
             handler: None,
             policy: RetryPolicy::default(),
-            body_limit: 1024 * 1024,
-            body_timeout: Duration::from_secs(10),
+            body: body::Limits::default(),
+            max_in_flight: 4096,
             trusted_proxies: Vec::new(),
         }
     }
@@ -68,16 +72,49 @@ impl Receiver {
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let Some(route) = self.inner.routes.get(request.uri().path()) else {
-            return self.reject(&Arc::default(), Rejection::NoSuchPath);
+        let peer = request.extensions().get::<PeerAddr>().map(|peer| peer.0);
+        self.respond_to(request, peer).await
+    }
+
+    /// Answers one request of a peer. (To tell it by an extension would cost three allocations.)
+    pub(crate) async fn respond_to<B>(
+        &self,
+        request: Request<B>,
+        peer: Option<IpAddr>,
+    ) -> Response<Full<Bytes>>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let version = request.version();
+        let Some(route) = self.route(request.uri().path()) else {
+            return self.reject(&Arc::default(), Rejection::NoSuchPath, version);
         };
-        match self.receive(route, request).await {
+        match self.receive(&route, request, peer).await {
             Ok(appended) => {
                 route.accepted.count(appended);
                 answer::accepted()
             }
-            Err(rejection) => self.reject(route.endpoint.as_name(), rejection),
+            Err(rejection) => self.reject(route.endpoint.as_name(), rejection, version),
         }
+    }
+
+    /// Puts these endpoints in the place of all there were, at once: a request that comes after this
+    /// finds the new ones only, and one that came before is still checked against the old.
+    ///
+    /// # Errors
+    /// No endpoint, or two with one path or one name; then nothing changes.
+    pub fn replace_endpoints(
+        &self,
+        endpoints: impl IntoIterator<Item = Endpoint>,
+    ) -> Result<(), BuildError> {
+        let new = routes(endpoints, &self.inner.metrics)?;
+        let mut routes = self
+            .inner
+            .routes
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        *routes = new;
+        Ok(())
     }
 
     /// Hands messages to the handler until `shutdown` resolves, then waits for those in hand.
@@ -112,32 +149,49 @@ impl Receiver {
         self.inner.metrics.encode()
     }
 
+    /// Whether this is the address of a trusted proxy.
+    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
+        source::contains(&self.inner.trusted_proxies, peer.to_canonical())
+    }
+
+    fn route(&self, path: &str) -> Option<Arc<Route>> {
+        // Nothing can panic while it is being written.
+        let routes = self
+            .inner
+            .routes
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        routes.get(path).map(Arc::clone)
+    }
+
     /// The way of a request through the house. Nothing is hashed before the headers pass, nothing
     /// is parsed before the signature holds, and nothing is answered before it is stored.
-    async fn receive<B>(&self, route: &Route, request: Request<B>) -> Result<Appended, Rejection>
+    async fn receive<B>(
+        &self,
+        route: &Route,
+        request: Request<B>,
+        peer: Option<IpAddr>,
+    ) -> Result<Appended, Rejection>
     where
         B: Body<Data = Bytes> + Unpin,
     {
         let inner = &*self.inner;
         let (parts, body) = request.into_parts();
-        let peer = parts.extensions.get::<PeerAddr>();
         let source =
-            peer.and_then(|peer| source::source(peer.0, &parts.headers, &inner.trusted_proxies));
+            peer.and_then(|peer| source::source(peer, &parts.headers, &inner.trusted_proxies));
         let endpoint = &route.endpoint;
-        endpoint.check(&parts.method, &parts.headers, source, inner.body_limit)?;
+        endpoint.check(&parts.method, &parts.headers, source, inner.body.bytes)?;
         if inner.closing.load(Ordering::Relaxed) {
             return Err(Rejection::ShuttingDown);
         }
         endpoint.check_extras(&parts.headers)?;
         let headers = Headers::from_map(&parts.headers)?;
         let mut verification = endpoint.verifier().begin(&headers, unix_now())?;
-        let body = body::read(
-            body,
-            &mut verification,
-            inner.body_limit,
-            inner.body_timeout,
-        )
-        .await?;
+        let in_flight = inner.metrics.in_flight();
+        if in_flight.count() > inner.max_in_flight {
+            return Err(Rejection::Overloaded);
+        }
+        let body = body::read(body, &mut verification, inner.body).await?;
         let verified = verification.finish()?;
         let name = Arc::clone(endpoint.as_name());
         self.store(NewMessage::new(name, verified.id(), body)).await
@@ -160,21 +214,25 @@ impl Receiver {
         }
     }
 
-    fn reject(&self, endpoint: &Arc<str>, rejection: Rejection) -> Response<Full<Bytes>> {
+    fn reject(
+        &self,
+        endpoint: &Arc<str>,
+        rejection: Rejection,
+        version: Version,
+    ) -> Response<Full<Bytes>> {
         self.inner.metrics.rejected(endpoint, rejection.code());
         info!(%endpoint, reason = rejection.code(), %rejection, "rejected");
-        answer::rejected(&rejection)
+        answer::rejected(&rejection, version)
     }
 }
 
 impl fmt::Debug for Receiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let routes = self.inner.routes.values();
+        let routes = self.inner.routes.read();
+        let routes = routes.unwrap_or_else(PoisonError::into_inner);
+        let endpoints: Vec<_> = routes.values().map(|route| &route.endpoint).collect();
         f.debug_struct("Receiver")
-            .field(
-                "endpoints",
-                &routes.map(|route| &route.endpoint).collect::<Vec<_>>(),
-            )
+            .field("endpoints", &endpoints)
             .field("inbox", &self.inner.inbox)
             .finish_non_exhaustive()
     }
@@ -220,8 +278,8 @@ pub struct Builder {
     inbox: Option<Arc<dyn Inbox>>,
     handler: Option<Arc<dyn Handler>>,
     policy: RetryPolicy,
-    body_limit: usize,
-    body_timeout: Duration,
+    body: body::Limits,
+    max_in_flight: usize,
     trusted_proxies: Vec<IpNet>,
 }
 
@@ -258,13 +316,27 @@ impl Builder {
 
     /// Sets how many bytes a body may have; 1 MiB unless set.
     pub fn body_limit(mut self, bytes: usize) -> Self {
-        self.body_limit = bytes;
+        self.body.bytes = bytes;
         self
     }
 
     /// Sets how long a body may take to arrive; 10 seconds unless set. The sender gives up after 15.
     pub fn body_timeout(mut self, timeout: Duration) -> Self {
-        self.body_timeout = timeout;
+        self.body.timeout = timeout;
+        self
+    }
+
+    /// Sets how many bytes a second a body must bring after its first 5 seconds, from the beginning on;
+    /// 1,024 unless set. A client that is slower is answered 408 without waiting for the timeout.
+    pub fn least_body_rate(mut self, bytes_per_second: u32) -> Self {
+        self.body.least_rate = bytes_per_second;
+        self
+    }
+
+    /// Sets how many requests are read and stored at once; 4,096 unless set. More are answered 503
+    /// at once.
+    pub fn max_in_flight(mut self, requests: usize) -> Self {
+        self.max_in_flight = requests;
         self
     }
 
@@ -280,38 +352,43 @@ impl Builder {
     /// No endpoint, no inbox, or two endpoints with one path or one name.
     pub fn build(self) -> Result<Receiver, BuildError> {
         let metrics = Metrics::new();
-        let mut routes = HashMap::new();
-        for endpoint in self.endpoints {
-            let (name, path) = (endpoint.as_name(), endpoint.path().to_owned());
-            if routes.contains_key(&path) {
-                return Err(BuildError::SamePath { path });
-            }
-            let same_name = |route: &Route| route.endpoint.as_name() == name;
-            if routes.values().any(same_name) {
-                return Err(BuildError::SameName {
-                    name: name.to_string(),
-                });
-            }
-            let accepted = metrics.accepted(name);
-            routes.insert(path, Route { endpoint, accepted });
-        }
-        if routes.is_empty() {
-            return Err(BuildError::NoEndpoint);
-        }
         Ok(Receiver {
             inner: Arc::new(Inner {
-                routes,
+                routes: RwLock::new(routes(self.endpoints, &metrics)?),
                 inbox: self.inbox.ok_or(BuildError::NoInbox)?,
                 handler: self.handler,
                 policy: self.policy,
-                body_limit: self.body_limit,
-                body_timeout: self.body_timeout,
+                body: self.body,
+                max_in_flight: self.max_in_flight,
                 trusted_proxies: self.trusted_proxies,
                 metrics,
                 closing: AtomicBool::new(false),
             }),
         })
     }
+}
+
+fn routes(
+    endpoints: impl IntoIterator<Item = Endpoint>,
+    metrics: &Metrics,
+) -> Result<Routes, BuildError> {
+    let (mut routes, mut names) = (Routes::new(), HashSet::new());
+    for endpoint in endpoints {
+        let (name, path) = (endpoint.as_name(), endpoint.path().to_owned());
+        if routes.contains_key(&path) {
+            return Err(BuildError::SamePath { path });
+        }
+        if !names.insert(Arc::clone(name)) {
+            let name = name.to_string();
+            return Err(BuildError::SameName { name });
+        }
+        let accepted = metrics.accepted(name);
+        routes.insert(path, Arc::new(Route { endpoint, accepted }));
+    }
+    if routes.is_empty() {
+        return Err(BuildError::NoEndpoint);
+    }
+    Ok(routes)
 }
 
 /// Why a receiver couldn't be put together.

@@ -1,41 +1,55 @@
 //! The server: accepts connections, sets their limits, and ends in good order.
 
-mod linger;
+mod connection;
+#[cfg(feature = "tls")]
+mod https;
+mod hub;
+mod pace;
+#[cfg(feature = "tls")]
+mod tls;
+mod wire;
 
-use core::convert::Infallible;
 use core::pin::pin;
 use core::time::Duration;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper::{Request, Response};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time;
 use tracing::{debug, warn};
 
-use linger::Linger;
-
-use crate::{InboxError, PeerAddr, Receiver};
+use crate::{InboxError, Receiver};
+use hub::Hub;
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsError};
 
 /// What a server puts up with.
+///
+/// How large and how slow a body may be, and how many requests are in flight, is the
+/// [`Receiver`]'s to say.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServerOptions {
-    /// How many connections are open at once; more wait to be accepted. 1024 unless set.
+    /// How many connections are open at once. When one more comes, the one that has waited longest
+    /// for its peer, and for a second at least, is closed for it; where there is none, it waits.
+    /// 16,384 unless set.
     pub max_connections: usize,
-    /// How long a connection may take to send a request's headers, and how long it may stay idle.
-    /// 15 seconds unless set.
+    /// How many connections are open at once from one IPv4 address, or one IPv6 network of 64 bits;
+    /// more are closed at once. Trusted proxies may have any number. 1,024 unless set.
+    pub max_connections_per_source: usize,
+    /// How long a connection may take to send a request's headers, the first one's counted from the
+    /// moment it connects. 15 seconds unless set.
     pub header_timeout: Duration,
-    /// How many bytes a request's headers may take; more is answered 431. 16 KiB unless set, at
-    /// least 8 KiB.
+    /// How long a connection may stay idle after a request. 2 minutes unless set: longer than
+    /// clients usually keep theirs, so that it rarely is closed just when it's used.
+    pub idle_timeout: Duration,
+    /// How long a connection may refuse to take what is written. 15 seconds unless set.
+    pub write_timeout: Duration,
+    /// How many bytes a request's headers may take; more is answered 431. 16 KiB unless set.
     pub max_header_bytes: usize,
+    /// How many headers a request may have; more is answered 431. 100 unless set; any other number
+    /// costs an allocation for each request.
+    pub max_headers: usize,
     /// How long requests in flight may go on after shutdown began. 20 seconds unless set.
     pub grace: Duration,
 }
@@ -43,9 +57,13 @@ pub struct ServerOptions {
 impl Default for ServerOptions {
     fn default() -> Self {
         Self {
-            max_connections: 1024,
+            max_connections: 16_384,
+            max_connections_per_source: 1024,
             header_timeout: Duration::from_secs(15),
+            idle_timeout: Duration::from_secs(120),
+            write_timeout: Duration::from_secs(15),
             max_header_bytes: 16 * 1024,
+            max_headers: 100,
             grace: Duration::from_secs(20),
         }
     }
@@ -54,6 +72,8 @@ impl Default for ServerOptions {
 /// Runs a receiver on a listener until `shutdown` resolves: serves its endpoints and hands messages
 /// to its handler. Then it stops accepting, finishes what is in flight, and closes the inbox.
 ///
+/// [`Server`] has more to choose.
+///
 /// # Errors
 /// The inbox could not be closed in good order.
 pub async fn serve(
@@ -61,111 +81,146 @@ pub async fn serve(
     receiver: Receiver,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), InboxError> {
-    serve_with(listener, receiver, ServerOptions::default(), shutdown).await
+    Server::new(receiver).listen(listener).run(shutdown).await
 }
 
-/// Like [`serve`], with other limits.
-///
-/// # Errors
-/// The inbox could not be closed in good order.
-pub async fn serve_with(
-    listener: TcpListener,
+/// A receiver with the sockets that it listens on.
+#[derive(Debug)]
+#[must_use = "call `run`"]
+pub struct Server {
     receiver: Receiver,
     options: ServerOptions,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), InboxError> {
-    let (stop, stopped) = watch::channel(false);
-    let stopped = || {
-        let mut stopped = stopped.clone();
-        async move {
-            // An error says that the sender is gone, which means the same.
-            let _ = stopped.wait_for(|stopped| *stopped).await;
-        }
-    };
-    let announce = async {
-        shutdown.await;
-        let _ = stop.send(true);
-    };
-    tokio::join!(
-        announce,
-        accept(listener, &receiver, &options, stopped()),
-        receiver.dispatch(stopped()),
-    );
-    receiver.inbox().close().await
+    listeners: Vec<Listener>,
 }
 
-async fn accept(
-    listener: TcpListener,
-    receiver: &Receiver,
-    options: &ServerOptions,
-    shutdown: impl Future<Output = ()>,
-) {
-    let mut shutdown = pin!(shutdown);
-    let slots = Arc::new(Semaphore::new(options.max_connections));
-    let graceful = GracefulShutdown::new();
-    let mut connections = JoinSet::new();
-    loop {
-        let accepted = async {
-            // The semaphore is never closed.
-            let slot = Arc::clone(&slots).acquire_owned().await.ok();
-            (slot, listener.accept().await)
-        };
-        let (slot, accepted) = tokio::select! {
-            () = &mut shutdown => break,
-            Some(_) = connections.join_next() => continue,
-            accepted = accepted => accepted,
-        };
-        match accepted {
-            Ok((stream, peer)) => {
-                let connection = connection(stream, peer, receiver, options, &graceful);
-                connections.spawn(async move {
-                    connection.await;
-                    drop(slot);
-                });
-            }
-            Err(error) => {
-                // Usually no file descriptor is free; trying again at once would only burn time.
-                warn!(%error, "cannot accept a connection");
-                time::sleep(Duration::from_millis(100)).await;
-            }
+#[derive(Debug)]
+struct Listener {
+    socket: TcpListener,
+    #[cfg(feature = "tls")]
+    tls: Option<Tls>,
+}
+
+impl Server {
+    /// A server that listens nowhere yet.
+    pub fn new(receiver: Receiver) -> Self {
+        Self {
+            receiver,
+            options: ServerOptions::default(),
+            listeners: Vec::new(),
         }
     }
-    drop(listener);
-    receiver.refuse_new();
-    if time::timeout(options.grace, graceful.shutdown())
-        .await
-        .is_err()
-    {
+
+    /// Sets its limits.
+    pub fn options(mut self, options: ServerOptions) -> Self {
+        self.options = options;
+        self
+    }
+
+    /// Serves HTTP/1.1 here; may be called again for other sockets.
+    pub fn listen(mut self, socket: TcpListener) -> Self {
+        self.listeners.push(Listener {
+            socket,
+            #[cfg(feature = "tls")]
+            tls: None,
+        });
+        self
+    }
+
+    /// Serves HTTP/2 and HTTP/1.1 over TLS here, as the client chooses; may be called again for other
+    /// sockets.
+    #[cfg(feature = "tls")]
+    pub fn listen_tls(mut self, socket: TcpListener, tls: Tls) -> Self {
+        let tls = Some(tls);
+        self.listeners.push(Listener { socket, tls });
+        self
+    }
+
+    /// Serves the endpoints and hands messages to the handler until `shutdown` resolves. Then it
+    /// stops accepting, finishes what is in flight, and closes the inbox.
+    ///
+    /// # Errors
+    /// The inbox could not be closed in good order.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), InboxError> {
+        let hub = Arc::new(Hub::new(self.receiver, self.options));
+        let mut listening = JoinSet::new();
+        // Ends when this does.
+        #[cfg(feature = "tls")]
+        let mut watching = JoinSet::new();
+        for listener in self.listeners {
+            #[cfg(feature = "tls")]
+            if let Some(tls) = &listener.tls {
+                watching.spawn(tls.clone().watch());
+            }
+            listening.spawn(listen(listener, Arc::clone(&hub)));
+        }
+        let end = async {
+            shutdown.await;
+            hub.receiver.refuse_new();
+            hub.stop();
+        };
+        tokio::join!(
+            end,
+            async { while listening.join_next().await.is_some() {} },
+            hub.receiver.dispatch(hub.stopped()),
+        );
+        hub.receiver.inbox().close().await
+    }
+}
+
+/// Serves whoever connects until the server stops; then lets those still served finish.
+async fn listen(listener: Listener, hub: Arc<Hub>) {
+    let mut connections = JoinSet::new();
+    let accepting = accept(listener, &hub, &mut connections);
+    accepting.await;
+    let finished = async { while connections.join_next().await.is_some() {} };
+    if time::timeout(hub.options.grace, finished).await.is_err() {
         warn!("requests still in flight at the end of the grace period are dropped");
         connections.shutdown().await;
     }
 }
 
-/// Serves one connection until it closes.
-fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    receiver: &Receiver,
-    options: &ServerOptions,
-    graceful: &GracefulShutdown,
-) -> impl Future<Output = ()> + use<> {
-    // Answers are small and waited for.
-    let _ = stream.set_nodelay(true);
-    let receiver = receiver.clone();
-    let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(PeerAddr(peer.ip()));
-        let receiver = receiver.clone();
-        async move { Ok::<Response<_>, Infallible>(receiver.respond(request).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(options.header_timeout)
-        .max_buf_size(options.max_header_bytes.max(8192))
-        .serve_connection(TokioIo::new(Linger::new(stream)), service);
-    let connection = graceful.watch(connection);
-    async move {
-        if let Err(error) = connection.await {
-            debug!(%peer, %error, "connection ended early");
-        }
+async fn accept(listener: Listener, hub: &Arc<Hub>, connections: &mut JoinSet<()>) {
+    let mut stopped = pin!(hub.stopped());
+    loop {
+        let accepted = tokio::select! {
+            () = &mut stopped => return,
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.socket.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok((stream, peer)) => (stream, peer.ip()),
+            Err(error) => {
+                // Usually no file descriptor is free; trying again at once would only burn time.
+                warn!(%error, "cannot accept a connection");
+                time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let Some(share) = hub.share(peer) else {
+            debug!(%peer, "closed at once: too many connections from there");
+            continue;
+        };
+        let slot = tokio::select! {
+            () = &mut stopped => return,
+            slot = hub.slot() => slot,
+        };
+        // Answers are small and waited for.
+        let _ = stream.set_nodelay(true);
+        let hub = Arc::clone(hub);
+        #[cfg(feature = "tls")]
+        let tls = listener.tls.clone();
+        connections.spawn(async move {
+            #[cfg(feature = "tls")]
+            let ended = match tls {
+                Some(tls) => https::https(stream, peer, &hub, &tls).await,
+                None => connection::http(stream, peer, &hub).await,
+            };
+            #[cfg(not(feature = "tls"))]
+            let ended = connection::http(stream, peer, &hub).await;
+            if let Err(error) = ended {
+                debug!(%peer, %error, "connection ended early");
+            }
+            drop((slot, share));
+        });
     }
 }

@@ -1,26 +1,60 @@
-//! What the server does to those who go too far, over a raw socket.
+//! What the server does to those who go too far, and that nobody else notices.
 
-#![allow(clippy::unwrap_used, reason = "a test fails loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails loudly"
+)]
 
 mod common;
 
 use core::time::Duration;
+use std::time::Instant;
 
-use common::{Answer, Request, Server, endpoint};
-use pleo_receiver::{MemoryInbox, Receiver};
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use common::{Request, Server, endpoint};
+use pleo_receiver::{Builder, MemoryInbox, Receiver, ServerOptions};
+use tokio::net::TcpSocket;
+use tokio::task::JoinSet;
+use tokio::time;
 
 const BODY: &[u8] = br#"{"eventType":"v9.new","eventId":"e1","data":{}}"#;
 
-/// More than any limit, and than a socket's buffers hold.
+/// More than any limit here, and than a socket's buffers hold.
 const HALF: usize = 1024 * 1024;
+
+/// Another address of this machine than the one that ordinary requests come from.
+const ELSEWHERE: &str = "127.0.0.2";
+
+fn builder() -> Builder {
+    Receiver::builder()
+        .endpoint(endpoint())
+        .inbox(MemoryInbox::new())
+}
+
+fn options(change: impl FnOnce(&mut ServerOptions)) -> ServerOptions {
+    let mut options = ServerOptions::default();
+    change(&mut options);
+    options
+}
+
+/// A valid delivery is answered within a second.
+async fn assert_serves(server: &Server) {
+    let start = Instant::now();
+    let answer = server.send(&Request::signed("msg_1", BODY)).await;
+    let took = start.elapsed();
+    assert_eq!(answer.status, 204, "{answer:?}");
+    assert!(took < Duration::from_secs(1), "only after {took:?}");
+}
+
+/// Fails where something takes so long that it will never happen.
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let result = time::timeout(Duration::from_secs(20), future).await;
+    result.expect(what)
+}
 
 #[tokio::test]
 async fn whoever_is_still_writing_sees_the_answer() {
-    let builder = Receiver::builder()
-        .endpoint(endpoint())
-        .inbox(MemoryInbox::new())
+    let builder = builder()
         .body_limit(1000)
         .body_timeout(Duration::from_millis(100));
     let server = Server::start(builder).await;
@@ -45,17 +79,217 @@ async fn whoever_is_still_writing_sees_the_answer() {
         ("headers too large", large().and("x", Some(&*x)), 431),
         ("no HTTP", large().with("host", "\r\n\u{0}"), 400),
     ] {
-        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        let mut client = server.connect().await;
         let bytes = request.bytes();
         let (first, second) = bytes.split_at(bytes.len().min(HALF));
-        stream.write_all(first).await.unwrap();
+        client.write(first).await;
         // The answer is there, but this client doesn't look before it has written all.
-        stream.readable().await.unwrap();
+        client.stream.readable().await.unwrap();
         for piece in [second, x.as_bytes()].concat().chunks(16 * 1024) {
-            let written = stream.write_all(piece).await;
+            let written = tokio::io::AsyncWriteExt::write_all(&mut client.stream, piece).await;
             assert!(written.is_ok(), "{what}: {written:?}");
         }
-        assert_eq!(Answer::read(&mut stream).await.status, status, "{what}");
+        assert_eq!(client.answer().await.status, status, "{what}");
     }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn headers_that_drip_are_cut_off() {
+    let options = options(|options| options.header_timeout = Duration::from_millis(400));
+    let server = Server::start_with(builder(), options).await;
+    let mut slow = JoinSet::new();
+    for number in 0..100 {
+        let mut client = server.connect_from(ELSEWHERE).await;
+        // Half of them after a request that was in order.
+        let first = Request::signed("msg_1", BODY).bytes();
+        slow.spawn(async move {
+            if number % 2 == 0 {
+                client.write(&first).await;
+                assert_eq!(client.answer().await.status, 204);
+            }
+            client.write(b"POST /webhooks/pleo HTTP/1.1\r\nx: ").await;
+            let drip = async {
+                loop {
+                    client.write(b"x").await;
+                    time::sleep(Duration::from_millis(20)).await;
+                    if client.stream.try_read(&mut [0]).is_ok_and(|read| read == 0) {
+                        break;
+                    }
+                    if client.stream.peer_addr().is_err() {
+                        break;
+                    }
+                }
+            };
+            soon("the end of a slow client", drip).await;
+        });
+    }
+    assert_serves(&server).await;
+    while let Some(ended) = slow.join_next().await {
+        ended.unwrap();
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_body_that_drips_is_answered_408() {
+    let server = Server::start(builder().body_timeout(Duration::from_millis(400))).await;
+    let mut slow = JoinSet::new();
+    for number in 0..100 {
+        let mut client = server.connect_from(ELSEWHERE).await;
+        slow.spawn(async move {
+            let mut request = Request::signed("msg_1", BODY);
+            request.body.clear();
+            if number % 2 == 0 {
+                request = request.with("content-length", None);
+                request = request.with("transfer-encoding", "chunked");
+                request.body = b"ff\r\n".to_vec();
+            }
+            client.write(&request.bytes()).await;
+            let drip = async {
+                while time::timeout(Duration::from_millis(20), client.stream.readable())
+                    .await
+                    .is_err()
+                {
+                    client.write(b"x").await;
+                }
+                client.answer().await
+            };
+            let answer = soon("the answer to a slow body", drip).await;
+            assert_eq!((answer.status, &*answer.code()), (408, "body_timeout"));
+        });
+    }
+    assert_serves(&server).await;
+    while let Some(ended) = slow.join_next().await {
+        ended.unwrap();
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_client_that_never_reads_is_cut_off() {
+    let options = options(|options| options.write_timeout = Duration::from_millis(400));
+    let server = Server::start_with(builder(), options).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    let stream = socket.connect(server.address).await.unwrap();
+    // So many answers that they don't fit into any buffer.
+    let requests = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1000);
+    let write = async {
+        loop {
+            stream.writable().await.unwrap();
+            match stream.try_write(&requests) {
+                Ok(_) => {}
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(_) => break,
+            }
+        }
+    };
+    tokio::join!(
+        soon("the end of a client that never reads", write),
+        assert_serves(&server)
+    );
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn an_idle_connection_is_closed_only_after_its_time() {
+    let options = options(|options| {
+        options.header_timeout = Duration::from_millis(100);
+        options.idle_timeout = Duration::from_millis(1500);
+    });
+    let server = Server::start_with(builder(), options).await;
+    let mut client = server.connect().await;
+    for _ in 0..2 {
+        client.write(&Request::signed("msg_1", BODY).bytes()).await;
+        assert_eq!(client.answer().await.status, 204);
+        // Longer than headers may take: it sends none.
+        time::sleep(Duration::from_millis(400)).await;
+    }
+    let closed = soon("the end of an idle connection", client.answer()).await;
+    assert_eq!(closed.status, 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn one_source_has_only_so_many_connections() {
+    let two = options(|options| options.max_connections_per_source = 2);
+    let server = Server::start_with(builder(), two.clone()).await;
+    let mut first = server.connect_from(ELSEWHERE).await;
+    let mut second = server.connect_from(ELSEWHERE).await;
+    let request = Request::signed("msg_1", BODY).bytes();
+    for client in [&mut first, &mut second] {
+        client.write(&request).await;
+        assert_eq!(client.answer().await.status, 204);
+    }
+    let mut third = server.connect_from(ELSEWHERE).await;
+    assert_eq!(third.answer().await.status, 0, "it is closed at once");
+    assert_serves(&server).await;
+
+    drop(first);
+    // The server learns of it in its own time.
+    let again = async {
+        loop {
+            let mut client = server.connect_from(ELSEWHERE).await;
+            client.write(&request).await;
+            if client.answer().await.status == 204 {
+                break;
+            }
+        }
+    };
+    soon("room for one more", again).await;
+    server.stop().await;
+
+    let proxied = builder().trusted_proxies(["127.0.0.2/32".parse().unwrap()]);
+    let server = Server::start_with(proxied, two).await;
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        let mut client = server.connect_from(ELSEWHERE).await;
+        client.write(&request).await;
+        assert_eq!(client.answer().await.status, 204, "a trusted proxy");
+        clients.push(client);
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn the_connection_that_is_idle_longest_makes_room() {
+    let three = options(|options| options.max_connections = 3);
+    let server = Server::start_with(builder(), three).await;
+    let request = Request::signed("msg_1", BODY).bytes();
+    let mut idle = Vec::new();
+    for _ in 0..3 {
+        let mut client = server.connect_from(ELSEWHERE).await;
+        client.write(&request).await;
+        assert_eq!(client.answer().await.status, 204);
+        idle.push(client);
+        // So that it is clear which one waits longest.
+        time::sleep(Duration::from_millis(1100)).await;
+    }
+    assert_serves(&server).await;
+    let [mut first, mut second, _] = <[_; 3]>::try_from(idle).ok().unwrap();
+    assert_eq!(soon("its end", first.answer()).await.status, 0);
+    second.write(&request).await;
+    assert_eq!(second.answer().await.status, 204);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn more_requests_than_are_wanted_at_once_are_answered_503_at_once() {
+    let server = Server::start(builder().max_in_flight(1)).await;
+    let mut slow = Request::signed("msg_1", BODY).with("expect", "100-continue");
+    slow.body.clear();
+    let mut client = server.connect().await;
+    client.write(&slow.bytes()).await;
+    // It is in flight, and nothing but its body is missing.
+    assert_eq!(client.answer().await.status, 100);
+    let start = Instant::now();
+    let answer = server.send(&Request::signed("msg_2", BODY)).await;
+    assert_eq!((answer.status, &*answer.code()), (503, "overloaded"));
+    assert_eq!(answer.header("retry-after"), Some("5"));
+    assert!(start.elapsed() < Duration::from_secs(1));
+    client.write(BODY).await;
+    assert_eq!(client.answer().await.status, 204);
+    assert_serves(&server).await;
     server.stop().await;
 }

@@ -15,7 +15,7 @@ use common::{Answer, PATH, Request, Server, counted, endpoint};
 use jiff::Timestamp;
 use pleo_receiver::{
     Appended, Builder, Claim, ClaimId, Counts, Entry, Filter, Inbox, InboxError, InboxFuture,
-    MemoryInbox, NewMessage, Outcome, Receiver, Selection, ServerOptions, State, serve_with,
+    MemoryInbox, NewMessage, Outcome, Receiver, Selection, ServerOptions, State,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -170,7 +170,8 @@ impl Stoppable {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let shutdown = async { drop(stopped.await) };
-        let running = tokio::spawn(serve_with(listener, receiver, options, shutdown));
+        let server = pleo_receiver::Server::new(receiver).options(options);
+        let running = tokio::spawn(server.listen(listener).run(shutdown));
         Self {
             address,
             stop,

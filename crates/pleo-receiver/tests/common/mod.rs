@@ -9,9 +9,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pleo_receiver::verify::{Secret, unix_now};
-use pleo_receiver::{Builder, Endpoint, Inbox, InboxError, Receiver, ServerOptions, serve_with};
+use pleo_receiver::{Builder, Endpoint, Inbox, InboxError, Receiver, ServerOptions};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -45,7 +45,8 @@ impl Server {
         let shutdown = async {
             let _ = stopped.await;
         };
-        let running = tokio::spawn(serve_with(listener, receiver.clone(), options, shutdown));
+        let server = pleo_receiver::Server::new(receiver.clone());
+        let running = tokio::spawn(server.options(options).listen(listener).run(shutdown));
         Self {
             address,
             receiver,
@@ -62,6 +63,17 @@ impl Server {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(&request.bytes()).await.unwrap();
         Answer::read(&mut stream).await
+    }
+
+    /// Connects from an address of this machine.
+    pub async fn connect_from(&self, source: &str) -> Client {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.bind(format!("{source}:0").parse().unwrap()).unwrap();
+        Client::new(socket.connect(self.address).await.unwrap())
+    }
+
+    pub async fn connect(&self) -> Client {
+        Client::new(TcpStream::connect(self.address).await.unwrap())
     }
 
     pub async fn stop(self) {
@@ -136,7 +148,10 @@ pub struct Answer {
 impl Answer {
     /// Reads one answer; status 0 where the connection closed without one.
     pub async fn read(stream: &mut TcpStream) -> Self {
-        let mut bytes = Vec::new();
+        Self::read_from(stream, &mut Vec::new()).await
+    }
+
+    async fn read_from(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Self {
         loop {
             if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
                 let headers = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
@@ -145,15 +160,15 @@ impl Answer {
                     .find_map(|line| line.strip_prefix("content-length: "))
                     .map_or(0, |length| length.parse().unwrap());
                 if bytes.len() >= end + 4 + length {
-                    let body = &bytes[end + 4..end + 4 + length];
+                    let answer: Vec<u8> = bytes.drain(..end + 4 + length).collect();
                     return Self {
                         status: headers.split(' ').nth(1).unwrap().parse().unwrap(),
-                        body: String::from_utf8(body.to_vec()).unwrap(),
+                        body: String::from_utf8(answer[end + 4..].to_vec()).unwrap(),
                         headers,
                     };
                 }
             }
-            if !matches!(stream.read_buf(&mut bytes).await, Ok(1..)) {
+            if !matches!(stream.read_buf(bytes).await, Ok(1..)) {
                 assert!(bytes.is_empty(), "half an answer: {bytes:?}");
                 return Self {
                     status: 0,
@@ -177,6 +192,31 @@ impl Answer {
         };
         let line = self.headers.lines().find(|line| find(line))?;
         Some(line.split_once(": ")?.1)
+    }
+}
+
+/// A connection that is used more than once.
+pub struct Client {
+    pub stream: TcpStream,
+    read: Vec<u8>,
+}
+
+impl Client {
+    pub const fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            read: Vec::new(),
+        }
+    }
+
+    /// Sends bytes; whether the server still took them shows in its answer.
+    pub async fn write(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes).await;
+    }
+
+    /// The next answer; status 0 where the connection is closed.
+    pub async fn answer(&mut self) -> Answer {
+        Answer::read_from(&mut self.stream, &mut self.read).await
     }
 }
 

@@ -1,5 +1,8 @@
 //! What `serve` is told: by flags, by the environment and by a TOML file, in that order.
 
+mod limits;
+mod values;
+
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,11 +10,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use ipnet::IpNet;
-use jiff::SignedDuration;
 use pleo_receiver::verify::Secret;
-use pleo_receiver::{Endpoint, Exec, Forward, RetryPolicy, ServerOptions};
-use serde::{Deserialize, Deserializer, de};
+use pleo_receiver::{Endpoint, Exec, Forward, RetryPolicy};
+use serde::Deserialize;
 
+use self::limits::{Limits, Retry};
+use self::values::{Network, Secrets, Words, networks, parse_network};
 use crate::cli::Serve;
 use crate::hidden::Hidden;
 use crate::{Failure, chain};
@@ -30,9 +34,7 @@ pub(crate) struct Config {
     pub(crate) handler: Option<Target>,
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) retry: RetryPolicy,
-    pub(crate) server: ServerOptions,
-    pub(crate) body_limit: Option<usize>,
-    pub(crate) body_timeout: Option<Duration>,
+    pub(crate) limits: Limits,
 }
 
 /// Who gets the messages.
@@ -60,9 +62,9 @@ struct File {
     #[serde(default)]
     endpoint: Vec<FileEndpoint>,
     #[serde(default)]
-    retry: FileRetry,
+    retry: Retry,
     #[serde(default)]
-    limits: FileLimits,
+    limits: Limits,
 }
 
 #[derive(Debug, Deserialize)]
@@ -85,27 +87,6 @@ struct FileEndpoint {
 struct Basic {
     username: Hidden,
     password: Hidden,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileRetry {
-    max_attempts: Option<u32>,
-    min_delay: Option<Span>,
-    max_delay: Option<Span>,
-    timeout: Option<Span>,
-    concurrency: Option<usize>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileLimits {
-    body_bytes: Option<usize>,
-    body_timeout: Option<Span>,
-    header_bytes: Option<usize>,
-    header_timeout: Option<Span>,
-    connections: Option<usize>,
-    grace: Option<Span>,
 }
 
 impl Config {
@@ -162,9 +143,7 @@ impl Config {
             handler,
             trusted_proxies,
             retry,
-            server: file.limits.server(),
-            body_limit: file.limits.body_bytes,
-            body_timeout: file.limits.body_timeout.map(|span| span.0),
+            limits: file.limits,
         })
     }
 }
@@ -227,36 +206,6 @@ impl FileEndpoint {
                 .map_err(|error| usage(&place(&key), &error.to_string()))?;
         }
         Ok(endpoint.allow_sources(networks(&self.sources)))
-    }
-}
-
-impl FileRetry {
-    fn policy(&self) -> RetryPolicy {
-        let mut policy = RetryPolicy::default();
-        let set = |to: &mut Duration, from: &Option<Span>| {
-            if let Some(span) = from {
-                *to = span.0;
-            }
-        };
-        set(&mut policy.min_delay, &self.min_delay);
-        set(&mut policy.max_delay, &self.max_delay);
-        set(&mut policy.timeout, &self.timeout);
-        policy.max_attempts = self.max_attempts.unwrap_or(policy.max_attempts);
-        policy.concurrency = self.concurrency.unwrap_or(policy.concurrency);
-        policy
-    }
-}
-
-impl FileLimits {
-    fn server(&self) -> ServerOptions {
-        let mut options = ServerOptions::default();
-        options.max_header_bytes = self.header_bytes.unwrap_or(options.max_header_bytes);
-        options.max_connections = self.connections.unwrap_or(options.max_connections);
-        options.header_timeout = self
-            .header_timeout
-            .map_or(options.header_timeout, |span| span.0);
-        options.grace = self.grace.map_or(options.grace, |span| span.0);
-        options
     }
 }
 
@@ -383,109 +332,6 @@ impl File {
         (self.secret.0.iter())
             .chain(endpoints)
             .filter_map(Hidden::env_name)
-    }
-}
-
-/// One secret or a list of them.
-#[derive(Debug, Default)]
-struct Secrets(Vec<Hidden>);
-
-impl Secrets {
-    fn parse(&self, place: &str) -> Result<Vec<Secret>, Failure> {
-        let mut secrets = Vec::new();
-        for hidden in &self.0 {
-            secrets.extend(hidden.secrets().map_err(|why| usage(place, &why))?);
-        }
-        Ok(secrets)
-    }
-}
-
-impl<'de> Deserialize<'de> for Secrets {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let list = match toml::Value::deserialize(deserializer)? {
-            toml::Value::Array(list) => list,
-            one => vec![one],
-        };
-        let hidden = list.into_iter().map(Hidden::deserialize);
-        hidden
-            .collect::<Result<_, _>>()
-            .map(Self)
-            .map_err(de::Error::custom)
-    }
-}
-
-/// A command, as a text with quotes or as a list.
-#[derive(Clone, Debug)]
-struct Words {
-    program: String,
-    args: Vec<String>,
-}
-
-impl Words {
-    fn parse(text: &str) -> Result<Self, String> {
-        let words = shlex::split(text).ok_or("a quote in the command is not closed")?;
-        Self::new(words)
-    }
-
-    fn new(words: Vec<String>) -> Result<Self, String> {
-        let mut words = words.into_iter();
-        let program = words.next().ok_or("the command is empty")?;
-        Ok(Self {
-            program,
-            args: words.collect(),
-        })
-    }
-}
-
-impl<'de> Deserialize<'de> for Words {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged, expecting = "it must be a text, or a list of texts")]
-        enum Form {
-            Text(String),
-            List(Vec<String>),
-        }
-        let words = match Form::deserialize(deserializer)? {
-            Form::Text(text) => Self::parse(&text),
-            Form::List(words) => Self::new(words),
-        };
-        words.map_err(de::Error::custom)
-    }
-}
-
-/// A network, or an address that is one by itself.
-#[derive(Clone, Copy, Debug)]
-struct Network(IpNet);
-
-impl<'de> Deserialize<'de> for Network {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        parse_network(&text).map(Self).map_err(de::Error::custom)
-    }
-}
-
-fn parse_network(text: &str) -> Result<IpNet, String> {
-    let address = || text.parse::<IpAddr>().map(IpNet::from);
-    let network = text.parse().or_else(|_| address());
-    network
-        .map_err(|_| format!("`{text}` is neither an IP address nor a network such as 10.0.0.0/8"))
-}
-
-fn networks(networks: &[Network]) -> Vec<IpNet> {
-    networks.iter().map(|network| network.0).collect()
-}
-
-/// A time span: `5s`, `1h 30m`.
-#[derive(Clone, Copy, Debug)]
-struct Span(Duration);
-
-impl<'de> Deserialize<'de> for Span {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let span = text.parse::<SignedDuration>().ok();
-        let span = span.and_then(|span| Duration::try_from(span).ok());
-        span.map(Self)
-            .ok_or_else(|| de::Error::custom(format!("`{text}` is not a time span such as \"5s\"")))
     }
 }
 

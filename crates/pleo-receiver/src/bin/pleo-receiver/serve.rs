@@ -3,7 +3,7 @@
 use std::io;
 use std::sync::Arc;
 
-use pleo_receiver::{Inbox, InboxError, MemoryInbox, Receiver, SqliteInbox, serve_with};
+use pleo_receiver::{Inbox, InboxError, MemoryInbox, Receiver, Server, ServerOptions, SqliteInbox};
 use tokio::net::TcpListener;
 use tokio::signal;
 use tracing::{info, warn};
@@ -11,6 +11,10 @@ use tracing::{info, warn};
 use crate::cli::Serve;
 use crate::config::{Config, Target};
 use crate::{Failure, metrics};
+
+/// Open files that are no connections from outside: the inbox, the handler's, listeners, logs.
+#[cfg(unix)]
+const OTHER_FILES: usize = 128;
 
 pub(crate) async fn run(args: Serve, is_flag: impl Fn(&str) -> bool) -> Result<(), Failure> {
     if is_flag("secret") && args.secret.iter().any(|secret| secret.is_plain()) {
@@ -31,12 +35,7 @@ pub(crate) async fn run(args: Serve, is_flag: impl Fn(&str) -> bool) -> Result<(
     for endpoint in config.endpoints {
         builder = builder.endpoint(endpoint);
     }
-    if let Some(limit) = config.body_limit {
-        builder = builder.body_limit(limit);
-    }
-    if let Some(timeout) = config.body_timeout {
-        builder = builder.body_timeout(timeout);
-    }
+    builder = config.limits.receiver(builder);
     builder = match config.handler {
         None => builder,
         Some(Target::Exec(exec)) => builder.handler(exec),
@@ -49,6 +48,7 @@ pub(crate) async fn run(args: Serve, is_flag: impl Fn(&str) -> bool) -> Result<(
         let listener = bind(address, "metrics").await?;
         tokio::spawn(metrics::serve(listener, receiver.clone()));
     }
+    let options = within_file_limit(config.limits.server());
     let listener = bind(config.listen, "listen").await?;
     let address = listener
         .local_addr()
@@ -59,9 +59,40 @@ pub(crate) async fn run(args: Serve, is_flag: impl Fn(&str) -> bool) -> Result<(
             config.inbox
         );
     }
-    serve_with(listener, receiver, config.server, stop).await?;
+    let server = Server::new(receiver).options(options);
+    server.listen(listener).run(stop).await?;
     info!("stopped in good order");
     Ok(())
+}
+
+/// Makes room for as many files as connections need, and takes fewer connections where the system
+/// has not that much.
+#[cfg(unix)]
+fn within_file_limit(mut options: ServerOptions) -> ServerOptions {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        warn!(%error, "cannot raise the number of open files");
+    }
+    // No limit at all is `None`.
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let left = usize::try_from(files).unwrap_or(usize::MAX);
+    let left = left.saturating_sub(OTHER_FILES).max(1);
+    if options.max_connections > left {
+        warn!(
+            "this process may open {files} files, so it takes {left} connections at once, not {}: \
+             raise the hard limit (`ulimit -Hn`) or lower `limits.connections`",
+            options.max_connections
+        );
+        options.max_connections = left;
+    }
+    options
+}
+
+#[cfg(not(unix))]
+const fn within_file_limit(options: ServerOptions) -> ServerOptions {
+    options
 }
 
 async fn bind(address: std::net::SocketAddr, key: &str) -> Result<TcpListener, Failure> {

@@ -1,15 +1,18 @@
-//! Closing without taking back what was said last.
+//! The bytes of a connection: what they tell of its pace, and a close that takes nothing back.
 
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
 use core::time::Duration;
 use std::io;
+use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{self, Instant, Sleep};
 
+use super::pace::Pace;
+
 /// How long a closed connection is still read, in all.
-const TIME: Duration = Duration::from_secs(5);
+pub(super) const LINGER: Duration = Duration::from_secs(5);
 
 /// How long it is still read while nothing comes.
 const SILENCE: Duration = Duration::from_secs(1);
@@ -17,15 +20,16 @@ const SILENCE: Duration = Duration::from_secs(1);
 /// How many bytes of it are still read.
 const AMOUNT: usize = 16 * 1024 * 1024;
 
-/// A connection that closes lingeringly.
+/// A connection that closes lingeringly, and keeps its pace up to date.
 ///
 /// A request may be answered before it is read whole. TCP resets a connection that is closed with
 /// bytes unread, and the reset overtakes the answer: a peer that still writes never sees it. So only
 /// the sending half is closed at first, and what still comes is read and thrown away until the peer
 /// closes too, for a bounded time and amount (RFC 9112 section 9.6).
 #[derive(Debug)]
-pub(super) struct Linger<S> {
+pub(super) struct Wire<S> {
     stream: S,
+    pace: Arc<Pace>,
     closing: Option<Closing>,
 }
 
@@ -36,22 +40,25 @@ struct Closing {
     left: usize,
 }
 
-impl<S> Linger<S> {
-    pub(super) const fn new(stream: S) -> Self {
+impl<S> Wire<S> {
+    pub(super) const fn new(stream: S, pace: Arc<Pace>) -> Self {
         Self {
             stream,
+            pace,
             closing: None,
         }
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Linger<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.pace.wrote(written.is_ready());
+        written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -62,6 +69,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Linger<S> {
         let this = self.get_mut();
         if this.closing.is_none() {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
+            if !this.pace.peer_may_write() {
+                return Poll::Ready(Ok(()));
+            }
         }
         let closing = this.closing.get_or_insert_with(Closing::new);
         closing.poll_drain(&mut this.stream, cx)
@@ -72,7 +82,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Linger<S> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.pace.wrote(written.is_ready());
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -80,13 +92,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Linger<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Linger<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if read.is_ready() {
+            self.pace.read();
+        }
+        read
     }
 }
 
@@ -94,7 +110,7 @@ impl Closing {
     fn new() -> Self {
         Self {
             timer: Box::pin(time::sleep(SILENCE)),
-            end: Instant::now() + TIME,
+            end: Instant::now() + LINGER,
             left: AMOUNT,
         }
     }

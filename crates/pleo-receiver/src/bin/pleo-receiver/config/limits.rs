@@ -1,0 +1,94 @@
+//! The tables `[retry]` and `[limits]`.
+
+use core::time::Duration;
+
+use pleo_receiver::{Builder, RetryPolicy, ServerOptions};
+use serde::Deserialize;
+
+use super::values::Span;
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Retry {
+    max_attempts: Option<u32>,
+    min_delay: Option<Span>,
+    max_delay: Option<Span>,
+    timeout: Option<Span>,
+    concurrency: Option<usize>,
+}
+
+/// What a server puts up with.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Limits {
+    connections: Option<usize>,
+    connections_per_source: Option<usize>,
+    in_flight: Option<usize>,
+    headers: Option<usize>,
+    header_bytes: Option<usize>,
+    header_timeout: Option<Span>,
+    body_bytes: Option<usize>,
+    body_timeout: Option<Span>,
+    body_rate: Option<u32>,
+    write_timeout: Option<Span>,
+    idle_timeout: Option<Span>,
+    grace: Option<Span>,
+}
+
+impl Retry {
+    pub(super) fn policy(&self) -> RetryPolicy {
+        let mut policy = RetryPolicy::default();
+        set(&mut policy.max_attempts, self.max_attempts);
+        set_span(&mut policy.min_delay, self.min_delay);
+        set_span(&mut policy.max_delay, self.max_delay);
+        set_span(&mut policy.timeout, self.timeout);
+        set(&mut policy.concurrency, self.concurrency);
+        policy
+    }
+}
+
+impl Limits {
+    /// What concerns connections.
+    pub(crate) fn server(&self) -> ServerOptions {
+        let mut options = ServerOptions::default();
+        set(&mut options.max_connections, self.connections);
+        set(
+            &mut options.max_connections_per_source,
+            self.connections_per_source,
+        );
+        set(&mut options.max_headers, self.headers);
+        set(&mut options.max_header_bytes, self.header_bytes);
+        set_span(&mut options.header_timeout, self.header_timeout);
+        set_span(&mut options.write_timeout, self.write_timeout);
+        set_span(&mut options.idle_timeout, self.idle_timeout);
+        set_span(&mut options.grace, self.grace);
+        options
+    }
+
+    /// What concerns requests.
+    pub(crate) fn receiver(&self, mut builder: Builder) -> Builder {
+        if let Some(requests) = self.in_flight {
+            builder = builder.max_in_flight(requests);
+        }
+        if let Some(bytes) = self.body_bytes {
+            builder = builder.body_limit(bytes);
+        }
+        if let Some(span) = self.body_timeout {
+            builder = builder.body_timeout(span.0);
+        }
+        if let Some(rate) = self.body_rate {
+            builder = builder.least_body_rate(rate);
+        }
+        builder
+    }
+}
+
+fn set<T>(to: &mut T, from: Option<T>) {
+    if let Some(value) = from {
+        *to = value;
+    }
+}
+
+fn set_span(to: &mut Duration, from: Option<Span>) {
+    set(to, from.map(|span| span.0));
+}

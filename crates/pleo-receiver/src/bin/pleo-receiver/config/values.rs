@@ -1,0 +1,116 @@
+//! The values that keys of the file have.
+
+use core::time::Duration;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use jiff::SignedDuration;
+use pleo_receiver::verify::Secret;
+use serde::{Deserialize, Deserializer, de};
+
+use super::usage;
+use crate::Failure;
+use crate::hidden::Hidden;
+
+/// One secret or a list of them.
+#[derive(Debug, Default)]
+pub(super) struct Secrets(pub(super) Vec<Hidden>);
+
+impl Secrets {
+    pub(super) fn parse(&self, place: &str) -> Result<Vec<Secret>, Failure> {
+        let mut secrets = Vec::new();
+        for hidden in &self.0 {
+            secrets.extend(hidden.secrets().map_err(|why| usage(place, &why))?);
+        }
+        Ok(secrets)
+    }
+}
+
+impl<'de> Deserialize<'de> for Secrets {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let list = match toml::Value::deserialize(deserializer)? {
+            toml::Value::Array(list) => list,
+            one => vec![one],
+        };
+        let hidden = list.into_iter().map(Hidden::deserialize);
+        hidden
+            .collect::<Result<_, _>>()
+            .map(Self)
+            .map_err(de::Error::custom)
+    }
+}
+
+/// A command, as a text with quotes or as a list.
+#[derive(Clone, Debug)]
+pub(super) struct Words {
+    pub(super) program: String,
+    pub(super) args: Vec<String>,
+}
+
+impl Words {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let words = shlex::split(text).ok_or("a quote in the command is not closed")?;
+        Self::new(words)
+    }
+
+    fn new(words: Vec<String>) -> Result<Self, String> {
+        let mut words = words.into_iter();
+        let program = words.next().ok_or("the command is empty")?;
+        Ok(Self {
+            program,
+            args: words.collect(),
+        })
+    }
+}
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "it must be a text, or a list of texts")]
+        enum Form {
+            Text(String),
+            List(Vec<String>),
+        }
+        let words = match Form::deserialize(deserializer)? {
+            Form::Text(text) => Self::parse(&text),
+            Form::List(words) => Self::new(words),
+        };
+        words.map_err(de::Error::custom)
+    }
+}
+
+/// A network, or an address that is one by itself.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Network(pub(super) IpNet);
+
+impl<'de> Deserialize<'de> for Network {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_network(&text).map(Self).map_err(de::Error::custom)
+    }
+}
+
+pub(super) fn parse_network(text: &str) -> Result<IpNet, String> {
+    let address = || text.parse::<IpAddr>().map(IpNet::from);
+    let network = text.parse().or_else(|_| address());
+    network
+        .map_err(|_| format!("`{text}` is neither an IP address nor a network such as 10.0.0.0/8"))
+}
+
+pub(super) fn networks(networks: &[Network]) -> Vec<IpNet> {
+    networks.iter().map(|network| network.0).collect()
+}
+
+/// A time span: `5s`, `1h 30m`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Span(pub(super) Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let span = text.parse::<SignedDuration>().ok();
+        let span = span.and_then(|span| Duration::try_from(span).ok());
+        span.map(Self)
+            .ok_or_else(|| de::Error::custom(format!("`{text}` is not a time span such as \"5s\"")))
+    }
+}

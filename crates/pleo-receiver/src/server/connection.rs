@@ -1,0 +1,134 @@
+//! One connection, from its first byte to its last.
+
+use core::convert::Infallible;
+use core::pin::pin;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use hyper_util::server::graceful::GracefulConnection;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+use super::hub::Hub;
+use super::pace::{Overdue, Pace, Wait};
+use super::wire::Wire;
+
+/// As many bytes as are read at once, at most.
+const BUFFER: usize = 64 * 1024;
+
+/// hyper's own limit on the number of headers; any other costs an allocation for each request.
+const USUAL_HEADERS: usize = 100;
+
+/// Why a connection ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Cut {
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    #[error("{0}")]
+    Overdue(Overdue),
+    #[cfg(feature = "tls")]
+    #[error("no TLS connection came about: {0}")]
+    Handshake(std::io::Error),
+}
+
+/// A request that is not answered yet.
+struct Open {
+    pace: Arc<Pace>,
+    refused: bool,
+}
+
+/// Serves HTTP/1.1 in the clear until the connection closes.
+pub(super) async fn http(stream: TcpStream, peer: IpAddr, hub: &Hub) -> Result<(), Cut> {
+    let pace = Arc::new(Pace::default());
+    let wire = Wire::new(stream, Arc::clone(&pace));
+    http1(wire, peer, &pace, hub).await
+}
+
+/// Serves HTTP/1.1 until the connection closes.
+pub(super) async fn http1<S>(
+    stream: S,
+    peer: IpAddr,
+    pace: &Arc<Pace>,
+    hub: &Hub,
+) -> Result<(), Cut>
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let mut builder = http1::Builder::new();
+    builder
+        // It would set a timer for each request.
+        .header_read_timeout(None)
+        .max_header_size(hub.options.max_header_bytes)
+        .max_buf_size(hub.options.max_header_bytes.max(BUFFER));
+    if hub.options.max_headers != USUAL_HEADERS {
+        builder.max_headers(hub.options.max_headers);
+    }
+    let service = service_fn(|request| answer(request, peer, pace, hub));
+    let connection = builder.serve_connection(TokioIo::new(stream), service);
+    drive(connection, pace, hub).await
+}
+
+/// Has a request answered; it counts as open from now on.
+pub(super) fn answer(
+    request: Request<Incoming>,
+    peer: IpAddr,
+    pace: &Arc<Pace>,
+    hub: &Hub,
+) -> impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> + use<> {
+    let mut open = Open::new(pace);
+    let receiver = hub.receiver.clone();
+    async move {
+        let response = receiver.respond_to(request, Some(peer)).await;
+        open.refused = response.status() != StatusCode::NO_CONTENT;
+        drop(open);
+        Ok(response)
+    }
+}
+
+/// Drives a connection to its end: gently where it only waits for one more request and the server
+/// stops, somebody else needs the room, or that takes too long; at once where the peer is too slow.
+pub(super) async fn drive<C>(connection: C, pace: &Pace, hub: &Hub) -> Result<(), Cut>
+where
+    C: GracefulConnection<Error = hyper::Error>,
+{
+    let mut connection = pin!(connection);
+    tokio::select! {
+        biased;
+        result = &mut connection => return Ok(result?),
+        overdue = pace.overdue(hub, false) => match overdue {
+            Overdue::Slow(Wait::Request(_)) | Overdue::Room(Wait::Request(_)) => {}
+            overdue => return Err(Cut::Overdue(overdue)),
+        },
+        () = hub.stopped() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    tokio::select! {
+        biased;
+        result = &mut connection => Ok(result?),
+        overdue = pace.overdue(hub, true) => Err(Cut::Overdue(overdue)),
+    }
+}
+
+impl Open {
+    fn new(pace: &Arc<Pace>) -> Self {
+        pace.begin();
+        Self {
+            pace: Arc::clone(pace),
+            // Until it is answered.
+            refused: true,
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.pace.end(self.refused);
+    }
+}
