@@ -1,7 +1,7 @@
 //! The rules, stated a second time: plain, slow, and sharing no code with what they check.
 
 use hmac::{Hmac, KeyInit, Mac};
-use pleo_webhook_verify::{HeaderName, Headers, SecretError, VerifyError};
+use pleo_webhook_verify::{Header, Headers, SecretError, VerifyError};
 use sha2::Sha256;
 
 /// A canonical decimal that fits a `u64`: digits only, no leading zero.
@@ -38,13 +38,13 @@ pub fn entries(list: &[u8]) -> Vec<Vec<u8>> {
 pub fn check_headers(headers: &Headers<'_>, now: u64, tolerance: u64) -> Result<(), VerifyError> {
     let missing = |header| Err(VerifyError::MissingHeader { header });
     let Some(id) = headers.id else {
-        return missing(HeaderName::Id);
+        return missing(Header::Id);
     };
     let Some(timestamp) = headers.timestamp else {
-        return missing(HeaderName::Timestamp);
+        return missing(Header::Timestamp);
     };
     let Some(list) = headers.signature else {
-        return missing(HeaderName::Signature);
+        return missing(Header::Signature);
     };
     if !is_id(id) {
         return Err(VerifyError::InvalidId);
@@ -75,7 +75,7 @@ pub fn check_headers(headers: &Headers<'_>, now: u64, tolerance: u64) -> Result<
     Ok(())
 }
 
-/// Which of the keys made a signature of the list over these bytes; the last that did.
+/// Which of the keys made a signature of the list over these bytes; the first that did.
 pub fn signer(
     keys: &[Vec<u8>],
     id: &[u8],
@@ -88,7 +88,7 @@ pub fn signer(
         .filter_map(|entry| base64(entry.strip_prefix(b"v1,")?))
         .collect();
     let signed = |key: &Vec<u8>| given.contains(&mac(key, id, timestamp, body));
-    keys.iter().rposition(signed)
+    keys.iter().position(signed)
 }
 
 /// `HMAC-SHA256(key, id "." timestamp "." body)`.
@@ -101,6 +101,25 @@ pub fn mac(key: &[u8], id: &[u8], timestamp: &[u8], body: &[u8]) -> Vec<u8> {
 
 /// The key of a secret as the sender shows it.
 pub fn secret(text: &[u8]) -> Result<Vec<u8>, SecretError> {
+    let (Some(first), Some(last)) = (text.first(), text.last()) else {
+        return Err(SecretError::Empty);
+    };
+    let at_an_end = |characters: &[u8]| characters.contains(first) || characters.contains(last);
+    if at_an_end(b" \t\n\r\x0c") {
+        return Err(SecretError::Whitespace);
+    }
+    if at_an_end(b"\"'`") {
+        return Err(SecretError::Quotes);
+    }
+    for (start, error) in [
+        (&b"v1,"[..], SecretError::Version),
+        (b"whsk_", SecretError::PrivateKey),
+        (b"whpk_", SecretError::PublicKey),
+    ] {
+        if text.starts_with(start) {
+            return Err(error);
+        }
+    }
     let encoded = text
         .strip_prefix(b"whsec_")
         .ok_or(SecretError::MissingPrefix)?;
@@ -108,11 +127,38 @@ pub fn secret(text: &[u8]) -> Result<Vec<u8>, SecretError> {
     if encoded.len() > 100 {
         return Err(SecretError::TooLong);
     }
-    let key = base64(encoded).ok_or(SecretError::InvalidBase64)?;
+    let key = base64(encoded).ok_or_else(|| not_base64(encoded))?;
     match key.len() {
         bytes @ ..24 => Err(SecretError::TooShort { bytes }),
         24..=75 => Ok(key),
         _ => Err(SecretError::TooLong),
+    }
+}
+
+/// What is wrong is what would help: another alphabet, or padding.
+fn not_base64(text: &[u8]) -> SecretError {
+    let translated: Vec<u8> = text
+        .iter()
+        .map(|byte| match byte {
+            b'-' => b'+',
+            b'_' => b'/',
+            // So that nothing of the other alphabet passes.
+            b'+' | b'/' => b'!',
+            byte => *byte,
+        })
+        .collect();
+    let digits = |text: &[u8]| {
+        let padding = text.iter().rev().take_while(|byte| **byte == b'=').count();
+        let digits = &text[..text.len() - padding];
+        (padding <= 2 && digits.iter().all(|digit| ALPHABET.contains(digit)))
+            .then_some(digits.len())
+    };
+    if text.iter().any(|byte| b"-_".contains(byte)) && digits(&translated).is_some() {
+        SecretError::UrlSafe
+    } else if digits(text).is_some_and(|len| len % 4 >= 2) && text.len() % 4 >= 2 {
+        SecretError::Unpadded
+    } else {
+        SecretError::InvalidBase64
     }
 }
 

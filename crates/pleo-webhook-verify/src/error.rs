@@ -4,9 +4,10 @@ use core::fmt;
 
 /// One of the three headers that carry a signature.
 ///
-/// Displays without a prefix, since the set may be `webhook-…` or `svix-…`.
+/// Displays without a prefix, since the set may be `webhook-…` or `svix-…`. The specification has
+/// these three and no more, so that a `match` may be complete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum HeaderName {
+pub enum Header {
     /// `webhook-id`
     Id,
     /// `webhook-timestamp`
@@ -15,7 +16,7 @@ pub enum HeaderName {
     Signature,
 }
 
-impl fmt::Display for HeaderName {
+impl fmt::Display for Header {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Id => "id",
@@ -34,12 +35,12 @@ pub enum VerifyError {
     /// A header of the set stands twice, so that two readers could take different ones.
     DuplicateHeader {
         /// Which one.
-        header: HeaderName,
+        header: Header,
     },
     /// A header of the set is absent, or the three come from different sets.
     MissingHeader {
         /// Which one; the first, in the order id, timestamp, signature.
-        header: HeaderName,
+        header: Header,
     },
     /// The id isn't 1 to 256 bytes of visible ASCII without a full stop.
     InvalidId,
@@ -124,43 +125,85 @@ impl fmt::Display for VerifyError {
 
 impl core::error::Error for VerifyError {}
 
-/// Why a text or a sequence of bytes is not a secret. Never holds any of it.
+/// Why a text or a sequence of bytes is not a secret, and what to do about it. Never holds any of it.
+///
+/// The first that applies, in the order of the variants. Each displays with its repair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SecretError {
-    /// The text doesn't begin with `whsec_`.
+    /// There is no text at all: usually a variable that isn't set.
+    Empty,
+    /// White space or a line break stands around it.
+    Whitespace,
+    /// It stands in quotes.
+    Quotes,
+    /// A version stands before it, as in `v1,whsec_…`.
+    Version,
+    /// It is a private key for Ed25519, `whsk_…`.
+    PrivateKey,
+    /// It is a public key for Ed25519, `whpk_…`.
+    PublicKey,
+    /// It doesn't begin with `whsec_`, for none of the reasons above.
     MissingPrefix,
-    /// What follows `whsec_` isn't canonical, padded, standard base64.
+    /// The key has more than [`Secret::MAX_LEN`](crate::Secret::MAX_LEN) bytes.
+    TooLong,
+    /// What follows `whsec_` is base64 in the alphabet for URLs, with `-` and `_`.
+    UrlSafe,
+    /// What follows `whsec_` is base64 without all of its padding, or was cut off.
+    Unpadded,
+    /// What follows `whsec_` isn't canonical, padded, standard base64, for none of the reasons
+    /// above.
     InvalidBase64,
     /// The key has fewer than [`Secret::MIN_LEN`](crate::Secret::MIN_LEN) bytes.
     TooShort {
-        /// How many it has; 0 where the text after the prefix is empty.
+        /// How many it has; 0 where nothing follows `whsec_`.
         bytes: usize,
     },
-    /// The key has more than [`Secret::MAX_LEN`](crate::Secret::MAX_LEN) bytes.
-    TooLong,
 }
 
 impl fmt::Display for SecretError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::MissingPrefix => f.write_str(
-                "the secret does not begin with `whsec_`: copy it whole, without a version, quotes or spaces before it",
-            ),
-            Self::InvalidBase64 => f.write_str(
-                "what follows `whsec_` in the secret is not standard base64 with its padding: copy it whole, without quotes, spaces or a line break after it",
-            ),
-            Self::TooShort { bytes } => write!(
-                f,
-                "the secret's key has {bytes} bytes, at least {} are needed: copy it whole",
-                crate::Secret::MIN_LEN
-            ),
-            Self::TooLong => write!(
-                f,
-                "the secret's key has more than {} bytes: is this one secret?",
-                crate::Secret::MAX_LEN
-            ),
-        }
+        let (min, max) = (crate::Secret::MIN_LEN, crate::Secret::MAX_LEN);
+        f.write_str(match self {
+            Self::Empty => "the secret is empty: set it to the subscription's `whsec_…`",
+            Self::Whitespace => {
+                "the secret has white space or a line break around it: remove that"
+            }
+            Self::Quotes => "the secret is in quotes: remove them",
+            Self::Version => {
+                "the secret has a version before it: remove what stands before `whsec_`"
+            }
+            Self::PrivateKey => {
+                "this is a private key for Ed25519 (`whsk_`), which is not supported: give the subscription's `whsec_…`"
+            }
+            Self::PublicKey => {
+                "this is a public key for Ed25519 (`whpk_`), which is not supported: give the subscription's `whsec_…`"
+            }
+            Self::MissingPrefix => {
+                "the secret does not begin with `whsec_`: copy it whole, with its prefix"
+            }
+            Self::TooLong => {
+                return write!(
+                    f,
+                    "the secret's key has more than {max} bytes: give one secret and nothing else"
+                );
+            }
+            Self::UrlSafe => {
+                "the secret is in URL-safe base64: write `+` for each `-`, and `/` for each `_` after `whsec_`"
+            }
+            Self::Unpadded => {
+                "the secret's base64 lacks `=` at its end, or more: copy it whole, or append `=` up to a multiple of four characters after `whsec_`"
+            }
+            Self::InvalidBase64 => {
+                "what follows `whsec_` in the secret is not standard base64: copy it whole, and nothing else"
+            }
+            Self::TooShort { bytes } => {
+                return write!(
+                    f,
+                    "the secret's key has {bytes} bytes, at least {min} are needed: copy it whole"
+                );
+            }
+        })
     }
 }
 

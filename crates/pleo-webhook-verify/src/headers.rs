@@ -1,12 +1,12 @@
 //! The three headers, as they came.
 
-use crate::{HeaderName, VerifyError};
+use crate::{Header, VerifyError};
 
 /// The values of the three signature headers, as bytes; `None` where one is absent.
 ///
-/// With the `http` feature, `Headers::from_map` takes them from an `http::HeaderMap`. Whoever
-/// fills this by hand takes all three from one set (`webhook-…` or `svix-…`), and refuses a header
-/// that stands twice.
+/// [`Self::from_pairs`] finds them among all headers of a request, and `from_map` (feature `http`)
+/// in an `http::HeaderMap`. Whoever fills this by hand takes all three from one set (`webhook-…` or
+/// `svix-…`), and refuses a header that stands twice.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Headers<'h> {
     /// `webhook-id`
@@ -28,29 +28,70 @@ impl<'h> Headers<'h> {
         }
     }
 
-    /// Takes the three headers from one set: `webhook-…` where that is whole, else `svix-…` where
-    /// that is whole. They are never mixed. Where neither is whole, the set that has any header
-    /// is returned as it is, for [`Verifier`](crate::Verifier) to name what is missing.
+    /// Finds the three headers among all headers of a request, in any order; names in any case.
+    ///
+    /// They are taken from one set: `webhook-…` where that is whole, else `svix-…` where that is
+    /// whole. They are never mixed. Where neither is whole, the set that has any header is returned
+    /// as it is, `webhook-…` first, for [`Verifier`](crate::Verifier) to name what is missing.
+    ///
+    /// ```
+    /// use pleo_webhook_verify::{Header, Headers, VerifyError};
+    ///
+    /// let request = [("Webhook-Id", "msg_1"), ("Accept", "*/*"), ("Webhook-Timestamp", "1614265330")];
+    /// let headers = Headers::from_pairs(request.map(|(name, value)| (name, value.as_bytes())))?;
+    /// assert_eq!((headers.id, headers.signature), (Some(&b"msg_1"[..]), None));
+    ///
+    /// let twice = [("webhook-id", &b"msg_1"[..]), ("webhook-id", b"msg_2")];
+    /// let error = Headers::from_pairs(twice).unwrap_err();
+    /// assert_eq!(error, VerifyError::DuplicateHeader { header: Header::Id });
+    /// # Ok::<(), VerifyError>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`VerifyError::DuplicateHeader`] where any of the six headers stands more than once.
+    pub fn from_pairs<'n>(
+        pairs: impl IntoIterator<Item = (&'n str, &'h [u8])>,
+    ) -> Result<Self, VerifyError> {
+        let (mut webhook, mut svix) = (Self::default(), Self::default());
+        for (name, value) in pairs {
+            let is = |known: &str| name.eq_ignore_ascii_case(known);
+            let (field, header) = if is("webhook-id") {
+                (&mut webhook.id, Header::Id)
+            } else if is("webhook-timestamp") {
+                (&mut webhook.timestamp, Header::Timestamp)
+            } else if is("webhook-signature") {
+                (&mut webhook.signature, Header::Signature)
+            } else if is("svix-id") {
+                (&mut svix.id, Header::Id)
+            } else if is("svix-timestamp") {
+                (&mut svix.timestamp, Header::Timestamp)
+            } else if is("svix-signature") {
+                (&mut svix.signature, Header::Signature)
+            } else {
+                continue;
+            };
+            if field.replace(value).is_some() {
+                return Err(VerifyError::DuplicateHeader { header });
+            }
+        }
+        let whole = |set: &Self| set.require().is_ok();
+        let any = |set: &Self| set.id.or(set.timestamp).or(set.signature).is_some();
+        Ok(if whole(&webhook) || (any(&webhook) && !whole(&svix)) {
+            webhook
+        } else {
+            svix
+        })
+    }
+
+    /// Finds the three headers in a header map, by the rules of [`Self::from_pairs`].
     ///
     /// # Errors
     /// [`VerifyError::DuplicateHeader`] where any of the six headers stands more than once.
     #[cfg(feature = "http")]
     pub fn from_map(map: &'h http::HeaderMap) -> Result<Self, VerifyError> {
-        let set = |[id, timestamp, signature]: [&str; 3]| {
-            Ok(Self {
-                id: single(map, id, HeaderName::Id)?,
-                timestamp: single(map, timestamp, HeaderName::Timestamp)?,
-                signature: single(map, signature, HeaderName::Signature)?,
-            })
-        };
-        let webhook = set(["webhook-id", "webhook-timestamp", "webhook-signature"])?;
-        let svix = set(["svix-id", "svix-timestamp", "svix-signature"])?;
-        Ok(
-            if webhook.is_whole() || (webhook.any() && !svix.is_whole()) {
-                webhook
-            } else {
-                svix
-            },
+        Self::from_pairs(
+            map.iter()
+                .map(|(name, value)| (name.as_str(), value.as_bytes())),
         )
     }
 
@@ -58,64 +99,49 @@ impl<'h> Headers<'h> {
         let require =
             |value: Option<&'h [u8]>, header| value.ok_or(VerifyError::MissingHeader { header });
         Ok([
-            require(self.id, HeaderName::Id)?,
-            require(self.timestamp, HeaderName::Timestamp)?,
-            require(self.signature, HeaderName::Signature)?,
+            require(self.id, Header::Id)?,
+            require(self.timestamp, Header::Timestamp)?,
+            require(self.signature, Header::Signature)?,
         ])
     }
-
-    #[cfg(feature = "http")]
-    const fn is_whole(&self) -> bool {
-        self.id.is_some() && self.timestamp.is_some() && self.signature.is_some()
-    }
-
-    #[cfg(feature = "http")]
-    const fn any(&self) -> bool {
-        self.id.is_some() || self.timestamp.is_some() || self.signature.is_some()
-    }
 }
 
-#[cfg(feature = "http")]
-fn single<'h>(
-    map: &'h http::HeaderMap,
-    name: &str,
-    header: HeaderName,
-) -> Result<Option<&'h [u8]>, VerifyError> {
-    let mut values = map.get_all(name).iter();
-    let value = values.next().map(http::HeaderValue::as_bytes);
-    match values.next() {
-        None => Ok(value),
-        Some(_) => Err(VerifyError::DuplicateHeader { header }),
-    }
-}
+/// The most digits that a timestamp may have: those of the greatest `u64`.
+pub(crate) const MAX_TIMESTAMP_LEN: usize = 20;
 
-/// Reads an id: 1 to 256 bytes of visible ASCII, no full stop.
+/// Checks an id: 1 to 256 bytes of visible ASCII, no full stop.
 ///
 /// Standard Webhooks, "Signature scheme": the signed content is the id, the timestamp and the
 /// payload joined by full stops; an id with a full stop would let the boundary between the fields
 /// move.
-pub(crate) fn parse_id(bytes: &[u8]) -> Result<&str, VerifyError> {
-    let valid = matches!(bytes.len(), 1..=256)
-        && bytes
-            .iter()
-            .all(|byte| byte.is_ascii_graphic() && *byte != b'.');
-    match core::str::from_utf8(bytes) {
-        Ok(id) if valid => Ok(id),
-        _ => Err(VerifyError::InvalidId),
+pub(crate) fn check_id(bytes: &[u8]) -> Result<(), VerifyError> {
+    if !matches!(bytes.len(), 1..=256) {
+        return Err(VerifyError::InvalidId);
     }
+    // Without an early exit, so that the compiler looks at many bytes at once.
+    let visible = bytes.iter().fold(true, |visible, byte| {
+        visible & byte.is_ascii_graphic() & (*byte != b'.')
+    });
+    visible.then_some(()).ok_or(VerifyError::InvalidId)
 }
 
 /// Reads a timestamp: Unix seconds as a decimal that fits a `u64`, without sign, space or leading
 /// zero, so that each moment has one spelling.
 pub(crate) fn parse_timestamp(bytes: &[u8]) -> Result<u64, VerifyError> {
-    if let [] | [b'0', _, ..] = bytes {
+    let fits = match bytes {
+        [] | [b'0', _, ..] => false,
+        // Texts of one length are in the order of their numbers.
+        _ if bytes.len() == MAX_TIMESTAMP_LEN => bytes <= &b"18446744073709551615"[..],
+        _ => bytes.len() < MAX_TIMESTAMP_LEN,
+    };
+    if !fits {
         return Err(VerifyError::InvalidTimestamp);
     }
     bytes
         .iter()
         .try_fold(0_u64, |seconds, byte| {
-            let digit = byte.checked_sub(b'0').filter(|digit| *digit <= 9)?;
-            seconds.checked_mul(10)?.checked_add(u64::from(digit))
+            let digit = byte.wrapping_sub(b'0');
+            (digit <= 9).then(|| seconds.wrapping_mul(10).wrapping_add(digit.into()))
         })
         .ok_or(VerifyError::InvalidTimestamp)
 }

@@ -63,7 +63,7 @@ mod clock;
 
 #[cfg(feature = "std")]
 pub use clock::unix_now;
-pub use error::{HeaderName, SecretError, TooManySecrets, VerifyError};
+pub use error::{Header, SecretError, TooManySecrets, VerifyError};
 pub use headers::Headers;
 pub use secret::Secret;
 pub use signature::Signature;

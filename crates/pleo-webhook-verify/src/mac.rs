@@ -20,6 +20,7 @@ mod backend {
         }
     }
 
+    #[derive(Clone)]
     pub(crate) struct Mac(hmac::Context);
 
     impl Mac {
@@ -31,13 +32,10 @@ mod backend {
             self.0.update(bytes);
         }
 
-        pub(crate) fn finish(self) -> [u8; TAG_LEN] {
-            let mut tag = [0; TAG_LEN];
-            // HMAC_SHA256 always yields TAG_LEN bytes, so this copies all of them.
-            for (to, from) in tag.iter_mut().zip(self.0.sign().as_ref()) {
-                *to = *from;
-            }
-            tag
+        /// The tag of what came so far. It always has `TAG_LEN` bytes; had it not, `None` would
+        /// match no signature.
+        pub(crate) fn finish(&self) -> Option<[u8; TAG_LEN]> {
+            self.0.clone().sign().as_ref().try_into().ok()
         }
     }
 }
@@ -73,6 +71,7 @@ mod backend {
         }
     }
 
+    #[derive(Clone)]
     pub(crate) struct Mac(Hmac<Sha256>);
 
     impl Mac {
@@ -84,8 +83,9 @@ mod backend {
             self.0.update(bytes);
         }
 
-        pub(crate) fn finish(self) -> [u8; TAG_LEN] {
-            self.0.finalize().into_bytes().into()
+        /// The tag of what came so far; never `None`.
+        pub(crate) fn finish(&self) -> Option<[u8; TAG_LEN]> {
+            Some(self.0.clone().finalize().into_bytes().into())
         }
     }
 }

@@ -40,19 +40,19 @@ impl Secret {
     ///
     /// # Errors
     /// Whatever isn't `whsec_` and the canonical, padded, standard base64 of [`Self::MIN_LEN`] to
-    /// [`Self::MAX_LEN`] bytes.
+    /// [`Self::MAX_LEN`] bytes. The error says what to change.
     pub fn parse(text: &[u8]) -> Result<Self, SecretError> {
         let encoded = text
             .strip_prefix(b"whsec_")
-            .ok_or(SecretError::MissingPrefix)?;
-        // 75 bytes are 100 characters; longer texts are told apart from malformed ones by length.
-        if encoded.len() > 100 {
+            .filter(|encoded| !encoded.last().is_some_and(stands_around))
+            .ok_or_else(|| wrong_outside(text))?;
+        if encoded.len() > Self::MAX_LEN.div_ceil(3) * 4 {
             return Err(SecretError::TooLong);
         }
         let mut key = [0; Self::MAX_LEN];
         let len = STANDARD
             .decode_slice(encoded, &mut key)
-            .map_err(|_| SecretError::InvalidBase64)?;
+            .map_err(|_| wrong_base64(encoded))?;
         Self::from_bytes(key.get(..len).unwrap_or_default())
     }
 
@@ -80,5 +80,54 @@ impl FromStr for Secret {
 
     fn from_str(text: &str) -> Result<Self, SecretError> {
         Self::parse(text.as_bytes())
+    }
+}
+
+/// White space and quotes, which come along when a secret is copied.
+const fn stands_around(byte: &u8) -> bool {
+    byte.is_ascii_whitespace() || is_quote(*byte)
+}
+
+const fn is_quote(byte: u8) -> bool {
+    matches!(byte, b'"' | b'\'' | b'`')
+}
+
+/// What is wrong with a text that doesn't begin with `whsec_`, or ends in something that stands
+/// around secrets.
+fn wrong_outside(text: &[u8]) -> SecretError {
+    let ([first, ..], [.., last]) = (text, text) else {
+        return SecretError::Empty;
+    };
+    if first.is_ascii_whitespace() || last.is_ascii_whitespace() {
+        SecretError::Whitespace
+    } else if is_quote(*first) || is_quote(*last) {
+        SecretError::Quotes
+    } else if text.starts_with(b"v1,") {
+        SecretError::Version
+    } else if text.starts_with(b"whsk_") {
+        SecretError::PrivateKey
+    } else if text.starts_with(b"whpk_") {
+        SecretError::PublicKey
+    } else {
+        SecretError::MissingPrefix
+    }
+}
+
+/// What is wrong with a text that isn't canonical, padded, standard base64.
+fn wrong_base64(encoded: &[u8]) -> SecretError {
+    let digits = match encoded {
+        [digits @ .., b'=', b'='] | [digits @ .., b'='] => digits,
+        digits => digits,
+    };
+    let all = |extra: [u8; 2]| {
+        let known = |byte: &u8| byte.is_ascii_alphanumeric() || extra.contains(byte);
+        digits.iter().all(known)
+    };
+    if all(*b"-_") && !all(*b"+/") {
+        SecretError::UrlSafe
+    } else if all(*b"+/") && encoded.len() % 4 > 1 && digits.len() % 4 > 1 {
+        SecretError::Unpadded
+    } else {
+        SecretError::InvalidBase64
     }
 }

@@ -33,7 +33,7 @@ impl Case {
         verifier(&self.secrets).with_tolerance(self.tolerance)
     }
 
-    fn assert(&self, way: &str, result: Result<Verified<'_>, VerifyError>) {
+    fn assert<B>(&self, way: &str, result: Result<Verified<'_, B>, VerifyError>) {
         let outcome = result.map_or_else(|error| error.code(), |_| "ok");
         assert_eq!(outcome, self.expect, "{}, {way}", self.name);
     }
@@ -88,9 +88,8 @@ fn every_vector_has_its_outcome_whole_and_in_chunks() {
         for prefix in ["webhook", "svix"] {
             if let Some(map) = header_map(prefix, &headers) {
                 let result = Headers::from_map(&map)
-                    .and_then(|headers| verifier.verify(&headers, &body, case.now).map(drop));
-                let outcome = result.map_or_else(|error| error.code(), |()| "ok");
-                assert_eq!(outcome, case.expect, "{}, {prefix}- header map", case.name);
+                    .and_then(|headers| verifier.verify(&headers, &body, case.now));
+                case.assert(&format!("{prefix}- header map"), result);
             }
         }
     }
