@@ -152,7 +152,7 @@ fn a_flag_that_says_something_wrong_is_refused_with_its_name() {
         ),
         (
             &["serve", "--secret", "v1,whsec_x"],
-            &["--secret", "does not begin with `whsec_`"],
+            &["--secret", "remove what stands before `whsec_`"],
         ),
         (&many, &["secret", "at most 4"]),
         (
