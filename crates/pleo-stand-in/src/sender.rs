@@ -15,6 +15,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use pleo_webhook_verify::{Secret, unix_now};
+use tokio::runtime::Handle;
 use tokio::time;
 use uuid::Uuid;
 
@@ -51,7 +52,11 @@ pub struct Attempt {
 }
 
 #[derive(Debug)]
-pub(crate) struct Sender(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
+pub(crate) struct Sender {
+    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    /// A test need not be asynchronous itself.
+    runtime: Handle,
+}
 
 impl Sender {
     pub(crate) fn new(authority: &Authority) -> Self {
@@ -60,7 +65,10 @@ impl Sender {
             .https_only()
             .enable_http1()
             .build();
-        Self(Client::builder(TokioExecutor::new()).build(connector))
+        Self {
+            client: Client::builder(TokioExecutor::new()).build(connector),
+            runtime: Handle::current(),
+        }
     }
 }
 
@@ -68,7 +76,7 @@ impl Shared {
     /// Delivers a message, in as many attempts as it takes.
     pub(crate) fn send(self: &Arc<Self>, message: &str) {
         let (shared, message) = (Arc::clone(self), message.to_owned());
-        tokio::spawn(async move {
+        self.sender.runtime.spawn(async move {
             let mut schedule = SCHEDULE.iter();
             loop {
                 let (attempt, wanted) = shared.attempt(&message).await;
@@ -91,7 +99,7 @@ impl Shared {
     /// Delivers a message in one attempt.
     pub(crate) fn send_once(self: &Arc<Self>, message: &str) {
         let (shared, message) = (Arc::clone(self), message.to_owned());
-        tokio::spawn(async move {
+        self.sender.runtime.spawn(async move {
             let (attempt, _) = shared.attempt(&message).await;
             shared.record(attempt, None);
         });
@@ -112,7 +120,7 @@ impl Shared {
     async fn attempt(&self, message: &str) -> (Attempt, Option<Duration>) {
         let (request, subscription, signatures) = self.request(message);
         let answer = match request {
-            Some(request) => time::timeout(TIMEOUT, self.sender.0.request(request)).await,
+            Some(request) => time::timeout(TIMEOUT, self.sender.client.request(request)).await,
             // It was deleted meanwhile.
             None => return (Attempt::new(message, subscription, None, 0), None),
         };

@@ -142,7 +142,8 @@ impl Transport {
                 .copied()
                 .chain([self.credentials.secret()])
             {
-                if !secret.expose().is_empty() {
+                // A letter or two are in every text.
+                if secret.expose().len() > 2 {
                     *text = text.replace(secret.expose(), "[not shown]");
                 }
             }
