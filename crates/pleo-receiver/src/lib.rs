@@ -25,6 +25,7 @@
 //! | `sqlite` (default) | [`SqliteInbox`] |
 //! | `exec` | [`Exec`], a handler that runs a command |
 //! | `forward` | [`Forward`], a handler that posts to a URL |
+//! | `subscriptions` | [`subscriptions`], the client of Pleo's Subscriptions API |
 //! | `tls` | [`Tls`], for HTTPS with HTTP/1.1 and HTTP/2 |
 // The documentation links to items of every feature; it is built with all of them.
 #![cfg_attr(
@@ -32,6 +33,7 @@
         feature = "sqlite",
         feature = "exec",
         feature = "forward",
+        feature = "subscriptions",
         feature = "tls"
     )),
     allow(rustdoc::broken_intra_doc_links)
@@ -67,6 +69,8 @@ pub use inbox::{
     MemoryInbox, NewMessage, Origin, Outcome, Selection, State,
 };
 pub use pleo_events as events;
+#[cfg(feature = "subscriptions")]
+pub use pleo_subscriptions as subscriptions;
 pub use pleo_webhook_verify as verify;
 pub use receiver::{BuildError, Builder, Receiver};
 pub use server::{Server, ServerOptions, serve};

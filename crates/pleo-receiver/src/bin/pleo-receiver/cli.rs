@@ -8,6 +8,7 @@ use jiff::Span;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::hidden::Hidden;
+use crate::subscriptions::args::{CatchUp, Doctor, Setup, Subscriptions};
 
 /// Receives Pleo webhooks: verifies each, stores it durably, only then answers, and hands it on.
 #[derive(Debug, Parser)]
@@ -36,6 +37,15 @@ pub(crate) enum Command {
     Send(Send),
     /// Say why a delivery is refused: give its headers, and its body on standard input.
     Verify(Verify),
+    /// Subscribe at Pleo, fetch the signing secret, and write both into the configuration.
+    Setup(Box<Setup>),
+    /// See whether all is well from the configuration to Pleo, and say what to do where it isn't.
+    Doctor(Box<Doctor>),
+    /// Put pending export jobs into the inbox that no webhook told of, once.
+    CatchUp(Box<CatchUp>),
+    /// Look after the subscriptions at Pleo.
+    #[command(subcommand)]
+    Subscriptions(Box<Subscriptions>),
 }
 
 #[derive(Args, Debug)]

@@ -13,11 +13,14 @@ use ipnet::IpNet;
 use pleo_receiver::verify::Secret;
 use pleo_receiver::{Endpoint, Exec, Forward, RetryPolicy};
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use self::limits::{Limits, Retry};
-use self::values::{Network, Secrets, Words, networks, parse_network};
+pub(crate) use self::values::Secrets;
+use self::values::{Network, Words, networks, parse_network};
 use crate::cli::Serve;
 use crate::hidden::Hidden;
+use crate::subscriptions::declared::{Owner, Subscription};
 use crate::{Failure, chain};
 
 pub(crate) const DEFAULT_INBOX: &str = "sqlite:pleo-inbox.db";
@@ -65,6 +68,9 @@ struct File {
     retry: Retry,
     #[serde(default)]
     limits: Limits,
+    /// For those who look after the subscriptions; a server doesn't need it.
+    #[serde(rename = "subscriptions")]
+    _subscriptions: Option<Owner>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -80,13 +86,14 @@ struct FileEndpoint {
     headers: BTreeMap<String, Hidden>,
     #[serde(default)]
     sources: Vec<Network>,
+    subscription: Option<Subscription>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Basic {
-    username: Hidden,
-    password: Hidden,
+pub(crate) struct Basic {
+    pub(crate) username: Hidden,
+    pub(crate) password: Hidden,
 }
 
 impl Config {
@@ -94,7 +101,7 @@ impl Config {
     /// whether an argument was given as a flag.
     pub(crate) fn new(args: Serve, is_flag: impl Fn(&str) -> bool) -> Result<Self, Failure> {
         let (file, place) = match &args.config {
-            Some(path) => (File::read(path)?, path.display().to_string()),
+            Some(path) => (read::<File>(path)?, path.display().to_string()),
             None => (File::default(), String::new()),
         };
         let at = |key: &str| {
@@ -148,28 +155,32 @@ impl Config {
     }
 }
 
-impl File {
-    fn read(path: &Path) -> Result<Self, Failure> {
-        let place = path.display().to_string();
-        let text = fs::read_to_string(path)
-            .map_err(|error| usage(&place, &format!("cannot read the configuration: {error}")))?;
-        toml::from_str(&text).map_err(|error| {
-            // Not the error's own picture of the line, which may hold a secret.
-            let mut what = error.message().to_owned();
-            if what.contains("whsec_") {
-                what = "not shown, since it holds a secret".to_owned();
-            }
-            let start = error.span().map_or(0, |span| span.start);
-            let before = text.get(..start).unwrap_or_default();
-            let number = before.matches('\n').count() + 1;
-            let line = text.lines().nth(number - 1).unwrap_or_default();
-            let key = match line.split_once('=') {
-                Some((key, _)) => format!(", key `{}`", key.trim()),
-                None => String::new(),
-            };
-            usage(&format!("{place}, line {number}{key}"), &what)
-        })
-    }
+/// Reads a file of which it shows nothing secret where it can't be read.
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
+    let place = path.display().to_string();
+    let text = fs::read_to_string(path)
+        .map_err(|error| usage(&place, &format!("cannot read the configuration: {error}")))?;
+    toml::from_str(&text).map_err(|error| {
+        // Not the error's own picture of the line, which may hold a secret.
+        let mut what = error.message().to_owned();
+        if what.contains("whsec_") {
+            what = "not shown, since it holds a secret".to_owned();
+        }
+        let start = error.span().map_or(0, |span| span.start);
+        let before = text.get(..start).unwrap_or_default();
+        let number = before.matches('\n').count() + 1;
+        let line = text.lines().nth(number - 1).unwrap_or_default();
+        let key = match line.split_once('=') {
+            Some((key, _)) => format!(", key `{}`", key.trim()),
+            None => String::new(),
+        };
+        usage(&format!("{place}, line {number}{key}"), &what)
+    })
+}
+
+/// Whether a file holds nothing that a server doesn't know.
+pub(crate) fn check_keys(path: &Path) -> Result<(), Failure> {
+    read::<File>(path).map(drop)
 }
 
 impl FileEndpoint {
@@ -325,9 +336,11 @@ impl File {
                 .basic
                 .iter()
                 .flat_map(|basic| [&basic.username, &basic.password]);
+            let logins = endpoint.subscription.iter().flat_map(Subscription::secrets);
             (endpoint.secret.0.iter())
                 .chain(basic)
                 .chain(endpoint.headers.values())
+                .chain(logins)
         });
         (self.secret.0.iter())
             .chain(endpoints)

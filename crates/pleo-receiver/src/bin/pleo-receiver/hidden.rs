@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, de};
 
 /// A text from a flag, a variable or a file that may be a secret, or say where one is: `env:NAME` or
 /// `file:PATH`.
-#[derive(Clone)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Hidden(String);
 
 impl Hidden {
@@ -44,6 +44,11 @@ impl Hidden {
     /// Whether it is the text itself, not where to find it.
     pub(crate) fn is_plain(&self) -> bool {
         !self.0.starts_with("env:") && !self.0.starts_with("file:")
+    }
+
+    /// Where the text itself is, as `env:NAME` or `file:PATH`.
+    pub(crate) fn reference(&self) -> Option<&str> {
+        (!self.is_plain()).then_some(&self.0)
     }
 
     /// The signing secrets in it: one, or one a line.

@@ -3,16 +3,20 @@
 //! Data goes to standard output, logs and errors to standard error. Exit codes: 0 done, 1 failed,
 //! 2 wrong usage or configuration.
 
+mod catch_up;
 mod cli;
 mod config;
 mod demo;
 mod diagnose;
+mod doctor;
 mod hidden;
 mod inbox;
 mod metrics;
 mod samples;
 mod serve;
+mod setup;
 mod sign;
+mod subscriptions;
 
 use std::error::Error;
 use std::io::{self, ErrorKind, IsTerminal, Write};
@@ -77,6 +81,10 @@ async fn run(command: Command, matches: &ArgMatches) -> Result<(), Failure> {
         Command::Sign(args) => sign::sign(&args),
         Command::Send(args) => sign::send(args).await,
         Command::Verify(args) => diagnose::run(&args),
+        Command::Subscriptions(command) => subscriptions::run(*command).await,
+        Command::Setup(args) => setup::run(*args).await,
+        Command::Doctor(args) => doctor::run(*args).await,
+        Command::CatchUp(args) => catch_up::run(*args).await,
     }
 }
 

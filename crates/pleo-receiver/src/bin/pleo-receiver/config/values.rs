@@ -14,10 +14,10 @@ use crate::hidden::Hidden;
 
 /// One secret or a list of them.
 #[derive(Debug, Default)]
-pub(super) struct Secrets(pub(super) Vec<Hidden>);
+pub(crate) struct Secrets(pub(crate) Vec<Hidden>);
 
 impl Secrets {
-    pub(super) fn parse(&self, place: &str) -> Result<Vec<Secret>, Failure> {
+    pub(crate) fn parse(&self, place: &str) -> Result<Vec<Secret>, Failure> {
         let mut secrets = Vec::new();
         for hidden in &self.0 {
             secrets.extend(hidden.secrets().map_err(|why| usage(place, &why))?);

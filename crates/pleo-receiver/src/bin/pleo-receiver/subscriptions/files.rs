@@ -1,0 +1,87 @@
+//! Files that are replaced as a whole or not at all.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+
+use uuid::Uuid;
+
+use crate::Failure;
+
+/// Writes a secret, for the owner of the file only. Says whether anything changed.
+pub(crate) fn write_secret(path: &Path, secret: &str) -> Result<bool, Failure> {
+    let text = format!("{secret}\n");
+    if fs::read(path).is_ok_and(|there| there == text.as_bytes()) && is_private(path) {
+        return Ok(false);
+    }
+    replace(path, &text, true).map(|()| true)
+}
+
+/// Replaces a file: after a crash it holds the old text or the new one. Its owner stays, and what
+/// others may do with it, unless it is to be private. A new one is private.
+pub(crate) fn replace(path: &Path, text: &str, private: bool) -> Result<(), Failure> {
+    let cannot = |error: io::Error| {
+        let why = "choose a file in a folder that this user can write to";
+        Failure::Usage(format!("cannot write {}: {error}; {why}", path.display()))
+    };
+    // The file itself, whatever links lead to it.
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mut temporary = target.clone().into_os_string();
+    temporary.push(format!(".{}", Uuid::new_v4().simple()));
+    let written = write(temporary.as_ref(), &target, text, private)
+        .and_then(|()| fs::rename(&temporary, &target));
+    written.map_err(|error| {
+        // What is left of it is in the way of nobody.
+        let _ = fs::remove_file(&temporary);
+        cannot(error)
+    })?;
+    // The new name is on disk only when its folder is.
+    #[cfg(unix)]
+    if let Some(folder) = target.parent() {
+        let folder = if folder.as_os_str().is_empty() {
+            Path::new(".")
+        } else {
+            folder
+        };
+        fs::File::open(folder)
+            .and_then(|folder| folder.sync_all())
+            .map_err(cannot)?;
+    }
+    Ok(())
+}
+
+#[cfg_attr(not(unix), allow(unused_variables))]
+fn write(path: &Path, old: &Path, text: &str, private: bool) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    // Nobody else reads it before it is known who may.
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::{MetadataExt, fchown};
+        if let Ok(old) = fs::metadata(old) {
+            let new = file.metadata()?;
+            if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
+                fchown(&file, Some(old.uid()), Some(old.gid()))?;
+            }
+            if !private {
+                file.set_permissions(old.permissions())?;
+            }
+        }
+    }
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+#[cfg(unix)]
+fn is_private(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).is_ok_and(|file| file.mode() & 0o077 == 0)
+}
+
+#[cfg(not(unix))]
+fn is_private(_: &Path) -> bool {
+    true
+}

@@ -1,0 +1,170 @@
+//! `pleo-receiver subscriptions sync`: makes Pleo match the configuration.
+
+use std::collections::BTreeSet;
+use std::io::{self, Write};
+use std::path::Path;
+
+use pleo_receiver::subscriptions::{Client, Subscription};
+use serde_json::json;
+
+use super::api::{Login, subscriptions};
+use super::args::Sync;
+use super::declared::{Declared, Document, Endpoint};
+use super::plan::{Change, abandoned, new_owner};
+use super::{files, print};
+use crate::Failure;
+
+/// Those who ask as the same company, and what Pleo has for it.
+struct Account<'d> {
+    login: Login<'d>,
+    client: Client,
+    there: Vec<Subscription>,
+}
+
+pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
+    let declared = Declared::read(&args.receiver)?;
+    let mut document = Document::open(&args.receiver.config)?;
+    let owner = declared
+        .subscriptions
+        .as_ref()
+        .map(|owner| owner.name.as_str());
+    let new = new_owner();
+    let wanted: Vec<_> = declared
+        .endpoint
+        .iter()
+        .filter_map(|endpoint| Some((endpoint, endpoint.subscription.as_ref()?)))
+        .collect();
+    if wanted.is_empty() && owner.is_none() {
+        let why =
+            "no `[[endpoint]]` has a `subscription`: nothing is said of what Pleo should have";
+        return Err(Failure::Usage(format!(
+            "{}: {why}",
+            args.receiver.config.display()
+        )));
+    }
+    let mut accounts = Vec::new();
+    let mut changes = Vec::new();
+    for (endpoint, subscription) in &wanted {
+        let login = subscription.login(&args.api)?;
+        let account = account(&mut accounts, login, &args).await?;
+        let wanted = subscription.wanted(&endpoint.extras()?);
+        let change = wanted.change(&accounts[account].there, owner.unwrap_or(&new))?;
+        changes.push((*endpoint, subscription.url.as_str(), account, change));
+    }
+    // Where the last endpoint is gone, what was made for it is still there.
+    if let Ok(login) = args.api.login() {
+        account(&mut accounts, login, &args).await?;
+    }
+    let urls: BTreeSet<_> = wanted
+        .iter()
+        .map(|(_, subscription)| &*subscription.url)
+        .collect();
+
+    let mut report = Report::new(args.json);
+    let verb = |verb| if args.yes { done(verb) } else { verb };
+    if args.yes && owner.is_none() && changes.iter().any(|one| matches!(one.3, Change::Create(_))) {
+        // Before it marks anything, so that it can't be forgotten.
+        document.set_owner(&new);
+        document.save()?;
+    }
+    for (endpoint, url, account, change) in &changes {
+        let (what, words) = change.describe(url);
+        if args.yes {
+            let client = &accounts[*account].client;
+            let id = change.apply(client).await?;
+            report.line(verb(what), &words)?;
+            if matches!(change, Change::Create(_)) {
+                let secret = client.secret(id).await?;
+                let fate = keep_secret(endpoint, secret.expose())?;
+                report.note(&fate)?;
+            }
+        } else {
+            report.line(verb(what), &words)?;
+        }
+    }
+    // Two who ask may be the same company.
+    let mut seen = BTreeSet::new();
+    for account in &accounts {
+        for one in abandoned(&account.there, owner, &urls) {
+            if !seen.insert(one.id) {
+                continue;
+            }
+            if args.yes {
+                account.client.delete(one.id).await?;
+            }
+            report.line(verb("delete"), &format!("{} {}", one.id, one.endpoint_url))?;
+        }
+    }
+    if report.changes > 0 && !args.yes {
+        report.note("nothing was done yet: `--yes` applies it")?;
+    }
+    Ok(())
+}
+
+/// The place of whoever asks among those who did already.
+async fn account<'d>(
+    accounts: &mut Vec<Account<'d>>,
+    login: Login<'d>,
+    args: &'d Sync,
+) -> Result<usize, Failure> {
+    if let Some(index) = accounts.iter().position(|one| one.login == login) {
+        return Ok(index);
+    }
+    let client = args.api.client_of(login)?;
+    let there = subscriptions(&client).await?;
+    accounts.push(Account {
+        login,
+        client,
+        there,
+    });
+    Ok(accounts.len() - 1)
+}
+
+/// Puts the secret of a new subscription where the configuration looks for it.
+fn keep_secret(endpoint: &Endpoint, secret: &str) -> Result<String, Failure> {
+    let references = endpoint.secret.0.iter();
+    let mut files = references.filter_map(|hidden| hidden.reference()?.strip_prefix("file:"));
+    let Some(path) = files.next() else {
+        return Ok(format!(
+            "the new secret of `{}` is not in a file: `pleo-receiver subscriptions secret ID` shows it",
+            endpoint.path
+        ));
+    };
+    files::write_secret(Path::new(path), secret)?;
+    Ok(format!("its secret is in {path}"))
+}
+
+fn done(verb: &'static str) -> &'static str {
+    match verb {
+        "create" => "created",
+        "update" => "updated",
+        "delete" => "deleted",
+        other => other,
+    }
+}
+
+struct Report {
+    json: bool,
+    changes: usize,
+}
+
+impl Report {
+    const fn new(json: bool) -> Self {
+        Self { json, changes: 0 }
+    }
+
+    fn line(&mut self, verb: &str, words: &str) -> io::Result<()> {
+        self.changes += usize::from(verb != "keep");
+        let mut out = io::stdout().lock();
+        if self.json {
+            writeln!(out, "{}", json!({ "do": verb, "what": words }))
+        } else {
+            writeln!(out, "{verb:8} {}", print::plain(words))
+        }
+    }
+
+    /// What a script needn't know.
+    fn note(&self, text: &str) -> io::Result<()> {
+        writeln!(io::stderr().lock(), "{}", print::plain(text))
+    }
+}

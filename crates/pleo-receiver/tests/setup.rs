@@ -1,0 +1,249 @@
+//! From a token to a verified, stored and handed-on export job, and what is in the way of it.
+
+#![cfg(all(unix, feature = "cli"))]
+#![allow(clippy::unwrap_used, reason = "a test fails loudly")]
+
+mod pleo;
+mod program;
+
+use std::os::unix::fs::PermissionsExt;
+
+use pleo::{EXPORT, TOKEN, VENDOR, World, assert_refused};
+use pleo_stand_in::Fault;
+use program::{OTHER, SECRET};
+
+#[test]
+fn from_an_empty_directory_and_a_token_to_an_export_job_handed_on() {
+    let world = World::new();
+    let url = world.url("/webhooks/pleo");
+    let said = world.done(&["setup", "--url", &url, "--event", EXPORT]);
+    for part in [
+        "create",
+        &url,
+        "webhooks-pleo.secret",
+        "pleo.toml",
+        "serve --config pleo.toml",
+    ] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+    assert!(!said.contains("whsec_"), "{said}");
+    let file = world.place.path().join("webhooks-pleo.secret");
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(world.read("webhooks-pleo.secret").starts_with("whsec_"));
+    assert!(!world.read("pleo.toml").contains("whsec_"));
+
+    let server = world.serve(&["--exec", "tee -a books.jsonl"]);
+    let job = world.pleo.add_export_job(world.company);
+    let [message] = &world.pleo.emit(world.company, EXPORT, &job)[..] else {
+        panic!("nobody wants it")
+    };
+    let attempt = world.settled(message);
+    assert_eq!(attempt.status, Some(204));
+    let [entry] = &world.inbox("done", 1)[..] else {
+        panic!("not once")
+    };
+    assert_eq!(entry["webhook_id"], **message);
+    assert_eq!(entry["resource_id"], job["id"]);
+    assert_eq!(entry["origin"], "webhook");
+    let [booked] = &pleo::lines(&world.read("books.jsonl"))[..] else {
+        panic!("not once")
+    };
+    assert_eq!(booked["data"], job, "as it was sent");
+    assert_eq!(server.stop("-TERM").0, Some(0));
+}
+
+#[test]
+fn twice_is_once() {
+    let world = World::new();
+    let url = world.url("/webhooks/pleo");
+    let setup = ["setup", "--url", &url, "--event", EXPORT, "--event", VENDOR];
+    world.done(&setup);
+    let files = || ["pleo.toml", "webhooks-pleo.secret"].map(|name| stamp(&world, name));
+    let (before, writes) = (files(), world.writes());
+    let said = world.done(&setup);
+    assert!(said.contains("nothing had to be changed"), "{said}");
+    assert_eq!(files(), before);
+    assert_eq!(world.writes(), writes);
+    let object = &world.json(&setup)[0];
+    assert_eq!(object["changed"], serde_json::json!({}));
+    assert_eq!(object["id"].as_str().unwrap().len(), 36);
+}
+
+#[test]
+fn what_is_in_the_configuration_stays_with_its_comments() {
+    let world = World::new();
+    let before = format!(
+        "# Ours.\ninbox = \"sqlite:books.db\" # on the fast disk\n\n[[endpoint]]\npath = \"/webhooks/pleo\"\n\
+         secret = \"{SECRET}\" # until Friday\nheaders = {{ x-tenant = \"hunter2\" }}\n\n[limits]\ngrace = \"5s\"\n"
+    );
+    world.place.write("pleo.toml", &before);
+    let url = world.url("/webhooks/pleo");
+    world.done(&["setup", "--url", &url]);
+    let after = world.read("pleo.toml");
+    for line in before.lines().filter(|line| !line.starts_with("secret")) {
+        assert!(after.contains(line), "{line} is not in {after}");
+    }
+    let secret = format!("secret = [\"file:webhooks-pleo.secret\", \"{SECRET}\"] # until Friday");
+    assert!(after.contains(&secret), "{after}");
+    let listed = world.json(&["subscriptions", "list"]);
+    let headers = listed[0]["customHeaders"].as_object().unwrap();
+    assert!(
+        headers.contains_key("x-tenant"),
+        "what the endpoint asks for: {headers:?}"
+    );
+
+    let server = world.serve(&[]);
+    let messages = world
+        .pleo
+        .emit(world.company, EXPORT, &serde_json::json!({}));
+    assert_eq!(world.settled(&messages[0]).status, Some(204));
+    drop(server);
+
+    world.done(&["setup", "--url", &url, "--event", VENDOR]);
+    let changed = world.read("pleo.toml");
+    assert_eq!(changed, after.replace(EXPORT, VENDOR), "only that");
+    assert_eq!(
+        world.json(&["subscriptions", "list"])[0]["eventTypes"][0],
+        VENDOR
+    );
+    let said = world.done(&[
+        "setup",
+        "--url",
+        &world.url("/webhooks/other"),
+        "--name",
+        "other",
+    ]);
+    assert!(said.contains("create"), "{said}");
+    assert!(
+        world
+            .read("pleo.toml")
+            .starts_with(&changed[..changed.len() / 2])
+    );
+    let serving = world.serve(&[]);
+    assert_eq!(serving.stop("-TERM").0, Some(0), "both endpoints are good");
+}
+
+#[test]
+fn a_subscription_that_is_there_is_found_and_mended() {
+    let world = World::new();
+    let url = world.url("/webhooks/pleo");
+    let create = ["subscriptions", "create", "--url", &url, "--event", EXPORT];
+    let made = &world.json(&[&create[..], &["--status", "INACTIVE"]].concat())[0];
+    let said = world.done(&["setup", "--url", &url, "--event", EXPORT]);
+    assert!(said.contains("status: INACTIVE → ACTIVE"), "{said}");
+    let [one] = &world.json(&["subscriptions", "list"])[..] else {
+        panic!("another one")
+    };
+    assert_eq!(one["id"], made["id"]);
+    assert_eq!(one["status"], "ACTIVE");
+    // Who made it by hand may delete it by hand.
+    assert!(one.get("customHeaders").is_none(), "{one}");
+}
+
+#[test]
+fn a_dry_run_only_shows() {
+    let world = World::new();
+    let url = world.url("/webhooks/pleo");
+    let said = world.done(&["setup", "--url", &url, "--dry-run"]);
+    assert!(said.contains("create"), "{said}");
+    assert_eq!(world.writes(), 0);
+    assert!(!world.has("pleo.toml") && !world.has("webhooks-pleo.secret"));
+}
+
+#[test]
+fn where_the_token_is_stands_in_the_configuration_but_not_the_token() {
+    let world = World::new();
+    world.place.write("token", &format!("{TOKEN}\n"));
+    let url = world.url("/webhooks/pleo");
+    let ended = world.run_as(
+        &["setup", "--url", &url, "--token", "file:token"],
+        "not a token",
+    );
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(world.read("pleo.toml").contains("token = \"file:token\""));
+    let doctor = ["doctor", "--no-delivery", "--json"];
+    let checks = pleo::lines(&world.run_as(&doctor, "not-a-token").stdout);
+    let pleo = checks.iter().find(|one| one["check"] == "pleo").unwrap();
+    assert_eq!(pleo["state"], "ok", "by the token in the file: {pleo}");
+}
+
+#[test]
+fn what_is_in_the_way_is_said_with_what_to_do() {
+    let world = World::new();
+    let url = world.url("/webhooks/pleo");
+    let setup = |more: &[&str]| world.run(&[&["setup"], more].concat());
+    let plain = url.replace("https", "http");
+    assert_refused(&setup(&["--url", &plain]), 2, &["only over HTTPS"]);
+    assert_refused(&setup(&["--url", "receiver"]), 2, &["not absolute"]);
+    let typo = setup(&["--url", &url, "--event", "v1.export-job.craeted"]);
+    assert_refused(
+        &typo,
+        2,
+        &[
+            "v1.export-job.craeted",
+            "v1.export-job.created",
+            "--unknown-events",
+        ],
+    );
+    let unknown = setup(&["--url", &url, "--event", "v9.new", "--unknown-events"]);
+    assert_refused(&unknown, 1, &["(400)", "unknown event type v9.new"]);
+    let stranger = world.run_as(&["setup", "--url", &url], "a.b.c");
+    assert_refused(
+        &stranger,
+        1,
+        &["does not accept the token (401)", "expired"],
+    );
+    let nobody = world.run_as(&["setup", "--url", &url], "");
+    assert_refused(&nobody, 2, &["PLEO_API_TOKEN"]);
+    world.pleo.fail_next([Fault::status(500)]);
+    assert_refused(
+        &setup(&["--url", &url]),
+        1,
+        &["Pleo failed (500)", "try again later"],
+    );
+    world.pleo.fail_next([Fault::status(418)]);
+    assert_refused(&setup(&["--url", &url]), 1, &["answered 418"]);
+
+    world
+        .place
+        .write("single.toml", &format!("secret = \"{OTHER}\"\n"));
+    let single = setup(&["--url", &url, "--config", "single.toml"]);
+    assert_refused(&single, 2, &["single.toml", "[[endpoint]]"]);
+    world.place.write("broken.toml", "listem = 1\n");
+    let broken = setup(&["--url", &url, "--config", "broken.toml"]);
+    assert_refused(&broken, 2, &["broken.toml, line 1", "listem"]);
+    let nowhere = setup(&["--url", &url, "--config", "not/there.toml", "--dry-run"]);
+    assert_eq!(nowhere.code, 0, "{nowhere:?}");
+    assert!(!world.has("pleo.toml") && !world.has("webhooks-pleo.secret"));
+    let made = world.writes();
+    assert_eq!(made, 1, "the type that only Pleo could know");
+
+    let world = World::with_scopes(&["export-jobs:read"]);
+    let refused = world.run(&["setup", "--url", &world.url("/"), "--event", EXPORT]);
+    let parts = ["(403)", "export-jobs:write", "ask Pleo"];
+    assert_refused(&refused, 1, &parts);
+}
+
+#[test]
+fn a_plain_token_in_the_arguments_is_warned_of() {
+    let world = World::new();
+    let list = ["subscriptions", "list"];
+    let quiet = world.run(&list);
+    assert_eq!(quiet.stderr, "");
+    let url = world.pleo.url();
+    let env = [("SSL_CERT_FILE", "authority.pem"), ("PLEO_API_URL", &*url)];
+    let args = [&list[..], &["--token", TOKEN]].concat();
+    let ended = world.place.run_with(&args, &env, b"");
+    assert!(
+        ended.stderr.contains("every user of this machine can read"),
+        "{ended:?}"
+    );
+    assert!(!ended.stderr.contains(TOKEN), "{ended:?}");
+}
+
+fn stamp(world: &World, name: &str) -> (Vec<u8>, std::time::SystemTime) {
+    let path = world.place.path().join(name);
+    let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
+    (std::fs::read(path).unwrap(), modified)
+}

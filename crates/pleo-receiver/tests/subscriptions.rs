@@ -1,0 +1,359 @@
+//! The commands that look after subscriptions.
+
+#![cfg(all(unix, feature = "cli"))]
+#![allow(clippy::unwrap_used, reason = "a test fails loudly")]
+
+mod pleo;
+mod program;
+
+use std::os::unix::fs::PermissionsExt;
+
+use pleo::{EXPORT, TOKEN, VENDOR, World, assert_refused};
+use pleo_stand_in::Token;
+use program::SECRET;
+use serde_json::Value;
+
+const URL: &str = "https://receiver.example.com/webhooks/pleo";
+const LIST: &[&str] = &["subscriptions", "list"];
+
+fn create(world: &World, more: &[&str]) -> Value {
+    let create = ["subscriptions", "create", "--url", URL, "--event", EXPORT];
+    world.json(&[&create[..], more].concat()).remove(0)
+}
+
+fn id(subscription: &Value) -> String {
+    subscription["id"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_subscription_is_made_shown_changed_and_ended() {
+    let world = World::new();
+    world.place.write("key", "x-key: hunter2\n");
+    let extras = [
+        ["--header", "file:key"],
+        ["--username", "pleo"],
+        ["--password", "hunter2"],
+    ];
+    let made = create(&world, &extras.concat());
+    assert_eq!(made["customHeaders"]["x-key"], "(not shown)");
+    assert_eq!(made["endpointAuth"]["type"], "BASIC");
+    let id = id(&made);
+
+    let table = world.done(LIST);
+    let [head, row] = &table.lines().collect::<Vec<_>>()[..] else {
+        panic!("{table}")
+    };
+    assert!(head.starts_with("ID ") && head.contains("STATUS"), "{head}");
+    assert_eq!(*row, format!("{id} ACTIVE   {URL} {EXPORT}"));
+    assert_eq!(world.json(LIST)[0], made);
+    let shown = world.done(&["subscriptions", "get", &id]);
+    assert!(shown.contains(&format!("endpointUrl   {URL}\n")), "{shown}");
+
+    let update = [
+        "subscriptions",
+        "update",
+        &id,
+        "--status",
+        "inactive",
+        "--event",
+        VENDOR,
+    ];
+    let changed = &world.json(&update)[0];
+    assert_eq!(changed["status"], "INACTIVE");
+    assert_eq!(changed["eventTypes"][0], VENDOR);
+    assert_eq!(changed["endpointUrl"], URL, "what no flag speaks of stays");
+    assert_eq!(changed["endpointAuth"]["type"], "BASIC");
+    let update = [
+        "subscriptions",
+        "update",
+        &id,
+        "--remove-header",
+        "X-Key",
+        "--remove-credentials",
+    ];
+    let changed = &world.json(&update)[0];
+    assert!(changed.get("customHeaders").is_none(), "{changed}");
+    assert_eq!(changed["endpointAuth"]["type"], "NONE");
+
+    assert_eq!(
+        world.done(&["subscriptions", "delete", &id]),
+        format!("deleted {id}\n")
+    );
+    assert_eq!(world.json(LIST), [Value::Null; 0]);
+    world.refused(&["subscriptions", "get", &id], 1, &["(404)", &id]);
+
+    let done = world.json(&["subscriptions", "activities", &id]);
+    let operations: Vec<_> = done.iter().map(|one| &one["operationType"]).collect();
+    assert_eq!(operations, ["CREATE", "UPDATE", "UPDATE", "DELETE"]);
+    let last = ["subscriptions", "activities", &id, "--operation", "DELETE"];
+    let table = world.done(&last);
+    assert!(
+        table.starts_with("AT ") && table.contains("DELETE    urn:pleo:company:"),
+        "{table}"
+    );
+}
+
+#[test]
+fn only_the_command_for_it_shows_a_secret() {
+    let world = World::new();
+    let id = id(&create(&world, &[]));
+    let secret = world.done(&["subscriptions", "secret", &id]);
+    assert!(
+        secret.starts_with("whsec_") && secret.ends_with('\n'),
+        "{secret}"
+    );
+    let object = &world.json(&["subscriptions", "secret", &id])[0];
+    assert_eq!(object["secretKey"], secret.trim_end());
+    let said = world.done(&["subscriptions", "secret", &id, "--output", "acme.secret"]);
+    assert_eq!(said, "wrote acme.secret\n");
+    assert_eq!(world.read("acme.secret"), secret);
+    let file = world.place.path().join("acme.secret");
+    let mode = std::fs::metadata(file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn a_list_is_filtered_sorted_and_paged() {
+    let world = World::new();
+    let ids: Vec<_> = (0..5).map(|_| id(&create(&world, &[]))).collect();
+    let vendor = ["--event", VENDOR, "--status", "INACTIVE"];
+    let sixth = id(&create(&world, &vendor));
+    let listed = |more: &[&str]| -> Vec<_> {
+        let rows = world.json(&[LIST, more].concat());
+        rows.iter().map(id).collect()
+    };
+    assert_eq!(listed(&["--event", VENDOR]), [sixth.as_str()]);
+    assert_eq!(listed(&["--status", "ACTIVE"]), ids);
+    assert_eq!(listed(&["--sort", "createdAt:DESC"])[0], sixth);
+    assert_eq!(listed(&["--offset", "4", "--limit", "1"]), ids[4..]);
+    let ended = world.run(&[LIST, &["--json", "--limit", "2", "--event", EXPORT]].concat());
+    let cursor = ended
+        .stderr
+        .strip_prefix("the next page: --after ")
+        .unwrap()
+        .trim();
+    assert_eq!(listed(&["--limit", "2", "--after", cursor]), ids[2..4]);
+    let ended = world.run(&[LIST, &["--after", cursor]].concat());
+    let cursor = ended
+        .stderr
+        .strip_prefix("the page before: --before ")
+        .unwrap()
+        .trim();
+    assert_eq!(listed(&["--before", cursor]), ids[..2]);
+
+    for (args, part) in [
+        (&["--sort", "createdAt:UP"][..], "an order is ASC or DESC"),
+        (&["--status", "SLEEPING"], "neither `ACTIVE` nor `INACTIVE`"),
+        (&["--after", "x"], "not a cursor"),
+        (&["--after", "A", "--offset", "1"], "cannot be used with"),
+    ] {
+        world.refused(&[LIST, args].concat(), 2, &[part]);
+    }
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_what_to_do() {
+    let world = World::new();
+    let create = ["subscriptions", "create", "--event", EXPORT, "--url"];
+    let with = |more: &[&'static str]| [&create[..], more].concat();
+    world.refused(&with(&["http://x.example.com"]), 2, &["only over HTTPS"]);
+    world.refused(
+        &with(&[URL, "-H", "webhook-id: 1"]),
+        2,
+        &["`webhook-id` would replace"],
+    );
+    world.refused(
+        &with(&[URL, "-H", "hunter2"]),
+        2,
+        &["`--header`", "name: value"],
+    );
+    world.refused(&with(&[URL, "--username", "x"]), 2, &["--password"]);
+    world.refused(
+        &with(&[URL, "--event", "v9.new"]),
+        1,
+        &["(400)", "unknown event type"],
+    );
+    world.refused(&["subscriptions", "get", "1"], 2, &["<ID>"]);
+    let staging = ["subscriptions", "list", "--staging"];
+    world.refused(&staging, 2, &["cannot be used with"]);
+
+    let env = [
+        ("PLEO_API_URL", "http://external.pleo.io"),
+        ("PLEO_API_TOKEN", TOKEN),
+    ];
+    let ended = world.place.run_with(LIST, &env, b"");
+    assert_refused(&ended, 2, &["unencrypted"]);
+    let env = [("PLEO_API_TOKEN", "file:not-there")];
+    let ended = world.place.run_with(LIST, &env, b"");
+    assert_refused(
+        &ended,
+        2,
+        &["PLEO_API_TOKEN", "cannot read the file not-there"],
+    );
+    assert_refused(&world.place.run(LIST), 2, &["no token: set PLEO_API_TOKEN"]);
+}
+
+#[test]
+fn an_api_key_opens_it_too() {
+    let world = World::new();
+    world.pleo.grant(Token::api_key("plp_123"));
+    let url = world.pleo.url();
+    let env = [
+        ("SSL_CERT_FILE", "authority.pem"),
+        ("PLEO_API_URL", url.as_str()),
+        ("PLEO_API_KEY", "plp_123"),
+    ];
+    let create = ["subscriptions", "create", "--url", URL, "--event", VENDOR];
+    let ended = world.place.run_with(&create, &env, b"");
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert_eq!(world.json(LIST), [Value::Null; 0], "another company's");
+}
+
+fn config(endpoints: &[(&str, &str)]) -> String {
+    let endpoints = endpoints.iter().map(|(name, event)| {
+        format!(
+            "\n[[endpoint]]\npath = \"/{name}\"\nsecret = \"file:{name}.secret\" # {name}\n\
+             subscription = {{ url = \"https://x.example.com/{name}\", events = [\"{event}\"] }}\n"
+        )
+    });
+    endpoints.collect()
+}
+
+#[test]
+fn pleo_is_made_to_match_the_configuration_and_nothing_else_is_touched() {
+    let world = World::new();
+    let foreign = id(&create(&world, &[]));
+    world
+        .place
+        .write("pleo.toml", &config(&[("a", EXPORT), ("b", EXPORT)]));
+    let sync = ["subscriptions", "sync"];
+
+    let writes = world.writes();
+    let ended = world.run(&sync);
+    let lines = "create   https://x.example.com/a for v1.export-job.created\n\
+                 create   https://x.example.com/b for v1.export-job.created\n";
+    assert_eq!((ended.code, ended.stdout.as_str()), (0, lines), "{ended:?}");
+    assert!(ended.stderr.contains("`--yes` applies it"), "{ended:?}");
+    assert_eq!(world.writes(), writes, "only shown");
+
+    let said = world.done(&["subscriptions", "sync", "--yes"]);
+    assert_eq!(said.matches("created ").count(), 2, "{said}");
+    assert!(world.read("a.secret").starts_with("whsec_"));
+    let before = world.read("pleo.toml");
+    assert!(
+        before.contains("secret = \"file:b.secret\" # b"),
+        "comments stay: {before}"
+    );
+    let writes = world.writes();
+    let kept = world.json(&["subscriptions", "sync", "--yes"]);
+    assert!(kept.iter().all(|line| line["do"] == "keep"), "{kept:?}");
+    assert_eq!(world.writes(), writes);
+
+    // One changed, one gone, one new.
+    let owner = before.split("[subscriptions]").nth(1).unwrap();
+    let changed = config(&[("a", VENDOR), ("c", EXPORT)]);
+    world
+        .place
+        .write("pleo.toml", &format!("{changed}\n[subscriptions]{owner}"));
+    let said = world.done(&["subscriptions", "sync", "--yes"]);
+    for part in [
+        "updated ",
+        "event types: v1.export-job.created → v1.vendor.created",
+        "created  https://x.example.com/c",
+        "deleted ",
+        " https://x.example.com/b\n",
+    ] {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+    let urls = || -> Vec<_> {
+        let listed = world.json(LIST);
+        let url = |one: &Value| one["endpointUrl"].as_str().unwrap().to_owned();
+        listed.iter().map(url).collect()
+    };
+    assert_eq!(
+        urls(),
+        [URL, "https://x.example.com/a", "https://x.example.com/c"]
+    );
+
+    // All gone; another configuration is another owner.
+    world
+        .place
+        .write("other.toml", "[subscriptions]\nname = \"another\"\n");
+    let nothing = world.done(&["subscriptions", "sync", "--config", "other.toml", "--yes"]);
+    assert_eq!(nothing, "");
+    world
+        .place
+        .write("pleo.toml", &format!("[subscriptions]{owner}"));
+    world.done(&["subscriptions", "sync", "--yes"]);
+    assert_eq!(urls(), [URL]);
+    assert_eq!(id(&world.json(LIST)[0]), foreign);
+}
+
+#[test]
+fn each_customer_is_asked_for_with_its_own_token() {
+    let world = World::new();
+    world
+        .pleo
+        .grant(Token::api_key("plp_acme").scopes(["export-jobs:read", "export-jobs:write"]));
+    world.place.write("acme.key", "plp_acme\n");
+    let own = "api_key = \"file:acme.key\", url =";
+    let both = config(&[("a", EXPORT), ("acme", EXPORT)]);
+    let (first, second) = both.rsplit_once("url =").unwrap();
+    world
+        .place
+        .write("pleo.toml", &format!("{first}{own}{second}"));
+    world.done(&["subscriptions", "sync", "--yes"]);
+    let [one] = &world.json(LIST)[..] else {
+        panic!("not one each")
+    };
+    assert_eq!(one["endpointUrl"], "https://x.example.com/a");
+    let kept = world.json(&["subscriptions", "sync", "--yes"]);
+    assert_eq!(kept.len(), 2, "{kept:?}");
+    assert!(kept.iter().all(|line| line["do"] == "keep"), "{kept:?}");
+}
+
+#[test]
+fn what_an_endpoint_asks_for_beside_the_signature_is_sent() {
+    let world = World::new();
+    let url = world.url("/webhooks/pleo");
+    world.place.write(
+        "pleo.toml",
+        &format!(
+            "[[endpoint]]\npath = \"/webhooks/pleo\"\nsecret = [\"{SECRET}\", \"file:pleo.secret\"]\n\
+             basic = {{ username = \"pleo\", password = \"hunter2\" }}\n\
+             headers = {{ x-tenant = \"hunter2\" }}\n\
+             subscription = {{ url = \"{url}\", events = [\"{EXPORT}\"] }}\n"
+        ),
+    );
+    world.done(&["subscriptions", "sync", "--yes"]);
+    let _server = world.serve(&[]);
+    let messages = world
+        .pleo
+        .emit(world.company, EXPORT, &serde_json::json!({}));
+    assert_eq!(world.settled(&messages[0]).status, Some(204));
+    let kept = world.json(&["subscriptions", "sync"]);
+    assert_eq!(kept[0]["do"], "keep", "{kept:?}");
+    let checks = world.run(&["doctor", "--json"]);
+    let delivered = pleo::lines(&checks.stdout).pop().unwrap();
+    assert_eq!(
+        (&delivered["check"], &delivered["state"]),
+        (&"delivery".into(), &"ok".into())
+    );
+}
+
+#[test]
+fn a_configuration_that_says_nothing_of_pleo_is_refused() {
+    let world = World::new();
+    world.place.write(
+        "pleo.toml",
+        &format!("[[endpoint]]\npath = \"/a\"\nsecret = \"{SECRET}\"\n"),
+    );
+    let sync = ["subscriptions", "sync", "--yes"];
+    world.refused(&sync, 2, &["pleo.toml", "`subscription`"]);
+    world.refused(
+        &["subscriptions", "sync", "--config", "not.toml"],
+        2,
+        &["not.toml"],
+    );
+    assert_eq!(world.writes(), 0);
+}
