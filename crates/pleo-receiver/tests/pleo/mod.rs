@@ -104,6 +104,11 @@ impl World {
         serving
     }
 
+    /// Leaves nothing behind the proxy.
+    pub fn down(&self) {
+        *self.receiver.lock().unwrap() = None;
+    }
+
     /// Puts something behind the proxy that answers 200 to everything.
     pub fn careless(&self) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -164,9 +169,10 @@ impl World {
     }
 }
 
+/// JSON values, one after the other.
 pub fn lines(text: &str) -> Vec<Value> {
-    let parse = |line| serde_json::from_str(line).unwrap();
-    text.lines().map(parse).collect()
+    let values = serde_json::Deserializer::from_str(text).into_iter();
+    values.map(Result::unwrap).collect()
 }
 
 pub fn assert_refused(ended: &Ended, code: i32, parts: &[&str]) {
