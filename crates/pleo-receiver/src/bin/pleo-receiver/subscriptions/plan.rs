@@ -217,7 +217,8 @@ mod tests {
             "INACTIVE",
             json!({ "X-Tenant": "old", "x-other": "stays" }),
         );
-        let Change::Update { id, request, what } = wanted().change(&[old.clone()], "me").unwrap()
+        let Change::Update { id, request, what } =
+            wanted().change(std::slice::from_ref(&old), "me").unwrap()
         else {
             panic!("not changed")
         };
