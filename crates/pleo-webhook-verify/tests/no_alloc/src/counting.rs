@@ -1,0 +1,165 @@
+//! Counts the allocations of everything that the verifier does, with deliveries that verify and ones
+//! that fail at each check. Prints the counts, and exits with 1 unless all are 0.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::hint::black_box;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use pleo_webhook_verify::{Headers, Secret, Verifier, VerifyError};
+
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: every call is passed on to the system's allocator as it came. What isn't named here is made
+// of these two.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise is the one that `System` asks for.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(block, layout) }
+    }
+}
+
+const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+const NOW: u64 = 1_614_265_330;
+
+fn main() -> ExitCode {
+    let mut all_right = true;
+    let mut expect = |what: &str, count: u64, right: bool| {
+        println!("{count} allocations: {what}");
+        all_right &= right;
+    };
+
+    let count = allocations(|| drop(black_box(vec![1_u8])));
+    expect(
+        "a vector, to see that allocations are counted",
+        count,
+        count == 1,
+    );
+
+    let count = allocations(|| {
+        assert!(black_box(SECRET.parse::<Secret>()).is_ok());
+        for wrong in [
+            "",
+            "v1,whsec_",
+            "whsec_AAAA",
+            "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLa-_",
+        ] {
+            assert!(black_box(wrong.parse::<Secret>()).is_err());
+        }
+    });
+    expect("parsing secrets, right and wrong", count, count == 0);
+
+    let secret: Secret = SECRET.parse().expect("a valid secret");
+    let body = vec![b'x'; 100_000];
+    let count = allocations(|| {
+        let signed = black_box(secret.sign("msg_1", NOW, &body)).expect("a valid id");
+        assert_eq!(signed.as_str().len(), 47);
+    });
+    expect("signing", count, count == 0);
+    let signature = secret.sign("msg_1", NOW, &body).expect("a valid id");
+    let signature = signature.to_string();
+
+    let other = |byte| Secret::from_bytes(&[byte; 24]).expect("24 bytes");
+    let verifier = [other(2), other(3), secret]
+        .into_iter()
+        .try_fold(Verifier::new(other(1)), Verifier::and_secret)
+        .expect("at most four");
+    let ten = vec![signature.as_str(); 10].join(" ");
+    let wrong = signature.replace("v1,", "v1,A");
+    let (id, at) = (&b"msg_1"[..], &b"1614265330"[..]);
+    for (what, headers, code) in [
+        ("valid", Headers::new(id, at, signature.as_bytes()), "ok"),
+        (
+            "valid, ten signatures",
+            Headers::new(id, at, ten.as_bytes()),
+            "ok",
+        ),
+        ("no header", Headers::default(), "missing_header"),
+        (
+            "id",
+            Headers::new(b"msg.1", at, ten.as_bytes()),
+            "invalid_id",
+        ),
+        (
+            "timestamp",
+            Headers::new(id, b"+1", ten.as_bytes()),
+            "invalid_timestamp",
+        ),
+        (
+            "old",
+            Headers::new(id, b"1614265029", ten.as_bytes()),
+            "timestamp_too_old",
+        ),
+        (
+            "new",
+            Headers::new(id, b"1614265631", ten.as_bytes()),
+            "timestamp_too_new",
+        ),
+        (
+            "list",
+            Headers::new(id, at, b"v1a,AA v2,AA"),
+            "no_supported_signature",
+        ),
+        (
+            "malformed",
+            Headers::new(id, at, wrong.as_bytes()),
+            "signature_mismatch",
+        ),
+        (
+            "other id",
+            Headers::new(b"msg_2", at, ten.as_bytes()),
+            "signature_mismatch",
+        ),
+    ] {
+        let outcome =
+            |result: Result<(), VerifyError>| result.map_or_else(|error| error.code(), |()| "ok");
+        let count = allocations(|| {
+            let whole = verifier.verify(&headers, &body, NOW).map(|verified| {
+                assert_eq!(verified.body().len(), 100_000);
+            });
+            assert_eq!(black_box(outcome(whole)), code, "{what}");
+            let streamed = verifier.begin(&headers, NOW).and_then(|mut stream| {
+                body.chunks(4096).for_each(|piece| stream.update(piece));
+                stream
+                    .finish()
+                    .map(|verified| assert_eq!(verified.secret_index(), 3))
+            });
+            assert_eq!(black_box(outcome(streamed)), code, "{what}");
+        });
+        expect(what, count, count == 0);
+    }
+
+    let mut map = http::HeaderMap::new();
+    for (name, value) in [
+        ("webhook-id", "msg_1"),
+        ("svix-id", "msg_1"),
+        ("host", "a.b"),
+    ] {
+        map.insert(name, http::HeaderValue::from_static(value));
+    }
+    let count = allocations(|| assert!(black_box(Headers::from_map(&map)).is_ok()));
+    expect("finding headers in a map", count, count == 0);
+
+    if all_right {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn allocations(call: impl FnOnce()) -> u64 {
+    let before = COUNT.load(Ordering::Relaxed);
+    call();
+    COUNT.load(Ordering::Relaxed) - before
+}
