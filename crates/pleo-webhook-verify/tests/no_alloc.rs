@@ -2,7 +2,12 @@
 //! otherwise, in a package of their own, on either backend.
 
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, reason = "a test fails loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test fails loudly, and says why"
+)]
 
 use std::env;
 use std::path::Path;

@@ -1,0 +1,254 @@
+//! What the fuzz targets hold the crate to, with random input that stays near what is valid. The
+//! rules stated a second time stand in `plain`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    unreachable_pub,
+    reason = "a test fails loudly, and the fuzz targets share `plain`"
+)]
+
+mod plain;
+
+use pleo_webhook_verify::{Header, Headers, Secret, Verifier, VerifyError};
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+type Bytes = Vec<u8>;
+
+/// Any bytes, but mostly text of this form.
+fn mostly(form: &'static str) -> impl Strategy<Value = Bytes> {
+    prop_oneof![
+        8 => form.prop_map(String::into_bytes),
+        1 => vec(any::<u8>(), 0..300),
+    ]
+}
+
+fn id() -> impl Strategy<Value = Bytes> {
+    mostly("[!-\\-/-~]{1,20}|[ -~]{0,20}|[a-z]{250,260}")
+}
+
+fn timestamp() -> impl Strategy<Value = Bytes> {
+    prop_oneof![
+        mostly("0|[1-9][0-9]{0,19}|[+ 0]?[0-9]{1,21}"),
+        any::<u64>().prop_map(|number| number.to_string().into_bytes()),
+    ]
+}
+
+/// A signature list in which `@0` to `@3` stand for the true base64 by one of the keys.
+fn list() -> impl Strategy<Value = Bytes> {
+    let entry = prop_oneof![
+        3 => "v1,@[0-3]",
+        1 => "v1,@[0-3]@[0-3]",
+        1 => "v1,[A-Za-z0-9+/]{42}[AEIMQUYcgkosw048]=",
+        1 => "v1,[A-Za-z0-9+/]{40,46}={0,2}",
+        1 => "v1a?,?[A-Za-z0-9+/=@0]{0,50}",
+        1 => "(v1a|v2|V1|v1),@0",
+        1 => "[ -~]{0,4}",
+    ];
+    vec(entry, 0..6).prop_map(|entries| entries.join(" ").into_bytes())
+}
+
+fn fill_in(list: &[u8], keys: &[Bytes], id: &[u8], timestamp: &[u8], body: &[u8]) -> Bytes {
+    let Ok(mut list) = String::from_utf8(list.to_vec()) else {
+        return list.to_vec();
+    };
+    for (nth, key) in keys.iter().enumerate() {
+        let tag = plain::to_base64(&plain::mac(key, id, timestamp, body));
+        list = list.replace(&format!("@{nth}"), str::from_utf8(&tag).unwrap());
+    }
+    list.into_bytes()
+}
+
+fn key() -> impl Strategy<Value = Bytes> {
+    vec(any::<u8>(), 24..=75)
+}
+
+fn verifier(keys: &[Bytes]) -> Verifier {
+    let mut secrets = keys.iter().map(|key| Secret::from_bytes(key).unwrap());
+    let first = Verifier::new(secrets.next().unwrap());
+    secrets.try_fold(first, Verifier::and_secret).unwrap()
+}
+
+const NAMES: [(&str, Header); 6] = [
+    ("webhook-id", Header::Id),
+    ("webhook-timestamp", Header::Timestamp),
+    ("webhook-signature", Header::Signature),
+    ("svix-id", Header::Id),
+    ("svix-timestamp", Header::Timestamp),
+    ("svix-signature", Header::Signature),
+];
+
+/// Which of the six names a name is.
+fn known(name: &str) -> Option<usize> {
+    NAMES
+        .iter()
+        .position(|(known, _)| *known == name.to_lowercase())
+}
+
+proptest! {
+    #[test]
+    fn the_verdict_is_that_of_a_plain_verifier_whole_and_in_any_pieces(
+        keys in vec(key(), 1..=4),
+        id in option::weighted(0.95, id()),
+        timestamp in option::weighted(0.95, timestamp()),
+        list in option::weighted(0.95, list()),
+        body in vec(any::<u8>(), 0..600),
+        sizes in vec(0_usize..200, 0..10),
+        skew in -400_i64..400,
+        tolerance in select(vec![0, 1, 300, u64::MAX]),
+    ) {
+        let (id_bytes, at) = (id.clone().unwrap_or_default(), timestamp.clone().unwrap_or_default());
+        let list = list.map(|list| fill_in(&list, &keys, &id_bytes, &at, &body));
+        let headers = Headers {
+            id: id.as_deref(),
+            timestamp: timestamp.as_deref(),
+            signature: list.as_deref(),
+        };
+        let now = plain::decimal(&at).unwrap_or(1000).saturating_add_signed(skew);
+        let expected = plain::check_headers(&headers, now, tolerance).and_then(|()| {
+            plain::signer(&keys, &id_bytes, &at, &body, list.as_ref().unwrap())
+                .ok_or(VerifyError::SignatureMismatch)
+        });
+
+        let verifier = verifier(&keys).with_tolerance(tolerance);
+        let whole = verifier.verify(&headers, &body, now).map(|verified| {
+            assert_eq!(verified.id().as_bytes(), id_bytes);
+            assert_eq!(verified.timestamp().to_string().as_bytes(), at);
+            assert_eq!(verified.body(), body);
+            verified.secret_index()
+        });
+        prop_assert_eq!(whole, expected);
+
+        let streamed = verifier.begin(&headers, now).and_then(|mut stream| {
+            assert_eq!(stream.claimed_id().as_bytes(), id_bytes);
+            let mut rest = &body[..];
+            for size in sizes {
+                let (piece, after) = rest.split_at(size.min(rest.len()));
+                stream.update(piece);
+                rest = after;
+            }
+            stream.update(rest);
+            let verified = stream.finish()?;
+            assert_eq!(verified.id().as_bytes(), id_bytes);
+            assert_eq!(verified.timestamp().to_string().as_bytes(), at);
+            Ok(verified.secret_index())
+        });
+        prop_assert_eq!(streamed, expected);
+    }
+
+    #[test]
+    fn what_is_signed_passes_and_any_change_of_one_byte_fails(
+        key in key(),
+        id in "[!-\\-/-~]{1,256}",
+        timestamp: u64,
+        body in vec(any::<u8>(), 0..600),
+        change: Index,
+        flip in 1_u8..,
+    ) {
+        let secret = Secret::from_bytes(&key).unwrap();
+        let signature = secret.sign(&id, timestamp, &body).unwrap();
+        let digits = timestamp.to_string();
+        let tag = plain::to_base64(&plain::mac(&key, id.as_bytes(), digits.as_bytes(), &body));
+        prop_assert_eq!(&signature.as_str().as_bytes()[3..], tag);
+        let verifier = Verifier::new(secret).with_tolerance(u64::MAX);
+        let headers = Headers::new(id.as_bytes(), digits.as_bytes(), signature.as_str().as_bytes());
+        prop_assert!(verifier.verify(&headers, &body, timestamp).is_ok());
+
+        // One byte, anywhere in what is signed, in the signature or in the key.
+        let mut parts = [id.into_bytes(), digits.into_bytes(), body, signature.as_str().into(), key];
+        let mut at = change.index(parts.iter().map(Vec::len).sum());
+        for part in &mut parts {
+            if at < part.len() {
+                part[at] ^= flip;
+                break;
+            }
+            at -= part.len();
+        }
+        let [id, digits, body, signature, key] = &parts;
+        let verifier = Verifier::new(Secret::from_bytes(key).unwrap()).with_tolerance(u64::MAX);
+        let headers = Headers::new(id, digits, signature);
+        prop_assert!(verifier.verify(&headers, body, timestamp).is_err());
+    }
+
+    #[test]
+    fn secrets_are_read_as_plain_rules_read_them(
+        key in vec(any::<u8>(), 0..80),
+        before in select(vec!["", "", "", "", " ", "\"", "'", "v1,", "\n", "x"]),
+        prefix in select(vec!["whsec_", "whsec_", "whsec_", "whsk_", "whpk_", "WHSEC_", ""]),
+        after in select(vec!["", "", "", "", " ", "\"", "`", "\r\n", "=", "x", "\u{e9}"]),
+        alphabet in select(vec![b"+/", b"+/", b"-_", b"+_"]),
+        cut in 0_usize..4,
+        change: Index,
+        byte in select(b"AQgw+/-_= \n!".to_vec()),
+        changed in prop::bool::weighted(0.2),
+    ) {
+        let mut encoded = plain::to_base64(&key);
+        encoded.truncate(encoded.len().saturating_sub(cut));
+        for digit in &mut encoded {
+            *digit = match *digit {
+                b'+' => alphabet[0],
+                b'/' => alphabet[1],
+                digit => digit,
+            };
+        }
+        if changed && !encoded.is_empty() {
+            let at = change.index(encoded.len());
+            encoded[at] = byte;
+        }
+        let text = [before.as_bytes(), prefix.as_bytes(), &encoded, after.as_bytes()].concat();
+        match (Secret::parse(&text), plain::secret(&text)) {
+            (Ok(secret), Ok(key)) => {
+                let signature = secret.sign("1", 1, b"2").unwrap();
+                let tag = plain::to_base64(&plain::mac(&key, b"1", b"1", b"2"));
+                prop_assert_eq!(&signature.as_str().as_bytes()[3..], tag);
+            }
+            (parsed, expected) => prop_assert_eq!(parsed.err(), expected.err(), "{:?}", text),
+        }
+    }
+
+    #[test]
+    fn headers_are_found_in_one_set_and_never_twice(
+        pairs in vec((0_usize..8, any::<bool>(), "[a-z]{0,3}"), 0..8),
+    ) {
+        let pairs: Vec<(String, String)> = pairs
+            .into_iter()
+            .map(|(nth, shout, value)| {
+                let name = NAMES.get(nth).map_or("webhook-ids", |(name, _)| *name);
+                (if shout { name.to_uppercase() } else { name.to_owned() }, value)
+            })
+            .collect();
+        let found = Headers::from_pairs(pairs.iter().map(|(name, value)| (&**name, value.as_bytes())));
+
+        let mut values: [Vec<&[u8]>; 6] = Default::default();
+        let mut twice = None;
+        for (name, value) in &pairs {
+            if let Some(nth) = known(name) {
+                values[nth].push(value.as_bytes());
+                if values[nth].len() > 1 && twice.is_none() {
+                    twice = Some(NAMES[nth].1);
+                }
+            }
+        }
+        match (found, twice) {
+            (Err(error), Some(header)) => {
+                prop_assert_eq!(error, VerifyError::DuplicateHeader { header });
+            }
+            (Ok(headers), None) => {
+                let [webhook, svix] = [0, 3].map(|start| {
+                    [start, start + 1, start + 2].map(|nth| values[nth].first().copied())
+                });
+                let there = |set: &[Option<&[u8]>; 3]| set.iter().flatten().count();
+                let expected = match (there(&webhook), there(&svix)) {
+                    (3, _) => webhook,
+                    (_, 3) | (0, _) => svix,
+                    _ => webhook,
+                };
+                prop_assert_eq!([headers.id, headers.timestamp, headers.signature], expected);
+            }
+            (found, twice) => prop_assert!(false, "{found:?}, but {twice:?} stands twice"),
+        }
+    }
+}
