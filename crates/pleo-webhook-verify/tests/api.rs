@@ -4,7 +4,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use pleo_webhook_verify::{Headers, Secret, SecretError, TooManySecrets, Verifier, VerifyError};
+use pleo_webhook_verify::{
+    Header, Headers, Secret, SecretError, Signature, TooManySecrets, Verification, Verified,
+    Verifier, VerifyError,
+};
 
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const NOW: u64 = 1_614_265_330;
@@ -190,17 +193,127 @@ fn a_key_has_24_to_75_bytes() {
 }
 
 #[test]
-fn nothing_of_a_secret_is_printed() {
+fn nothing_of_a_secret_or_a_body_is_printed() {
     let secret: Secret = SECRET.parse().unwrap();
     assert_eq!(format!("{secret:?}"), "Secret(..)");
+    let signature = secret.sign("msg_1", NOW, b"money").unwrap();
     let verifier = Verifier::new(secret);
-    let shown = format!("{verifier:#?}");
-    assert!(
-        !shown.contains("MfKQ") && !shown.contains("49, 242"),
-        "{shown}"
+    let headers = Headers::new(b"msg_1", b"1614265330", signature.as_str().as_bytes());
+    assert_eq!(
+        format!("{:?}", verifier.begin(&headers, NOW).unwrap()),
+        "Verification { claimed_id: \"msg_1\", .. }"
     );
-    let error = "whsec_MfKQ9r8GKYqrTwj!".parse::<Secret>().unwrap_err();
-    assert!(!format!("{error} {error:?}").contains("MfKQ"));
+    assert_eq!(
+        format!("{:?}", verifier.verify(&headers, "money", NOW).unwrap()),
+        "Verified { id: \"msg_1\", timestamp: 1614265330, secret_index: 0, .. }"
+    );
+    let shown = format!("{verifier:?}");
+    let nothing = "first: Secret(..), others: [None, None, None], tolerance: 300";
+    assert_eq!(shown, format!("Verifier {{ {nothing} }}"));
+}
+
+#[test]
+fn a_body_given_by_value_comes_back_verified_or_not_at_all() {
+    let signature = secret(1).sign("msg_1", NOW, b"{}").unwrap();
+    let headers = Headers::new(b"msg_1", b"1614265330", signature.as_str().as_bytes());
+    let verifier = Verifier::new(secret(1));
+
+    let verified: Verified<'_, Vec<u8>> = verifier.verify(&headers, b"{}".to_vec(), NOW).unwrap();
+    assert_eq!((verified.body(), verified.timestamp()), (&b"{}"[..], NOW));
+    assert_eq!(verified.into_body(), b"{}");
+    // By reference, and of any type that is bytes.
+    assert_eq!(
+        verifier.verify(&headers, "{}", NOW).unwrap().into_body(),
+        "{}"
+    );
+    assert_eq!(
+        verifier.verify(&headers, b"{}", NOW).unwrap().into_body(),
+        b"{}"
+    );
+}
+
+#[test]
+fn all_types_cross_threads_and_outlive_a_panic() {
+    use std::panic::{RefUnwindSafe, UnwindSafe};
+    fn holds<T: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe>() {}
+    holds::<Header>();
+    holds::<Headers<'_>>();
+    holds::<Secret>();
+    holds::<SecretError>();
+    holds::<Signature>();
+    holds::<TooManySecrets>();
+    holds::<Verification<'_>>();
+    holds::<Verified<'_, Vec<u8>>>();
+    holds::<Verifier>();
+    holds::<VerifyError>();
+}
+
+#[test]
+fn each_error_has_a_code_and_says_what_is_wrong() {
+    let (header, skew, tolerance) = (Header::Id, 400, 300);
+    for (error, code, text) in [
+        (
+            VerifyError::DuplicateHeader { header },
+            "duplicate_header",
+            "the webhook id header stands more than once",
+        ),
+        (
+            VerifyError::MissingHeader {
+                header: Header::Timestamp,
+            },
+            "missing_header",
+            "the webhook timestamp header is missing",
+        ),
+        (
+            VerifyError::MissingHeader {
+                header: Header::Signature,
+            },
+            "missing_header",
+            "the webhook signature header is missing",
+        ),
+        (
+            VerifyError::InvalidId,
+            "invalid_id",
+            "the webhook id is not 1 to 256 visible ASCII characters without a full stop",
+        ),
+        (
+            VerifyError::InvalidTimestamp,
+            "invalid_timestamp",
+            "the webhook timestamp is not a plain decimal number of Unix seconds",
+        ),
+        (
+            VerifyError::TimestampTooOld { skew, tolerance },
+            "timestamp_too_old",
+            "the webhook timestamp is 400 s in the past, more than the tolerance of 300 s",
+        ),
+        (
+            VerifyError::TimestampTooNew { skew, tolerance },
+            "timestamp_too_new",
+            "the webhook timestamp is 400 s in the future, more than the tolerance of 300 s",
+        ),
+        (
+            VerifyError::NoSupportedSignature { v1a: false },
+            "no_supported_signature",
+            "the webhook signature header holds no `v1,` signature",
+        ),
+        (
+            VerifyError::NoSupportedSignature { v1a: true },
+            "no_supported_signature",
+            "the webhook signature header holds only `v1a` (Ed25519) signatures, which are not supported",
+        ),
+        (
+            VerifyError::SignatureMismatch,
+            "signature_mismatch",
+            "no signature matches the id, timestamp and body",
+        ),
+    ] {
+        assert_eq!(error.code(), code);
+        assert_eq!(error.to_string(), text);
+    }
+    assert_eq!(
+        TooManySecrets.to_string(),
+        "a verifier takes at most 4 secrets: drop those that were rotated out"
+    );
 }
 
 #[test]
@@ -217,6 +330,15 @@ fn a_rotation_says_which_secret_matched_and_has_a_limit() {
     }
     let verified = verifier.verify(&headers, b"{}", NOW).unwrap();
     assert_eq!((verified.id(), verified.secret_index()), ("msg_1", 2));
+
+    // While the sender rotates it signs with both; the first one counts, in whichever order.
+    for signers in [[4, 2], [2, 4]] {
+        let list = signers.map(|byte| secret(byte).sign("msg_1", NOW, b"{}").unwrap().to_string());
+        let list = list.join(" ");
+        let headers = Headers::new(b"msg_1", b"1614265330", list.as_bytes());
+        let verified = verifier.verify(&headers, b"{}", NOW).unwrap();
+        assert_eq!(verified.secret_index(), 1);
+    }
     assert_eq!(verifier.and_secret(secret(5)).err(), Some(TooManySecrets));
 }
 
@@ -233,6 +355,11 @@ fn signing_reproduces_the_published_sample() {
     assert_eq!(
         signature.as_str(),
         "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    );
+    assert_eq!(signature.to_string(), signature.as_str());
+    assert_eq!(
+        format!("{signature:?}"),
+        "Signature(\"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=\")"
     );
     assert_eq!(
         secret.sign("msg_a.b", NOW, b""),
