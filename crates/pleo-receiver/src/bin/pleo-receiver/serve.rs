@@ -1,10 +1,11 @@
 //! `pleo-receiver serve`
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pleo_receiver::{Inbox, InboxError, MemoryInbox, Receiver, Server, ServerOptions, SqliteInbox};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal;
 use tracing::{info, warn};
 
@@ -15,6 +16,10 @@ use crate::{Failure, metrics};
 /// Open files that are no connections from outside: the inbox, the handler's, listeners, logs.
 #[cfg(unix)]
 const OTHER_FILES: usize = 128;
+
+/// How many connections may wait to be accepted. One more is dropped, and tried again by its client
+/// after a second; the usual 128 are too few for a burst.
+const BACKLOG: u32 = 4096;
 
 pub(crate) async fn run(args: Serve, is_flag: impl Fn(&str) -> bool) -> Result<(), Failure> {
     if is_flag("secret") && args.secret.iter().any(|secret| secret.is_plain()) {
@@ -45,11 +50,11 @@ pub(crate) async fn run(args: Serve, is_flag: impl Fn(&str) -> bool) -> Result<(
         .build()
         .map_err(|error| Failure::Usage(error.to_string()))?;
     if let Some(address) = config.metrics {
-        let listener = bind(address, "metrics").await?;
+        let listener = bind(address, "metrics")?;
         tokio::spawn(metrics::serve(listener, receiver.clone()));
     }
     let options = within_file_limit(config.limits.server());
-    let listener = bind(config.listen, "listen").await?;
+    let listener = bind(config.listen, "listen")?;
     let address = listener
         .local_addr()
         .map_err(|error| Failure::Run(error.to_string()))?;
@@ -95,8 +100,20 @@ const fn within_file_limit(options: ServerOptions) -> ServerOptions {
     options
 }
 
-async fn bind(address: std::net::SocketAddr, key: &str) -> Result<TcpListener, Failure> {
-    TcpListener::bind(address).await.map_err(|error| {
+fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, Failure> {
+    let listen = || {
+        let socket = match address {
+            SocketAddr::V4(_) => TcpSocket::new_v4(),
+            SocketAddr::V6(_) => TcpSocket::new_v6(),
+        }?;
+        // As `TcpListener::bind` does, so that a restart needn't wait for old connections to be
+        // forgotten; on Windows it means something else.
+        #[cfg(not(windows))]
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    listen().map_err(|error| {
         let fix = match error.kind() {
             io::ErrorKind::AddrInUse => {
                 "another program listens there: stop it, or choose another \
