@@ -65,6 +65,8 @@ where
     builder
         // It would set a timer for each request.
         .header_read_timeout(None)
+        // An answer is one small piece.
+        .writev(false)
         .max_header_size(hub.options.max_header_bytes)
         .max_buf_size(hub.options.max_header_bytes.max(BUFFER));
     if hub.options.max_headers != USUAL_HEADERS {
@@ -85,7 +87,8 @@ pub(super) fn answer(
     let mut open = Open::new(pace);
     let receiver = hub.receiver.clone();
     async move {
-        let response = receiver.respond_to(request, Some(peer)).await;
+        let (parts, body) = request.into_parts();
+        let response = receiver.respond_to(Some(peer), &parts, body).await;
         open.refused = response.status() != StatusCode::NO_CONTENT;
         drop(open);
         Ok(response)
