@@ -76,4 +76,4 @@ pub use receiver::{BuildError, Builder, Receiver};
 pub use server::{Server, ServerOptions, serve};
 #[cfg(feature = "tls")]
 pub use server::{Tls, TlsError};
-pub use source::PeerAddr;
+pub use source::{PLEO_EU, PLEO_US, PeerAddr};

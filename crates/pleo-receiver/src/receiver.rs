@@ -2,7 +2,7 @@
 
 use core::convert::Infallible;
 use core::fmt;
-use core::pin::Pin;
+use core::pin::{Pin, pin};
 use core::task::{Context, Poll};
 use core::time::Duration;
 use std::collections::{HashMap, HashSet};
@@ -17,6 +17,8 @@ use http_body::Body;
 use http_body_util::Full;
 use ipnet::IpNet;
 use pleo_webhook_verify::{Headers, unix_now};
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 use tracing::{error, info, warn};
 
 use crate::dispatcher::{self, RetryPolicy};
@@ -37,13 +39,18 @@ pub struct Receiver {
 struct Inner {
     routes: RwLock<Routes>,
     inbox: Arc<dyn Inbox>,
-    handler: Option<Arc<dyn Handler>>,
-    policy: RetryPolicy,
+    dispatching: watch::Sender<Arc<Dispatching>>,
     body: body::Limits,
     max_in_flight: usize,
     trusted_proxies: Vec<IpNet>,
     metrics: Metrics,
     closing: AtomicBool,
+}
+
+/// Who gets the messages, and how.
+struct Dispatching {
+    handler: Option<Arc<dyn Handler>>,
+    policy: RetryPolicy,
 }
 
 /// Each endpoint by its path.
@@ -119,18 +126,45 @@ impl Receiver {
         Ok(())
     }
 
+    /// Puts this handler and this policy in the place of those there were. Attempts that are under
+    /// way end under the old ones, within the old policy's grace.
+    pub fn replace_handler(&self, handler: Option<Arc<dyn Handler>>, policy: RetryPolicy) {
+        let dispatching = Dispatching { handler, policy };
+        self.inner.dispatching.send_replace(Arc::new(dispatching));
+    }
+
     /// Hands messages to the handler until `shutdown` resolves, then waits for those in hand.
-    /// Returns at once where there is no handler.
     pub async fn dispatch(&self, shutdown: impl Future<Output = ()>) {
-        if let Some(handler) = &self.inner.handler {
-            let Inner {
-                inbox,
-                policy,
-                metrics,
-                ..
-            } = &*self.inner;
-            dispatcher::run(inbox, handler, policy, metrics, shutdown).await;
+        let mut shutdown = pin!(shutdown);
+        let mut current = self.inner.dispatching.subscribe();
+        // Each with its own handler and policy; all but the last only finish what they have in hand.
+        let mut running = JoinSet::new();
+        loop {
+            let (go_on, ended) = oneshot::channel::<()>();
+            let dispatching = Arc::clone(&current.borrow_and_update());
+            let receiver = self.clone();
+            running.spawn(async move { receiver.dispatch_as(&dispatching, ended).await });
+            while running.try_join_next().is_some() {}
+            tokio::select! {
+                () = &mut shutdown => break,
+                // The sender is there as long as `self` is.
+                _ = current.changed() => {}
+            }
+            drop(go_on);
         }
+        while running.join_next().await.is_some() {}
+    }
+
+    async fn dispatch_as(&self, dispatching: &Dispatching, ended: oneshot::Receiver<()>) {
+        let ended = async {
+            // Nothing is ever sent: it ends with the other side.
+            let _ = ended.await;
+        };
+        let Some(handler) = &dispatching.handler else {
+            return ended.await;
+        };
+        let Inner { inbox, metrics, .. } = &*self.inner;
+        dispatcher::run(inbox, handler, &dispatching.policy, metrics, ended).await;
     }
 
     /// Answers 503 from now on.
@@ -347,7 +381,8 @@ impl Builder {
         self
     }
 
-    /// Names the networks of proxies in front, whose `X-Forwarded-For` is believed; none unless set.
+    /// Names the networks of proxies in front, whose `X-Forwarded-For` and `Forwarded` are believed; none unless
+    /// set.
     pub fn trusted_proxies(mut self, networks: impl IntoIterator<Item = IpNet>) -> Self {
         self.trusted_proxies.extend(networks);
         self
@@ -363,8 +398,10 @@ impl Builder {
             inner: Arc::new(Inner {
                 routes: RwLock::new(routes(self.endpoints, &metrics)?),
                 inbox: self.inbox.ok_or(BuildError::NoInbox)?,
-                handler: self.handler,
-                policy: self.policy,
+                dispatching: watch::Sender::new(Arc::new(Dispatching {
+                    handler: self.handler,
+                    policy: self.policy,
+                })),
                 body: self.body,
                 max_in_flight: self.max_in_flight,
                 trusted_proxies: self.trusted_proxies,

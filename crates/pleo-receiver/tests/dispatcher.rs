@@ -494,7 +494,7 @@ async fn without_a_handler_messages_stay() {
         .build()
         .unwrap();
     receiver.inbox().append(message("a")).await.unwrap();
-    within(receiver.dispatch(pending())).await;
+    within(receiver.dispatch(settle_down())).await;
     assert_counts(&receiver, 1, 0, 0).await;
     assert_eq!(entry(&receiver, "a").await.attempts, 0);
 }
