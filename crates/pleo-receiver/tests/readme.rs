@@ -19,11 +19,16 @@ fn block(language: &str) -> &'static str {
 fn its_configuration_starts_a_server() {
     let place = Place::new();
     place.write("pleo.toml", block("toml"));
+    std::fs::create_dir(place.path().join("tls")).unwrap();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    place.write("tls/fullchain.pem", &made.cert.pem());
+    place.write("tls/key.pem", &made.signing_key.serialize_pem());
     let env = [
         ("ACME_SECRET", SECRET),
         ("ACME_PASSWORD", "pass"),
         ("BOOKS_SECRET", OTHER),
         ("PLEO_METRICS", "127.0.0.1:0"),
+        ("PLEO_TLS_LISTEN", "127.0.0.1:0"),
     ];
     let server = place.serve(&["--config", "pleo.toml"], &env);
     assert!(server.url.ends_with("/webhooks/acme"), "{}", server.url);

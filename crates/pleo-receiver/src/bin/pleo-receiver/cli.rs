@@ -65,15 +65,28 @@ pub(crate) struct Demo {
 }
 
 /// A flag beats its environment variable, and that beats the file.
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Serve {
     /// The TOML file with the configuration; each long flag below is also a key in it.
     #[arg(long, env = "PLEO_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
 
-    /// Where to listen [default: 127.0.0.1:8787].
+    /// Where to listen for HTTP [default: 127.0.0.1:8787, or nowhere beside --tls-listen].
     #[arg(long, env = "PLEO_LISTEN", value_name = "ADDR")]
     pub(crate) listen: Option<SocketAddr>,
+
+    /// Where to listen for HTTPS; nowhere unless set.
+    #[arg(long, env = "PLEO_TLS_LISTEN", value_name = "ADDR")]
+    pub(crate) tls_listen: Option<SocketAddr>,
+
+    /// The PEM file with the certificate for HTTPS and those that it is signed with. It is read again
+    /// when it changes, as the key is.
+    #[arg(long, env = "PLEO_TLS_CERTIFICATE", value_name = "FILE")]
+    pub(crate) tls_certificate: Option<PathBuf>,
+
+    /// The PEM file with the certificate's key.
+    #[arg(long, env = "PLEO_TLS_KEY", value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
 
     /// The path of the endpoint [default: /webhooks/pleo]. Several endpoints go into the file.
     #[arg(long, env = "PLEO_PATH", value_name = "PATH")]
@@ -126,7 +139,7 @@ pub(crate) struct Serve {
     #[arg(long, env = "PLEO_METRICS", value_name = "ADDR")]
     pub(crate) metrics: Option<SocketAddr>,
 
-    /// Believe `X-Forwarded-For` from this address or network; may be given again.
+    /// Believe `X-Forwarded-For` and `Forwarded` from this address or network; may be given again.
     #[arg(
         long = "trusted-proxy",
         env = "PLEO_TRUSTED_PROXIES",

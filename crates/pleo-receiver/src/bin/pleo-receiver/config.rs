@@ -1,27 +1,31 @@
 //! What `serve` is told: by flags, by the environment and by a TOML file, in that order.
 
+mod handler;
 mod limits;
 mod values;
 
-use core::time::Duration;
+use core::hash::{Hash, Hasher};
 use std::collections::BTreeMap;
 use std::fs;
+use std::hash::DefaultHasher;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use pleo_receiver::verify::Secret;
-use pleo_receiver::{Endpoint, Exec, Forward, RetryPolicy};
+use pleo_receiver::{Endpoint, PLEO_EU, PLEO_US, RetryPolicy};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+pub(crate) use self::handler::Target;
+use self::handler::target;
 use self::limits::{Limits, Retry};
 pub(crate) use self::values::Secrets;
-use self::values::{Network, Words, networks, parse_network};
+use self::values::{Network, Source, Words, networks, parse_network};
+use crate::Failure;
 use crate::cli::Serve;
 use crate::hidden::Hidden;
 use crate::subscriptions::declared::{Owner, Subscription};
-use crate::{Failure, chain};
 
 pub(crate) const DEFAULT_INBOX: &str = "sqlite:pleo-inbox.db";
 const DEFAULT_LISTEN: SocketAddr =
@@ -30,20 +34,31 @@ const DEFAULT_PATH: &str = "/webhooks/pleo";
 
 /// All that a server needs, checked.
 pub(crate) struct Config {
-    pub(crate) listen: SocketAddr,
-    pub(crate) metrics: Option<SocketAddr>,
-    pub(crate) inbox: String,
+    pub(crate) fixed: Fixed,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) handler: Option<Target>,
-    pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) retry: RetryPolicy,
+    /// A hash of all that makes `handler` and `retry` what they are, to tell whether they changed.
+    pub(crate) handing_on: u64,
+}
+
+/// What a server keeps until it is started again.
+#[derive(Clone)]
+pub(crate) struct Fixed {
+    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) tls: Option<TlsFiles>,
+    pub(crate) metrics: Option<SocketAddr>,
+    pub(crate) inbox: String,
+    pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) limits: Limits,
 }
 
-/// Who gets the messages.
-pub(crate) enum Target {
-    Forward(Box<Forward>),
-    Exec(Exec),
+/// Where to listen for HTTPS, and with what.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct TlsFiles {
+    pub(crate) listen: SocketAddr,
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
 }
 
 /// The keys of the file.
@@ -51,6 +66,9 @@ pub(crate) enum Target {
 #[serde(deny_unknown_fields)]
 struct File {
     listen: Option<SocketAddr>,
+    tls_listen: Option<SocketAddr>,
+    tls_certificate: Option<PathBuf>,
+    tls_key: Option<PathBuf>,
     metrics: Option<SocketAddr>,
     inbox: Option<String>,
     path: Option<String>,
@@ -62,6 +80,8 @@ struct File {
     exec: Option<Words>,
     #[serde(default, alias = "trusted-proxy")]
     trusted_proxies: Vec<Network>,
+    #[serde(default)]
+    networks: BTreeMap<String, Vec<Network>>,
     #[serde(default)]
     endpoint: Vec<FileEndpoint>,
     #[serde(default)]
@@ -85,7 +105,7 @@ struct FileEndpoint {
     #[serde(default)]
     headers: BTreeMap<String, Hidden>,
     #[serde(default)]
-    sources: Vec<Network>,
+    sources: Vec<Source>,
     subscription: Option<Subscription>,
 }
 
@@ -129,11 +149,15 @@ impl Config {
             }
             file.check_paths(&place)?;
             let endpoints = file.endpoint.iter().enumerate();
-            let build = |(index, endpoint): (usize, &FileEndpoint)| endpoint.build(&place, index);
+            let build = |(index, endpoint): (usize, &FileEndpoint)| {
+                endpoint.build(&file.networks, &place, index)
+            };
             endpoints.map(build).collect::<Result<_, _>>()?
         };
         let retry = file.retry.policy();
-        let handler = target(&args, &file, retry.timeout, at)?;
+        let mut handing_on = DefaultHasher::new();
+        file.retry.hash(&mut handing_on);
+        let handler = target(&args, &file, retry.timeout, at, &mut handing_on)?;
         let mut trusted_proxies = Vec::new();
         for network in &args.trusted_proxies {
             let parsed = parse_network(network);
@@ -142,16 +166,44 @@ impl Config {
         if trusted_proxies.is_empty() {
             trusted_proxies = networks(&file.trusted_proxies);
         }
+        let tls = tls(&args, &file, at)?;
+        let default = tls.is_none().then_some(DEFAULT_LISTEN);
         Ok(Self {
-            listen: args.listen.or(file.listen).unwrap_or(DEFAULT_LISTEN),
-            metrics: args.metrics.or(file.metrics),
-            inbox: (args.inbox.or(file.inbox)).unwrap_or_else(|| DEFAULT_INBOX.to_owned()),
+            fixed: Fixed {
+                listen: args.listen.or(file.listen).or(default),
+                tls,
+                metrics: args.metrics.or(file.metrics),
+                inbox: (args.inbox.or(file.inbox)).unwrap_or_else(|| DEFAULT_INBOX.to_owned()),
+                trusted_proxies,
+                limits: file.limits,
+            },
             endpoints,
             handler,
-            trusted_proxies,
             retry,
-            limits: file.limits,
+            handing_on: handing_on.finish(),
         })
+    }
+}
+
+impl Fixed {
+    /// The keys whose values differ.
+    pub(crate) fn changes(&self, other: &Self) -> Vec<&'static str> {
+        let changes = [
+            ("listen", self.listen != other.listen),
+            (
+                "tls_listen, tls_certificate, tls_key",
+                self.tls != other.tls,
+            ),
+            ("metrics", self.metrics != other.metrics),
+            ("inbox", self.inbox != other.inbox),
+            (
+                "trusted_proxies",
+                self.trusted_proxies != other.trusted_proxies,
+            ),
+            ("[limits]", self.limits != other.limits),
+        ];
+        let changed = changes.into_iter().filter(|(_, changed)| *changed);
+        changed.map(|(key, _)| key).collect()
     }
 }
 
@@ -184,7 +236,7 @@ pub(crate) fn check_keys(path: &Path) -> Result<(), Failure> {
 }
 
 impl FileEndpoint {
-    fn build(&self, file: &str, index: usize) -> Result<Endpoint, Failure> {
+    fn build(&self, lists: &Lists, file: &str, index: usize) -> Result<Endpoint, Failure> {
         let place = |key: &str| {
             let number = index + 1;
             format!(
@@ -216,7 +268,33 @@ impl FileEndpoint {
                 .require_header(name, &value)
                 .map_err(|error| usage(&place(&key), &error.to_string()))?;
         }
-        Ok(endpoint.allow_sources(networks(&self.sources)))
+        for source in &self.sources {
+            endpoint = match source {
+                Source::Network(network) => endpoint.allow_sources([*network]),
+                Source::Named(name) => {
+                    let list = named(name, lists).ok_or_else(|| {
+                        let why = "is neither a network nor the name of some: there are `pleo-eu`, \
+                                   `pleo-us`, and what `[networks]` defines";
+                        usage(&place("sources"), &format!("`{name}` {why}"))
+                    })?;
+                    endpoint.allow_sources(list)
+                }
+            };
+        }
+        Ok(endpoint)
+    }
+}
+
+/// Lists of networks, by name.
+type Lists = BTreeMap<String, Vec<Network>>;
+
+/// The file's own lists come before those that are ready-made.
+fn named(name: &str, lists: &Lists) -> Option<Vec<IpNet>> {
+    match (lists.get(name), name) {
+        (Some(list), _) => Some(networks(list)),
+        (None, "pleo-eu") => Some(PLEO_EU.into()),
+        (None, "pleo-us") => Some(PLEO_US.into()),
+        (None, _) => None,
     }
 }
 
@@ -264,54 +342,32 @@ fn endpoint(
     Ok(endpoint)
 }
 
-fn target(
+fn tls(
     args: &Serve,
     file: &File,
-    timeout: Duration,
     at: impl Fn(&str) -> String,
-) -> Result<Option<Target>, Failure> {
-    // What is said nearer hides both of what is said farther away.
-    let (forward, exec) = if args.forward.is_some() || args.exec.is_some() {
-        let words = args.exec.as_deref().map(Words::parse).transpose();
-        let words = words.map_err(|why| usage("`--exec` (PLEO_EXEC)", &why))?;
-        (args.forward.as_ref(), words)
-    } else {
-        (file.forward.as_ref(), file.exec.clone())
+) -> Result<Option<TlsFiles>, Failure> {
+    let listen = args.tls_listen.or(file.tls_listen);
+    let certificate = args
+        .tls_certificate
+        .as_ref()
+        .or(file.tls_certificate.as_ref());
+    let key = args.tls_key.as_ref().or(file.tls_key.as_ref());
+    let missing = match (listen, certificate, key) {
+        (None, None, None) => return Ok(None),
+        (Some(listen), Some(certificate), Some(key)) => {
+            return Ok(Some(TlsFiles {
+                listen,
+                certificate: certificate.clone(),
+                key: key.clone(),
+            }));
+        }
+        (None, ..) => "tls-listen",
+        (_, None, _) => "tls-certificate",
+        (.., None) => "tls-key",
     };
-    match (forward, exec) {
-        (None, None) => Ok(None),
-        (Some(_), Some(_)) => Err(usage(&at("forward"), "not beside `exec`: choose one")),
-        (
-            None,
-            Some(Words {
-                program,
-                args: words,
-            }),
-        ) => {
-            let hidden = file
-                .env_names()
-                .chain(args.secret.iter().filter_map(Hidden::env_name));
-            let exec = Exec::new(program).args(words).without_env(hidden);
-            Ok(Some(Target::Exec(exec)))
-        }
-        (Some(url), None) => {
-            let url = url.resolve().map_err(|why| usage(&at("forward"), &why))?;
-            let mut forward = Forward::new(&url)
-                .map_err(|error| usage(&at("forward"), &chain(&error)))?
-                .with_timeout(timeout.min(Duration::from_secs(30)));
-            if let Some(secret) = args
-                .forward_secret
-                .as_ref()
-                .or(file.forward_secret.as_ref())
-            {
-                let place = at("forward-secret");
-                let [secret] = <[_; 1]>::try_from(Secrets(vec![secret.clone()]).parse(&place)?)
-                    .map_err(|_| usage(&place, "several secrets: give one"))?;
-                forward = forward.signed_with(secret);
-            }
-            Ok(Some(Target::Forward(Box::new(forward))))
-        }
-    }
+    let why = "missing: HTTPS needs an address, a certificate and a key";
+    Err(usage(&at(missing), why))
 }
 
 impl File {

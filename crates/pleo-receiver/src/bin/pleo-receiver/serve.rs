@@ -1,131 +1,90 @@
 //! `pleo-receiver serve`
 
+mod reload;
+mod sockets;
+
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
-use pleo_receiver::{Inbox, InboxError, MemoryInbox, Receiver, Server, ServerOptions, SqliteInbox};
-use tokio::net::{TcpListener, TcpSocket};
+use pleo_receiver::{Inbox, InboxError, MemoryInbox, Receiver, Server, SqliteInbox, Tls};
+use tokio::net::TcpListener;
 use tokio::signal;
 use tracing::{info, warn};
 
+use self::reload::{Hangup, Reload};
+use self::sockets::{bind, within_file_limit};
 use crate::cli::Serve;
-use crate::config::{Config, Target};
+use crate::config::{Config, Fixed, Target};
 use crate::{Failure, metrics};
-
-/// Open files that are no connections from outside: the inbox, the handler's, listeners, logs.
-#[cfg(unix)]
-const OTHER_FILES: usize = 128;
-
-/// How many connections may wait to be accepted. One more is dropped, and tried again by its client
-/// after a second; the usual 128 are too few for a burst.
-const BACKLOG: u32 = 4096;
 
 pub(crate) async fn run(args: Serve, is_flag: impl Fn(&str) -> bool) -> Result<(), Failure> {
     if is_flag("secret") && args.secret.iter().any(|secret| secret.is_plain()) {
         warn!("every user of this machine can read a secret in the arguments: use env: or file:");
     }
-    let config = Config::new(args, is_flag)?;
+    let config = Config::new(args.clone(), &is_flag)?;
     // From here on a signal ends it in good order.
     let stop = stop_signal()?;
+    let hangup = Hangup::new()?;
+    let Fixed { limits, inbox, .. } = &config.fixed;
     let mut builder = Receiver::builder()
-        .shared_inbox(open(&config.inbox)?)
-        .trusted_proxies(config.trusted_proxies)
+        .shared_inbox(open(inbox)?)
+        .trusted_proxies(config.fixed.trusted_proxies.clone())
         .retry_policy(config.retry);
-    let endpoints: Vec<_> = config
-        .endpoints
-        .iter()
-        .map(|one| one.path().to_owned())
+    let paths: Vec<_> = (config.endpoints.iter())
+        .map(|endpoint| endpoint.path().to_owned())
         .collect();
     for endpoint in config.endpoints {
         builder = builder.endpoint(endpoint);
     }
-    builder = config.limits.receiver(builder);
     builder = match config.handler {
         None => builder,
         Some(Target::Exec(exec)) => builder.handler(exec),
         Some(Target::Forward(forward)) => builder.handler(*forward),
     };
-    let receiver = builder
-        .build()
-        .map_err(|error| Failure::Usage(error.to_string()))?;
-    if let Some(address) = config.metrics {
+    let receiver =
+        (limits.receiver(builder).build()).map_err(|error| Failure::Usage(error.to_string()))?;
+    if let Some(address) = config.fixed.metrics {
         let listener = bind(address, "metrics")?;
         tokio::spawn(metrics::serve(listener, receiver.clone()));
     }
-    let options = within_file_limit(config.limits.server());
-    let listener = bind(config.listen, "listen")?;
-    let address = listener
-        .local_addr()
-        .map_err(|error| Failure::Run(error.to_string()))?;
-    for path in endpoints {
-        info!(
-            "listening on http://{address}{path}, inbox {}",
-            config.inbox
-        );
+
+    let mut server = Server::new(receiver.clone()).options(within_file_limit(limits.server()));
+    let listening = |scheme, listener: &TcpListener| {
+        let address = listener.local_addr();
+        let address = address.map_err(|error| Failure::Run(error.to_string()))?;
+        for path in &paths {
+            info!("listening on {scheme}://{address}{path}, inbox {inbox}");
+        }
+        Ok::<_, Failure>(())
+    };
+    if let Some(address) = config.fixed.listen {
+        let listener = bind(address, "listen")?;
+        listening("http", &listener)?;
+        server = server.listen(listener);
     }
-    let server = Server::new(receiver).options(options);
-    server.listen(listener).run(stop).await?;
+    let mut tls = None;
+    if let Some(files) = &config.fixed.tls {
+        let read = Tls::from_pem_files(&files.certificate, &files.key);
+        let read = read.map_err(|error| Failure::Usage(format!("TLS: {error}")))?;
+        let listener = bind(files.listen, "tls-listen")?;
+        listening("https", &listener)?;
+        server = server.listen_tls(listener, read.clone());
+        tls = Some(read);
+    }
+    let reload = Reload {
+        args,
+        is_flag,
+        receiver,
+        tls,
+        handing_on: config.handing_on,
+        fixed: config.fixed,
+    };
+    tokio::select! {
+        ended = server.run(stop) => ended?,
+        never = reload.run(hangup) => match never {},
+    }
     info!("stopped in good order");
     Ok(())
-}
-
-/// Makes room for as many files as connections need, and takes fewer connections where the system
-/// has not that much.
-#[cfg(unix)]
-fn within_file_limit(mut options: ServerOptions) -> ServerOptions {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        warn!(%error, "cannot raise the number of open files");
-    }
-    // No limit at all is `None`.
-    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let left = usize::try_from(files).unwrap_or(usize::MAX);
-    let left = left.saturating_sub(OTHER_FILES).max(1);
-    if options.max_connections > left {
-        warn!(
-            "this process may open {files} files, so it takes {left} connections at once, not {}: \
-             raise the hard limit (`ulimit -Hn`) or lower `limits.connections`",
-            options.max_connections
-        );
-        options.max_connections = left;
-    }
-    options
-}
-
-#[cfg(not(unix))]
-const fn within_file_limit(options: ServerOptions) -> ServerOptions {
-    options
-}
-
-fn bind(address: SocketAddr, key: &str) -> Result<TcpListener, Failure> {
-    let listen = || {
-        let socket = match address {
-            SocketAddr::V4(_) => TcpSocket::new_v4(),
-            SocketAddr::V6(_) => TcpSocket::new_v6(),
-        }?;
-        // As `TcpListener::bind` does, so that a restart needn't wait for old connections to be
-        // forgotten; on Windows it means something else.
-        #[cfg(not(windows))]
-        socket.set_reuseaddr(true)?;
-        socket.bind(address)?;
-        socket.listen(BACKLOG)
-    };
-    listen().map_err(|error| {
-        let fix = match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                "another program listens there: stop it, or choose another \
-                                         address"
-            }
-            io::ErrorKind::PermissionDenied => "choose a port from 1024 on",
-            _ => "choose an address of this machine",
-        };
-        Failure::Usage(format!(
-            "`--{key}`: cannot listen on {address}: {error}; {fix}"
-        ))
-    })
 }
 
 /// Opens the inbox for a server.

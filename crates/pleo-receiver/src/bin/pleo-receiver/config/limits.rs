@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::values::Span;
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Hash, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Retry {
     max_attempts: Option<u32>,

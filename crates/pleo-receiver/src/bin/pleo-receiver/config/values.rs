@@ -41,7 +41,7 @@ impl<'de> Deserialize<'de> for Secrets {
 }
 
 /// A command, as a text with quotes or as a list.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Words {
     pub(super) program: String,
     pub(super) args: Vec<String>,
@@ -90,6 +90,28 @@ impl<'de> Deserialize<'de> for Network {
     }
 }
 
+/// One of an endpoint's sources: a network, or the name of several.
+#[derive(Clone, Debug)]
+pub(super) enum Source {
+    Network(IpNet),
+    Named(String),
+}
+
+impl<'de> Deserialize<'de> for Source {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let is_name = |text: &str| {
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+            !text.is_empty() && text.bytes().all(plain)
+        };
+        match parse_network(&text) {
+            Ok(network) => Ok(Self::Network(network)),
+            Err(_) if is_name(&text) => Ok(Self::Named(text)),
+            Err(why) => Err(de::Error::custom(why)),
+        }
+    }
+}
+
 pub(super) fn parse_network(text: &str) -> Result<IpNet, String> {
     let address = || text.parse::<IpAddr>().map(IpNet::from);
     let network = text.parse().or_else(|_| address());
@@ -102,7 +124,7 @@ pub(super) fn networks(networks: &[Network]) -> Vec<IpNet> {
 }
 
 /// A time span: `5s`, `1h 30m`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Span(pub(super) Duration);
 
 impl<'de> Deserialize<'de> for Span {
