@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use pleo_receiver::verify::{Secret, unix_now};
 use pleo_receiver::{Builder, Endpoint, Inbox, InboxError, Receiver, ServerOptions};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -147,11 +147,11 @@ pub struct Answer {
 
 impl Answer {
     /// Reads one answer; status 0 where the connection closed without one.
-    pub async fn read(stream: &mut TcpStream) -> Self {
+    pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Self {
         Self::read_from(stream, &mut Vec::new()).await
     }
 
-    async fn read_from(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Self {
+    async fn read_from(stream: &mut (impl AsyncRead + Unpin), bytes: &mut Vec<u8>) -> Self {
         loop {
             if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
                 let headers = String::from_utf8_lossy(&bytes[..end]).to_lowercase();
