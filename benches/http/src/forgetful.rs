@@ -7,7 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use pleo_receiver::{
     Appended, Claim, ClaimId, Counts, Entry, Filter, Inbox, InboxError, InboxFuture, NewMessage,
-    Outcome, Selection, State,
+    Outcome, Room, Selection, State,
 };
 
 /// Says that it stored everything, and keeps nothing.
@@ -23,7 +23,7 @@ impl Inbox for Forgetful {
         ready(Appended::Stored)
     }
 
-    fn claim(&self, _: usize, _: Timestamp, _: Duration) -> InboxFuture<'_, Claim> {
+    fn claim(&self, _: Room, _: Timestamp, _: Duration) -> InboxFuture<'_, Claim> {
         ready(Claim::default())
     }
 

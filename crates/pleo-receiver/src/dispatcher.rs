@@ -15,7 +15,7 @@ use tracing::{error, info, warn};
 
 use crate::handler::{Delivery, Handler, HandlerError};
 use crate::metrics::Metrics;
-use crate::{ClaimId, Claimed, Inbox, Outcome};
+use crate::{ClaimId, Claimed, Inbox, Outcome, Room};
 
 /// How long a lease outlives the handler's time limit, for the outcome to be recorded.
 const LEASE_MARGIN: Duration = Duration::from_secs(60);
@@ -38,8 +38,12 @@ pub struct RetryPolicy {
     pub max_delay: Duration,
     /// How long the handler may take for one message. 5 minutes unless set.
     pub timeout: Duration,
-    /// How many messages are handed on at once. 4 unless set, at least 1.
+    /// How many messages of one endpoint are handed on at once, so that none keeps the others
+    /// waiting; 1 for one after the other. 4 unless set, at least 1.
     pub concurrency: usize,
+    /// How many messages are handed on at once, of all endpoints together. 64 unless set, at
+    /// least 1.
+    pub total_concurrency: usize,
     /// How long handlers may go on after shutdown began; then they are dropped, and their messages
     /// are due again at once. 20 seconds unless set.
     pub grace: Duration,
@@ -53,6 +57,7 @@ impl Default for RetryPolicy {
             max_delay: Duration::from_secs(3600),
             timeout: Duration::from_secs(300),
             concurrency: 4,
+            total_concurrency: 64,
             grace: Duration::from_secs(20),
         }
     }
@@ -91,18 +96,24 @@ pub(crate) async fn run(
         handler,
         policy,
         metrics,
-        tasks: JoinSet::new(),
-        claims: HashMap::new(),
+        handlers: JoinSet::new(),
+        in_hand: HashMap::new(),
+        records: JoinSet::new(),
     };
     loop {
         let wake_at = dispatcher.start_due().await;
-        let has_room = dispatcher.room() > 0;
+        let has_room = dispatcher.has_room();
         tokio::select! {
             () = &mut shutdown => break,
-            Some(ended) = dispatcher.tasks.join_next_with_id() => dispatcher.settle(ended).await,
+            Some(ended) = dispatcher.handlers.join_next_with_id() => dispatcher.settle(ended),
             () = inbox.ready(), if has_room => {}
             () = sleep_until(wake_at), if has_room => {}
         }
+        // Those that end together are followed by others together.
+        while let Some(ended) = dispatcher.handlers.try_join_next_with_id() {
+            dispatcher.settle(ended);
+        }
+        while dispatcher.records.try_join_next().is_some() {}
     }
     dispatcher.finish().await;
 }
@@ -114,27 +125,47 @@ struct Dispatcher<'a> {
     handler: &'a Arc<dyn Handler>,
     policy: &'a RetryPolicy,
     metrics: &'a Metrics,
-    tasks: JoinSet<HandlerResult>,
-    /// What each task has in hand, also for when it panics or is stopped.
-    claims: HashMap<task::Id, Claimed>,
+    handlers: JoinSet<HandlerResult>,
+    /// What each of them has in hand, also for when it panics or is stopped.
+    in_hand: HashMap<task::Id, InHand>,
+    /// Outcomes on their way into the inbox. A handler's place is free before its outcome is
+    /// recorded, so that the inbox records many at once.
+    records: JoinSet<()>,
+}
+
+struct InHand {
+    claim: ClaimId,
+    attempt: u32,
+    endpoint: Arc<str>,
+    webhook_id: String,
 }
 
 impl Dispatcher<'_> {
-    fn room(&self) -> usize {
-        self.policy
-            .concurrency
-            .max(1)
-            .saturating_sub(self.tasks.len())
+    fn has_room(&self) -> bool {
+        self.handlers.len() < self.policy.total_concurrency.max(1)
+    }
+
+    fn room(&self) -> Room {
+        let total = self.policy.total_concurrency.max(1);
+        let mut in_hand = HashMap::new();
+        for held in self.in_hand.values() {
+            *in_hand.entry(Arc::clone(&held.endpoint)).or_insert(0) += 1;
+        }
+        Room {
+            total: total.saturating_sub(self.handlers.len()),
+            per_endpoint: self.policy.concurrency.max(1),
+            in_hand,
+        }
     }
 
     /// Starts as many due messages as there is room for; says when to look again at the latest.
     async fn start_due(&mut self) -> Option<Timestamp> {
-        let room = self.room();
-        if room == 0 {
+        if !self.has_room() {
             return None;
         }
         let lease = self.policy.timeout.saturating_add(LEASE_MARGIN);
-        match self.inbox.claim(room, Timestamp::now(), lease).await {
+        let claim = self.inbox.claim(self.room(), Timestamp::now(), lease);
+        match claim.await {
             Ok(claim) => {
                 for claimed in claim.messages {
                     self.start(claimed);
@@ -149,27 +180,43 @@ impl Dispatcher<'_> {
     }
 
     fn start(&mut self, claimed: Claimed) {
-        let delivery = Delivery::new(claimed.message.clone(), claimed.attempt);
+        let Claimed {
+            claim,
+            message,
+            attempt,
+        } = claimed;
+        let in_hand = InHand {
+            claim,
+            attempt,
+            endpoint: Arc::clone(&message.endpoint),
+            webhook_id: message.webhook_id.clone(),
+        };
+        let delivery = Delivery::new(message, attempt);
+        if delivery.expired {
+            let (endpoint, webhook_id) = (&in_hand.endpoint, &in_hand.webhook_id);
+            warn!(%endpoint, webhook_id, expires_at = ?delivery.expires_at, "handed on after its job expired");
+            self.metrics.expired(endpoint);
+        }
         let (handler, limit) = (Arc::clone(self.handler), self.policy.timeout);
-        let task = self.tasks.spawn(async move {
+        let task = self.handlers.spawn(async move {
             time::timeout(limit, handler.handle(delivery))
                 .await
                 .unwrap_or_else(|_| Err(format!("took longer than {limit:?}").into()))
         });
-        self.claims.insert(task.id(), claimed);
+        self.in_hand.insert(task.id(), in_hand);
     }
 
-    async fn settle(&mut self, ended: Result<(task::Id, HandlerResult), JoinError>) {
+    fn settle(&mut self, ended: Result<(task::Id, HandlerResult), JoinError>) {
         let (id, result) = ended.unwrap_or_else(|error| (error.id(), Err("panicked".into())));
-        let Some(Claimed {
+        let Some(InHand {
             claim,
-            message,
             attempt,
-        }) = self.claims.remove(&id)
+            endpoint,
+            webhook_id,
+        }) = self.in_hand.remove(&id)
         else {
             return;
         };
-        let (endpoint, webhook_id) = (&message.endpoint, message.webhook_id);
         let outcome = match result {
             Ok(()) => Outcome::Done,
             Err(error) => self
@@ -179,48 +226,53 @@ impl Dispatcher<'_> {
         match &outcome {
             Outcome::Retry { at, error } => {
                 warn!(%endpoint, webhook_id, attempt, retry_at = %at, error, "handler failed");
-                self.metrics.handled(endpoint, "retry");
+                self.metrics.handled(&endpoint, "retry");
             }
             Outcome::Dead { error } => {
                 error!(%endpoint, webhook_id, attempt, error, "handler failed for the last time");
-                self.metrics.handled(endpoint, "dead");
+                self.metrics.handled(&endpoint, "dead");
             }
             Outcome::Done | Outcome::Release => {
                 info!(%endpoint, webhook_id, attempt, "handled");
-                self.metrics.handled(endpoint, "done");
+                self.metrics.handled(&endpoint, "done");
             }
         }
-        self.record(claim, outcome).await;
+        self.record(claim, outcome);
     }
 
-    /// Records an outcome. Where that fails, the lease ends by itself and the message comes again.
-    async fn record(&self, claim: ClaimId, outcome: Outcome) {
-        if let Err(error) = self.inbox.settle(claim, outcome).await {
-            error!(%error, "cannot record what became of a message; it comes again");
-        }
+    /// Records an outcome, before anything else is asked of the inbox. Where that fails, the lease
+    /// ends by itself and the message comes again.
+    fn record(&mut self, claim: ClaimId, outcome: Outcome) {
+        let inbox = Arc::clone(self.inbox);
+        self.records.spawn(async move {
+            if let Err(error) = inbox.settle(claim, outcome).await {
+                error!(%error, "cannot record what became of a message; it comes again");
+            }
+        });
     }
 
     /// Waits for the handlers in hand, no longer than the grace period, and gives back the rest.
     async fn finish(mut self) {
         let grace = self.policy.grace;
         let settle_all = async {
-            while let Some(ended) = self.tasks.join_next_with_id().await {
-                self.settle(ended).await;
+            while let Some(ended) = self.handlers.join_next_with_id().await {
+                self.settle(ended);
             }
         };
-        // An outcome whose recording is cut off here is with the inbox already.
         let _ = time::timeout(grace, settle_all).await;
-        if !self.claims.is_empty() {
-            let handlers = self.claims.len();
+        let handlers = self.in_hand.len();
+        if handlers > 0 {
             warn!(
                 handlers,
                 "handlers outlasted the grace period; their messages come again"
             );
         }
-        self.tasks.shutdown().await;
-        for claimed in self.claims.values() {
-            self.record(claimed.claim, Outcome::Release).await;
+        self.handlers.shutdown().await;
+        for held in core::mem::take(&mut self.in_hand).into_values() {
+            self.record(held.claim, Outcome::Release);
         }
+        // The inbox answers soon, if only that it can't.
+        while self.records.join_next().await.is_some() {}
     }
 }
 

@@ -62,12 +62,12 @@ pub use handler::{Delivery, Handler, HandlerError, HandlerFuture};
 pub use handler::{Exec, ExecError};
 #[cfg(feature = "forward")]
 pub use handler::{Forward, ForwardError};
-#[cfg(feature = "sqlite")]
-pub use inbox::SqliteInbox;
 pub use inbox::{
     Appended, Claim, ClaimId, Claimed, Counts, Entry, Filter, Inbox, InboxError, InboxFuture,
-    MemoryInbox, NewMessage, Origin, Outcome, Selection, State,
+    MemoryInbox, NewMessage, Origin, Outcome, Room, Selection, State,
 };
+#[cfg(feature = "sqlite")]
+pub use inbox::{SqliteInbox, SqliteOptions};
 pub use pleo_events as events;
 #[cfg(feature = "subscriptions")]
 pub use pleo_subscriptions as subscriptions;

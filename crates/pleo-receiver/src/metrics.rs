@@ -22,6 +22,11 @@ struct RejectedLabels {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct EndpointLabel {
+    endpoint: Arc<str>,
+}
+
 /// The counters of a receiver, in the registry that shows them.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -29,6 +34,7 @@ pub(crate) struct Metrics {
     accepted: Family<AcceptedLabels, Counter>,
     rejected: Family<RejectedLabels, Counter>,
     handled: Family<AcceptedLabels, Counter>,
+    expired: Family<EndpointLabel, Counter>,
     in_flight: Gauge,
 }
 
@@ -38,6 +44,7 @@ impl Metrics {
         let accepted = Family::default();
         let rejected = Family::default();
         let handled = Family::default();
+        let expired = Family::default();
         let in_flight = Gauge::default();
         registry.register(
             "accepted",
@@ -55,6 +62,11 @@ impl Metrics {
             Family::clone(&handled),
         );
         registry.register(
+            "expired",
+            "Attempts of the handler that began after the job had expired",
+            Family::clone(&expired),
+        );
+        registry.register(
             "in_flight",
             "Requests that are being read or stored",
             Gauge::clone(&in_flight),
@@ -64,6 +76,7 @@ impl Metrics {
             accepted,
             rejected,
             handled,
+            expired,
             in_flight,
         }
     }
@@ -102,6 +115,13 @@ impl Metrics {
         let endpoint = Arc::clone(endpoint);
         let labels = AcceptedLabels { endpoint, outcome };
         self.handled.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn expired(&self, endpoint: &Arc<str>) {
+        let endpoint = Arc::clone(endpoint);
+        self.expired
+            .get_or_create(&EndpointLabel { endpoint })
+            .inc();
     }
 
     /// All counters in the text format of OpenMetrics.

@@ -243,6 +243,7 @@ async fn there_is_one_attempt_at_least() {
     let (handler, mut deliveries) = failing(1);
     let mut policy = policy();
     (policy.max_attempts, policy.concurrency) = (0, 0);
+    policy.total_concurrency = 0;
     let running = Running::start(policy, handler, [message("a")]).await;
     within(deliveries.recv()).await.unwrap();
     assert_counts(&running.stop().await, 0, 0, 1).await;
@@ -294,7 +295,7 @@ async fn the_dead_run_again_after_a_replay() {
     let replayed = running
         .receiver
         .inbox()
-        .replay(Selection::Dead)
+        .replay(Selection::dead())
         .await
         .unwrap();
     assert_eq!(replayed, 1);
@@ -391,6 +392,85 @@ async fn as_many_are_handled_at_once_as_allowed_and_no_more() {
     }
     release.add_permits(3);
     assert_counts(&running.stop().await, 0, 7, 0).await;
+}
+
+#[tokio::test]
+async fn an_endpoint_whose_handlers_hang_keeps_nobody_waiting() {
+    let (entered, mut entries) = unbounded_channel();
+    let handler = move |delivery: Delivery| {
+        entered.send(delivery.webhook_id).unwrap();
+        async move {
+            if delivery.endpoint.as_ref() == PATH {
+                pending::<()>().await;
+            }
+            Ok::<_, HandlerError>(())
+        }
+    };
+    let mut policy = policy();
+    policy.concurrency = 2;
+    policy.grace = Duration::ZERO;
+    // All of these would go first.
+    let mut messages: Vec<_> = (0..100)
+        .map(|number| message(&number.to_string()))
+        .collect();
+    for id in ["other 1", "other 2", "other 3"] {
+        let mut message = message(id);
+        message.endpoint = "other".into();
+        messages.push(message);
+    }
+    let running = Running::start(policy, handler, messages).await;
+    for id in ["0", "1", "other 1", "other 2", "other 3"] {
+        assert_eq!(within(entries.recv()).await.as_deref(), Some(id));
+    }
+    settle_down().await;
+    assert!(entries.is_empty(), "a third of the first endpoint started");
+    assert_counts(&running.stop().await, 100, 3, 0).await;
+}
+
+#[tokio::test]
+async fn all_endpoints_together_get_no_more_than_allowed() {
+    let (entered, mut entries) = unbounded_channel();
+    let handler = move |_: Delivery| {
+        entered.send(()).unwrap();
+        pending::<Result<(), HandlerError>>()
+    };
+    let mut policy = policy();
+    policy.total_concurrency = 3;
+    policy.grace = Duration::ZERO;
+    let messages = (0..10).map(|number| {
+        let mut message = message("a");
+        message.endpoint = number.to_string().into();
+        message
+    });
+    let running = Running::start(policy, handler, messages).await;
+    for _ in 0..3 {
+        within(entries.recv()).await.unwrap();
+    }
+    settle_down().await;
+    assert!(entries.is_empty(), "a fourth started");
+    assert_counts(&running.stop().await, 10, 0, 0).await;
+}
+
+#[tokio::test]
+async fn what_expired_is_handed_on_marked_and_counted() {
+    let (handler, mut deliveries) = failing(0);
+    let messages = [
+        ("over", Some(Timestamp::UNIX_EPOCH)),
+        ("in time", Some(Timestamp::MAX)),
+    ];
+    let messages = messages.map(|(id, expires_at)| NewMessage {
+        expires_at,
+        ..message(id)
+    });
+    let running = Running::start(policy(), handler, messages).await;
+    for (id, expired) in [("over", true), ("in time", false)] {
+        let delivery = within(deliveries.recv()).await.unwrap();
+        assert_eq!((&*delivery.webhook_id, delivery.expired), (id, expired));
+    }
+    let receiver = running.stop().await;
+    assert_counts(&receiver, 0, 2, 0).await;
+    let line = format!("pleo_receiver_expired_total{{endpoint=\"{PATH}\"}}");
+    assert_eq!(counted(&receiver, &line), 1);
 }
 
 #[tokio::test]

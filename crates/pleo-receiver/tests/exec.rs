@@ -54,7 +54,9 @@ async fn the_body_arrives_on_standard_input_byte_for_byte() {
 
 #[tokio::test]
 async fn the_environment_says_what_the_message_is() {
-    let environment = output("env | grep ^PLEO_ | sort > $OUT", delivery(JOB)).await;
+    let mut sent = delivery(JOB);
+    sent.expired = false;
+    let environment = output("env | grep ^PLEO_ | sort > $OUT", sent).await;
     let environment = String::from_utf8(environment).unwrap();
     let lines: Vec<_> = environment.lines().collect();
     let [
@@ -76,6 +78,16 @@ async fn the_environment_says_what_the_message_is() {
     assert_eq!(expires_at, "PLEO_EXPIRES_AT=2026-11-24T11:00:00Z");
     assert!(received_at.starts_with("PLEO_RECEIVED_AT=20"));
     assert_eq!(webhook_id, "PLEO_WEBHOOK_ID=msg_1");
+}
+
+#[tokio::test]
+async fn an_expired_job_is_marked() {
+    let mut sent = delivery(JOB);
+    for (expired, shown) in [(false, "unset\n"), (true, "1\n")] {
+        sent.expired = expired;
+        let output = output("echo ${PLEO_EXPIRED-unset} > $OUT", sent.clone()).await;
+        assert_eq!(output, shown.as_bytes());
+    }
 }
 
 #[tokio::test]

@@ -15,8 +15,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use jiff::Timestamp;
 use pleo_receiver::{
-    Appended, Claimed, Counts, Filter, Inbox, InboxError, NewMessage, Origin, Outcome, Selection,
-    SqliteInbox, State,
+    Appended, Claimed, Counts, Filter, Inbox, InboxError, NewMessage, Origin, Outcome, Room,
+    Selection, SqliteInbox, State,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -55,7 +55,11 @@ fn body(id: &str) -> Bytes {
 }
 
 async fn claim(inbox: &SqliteInbox, now: Timestamp) -> Vec<Claimed> {
-    inbox.claim(10, now, LEASE).await.unwrap().messages
+    inbox
+        .claim(Room::of(10), now, LEASE)
+        .await
+        .unwrap()
+        .messages
 }
 
 fn assert_open_fails(result: Result<SqliteInbox, InboxError>, path: &Path) -> String {
@@ -73,7 +77,11 @@ async fn everything_is_there_after_it_was_opened_again() {
     for id in ["done", "dead", "retry", "held", "new"] {
         inbox.append(message(id)).await.unwrap();
     }
-    let claimed = inbox.claim(4, at(0), LEASE).await.unwrap().messages;
+    let claimed = inbox
+        .claim(Room::of(4), at(0), LEASE)
+        .await
+        .unwrap()
+        .messages;
     for claimed in &claimed {
         let error = "why".to_owned();
         let outcome = match &*claimed.message.webhook_id {
@@ -199,7 +207,7 @@ async fn who_shares_the_inbox_looks_and_replays() {
     assert_eq!(all, owner.list(Filter::default()).await.unwrap());
     assert_eq!(all[0].due_at, Some(at(100)), "the owner's lease goes on");
     assert_eq!(shared.show("dead".into()).await.unwrap()[0].1, body("dead"));
-    assert_eq!(shared.replay(Selection::Dead).await.unwrap(), 1);
+    assert_eq!(shared.replay(Selection::dead()).await.unwrap(), 1);
     drop(shared);
 
     owner.ready().await;

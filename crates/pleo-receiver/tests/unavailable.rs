@@ -15,7 +15,7 @@ use common::{Answer, PATH, Request, Server, counted, endpoint};
 use jiff::Timestamp;
 use pleo_receiver::{
     Appended, Builder, Claim, ClaimId, Counts, Entry, Filter, Inbox, InboxError, InboxFuture,
-    MemoryInbox, NewMessage, Outcome, Receiver, Selection, ServerOptions, State,
+    MemoryInbox, NewMessage, Outcome, Receiver, Room, Selection, ServerOptions, State,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -68,8 +68,8 @@ impl Inbox for Gate {
         self.inner.close()
     }
 
-    fn claim(&self, limit: usize, now: Timestamp, lease: Duration) -> InboxFuture<'_, Claim> {
-        self.inner.claim(limit, now, lease)
+    fn claim(&self, room: Room, now: Timestamp, lease: Duration) -> InboxFuture<'_, Claim> {
+        self.inner.claim(room, now, lease)
     }
 
     fn settle(&self, claim: ClaimId, outcome: Outcome) -> InboxFuture<'_, ()> {

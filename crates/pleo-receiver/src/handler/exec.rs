@@ -26,8 +26,8 @@ const PIPE_GRACE: Duration = Duration::from_millis(200);
 /// The body comes on standard input, byte for byte, and nothing of the message is ever in the
 /// arguments. The environment holds, beside what the receiver's own does, `PLEO_WEBHOOK_ID`,
 /// `PLEO_ENDPOINT`, `PLEO_EVENT_TYPE`, `PLEO_EVENT_ID`, `PLEO_ATTEMPT` (counted from 1),
-/// `PLEO_RECEIVED_AT` and `PLEO_EXPIRES_AT` (RFC 3339); those without a value are not set. Every
-/// other variable named `PLEO_…` is taken away, since the receiver's secrets may be among them.
+/// `PLEO_RECEIVED_AT` and `PLEO_EXPIRES_AT` (RFC 3339), and `PLEO_EXPIRED`, which is 1 where the job
+/// expired before this attempt; those without a value are not set. Every other variable named `PLEO_…` is taken away, since the receiver's secrets may be among them.
 ///
 /// Exit code 0 is a success, anything else a failure. The end of what a failed command printed to
 /// standard error is kept with the message; the rest of its output is logged at level `debug`. When
@@ -117,6 +117,9 @@ impl Exec {
             if !value.contains('\0') {
                 command.env(name, value);
             }
+        }
+        if delivery.expired {
+            command.env("PLEO_EXPIRED", "1");
         }
         command
             .stdin(Stdio::piped())

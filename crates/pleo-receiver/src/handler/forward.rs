@@ -14,7 +14,8 @@ use crate::{ClientError, HttpClient};
 /// Only an answer of 2xx is a success; a redirect isn't followed, and is a failure like any other.
 /// Beside the body go these headers, those without a value left out: `webhook-id`, `pleo-endpoint`,
 /// `pleo-event-type`, `pleo-event-id`, `pleo-attempt` (counted from 1), `pleo-received-at` and
-/// `pleo-expires-at` (RFC 3339).
+/// `pleo-expires-at` (RFC 3339), and `pleo-expired`, which is `true` where the job expired before this
+/// attempt.
 #[derive(Clone, Debug)]
 pub struct Forward {
     client: HttpClient,
@@ -62,6 +63,9 @@ impl Forward {
         };
         for (_, name, value) in delivery.facts() {
             set(name, &value);
+        }
+        if delivery.expired {
+            set("pleo-expired", "true");
         }
         if let Some(secret) = &self.secret {
             let now = unix_now();

@@ -67,6 +67,8 @@ pub struct Delivery {
     pub received_at: Timestamp,
     /// When the export job in it expires.
     pub expires_at: Option<Timestamp>,
+    /// Whether that was over when this attempt began; Pleo has then failed the job already.
+    pub expired: bool,
     /// The body, byte for byte as it was signed.
     pub body: Bytes,
 }
@@ -91,6 +93,7 @@ impl Delivery {
             attempt,
             received_at: message.received_at,
             expires_at: message.expires_at,
+            expired: (message.expires_at).is_some_and(|at| at <= Timestamp::now()),
             body: message.body,
         }
     }

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 
 use super::{
     Appended, Claim, ClaimId, Claimed, Counts, Entry, Filter, Inbox, InboxError, InboxFuture,
-    NewMessage, Outcome, Selection, State, cut,
+    NewMessage, Outcome, Room, Selection, State, cut,
 };
 
 /// An inbox in memory: for tests, and for those who can lose messages. What is done stays until it
@@ -35,14 +35,15 @@ impl MemoryInbox {
     }
 }
 
-/// What is due now, in the order in which it goes: by expiry, those without one last.
+/// The order in which what is due goes: by expiry, those without one last.
 type Rank = (bool, Option<Timestamp>, i64);
 
 #[derive(Debug, Default)]
 struct Store {
     rows: BTreeMap<i64, Row>,
     keys: HashMap<Arc<str>, HashMap<String, i64>>,
-    ready: BTreeSet<Rank>,
+    /// What is due, of each endpoint that has any.
+    ready: BTreeMap<Arc<str>, BTreeSet<Rank>>,
     waiting: BTreeSet<(Timestamp, i64)>,
     last: i64,
     closed: bool,
@@ -112,29 +113,52 @@ impl Store {
             leased: false,
             last_error: None,
         };
-        self.ready.insert(row.rank(self.last));
         self.rows.insert(self.last, row);
+        self.queue(self.last);
         Appended::Stored
     }
 
     /// Changes a row, and keeps the two queues in step with it.
     fn update(&mut self, sequence: i64, change: impl FnOnce(&mut Row)) {
-        let Some(row) = self.rows.get_mut(&sequence) else {
+        self.unqueue(sequence);
+        if let Some(row) = self.rows.get_mut(&sequence) {
+            change(row);
+        }
+        self.queue(sequence);
+    }
+
+    fn queue(&mut self, sequence: i64) {
+        let Some(row) = self.rows.get(&sequence) else {
             return;
         };
-        self.ready.remove(&row.rank(sequence));
-        if let Some(due_at) = row.due_at {
-            self.waiting.remove(&(due_at, sequence));
-        }
-        change(row);
         match (row.state, row.due_at) {
-            (State::Pending, None) => drop(self.ready.insert(row.rank(sequence))),
+            (State::Pending, None) => {
+                let endpoint = Arc::clone(&row.message.endpoint);
+                let ready = self.ready.entry(endpoint).or_default();
+                ready.insert(row.rank(sequence));
+            }
             (State::Pending, Some(due_at)) => drop(self.waiting.insert((due_at, sequence))),
             _ => {}
         }
     }
 
-    fn claim(&mut self, limit: usize, now: Timestamp, lease: Duration) -> Claim {
+    fn unqueue(&mut self, sequence: i64) {
+        let Some(row) = self.rows.get(&sequence) else {
+            return;
+        };
+        let endpoint = &row.message.endpoint;
+        if let Some(ready) = self.ready.get_mut(endpoint) {
+            ready.remove(&row.rank(sequence));
+            if ready.is_empty() {
+                self.ready.remove(endpoint);
+            }
+        }
+        if let Some(due_at) = row.due_at {
+            self.waiting.remove(&(due_at, sequence));
+        }
+    }
+
+    fn claim(&mut self, room: &Room, now: Timestamp, lease: Duration) -> Claim {
         while let Some((due_at, sequence)) = self.waiting.first().copied()
             && due_at <= now
         {
@@ -143,11 +167,16 @@ impl Store {
                 row.leased = false;
             });
         }
+        let of_each = self.ready.iter().flat_map(|(endpoint, ready)| {
+            let room = room.for_endpoint(endpoint);
+            ready.iter().take(room).copied()
+        });
+        let mut next: Vec<Rank> = of_each.collect();
+        next.sort_unstable();
+        next.truncate(room.total);
         let until = now.checked_add(lease).unwrap_or(Timestamp::MAX);
         let mut messages = Vec::new();
-        while messages.len() < limit
-            && let Some((_, _, sequence)) = self.ready.first().copied()
-        {
+        for (_, _, sequence) in next {
             self.update(sequence, |row| {
                 row.due_at = Some(until);
                 row.leased = true;
@@ -191,13 +220,20 @@ impl Store {
     }
 
     fn replay(&mut self, selection: &Selection) -> u64 {
-        let selected = |(sequence, row): (&i64, &Row)| {
-            let hit = match selection {
-                Selection::WebhookId(webhook_id) => row.message.webhook_id == *webhook_id,
-                Selection::Dead => row.state == State::Dead,
+        let wanted = |row: &Row| {
+            let Row { message, state, .. } = row;
+            let is = |wanted: &Option<String>, found: Option<&str>| {
+                wanted.is_none() || wanted.as_deref() == found
             };
-            (hit && !row.leased).then_some(*sequence)
+            is(&selection.webhook_id, Some(&message.webhook_id))
+                && is(&selection.endpoint, Some(&message.endpoint))
+                && is(&selection.event_type, message.event_type.as_deref())
+                && selection.state.is_none_or(|wanted| *state == wanted)
+                && (selection.since).is_none_or(|since| message.received_at >= since)
+                && (selection.until).is_none_or(|until| message.received_at < until)
+                && !row.leased
         };
+        let selected = |(sequence, row): (&i64, &Row)| wanted(row).then_some(*sequence);
         let sequences: Vec<_> = self.rows.iter().filter_map(selected).collect();
         for sequence in &sequences {
             self.update(*sequence, |row| {
@@ -211,25 +247,16 @@ impl Store {
     }
 
     fn prune(&mut self, state: State, before: Timestamp) -> u64 {
-        let old = |row: &Row| row.state == state && row.message.received_at < before && !row.leased;
+        let old = |row: &Row| row.state == state && row.message.received_at < before;
         let mut pruned = 0;
-        let Self {
-            rows,
-            keys,
-            ready,
-            waiting,
-            ..
-        } = self;
-        rows.retain(|sequence, row| {
-            if !old(row) {
+        let Self { rows, keys, .. } = self;
+        rows.retain(|_, row| {
+            // What is neither pending nor leased is in no queue.
+            if row.state == State::Pending || !old(row) {
                 return true;
             }
             if let Some(keys) = keys.get_mut(&row.message.endpoint) {
                 keys.remove(&row.message.webhook_id);
-            }
-            ready.remove(&row.rank(*sequence));
-            if let Some(due_at) = row.due_at {
-                waiting.remove(&(due_at, *sequence));
             }
             pruned += 1;
             false
@@ -258,8 +285,8 @@ impl Inbox for MemoryInbox {
         appended
     }
 
-    fn claim(&self, limit: usize, now: Timestamp, lease: Duration) -> InboxFuture<'_, Claim> {
-        self.with(|store| store.claim(limit, now, lease))
+    fn claim(&self, room: Room, now: Timestamp, lease: Duration) -> InboxFuture<'_, Claim> {
+        self.with(|store| store.claim(&room, now, lease))
     }
 
     fn settle(&self, claim: ClaimId, outcome: Outcome) -> InboxFuture<'_, ()> {

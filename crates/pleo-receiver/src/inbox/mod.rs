@@ -10,6 +10,7 @@ use core::fmt;
 use core::pin::Pin;
 use core::time::Duration;
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::error::Error;
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use pleo_events::Envelope;
 
 pub use memory::MemoryInbox;
 #[cfg(feature = "sqlite")]
-pub use sqlite::SqliteInbox;
+pub use sqlite::{SqliteInbox, SqliteOptions};
 
 /// The future that an [`Inbox`] answers with.
 pub type InboxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, InboxError>> + Send + 'a>>;
@@ -40,13 +41,15 @@ pub trait Inbox: fmt::Debug + Send + Sync + 'static {
     /// the store couldn't keep the message, [`InboxError::Closed`] while it shuts down.
     fn append(&self, message: NewMessage) -> InboxFuture<'_, Appended>;
 
-    /// Takes up to `limit` messages that are due at `now`, for as long as `lease`: first the one
-    /// that expires first, those without an expiry last, else in the order of arrival. Counts an
-    /// attempt for each.
-    fn claim(&self, limit: usize, now: Timestamp, lease: Duration) -> InboxFuture<'_, Claim>;
+    /// Takes messages that are due at `now`, as many as there is room for, for as long as `lease`:
+    /// first the one that expires first, those without an expiry last, else in the order of arrival.
+    /// Counts an attempt for each. A claim need not outlast the machine: what is in hand when it
+    /// stops is handed out again.
+    fn claim(&self, room: Room, now: Timestamp, lease: Duration) -> InboxFuture<'_, Claim>;
 
     /// Ends the claim on a message. Does nothing where the claim was lost: the lease ended and
-    /// somebody else has the message, or it was replayed or settled meanwhile.
+    /// somebody else has the message, or it was replayed or settled meanwhile. The outcome outlasts
+    /// the process at once; where the machine stops, the message may come again.
     fn settle(&self, claim: ClaimId, outcome: Outcome) -> InboxFuture<'_, ()>;
 
     /// Resolves when messages may have become claimable since the last call: after an append or a
@@ -60,12 +63,12 @@ pub trait Inbox: fmt::Debug + Send + Sync + 'static {
     /// The messages with this `webhook-id` (one for each endpoint that received it), with bodies.
     fn show(&self, webhook_id: String) -> InboxFuture<'_, Vec<(Entry, Bytes)>>;
 
-    /// Makes messages pending again, due at once and with no attempts counted; not those that a
-    /// handler has in hand. Says how many.
+    /// Makes the selected messages pending again, due at once and with no attempts counted; not
+    /// those that a handler has in hand. Says how many.
     fn replay(&self, selection: Selection) -> InboxFuture<'_, u64>;
 
-    /// Deletes messages in `state` that were received before `before`. Says how many. A message
-    /// that is deleted and then sent again is stored again, so `before` belongs well behind the
+    /// Deletes messages in `state` that were received before `before`, but never one that is pending.
+    /// Says how many. A message that is deleted and then sent again is stored again, so `before` belongs well behind the
     /// sender's last retry.
     fn prune(&self, state: State, before: Timestamp) -> InboxFuture<'_, u64>;
 
@@ -164,6 +167,35 @@ pub enum Appended {
     Known,
     /// Its key was there before with other bytes, which stay.
     Conflict,
+}
+
+/// How many messages [`Inbox::claim`] may hand out.
+#[derive(Clone, Debug)]
+pub struct Room {
+    /// In all.
+    pub total: usize,
+    /// Of one endpoint, counting those that it has in hand.
+    pub per_endpoint: usize,
+    /// How many messages of each endpoint are in hand already.
+    pub in_hand: HashMap<Arc<str>, usize>,
+}
+
+impl Room {
+    /// So many, of whatever endpoint.
+    #[must_use]
+    pub fn of(total: usize) -> Self {
+        Self {
+            total,
+            per_endpoint: usize::MAX,
+            in_hand: HashMap::new(),
+        }
+    }
+
+    /// How many of this endpoint fit in.
+    fn for_endpoint(&self, endpoint: &str) -> usize {
+        let in_hand = self.in_hand.get(endpoint).copied().unwrap_or(0);
+        self.per_endpoint.saturating_sub(in_hand).min(self.total)
+    }
 }
 
 /// What [`Inbox::claim`] hands out.
@@ -293,13 +325,41 @@ pub struct Filter {
     pub newest_first: bool,
 }
 
-/// Which messages to replay.
-#[derive(Clone, Debug)]
-pub enum Selection {
+/// Which messages to replay: those for which all of this holds, so all of them where nothing is set.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// They have this `webhook-id`.
+    pub webhook_id: Option<String>,
+    /// They are of this endpoint.
+    pub endpoint: Option<String>,
+    /// Their envelope has this type, spelled like this.
+    pub event_type: Option<String>,
+    /// They are in this state.
+    pub state: Option<State>,
+    /// They were received then or later.
+    pub since: Option<Timestamp>,
+    /// They were received before then.
+    pub until: Option<Timestamp>,
+}
+
+impl Selection {
     /// The one with this `webhook-id` (on each endpoint that has it), in whatever state.
-    WebhookId(String),
+    #[must_use]
+    pub fn id(webhook_id: impl Into<String>) -> Self {
+        Self {
+            webhook_id: Some(webhook_id.into()),
+            ..Self::default()
+        }
+    }
+
     /// All that are dead.
-    Dead,
+    #[must_use]
+    pub fn dead() -> Self {
+        Self {
+            state: Some(State::Dead),
+            ..Self::default()
+        }
+    }
 }
 
 /// How many messages are in each state.

@@ -1,17 +1,20 @@
 //! Looking after what is stored: list, show, replay, prune, close.
 
-use pleo_receiver::{Counts, Filter, Inbox, InboxError, NewMessage, Outcome, Selection, State};
+use pleo_receiver::{
+    Counts, Filter, Inbox, InboxError, NewMessage, Outcome, Room, Selection, State,
+};
 
 use crate::{LEASE, at, claim, claim_one, counts, dead, entries, ids, message, store};
 
 behaviours! {
     a_replay_by_id_takes_every_state_and_endpoint,
     a_replay_of_the_dead_takes_only_those,
+    a_replay_takes_what_is_selected,
     what_a_handler_has_in_hand_is_not_replayed,
     a_retry_that_waits_is_due_at_once_after_a_replay,
     a_prune_takes_what_is_old_and_in_that_state,
     a_message_that_changes_its_state_meanwhile_is_counted_once,
-    what_a_handler_has_in_hand_is_not_pruned,
+    what_is_pending_is_not_pruned,
     what_was_pruned_is_stored_again,
     a_list_filters,
     an_unknown_id_shows_nothing,
@@ -41,13 +44,13 @@ async fn a_replay_by_id_takes_every_state_and_endpoint(inbox: &dyn Inbox) {
         };
         inbox.settle(claimed.claim, outcome).await.unwrap();
     }
-    let selection = Selection::WebhookId("a".into());
+    let selection = Selection::id("a");
     assert_eq!(inbox.replay(selection).await.unwrap(), 3);
     let claimed = claim(inbox, at(0)).await;
     assert_eq!(ids(&claimed), ["a"; 3]);
     assert!(claimed.iter().all(|claimed| claimed.attempt == 1));
 
-    let selection = Selection::WebhookId("c".into());
+    let selection = Selection::id("c");
     assert_eq!(inbox.replay(selection).await.unwrap(), 0);
 }
 
@@ -60,16 +63,101 @@ async fn a_replay_of_the_dead_takes_only_those(inbox: &dyn Inbox) {
     {
         inbox.settle(claimed.claim, outcome).await.unwrap();
     }
-    assert_eq!(inbox.replay(Selection::Dead).await.unwrap(), 2);
-    assert_eq!(inbox.replay(Selection::Dead).await.unwrap(), 0);
+    assert_eq!(inbox.replay(Selection::dead()).await.unwrap(), 2);
+    assert_eq!(inbox.replay(Selection::dead()).await.unwrap(), 0);
     assert_eq!(inbox.counts().await.unwrap(), counts(2, 1, 0));
     assert_eq!(ids(&claim(inbox, at(0)).await), ["a", "c"]);
+}
+
+async fn a_replay_takes_what_is_selected(inbox: &dyn Inbox) {
+    for (second, (id, endpoint, event_type)) in (0..).zip([
+        ("a", "one", Some("v1.vendor.created")),
+        ("b", "one", Some("v1.export-job.created")),
+        ("c", "two", Some("v1.vendor.created")),
+        ("d", "two", None),
+    ]) {
+        let mut message = message(id);
+        message.endpoint = endpoint.into();
+        message.event_type = event_type.map(Into::into);
+        message.received_at = at(second);
+        store(inbox, message).await;
+    }
+    let all = Selection::default;
+    for (selection, expected) in [
+        (all(), "abcd"),
+        (Selection::id("b"), "b"),
+        (Selection::dead(), ""),
+        (
+            Selection {
+                state: Some(State::Done),
+                ..all()
+            },
+            "abcd",
+        ),
+        (
+            Selection {
+                endpoint: Some("one".into()),
+                ..all()
+            },
+            "ab",
+        ),
+        (
+            Selection {
+                event_type: Some("v1.vendor.created".into()),
+                ..all()
+            },
+            "ac",
+        ),
+        (
+            Selection {
+                since: Some(at(1)),
+                ..all()
+            },
+            "bcd",
+        ),
+        (
+            Selection {
+                until: Some(at(2)),
+                ..all()
+            },
+            "ab",
+        ),
+        (
+            Selection {
+                since: Some(at(0)),
+                until: Some(at(3)),
+                event_type: Some("v1.vendor.created".into()),
+                endpoint: Some("two".into()),
+                ..all()
+            },
+            "c",
+        ),
+        (
+            Selection {
+                since: Some(at(1)),
+                until: Some(at(1)),
+                ..all()
+            },
+            "",
+        ),
+    ] {
+        for claimed in claim(inbox, at(10)).await {
+            inbox.settle(claimed.claim, Outcome::Done).await.unwrap();
+        }
+        let replayed = inbox.replay(selection.clone()).await.unwrap();
+        let claimed = claim(inbox, at(10)).await;
+        assert_eq!(ids(&claimed).concat(), expected, "{selection:?}");
+        assert_eq!(usize::try_from(replayed).unwrap(), claimed.len());
+        for claimed in claimed {
+            inbox.settle(claimed.claim, Outcome::Done).await.unwrap();
+        }
+    }
 }
 
 async fn what_a_handler_has_in_hand_is_not_replayed(inbox: &dyn Inbox) {
     store(inbox, message("a")).await;
     let held = claim_one(inbox, at(0)).await.claim;
-    let selection = Selection::WebhookId("a".into());
+    let selection = Selection::id("a");
     assert_eq!(inbox.replay(selection).await.unwrap(), 0);
     assert!(claim(inbox, at(0)).await.is_empty());
     inbox.settle(held, Outcome::Done).await.unwrap();
@@ -82,7 +170,7 @@ async fn a_retry_that_waits_is_due_at_once_after_a_replay(inbox: &dyn Inbox) {
     let error = "why".to_owned();
     let retry = Outcome::Retry { at: at(500), error };
     inbox.settle(claimed, retry).await.unwrap();
-    let selection = Selection::WebhookId("a".into());
+    let selection = Selection::id("a");
     assert_eq!(inbox.replay(selection).await.unwrap(), 1);
     assert_eq!(claim_one(inbox, at(1)).await.attempt, 1);
 }
@@ -112,13 +200,13 @@ async fn a_prune_takes_what_is_old_and_in_that_state(inbox: &dyn Inbox) {
         (State::Done, 4, 2, counts(1, 1, 1)),
         (State::Dead, 1, 0, counts(1, 1, 1)),
         (State::Dead, 9, 1, counts(1, 1, 0)),
-        (State::Pending, 9, 1, counts(0, 1, 0)),
+        (State::Pending, 9, 0, counts(1, 1, 0)),
     ] {
         assert_eq!(inbox.prune(state, at(before)).await.unwrap(), pruned);
         assert_eq!(inbox.counts().await.unwrap(), left, "{state} {before}");
     }
-    assert!(claim(inbox, at(10)).await.is_empty());
-    assert_eq!(entries(inbox).await[0].webhook_id, "done 4");
+    assert_eq!(ids(&claim(inbox, at(10)).await), ["pending 2"]);
+    assert_eq!(entries(inbox).await[1].webhook_id, "done 4");
 }
 
 async fn a_message_that_changes_its_state_meanwhile_is_counted_once(inbox: &dyn Inbox) {
@@ -126,7 +214,12 @@ async fn a_message_that_changes_its_state_meanwhile_is_counted_once(inbox: &dyn 
         store(inbox, message(&number.to_string())).await;
     }
     let settle_all = async {
-        while let [claimed] = &inbox.claim(1, at(0), LEASE).await.unwrap().messages[..] {
+        while let [claimed] = &inbox
+            .claim(Room::of(1), at(0), LEASE)
+            .await
+            .unwrap()
+            .messages[..]
+        {
             inbox.settle(claimed.claim, Outcome::Done).await.unwrap();
         }
     };
@@ -143,20 +236,34 @@ async fn a_message_that_changes_its_state_meanwhile_is_counted_once(inbox: &dyn 
     assert_eq!(inbox.counts().await.unwrap(), counts(0, 100, 0));
 }
 
-async fn what_a_handler_has_in_hand_is_not_pruned(inbox: &dyn Inbox) {
-    store(inbox, message("a")).await;
-    let held = claim_one(inbox, at(0)).await.claim;
+async fn what_is_pending_is_not_pruned(inbox: &dyn Inbox) {
+    for id in ["held", "waiting", "new"] {
+        store(inbox, message(id)).await;
+    }
+    let claimed = inbox.claim(Room::of(2), at(0), LEASE).await.unwrap();
+    let error = "why".to_owned();
+    let retry = Outcome::Retry { at: at(500), error };
+    inbox
+        .settle(claimed.messages[1].claim, retry)
+        .await
+        .unwrap();
     assert_eq!(inbox.prune(State::Pending, at(1)).await.unwrap(), 0);
-    inbox.settle(held, Outcome::Done).await.unwrap();
-    assert_eq!(inbox.counts().await.unwrap(), counts(0, 1, 0));
+    assert_eq!(inbox.counts().await.unwrap(), counts(3, 0, 0));
 }
 
 async fn what_was_pruned_is_stored_again(inbox: &dyn Inbox) {
-    store(inbox, message("a")).await;
-    store(inbox, message("b")).await;
-    let last = entries(inbox).await[1].sequence;
-    assert_eq!(inbox.prune(State::Pending, at(1)).await.unwrap(), 2);
-    store(inbox, message("a")).await;
+    // More than are deleted at once.
+    for number in 0..1200 {
+        store(inbox, message(&number.to_string())).await;
+    }
+    let claimed = inbox.claim(Room::of(1200), at(0), LEASE).await.unwrap();
+    for claimed in claimed.messages {
+        inbox.settle(claimed.claim, Outcome::Done).await.unwrap();
+    }
+    let last = entries(inbox).await.last().unwrap().sequence;
+    assert_eq!(inbox.prune(State::Done, at(1)).await.unwrap(), 1200);
+    assert!(inbox.show("7".into()).await.unwrap().is_empty());
+    store(inbox, message("7")).await;
     // Who lists from the last known place on must not miss it.
     assert!(entries(inbox).await[0].sequence > last);
 }
@@ -173,7 +280,12 @@ async fn a_list_filters(inbox: &dyn Inbox) {
         )
         .await;
     }
-    for claimed in inbox.claim(2, at(0), LEASE).await.unwrap().messages {
+    for claimed in inbox
+        .claim(Room::of(2), at(0), LEASE)
+        .await
+        .unwrap()
+        .messages
+    {
         inbox.settle(claimed.claim, Outcome::Done).await.unwrap();
     }
     let all = entries(inbox).await;
@@ -228,9 +340,12 @@ async fn a_closed_inbox_takes_nothing(inbox: &dyn Inbox) {
     let prune = inbox.prune(State::Pending, at(1));
     for (call, closed) in [
         ("append", refused(inbox.append(message("b")).await)),
-        ("claim", refused(inbox.claim(1, at(0), LEASE).await)),
+        (
+            "claim",
+            refused(inbox.claim(Room::of(1), at(0), LEASE).await),
+        ),
         ("settle", refused(inbox.settle(claim, Outcome::Done).await)),
-        ("replay", refused(inbox.replay(Selection::Dead).await)),
+        ("replay", refused(inbox.replay(Selection::dead()).await)),
         ("prune", refused(prune.await)),
         ("close", refused(inbox.close().await)),
     ] {
@@ -259,7 +374,7 @@ async fn ready_resolves_after_an_append_and_after_a_replay(inbox: &dyn Inbox) {
     inbox.ready().await;
     let claim = claim_one(inbox, at(0)).await.claim;
     inbox.settle(claim, dead("why")).await.unwrap();
-    inbox.replay(Selection::Dead).await.unwrap();
+    inbox.replay(Selection::dead()).await.unwrap();
     inbox.ready().await;
     claim_one(inbox, at(0)).await;
 }

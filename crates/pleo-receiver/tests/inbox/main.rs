@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use jiff::Timestamp;
 use pleo_receiver::{
-    Appended, ClaimId, Claimed, Counts, Entry, Filter, Inbox, NewMessage, Origin, Outcome,
+    Appended, ClaimId, Claimed, Counts, Entry, Filter, Inbox, NewMessage, Origin, Outcome, Room,
     Selection, State,
 };
 
@@ -45,6 +45,7 @@ behaviours! {
     what_is_stored_comes_out_as_it_went_in,
     times_are_kept_to_the_millisecond,
     the_first_to_expire_is_claimed_first,
+    no_endpoint_gets_more_than_there_is_room_for,
     a_claim_counts_the_attempt_and_says_when_to_look_again,
     a_lease_that_ends_hands_the_message_out_again,
     a_lost_claim_settles_nothing,
@@ -80,7 +81,11 @@ async fn store(inbox: &dyn Inbox, message: NewMessage) {
 }
 
 async fn claim(inbox: &dyn Inbox, now: Timestamp) -> Vec<Claimed> {
-    inbox.claim(10, now, LEASE).await.unwrap().messages
+    inbox
+        .claim(Room::of(10), now, LEASE)
+        .await
+        .unwrap()
+        .messages
 }
 
 async fn claim_one(inbox: &dyn Inbox, now: Timestamp) -> Claimed {
@@ -226,19 +231,69 @@ async fn the_first_to_expire_is_claimed_first(inbox: &dyn Inbox) {
         )
         .await;
     }
-    let first = inbox.claim(2, at(0), LEASE).await.unwrap().messages;
+    let first = inbox
+        .claim(Room::of(2), at(0), LEASE)
+        .await
+        .unwrap()
+        .messages;
     assert_eq!(ids(&first), ["over", "soon"]);
     let rest = claim(inbox, at(0)).await;
     assert_eq!(ids(&rest), ["late", "late again", "never", "never again"]);
 }
 
+async fn no_endpoint_gets_more_than_there_is_room_for(inbox: &dyn Inbox) {
+    for (number, endpoint) in (0..).zip(["", "", "", "", "two", "two", "three", "three"]) {
+        let mut message = message(&number.to_string());
+        message.endpoint = endpoint.into();
+        // Those of the first go first, and 5 goes before 4.
+        message.expires_at = Some(at(if number == 5 { 4 } else { 10 + number }));
+        store(inbox, message).await;
+    }
+    let room = |total, per_endpoint, in_hand: &[(&str, usize)]| Room {
+        total,
+        per_endpoint,
+        in_hand: in_hand
+            .iter()
+            .map(|(name, count)| ((*name).into(), *count))
+            .collect(),
+    };
+    for (room, expected) in [
+        (room(0, 9, &[]), ""),
+        (room(9, 0, &[]), ""),
+        (
+            room(9, 2, &[("", 2), ("two", 9), ("three", 2), ("four", 1)]),
+            "",
+        ),
+        (room(3, 2, &[("", 1)]), "504"),
+        (room(9, 1, &[("two", 1)]), "16"),
+        (room(9, 9, &[]), "237"),
+    ] {
+        let claim = inbox.claim(room.clone(), at(0), LEASE).await.unwrap();
+        assert_eq!(ids(&claim.messages).concat(), expected, "{room:?}");
+    }
+}
+
 async fn a_claim_counts_the_attempt_and_says_when_to_look_again(inbox: &dyn Inbox) {
-    assert_eq!(inbox.claim(10, at(0), LEASE).await.unwrap().next_due, None);
+    assert_eq!(
+        inbox
+            .claim(Room::of(10), at(0), LEASE)
+            .await
+            .unwrap()
+            .next_due,
+        None
+    );
     store(inbox, message("a")).await;
     store(inbox, message("b")).await;
-    assert_eq!(inbox.claim(0, at(0), LEASE).await.unwrap().next_due, None);
+    assert_eq!(
+        inbox
+            .claim(Room::of(0), at(0), LEASE)
+            .await
+            .unwrap()
+            .next_due,
+        None
+    );
     for (now, id, next_due) in [(0, "a", 100), (5, "b", 100)] {
-        let claim = inbox.claim(1, at(now), LEASE).await.unwrap();
+        let claim = inbox.claim(Room::of(1), at(now), LEASE).await.unwrap();
         assert_eq!(ids(&claim.messages), [id]);
         assert_eq!(claim.messages[0].attempt, 1);
         assert_eq!(claim.next_due, Some(at(next_due)));
@@ -315,7 +370,7 @@ async fn a_retry_is_due_at_its_time_and_not_before(inbox: &dyn Inbox) {
     assert_eq!(waiting.last_error.as_deref(), Some("no answer"));
     assert!(waiting.due_at.unwrap() >= due);
 
-    let early = inbox.claim(10, at(50), LEASE).await.unwrap();
+    let early = inbox.claim(Room::of(10), at(50), LEASE).await.unwrap();
     assert!(early.messages.is_empty());
     assert_eq!(early.next_due, waiting.due_at);
     let second = claim_one(inbox, waiting.due_at.unwrap()).await;
@@ -333,7 +388,7 @@ async fn what_is_dead_says_why_and_is_not_claimed(inbox: &dyn Inbox) {
     let entry = entry(inbox, "a").await;
     assert_eq!((entry.state, entry.due_at), (State::Dead, None));
     assert_eq!(entry.last_error.as_deref(), Some("why"));
-    let claim = inbox.claim(10, at(1000), LEASE).await.unwrap();
+    let claim = inbox.claim(Room::of(10), at(1000), LEASE).await.unwrap();
     assert!(claim.messages.is_empty() && claim.next_due.is_none());
     assert_eq!(inbox.counts().await.unwrap(), counts(0, 0, 1));
 }
@@ -367,7 +422,7 @@ async fn a_claim_is_not_mistaken_for_a_later_one(inbox: &dyn Inbox) {
     assert_eq!(inbox.counts().await.unwrap(), counts(1, 0, 0));
 
     inbox.settle(held, Outcome::Done).await.unwrap();
-    let selection = Selection::WebhookId("a".into());
+    let selection = Selection::id("a");
     assert_eq!(inbox.replay(selection).await.unwrap(), 1);
     let replayed = claim_one(inbox, at(0)).await.claim;
     inbox.settle(held, Outcome::Done).await.unwrap();

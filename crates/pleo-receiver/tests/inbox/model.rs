@@ -4,8 +4,8 @@ use core::time::Duration;
 
 use jiff::Timestamp;
 use pleo_receiver::{
-    Claim, ClaimId, Entry, Filter, Inbox, MemoryInbox, NewMessage, Origin, Outcome, Selection,
-    SqliteInbox, State,
+    Claim, ClaimId, Entry, Filter, Inbox, MemoryInbox, NewMessage, Origin, Outcome, Room,
+    Selection, SqliteInbox, State,
 };
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -153,7 +153,7 @@ impl Side<'_> {
             }
             Operation::Claim { limit, lease } => {
                 let lease = Duration::from_secs(lease);
-                let claim = inbox.claim(limit, now, lease).await.unwrap();
+                let claim = inbox.claim(Room::of(limit), now, lease).await.unwrap();
                 let Claim { messages, next_due } = claim;
                 self.claims
                     .extend(messages.iter().map(|claimed| claimed.claim));
@@ -169,10 +169,10 @@ impl Side<'_> {
             }
             Operation::Pass { .. } => String::new(),
             Operation::Replay { id } => {
-                let selection = Selection::WebhookId(id.to_string());
+                let selection = Selection::id(id.to_string());
                 inbox.replay(selection).await.unwrap().to_string()
             }
-            Operation::ReplayDead => inbox.replay(Selection::Dead).await.unwrap().to_string(),
+            Operation::ReplayDead => inbox.replay(Selection::dead()).await.unwrap().to_string(),
             Operation::Prune { state, before } => {
                 let before = shift(now, before);
                 inbox.prune(state, before).await.unwrap().to_string()

@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use jiff::Span;
+use jiff::{Span, SpanRelativeTo, Timestamp};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::hidden::Hidden;
@@ -216,12 +217,33 @@ pub(crate) struct InboxReplay {
     pub(crate) inbox: InboxUrl,
 
     /// The `webhook-id` of each message.
-    #[arg(required_unless_present = "dead", value_name = "ID")]
+    #[arg(value_name = "ID", required_unless_present_any = ["dead", "state", "endpoint", "event_type", "since", "until"])]
     pub(crate) ids: Vec<String>,
 
-    /// All messages that are dead.
-    #[arg(long, conflicts_with = "ids")]
+    /// All messages that are dead; the same as `--state dead`.
+    #[arg(long, conflicts_with_all = ["ids", "state"])]
     pub(crate) dead: bool,
+
+    /// All in this state.
+    #[arg(long, conflicts_with = "ids")]
+    pub(crate) state: Option<State>,
+
+    /// All of this endpoint.
+    #[arg(long, value_name = "NAME", conflicts_with = "ids")]
+    pub(crate) endpoint: Option<String>,
+
+    /// All of this type, spelled as in the message.
+    #[arg(long, value_name = "TYPE", conflicts_with = "ids")]
+    pub(crate) event_type: Option<String>,
+
+    /// All received then or later: a time such as `2026-11-24T08:00:00Z`, or so long ago, such as
+    /// `12h`. Of several such conditions, all must hold.
+    #[arg(long, value_name = "TIME", conflicts_with = "ids")]
+    pub(crate) since: Option<Moment>,
+
+    /// All received before then.
+    #[arg(long, value_name = "TIME", conflicts_with = "ids")]
+    pub(crate) until: Option<Moment>,
 
     /// What was done, as a JSON object.
     #[arg(long)]
@@ -236,7 +258,7 @@ pub(crate) struct InboxPrune {
     /// Only those that arrived longer ago than this: `30d`, `12h`. The sender may repeat a message
     /// for days, and one that was deleted is stored and handed on again.
     #[arg(long, value_name = "AGE", default_value = "30d")]
-    pub(crate) older_than: Span,
+    pub(crate) older_than: Moment,
 
     /// Which ones.
     #[arg(long, default_value = "done")]
@@ -263,6 +285,25 @@ pub(crate) struct InboxTail {
     /// One JSON object a line.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// A time, or how long ago it was.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Moment(pub(crate) Timestamp);
+
+impl FromStr for Moment {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let ago = || {
+            let days = SpanRelativeTo::days_are_24_hours();
+            let age = text.parse::<Span>().ok()?.to_duration(days).ok()?;
+            let age = Some(age).filter(|age| !age.is_negative())?;
+            Timestamp::now().checked_sub(age).ok()
+        };
+        let moment = text.parse().ok().or_else(ago).map(Self);
+        moment.ok_or("neither a time such as 2026-11-24T08:00:00Z nor an age such as 30d or 12h")
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]

@@ -154,7 +154,8 @@ impl Config {
             };
             endpoints.map(build).collect::<Result<_, _>>()?
         };
-        let retry = file.retry.policy();
+        let mut retry = file.retry.policy();
+        retry.grace = file.limits.server().grace;
         let mut handing_on = DefaultHasher::new();
         file.retry.hash(&mut handing_on);
         let handler = target(&args, &file, retry.timeout, at, &mut handing_on)?;

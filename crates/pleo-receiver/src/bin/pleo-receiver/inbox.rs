@@ -5,7 +5,6 @@ use std::io::{self, Write};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use jiff::{SpanRelativeTo, Timestamp};
 use pleo_receiver::{Entry, Filter, Inbox as _, Selection, SqliteInbox, State};
 use serde_json::{Value, json};
 use tokio::time;
@@ -98,11 +97,22 @@ async fn replay(args: InboxReplay) -> Result<(), Failure> {
     let inbox = open(&args.inbox)?;
     let mut replayed = 0;
     let mut missing = Vec::new();
-    if args.dead {
-        replayed = inbox.replay(Selection::Dead).await?;
+    if args.ids.is_empty() {
+        let selection = Selection {
+            webhook_id: None,
+            endpoint: args.endpoint,
+            event_type: args.event_type,
+            state: args
+                .dead
+                .then_some(State::Dead)
+                .or_else(|| args.state.map(Into::into)),
+            since: args.since.map(|since| since.0),
+            until: args.until.map(|until| until.0),
+        };
+        replayed = inbox.replay(selection).await?;
     }
     for id in args.ids {
-        match inbox.replay(Selection::WebhookId(id.clone())).await? {
+        match inbox.replay(Selection::id(&*id)).await? {
             0 => missing.push(id),
             count => replayed += count,
         }
@@ -118,22 +128,11 @@ async fn replay(args: InboxReplay) -> Result<(), Failure> {
 }
 
 async fn prune(args: InboxPrune) -> Result<(), Failure> {
-    let days = SpanRelativeTo::days_are_24_hours();
-    let age = args
-        .older_than
-        .to_duration(days)
-        .ok()
-        .filter(|age| !age.is_negative());
-    let before = age.and_then(|age| Timestamp::now().checked_sub(age).ok());
-    let before = before.ok_or_else(|| {
-        let why = "`--older-than`: give an age in days or less, such as `30d` or `12h`";
-        Failure::Usage(why.to_owned())
-    })?;
     let state = match args.state {
         Finished::Done => State::Done,
         Finished::Dead => State::Dead,
     };
-    let pruned = open(&args.inbox)?.prune(state, before).await?;
+    let pruned = open(&args.inbox)?.prune(state, args.older_than.0).await?;
     Ok(report("pruned", pruned, args.json)?)
 }
 

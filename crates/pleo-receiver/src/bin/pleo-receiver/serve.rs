@@ -6,7 +6,9 @@ mod sockets;
 use std::io;
 use std::sync::Arc;
 
-use pleo_receiver::{Inbox, InboxError, MemoryInbox, Receiver, Server, SqliteInbox, Tls};
+use pleo_receiver::{
+    Inbox, InboxError, MemoryInbox, Receiver, Server, SqliteInbox, SqliteOptions, Tls,
+};
 use tokio::net::TcpListener;
 use tokio::signal;
 use tracing::{info, warn};
@@ -27,7 +29,7 @@ pub(crate) async fn run(args: Serve, is_flag: impl Fn(&str) -> bool) -> Result<(
     let hangup = Hangup::new()?;
     let Fixed { limits, inbox, .. } = &config.fixed;
     let mut builder = Receiver::builder()
-        .shared_inbox(open(inbox)?)
+        .shared_inbox(open(inbox, limits.inbox())?)
         .trusted_proxies(config.fixed.trusted_proxies.clone())
         .retry_policy(config.retry);
     let paths: Vec<_> = (config.endpoints.iter())
@@ -88,16 +90,17 @@ pub(crate) async fn run(args: Serve, is_flag: impl Fn(&str) -> bool) -> Result<(
 }
 
 /// Opens the inbox for a server.
-pub(crate) fn open(url: &str) -> Result<Arc<dyn Inbox>, Failure> {
+pub(crate) fn open(url: &str, options: SqliteOptions) -> Result<Arc<dyn Inbox>, Failure> {
     if url == "memory:" {
         return Ok(Arc::new(MemoryInbox::new()));
     }
-    let inbox = SqliteInbox::open(sqlite_path(url)?).map_err(|error| match error {
-        InboxError::Open { .. } => Failure::Usage(format!(
-            "`--inbox`: {error}; choose a file in a folder that this user can write to"
-        )),
-        error => Failure::Usage(format!("`--inbox`: {error}")),
-    })?;
+    let inbox =
+        SqliteInbox::open_with(sqlite_path(url)?, options).map_err(|error| match error {
+            InboxError::Open { .. } => Failure::Usage(format!(
+                "`--inbox`: {error}; choose a file in a folder that this user can write to"
+            )),
+            error => Failure::Usage(format!("`--inbox`: {error}")),
+        })?;
     Ok(Arc::new(inbox))
 }
 

@@ -2,9 +2,12 @@
 //!
 //! One thread writes. It takes whatever waits (appends, claims, outcomes), does it in one
 //! transaction, commits once with `synchronous=FULL`, and only then answers all: many messages share
-//! one flush of the disk. Reading has a connection of its own.
+//! one flush of the disk. Reading has a connection of its own, and so has the thread that moves what
+//! was committed from the log into the file.
 
+mod checkpoint;
 mod file;
+mod statements;
 mod writer;
 
 use core::fmt;
@@ -18,18 +21,16 @@ use std::thread;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use rusqlite::{Connection, Row, named_params};
+use rusqlite::{Connection, Row, named_params, params};
 use tokio::sync::{Notify, oneshot};
 use tokio::{task, time};
 
+use self::checkpoint::Checkpointer;
 use self::writer::{Command, Reply, Writer};
 use super::{
     Appended, Claim, ClaimId, Counts, Entry, Filter, Inbox, InboxError, InboxFuture, NewMessage,
-    Origin, Outcome, Selection, State,
+    Origin, Outcome, Room, Selection, State,
 };
-
-/// How many bytes of messages may wait to be stored.
-const WAITING_LIMIT: usize = 256 * 1024 * 1024;
 
 /// What a waiting message takes beside its body, roughly.
 const MESSAGE_OVERHEAD: usize = 512;
@@ -37,15 +38,36 @@ const MESSAGE_OVERHEAD: usize = 512;
 /// How often [`Inbox::ready`] resolves for nothing, so that what another process replayed is seen.
 const POLL: Duration = Duration::from_secs(1);
 
+/// How many messages are replayed or deleted in one transaction, so that others wait no longer.
+const STEP: u32 = 500;
+
 /// What [`entry`] reads; not the body, which may be long.
-const ENTRY: &str =
-    "sequence, endpoint, webhook_id, event_type, event_id, resource_id, origin, state,
-    attempts, received_at, expires_at, due_at, last_error, length(body) AS body_len";
+const ENTRY: &str = "sequence, endpoint, webhook_id, event_type, event_id, resource_id, origin,
+    state, attempts, received_at, expires_at, due_at, last_error,
+    (SELECT length(body) FROM body WHERE body.sequence = message.sequence) AS body_len";
+
+/// What an inbox in a file is opened with.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SqliteOptions {
+    /// How many bytes of messages may wait to be stored; while there are more, appends are refused
+    /// as [`InboxError::Full`]. 64 MiB unless set.
+    pub queue_bytes: usize,
+}
+
+impl Default for SqliteOptions {
+    fn default() -> Self {
+        Self {
+            queue_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
 
 /// An inbox in a SQLite file, made when it isn't there.
 ///
 /// Beside the file SQLite keeps two more while it is open (`-wal`, `-shm`), and the server that owns
-/// it keeps a `.lock` with its process id. The messages are in the table `message`, which may be read by SQL at any time:
+/// it keeps a `.lock` with its process id. The messages are in the table `message`, their raw bytes in
+/// `body`, both keyed by `sequence`; they may be read by SQL at any time:
 ///
 /// | column | what it is |
 /// | --- | --- |
@@ -60,9 +82,9 @@ const ENTRY: &str =
 /// | `due_at` | while pending: when it is due again, in milliseconds since 1970; null for now |
 /// | `leased` | whether a handler has it |
 /// | `last_error` | why the last attempt failed |
-/// | `body` | the raw bytes |
 pub struct SqliteInbox {
     path: String,
+    options: SqliteOptions,
     /// `None` only while this is dropped.
     commands: Option<mpsc::Sender<Command>>,
     waiting: Arc<AtomicUsize>,
@@ -80,11 +102,21 @@ impl SqliteInbox {
     /// [`InboxError::InUse`] where another server has it, [`InboxError::Open`] where the file can't
     /// be made, written, or isn't an inbox.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, InboxError> {
+        Self::open_with(path, SqliteOptions::default())
+    }
+
+    /// Like [`Self::open`], with other options.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, InboxError> {
         let path = file::make(path.as_ref())?;
         let lock = file::lock(&path)?;
-        let writer = file::open(&path)?;
+        let mut writer = file::open(&path)?;
         file::free_leases(&writer).map_err(|error| file::open_error(&path, error))?;
-        Self::start(&path, writer, Some(lock))
+        let checkpointer = Checkpointer::start(&mut writer, file::open(&path)?)
+            .map_err(|error| file::open_error(&path, error))?;
+        Self::start(&path, options, writer, Some((checkpointer, lock)))
     }
 
     /// Opens an inbox beside the server that owns it, to look and to replay.
@@ -94,7 +126,7 @@ impl SqliteInbox {
     pub fn open_shared(path: impl AsRef<Path>) -> Result<Self, InboxError> {
         let path = path.as_ref();
         let writer = file::open(path)?;
-        Self::start(path, writer, None)
+        Self::start(path, SqliteOptions::default(), writer, None)
     }
 
     /// The process id of the server that has the inbox open, to send it a signal; `None` where none
@@ -104,18 +136,31 @@ impl SqliteInbox {
         file::locked_by(path.as_ref())
     }
 
-    fn start(path: &Path, writer: Connection, lock: Option<File>) -> Result<Self, InboxError> {
+    fn start(
+        path: &Path,
+        options: SqliteOptions,
+        connection: Connection,
+        owner: Option<(Checkpointer, File)>,
+    ) -> Result<Self, InboxError> {
         let reader = file::open(path)?;
         let waiting = Arc::new(AtomicUsize::new(0));
         let ready = Arc::new(Notify::new());
         let (commands, receiver) = mpsc::channel();
-        let writer = Writer::new(writer, lock, Arc::clone(&waiting), Arc::clone(&ready));
+        let (checkpointer, lock) = owner.unzip();
+        let writer = Writer {
+            connection,
+            checkpointer,
+            lock,
+            waiting: Arc::clone(&waiting),
+            ready: Arc::clone(&ready),
+        };
         let writer = thread::Builder::new()
             .name("pleo-inbox".into())
             .spawn(move || writer.run(&receiver))
             .map_err(|error| file::open_error(path, error))?;
         Ok(Self {
             path: path.display().to_string(),
+            options,
             commands: Some(commands),
             waiting,
             ready,
@@ -155,10 +200,41 @@ impl SqliteInbox {
     }
 }
 
+impl SqliteInbox {
+    /// Does something with all that is selected, a few at a time. They are found by reading, so that
+    /// nobody waits for that.
+    fn in_steps(
+        &self,
+        selection: Arc<Selection>,
+        command: impl Fn(Vec<i64>, Reply<u64>) -> Command + Send + 'static,
+    ) -> InboxFuture<'_, u64> {
+        Box::pin(async move {
+            // What arrives from now on isn't meant.
+            let last = self.read(|connection| {
+                let last = "SELECT max(sequence) FROM message";
+                connection.query_row(last, [], |row| row.get::<_, Option<i64>>(0))
+            });
+            let last = last.await?.unwrap_or(0);
+            let mut after = 0;
+            let mut count = 0;
+            loop {
+                let selection = Arc::clone(&selection);
+                let found = self.read(move |connection| find(connection, &selection, after, last));
+                let places = found.await?;
+                let Some(end) = places.last() else {
+                    return Ok(count);
+                };
+                after = *end;
+                count += self.command(|reply| command(places, reply)).await?;
+            }
+        })
+    }
+}
+
 impl Inbox for SqliteInbox {
     fn append(&self, message: NewMessage) -> InboxFuture<'_, Appended> {
         let size = message.body.len() + MESSAGE_OVERHEAD;
-        if self.waiting.fetch_add(size, Ordering::Relaxed) > WAITING_LIMIT {
+        if self.waiting.fetch_add(size, Ordering::Relaxed) > self.options.queue_bytes {
             self.waiting.fetch_sub(size, Ordering::Relaxed);
             return Box::pin(async { Err(InboxError::Full) });
         }
@@ -169,9 +245,9 @@ impl Inbox for SqliteInbox {
         })
     }
 
-    fn claim(&self, limit: usize, now: Timestamp, lease: Duration) -> InboxFuture<'_, Claim> {
+    fn claim(&self, room: Room, now: Timestamp, lease: Duration) -> InboxFuture<'_, Claim> {
         self.command(|reply| Command::Claim {
-            limit,
+            room,
             now,
             lease,
             reply,
@@ -218,7 +294,8 @@ impl Inbox for SqliteInbox {
     fn show(&self, webhook_id: String) -> InboxFuture<'_, Vec<(Entry, Bytes)>> {
         self.read(move |connection| {
             let mut statement = connection.prepare_cached(&format!(
-                "SELECT {ENTRY}, body FROM message WHERE webhook_id = ?1 ORDER BY sequence"
+                "SELECT {ENTRY}, (SELECT body FROM body WHERE body.sequence = message.sequence) AS body
+                 FROM message WHERE webhook_id = ?1 ORDER BY sequence"
             ))?;
             let rows = statement.query_map([webhook_id], |row| {
                 Ok((entry(row)?, row.get::<_, Vec<u8>>("body")?.into()))
@@ -228,28 +305,48 @@ impl Inbox for SqliteInbox {
     }
 
     fn replay(&self, selection: Selection) -> InboxFuture<'_, u64> {
-        self.command(|reply| Command::Replay { selection, reply })
+        let selection = Arc::new(selection);
+        self.in_steps(Arc::clone(&selection), move |places, reply| {
+            Command::Replay {
+                places,
+                selection: Arc::clone(&selection),
+                reply,
+            }
+        })
     }
 
     fn prune(&self, state: State, before: Timestamp) -> InboxFuture<'_, u64> {
-        self.command(|reply| Command::Prune {
+        let old = Selection {
+            state: Some(state),
+            until: Some(before),
+            ..Selection::default()
+        };
+        self.in_steps(Arc::new(old), move |places, reply| Command::Prune {
+            places,
             state,
-            before,
             reply,
         })
     }
 
     fn counts(&self) -> InboxFuture<'_, Counts> {
         self.read(|connection| {
-            // In one statement, since messages change their state meanwhile.
-            let count = |state: State| format!("count(*) FILTER (WHERE state = '{state}')");
-            let [pending, done, dead] = [State::Pending, State::Done, State::Dead].map(count);
-            let query = format!("SELECT {pending}, {done}, {dead} FROM message");
-            connection.prepare_cached(&query)?.query_row([], |row| {
+            // In one statement, since messages change their state meanwhile; and by indexes alone.
+            let mut count = connection.prepare_cached(
+                "SELECT (SELECT count(*) FROM message INDEXED BY message_ready
+                         WHERE state = 'pending' AND due_at IS NULL)
+                      + (SELECT count(*) FROM message INDEXED BY message_waiting
+                         WHERE state = 'pending' AND due_at IS NOT NULL),
+                        (SELECT count(*) FROM message INDEXED BY message_dead
+                         WHERE state = 'dead'),
+                        (SELECT count(*) FROM message)",
+            )?;
+            count.query_row([], |row| {
+                let (pending, dead, all): (u64, u64, u64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                let done = all.saturating_sub(pending + dead);
                 Ok(Counts {
-                    pending: row.get(0)?,
-                    done: row.get(1)?,
-                    dead: row.get(2)?,
+                    pending,
+                    done,
+                    dead,
                 })
             })
         })
@@ -290,6 +387,38 @@ fn failed(error: rusqlite::Error) -> InboxError {
     InboxError::Failed(Arc::new(error))
 }
 
+/// The first few places of what is selected and in nobody's hands.
+fn find(
+    connection: &Connection,
+    selection: &Selection,
+    after: i64,
+    last: i64,
+) -> rusqlite::Result<Vec<i64>> {
+    let mut find = connection.prepare_cached(
+        "SELECT sequence FROM message
+         WHERE (?1 IS NULL OR webhook_id = ?1) AND (?2 IS NULL OR endpoint = ?2)
+           AND (?3 IS NULL OR event_type = ?3) AND (?4 IS NULL OR state = ?4)
+           AND (?5 IS NULL OR received_at >= ?5) AND (?6 IS NULL OR received_at < ?6)
+           AND leased = 0 AND sequence > ?7 AND sequence <= ?8
+         ORDER BY sequence LIMIT ?9",
+    )?;
+    let found = find.query_map(
+        params![
+            selection.webhook_id,
+            selection.endpoint,
+            selection.event_type,
+            selection.state.map(State::as_str),
+            selection.since.map(ceil),
+            selection.until.map(ceil),
+            after,
+            last,
+            STEP
+        ],
+        |row| row.get(0),
+    )?;
+    found.collect()
+}
+
 fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
     let state: String = row.get("state")?;
     Ok(Entry {
@@ -321,6 +450,16 @@ fn origin(row: &Row<'_>) -> rusqlite::Result<Origin> {
         "catch-up" => Origin::CatchUp,
         _ => Origin::Webhook,
     })
+}
+
+/// In milliseconds, rounded up: nothing is due before its time.
+fn ceil(at: Timestamp) -> i64 {
+    let millisecond = at.as_millisecond();
+    if at.subsec_nanosecond() % 1_000_000 > 0 {
+        millisecond + 1
+    } else {
+        millisecond
+    }
 }
 
 /// Milliseconds beyond what a timestamp holds become the last moment that it does.

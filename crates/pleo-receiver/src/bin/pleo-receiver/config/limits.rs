@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use pleo_receiver::{Builder, RetryPolicy, ServerOptions};
+use pleo_receiver::{Builder, RetryPolicy, ServerOptions, SqliteOptions};
 use serde::Deserialize;
 
 use super::values::Span;
@@ -15,6 +15,7 @@ pub(super) struct Retry {
     max_delay: Option<Span>,
     timeout: Option<Span>,
     concurrency: Option<usize>,
+    total_concurrency: Option<usize>,
 }
 
 /// What a server puts up with.
@@ -24,6 +25,7 @@ pub(crate) struct Limits {
     connections: Option<usize>,
     connections_per_source: Option<usize>,
     in_flight: Option<usize>,
+    queue_bytes: Option<usize>,
     headers: Option<usize>,
     header_bytes: Option<usize>,
     header_timeout: Option<Span>,
@@ -43,6 +45,7 @@ impl Retry {
         set_span(&mut policy.max_delay, self.max_delay);
         set_span(&mut policy.timeout, self.timeout);
         set(&mut policy.concurrency, self.concurrency);
+        set(&mut policy.total_concurrency, self.total_concurrency);
         policy
     }
 }
@@ -62,6 +65,13 @@ impl Limits {
         set_span(&mut options.write_timeout, self.write_timeout);
         set_span(&mut options.idle_timeout, self.idle_timeout);
         set_span(&mut options.grace, self.grace);
+        options
+    }
+
+    /// What concerns the inbox.
+    pub(crate) fn inbox(&self) -> SqliteOptions {
+        let mut options = SqliteOptions::default();
+        set(&mut options.queue_bytes, self.queue_bytes);
         options
     }
 

@@ -1,0 +1,211 @@
+//! What the writer does inside of a transaction.
+
+use core::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, Row};
+
+use super::{
+    Appended, Claim, ClaimId, NewMessage, Outcome, Room, Selection, State, ceil, origin, timestamp,
+};
+use crate::inbox::{Claimed, cut};
+
+/// The statements of one connection, which keeps them prepared.
+pub(super) struct Statements<'a>(pub(super) &'a Connection);
+
+impl Statements<'_> {
+    pub(super) fn append(&self, message: &NewMessage) -> rusqlite::Result<Appended> {
+        let mut insert = self.0.prepare_cached(
+            "INSERT INTO message
+                 (endpoint, webhook_id, event_type, event_id, resource_id, origin, received_at,
+                  expires_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+             ON CONFLICT (webhook_id, endpoint) DO NOTHING",
+        )?;
+        let inserted = insert.execute((
+            &*message.endpoint,
+            &message.webhook_id,
+            &message.event_type,
+            &message.event_id,
+            &message.resource_id,
+            message.origin.as_str(),
+            message.received_at.as_millisecond(),
+            message.expires_at.map(Timestamp::as_millisecond),
+        ))?;
+        if inserted == 1 {
+            return self.append_body(self.0.last_insert_rowid(), &message.body);
+        }
+        let mut compare = self.0.prepare_cached(
+            "SELECT body = ?3 FROM message JOIN body USING (sequence)
+             WHERE endpoint = ?1 AND webhook_id = ?2",
+        )?;
+        let key = (&*message.endpoint, &message.webhook_id, &*message.body);
+        let same = compare.query_row(key, |row| row.get(0))?;
+        Ok(if same {
+            Appended::Known
+        } else {
+            Appended::Conflict
+        })
+    }
+
+    fn append_body(&self, sequence: i64, body: &[u8]) -> rusqlite::Result<Appended> {
+        let mut insert = self
+            .0
+            .prepare_cached("INSERT INTO body (sequence, body) VALUES (?1, ?2)")?;
+        let inserted = insert.execute((sequence, body));
+        if inserted.is_err() && !self.0.is_autocommit() {
+            // Half a message must not be stored; better nothing of the whole batch.
+            let mut delete = self
+                .0
+                .prepare_cached("DELETE FROM message WHERE sequence = ?1")?;
+            if delete.execute([sequence]).is_err() {
+                self.0.execute_batch("ROLLBACK")?;
+            }
+        }
+        inserted.map(|_| Appended::Stored)
+    }
+
+    pub(super) fn claim(
+        &self,
+        room: &Room,
+        now: Timestamp,
+        lease: Duration,
+    ) -> rusqlite::Result<Claim> {
+        self.0
+            .prepare_cached(
+                "UPDATE message INDEXED BY message_waiting SET due_at = NULL, leased = 0
+                 WHERE state = 'pending' AND due_at IS NOT NULL AND due_at <= ?1",
+            )?
+            .execute([now.as_millisecond()])?;
+        let mut take = self.0.prepare_cached(
+            "UPDATE message SET leased = 1, due_at = ?2, attempts = attempts + 1,
+                 claims = claims + 1
+             WHERE sequence = ?1
+             RETURNING sequence, endpoint, webhook_id, received_at, event_type, event_id,
+                 resource_id, origin, expires_at, attempts, claims,
+                 (SELECT body FROM body WHERE body.sequence = ?1) AS body",
+        )?;
+        let until = ceil(now.checked_add(lease).unwrap_or(Timestamp::MAX));
+        let mut messages = Vec::new();
+        for sequence in self.next(room)? {
+            messages.push(take.query_one((sequence, until), claimed)?);
+        }
+        let next_due = self
+            .0
+            .prepare_cached(
+                "SELECT min(due_at) FROM message INDEXED BY message_waiting
+                 WHERE state = 'pending' AND due_at IS NOT NULL",
+            )?
+            .query_row([], |row| row.get::<_, Option<i64>>(0))?;
+        Ok(Claim {
+            messages,
+            next_due: next_due.map(timestamp),
+        })
+    }
+
+    /// What goes next, in order. Looks at no more messages of an endpoint than there is room for, so
+    /// that one which has a million ready doesn't slow down the others.
+    fn next(&self, room: &Room) -> rusqlite::Result<Vec<i64>> {
+        let mut after = self.0.prepare_cached(
+            "SELECT min(endpoint) FROM message INDEXED BY message_ready
+             WHERE state = 'pending' AND due_at IS NULL AND endpoint > ?1",
+        )?;
+        let mut of_endpoint = self.0.prepare_cached(
+            "SELECT coalesce(expires_at, 9223372036854775807) AS expiry, sequence
+             FROM message INDEXED BY message_ready
+             WHERE state = 'pending' AND due_at IS NULL AND endpoint = ?1
+             ORDER BY expiry, sequence LIMIT ?2",
+        )?;
+        let mut next: Vec<(i64, i64)> = Vec::new();
+        let mut endpoint: Option<String> = self
+            .0
+            .prepare_cached(
+                "SELECT min(endpoint) FROM message INDEXED BY message_ready
+                 WHERE state = 'pending' AND due_at IS NULL",
+            )?
+            .query_row([], |row| row.get(0))?;
+        while let Some(name) = endpoint {
+            let limit = i64::try_from(room.for_endpoint(&name)).unwrap_or(i64::MAX);
+            let rows =
+                of_endpoint.query_map((&name, limit), |row| Ok((row.get(0)?, row.get(1)?)))?;
+            for row in rows {
+                next.push(row?);
+            }
+            endpoint = after.query_row([&name], |row| row.get(0))?;
+        }
+        next.sort_unstable();
+        next.truncate(room.total);
+        Ok(next.into_iter().map(|(_, sequence)| sequence).collect())
+    }
+
+    pub(super) fn settle(&self, claim: ClaimId, outcome: Outcome) -> rusqlite::Result<()> {
+        let (state, due_at, error, uncounted) = match outcome {
+            Outcome::Done => (State::Done, None, None, 0),
+            Outcome::Retry { at, error } => (State::Pending, Some(ceil(at)), Some(error), 0),
+            Outcome::Dead { error } => (State::Dead, None, Some(error), 0),
+            Outcome::Release => (State::Pending, None, None, 1),
+        };
+        self.0
+            .prepare_cached(
+                "UPDATE message SET state = ?1, due_at = ?2, leased = 0, attempts = attempts - ?3,
+                     last_error = coalesce(?4, last_error)
+                 WHERE sequence = ?5 AND claims = ?6 AND state = 'pending' AND leased = 1",
+            )?
+            .execute((
+                state.as_str(),
+                due_at,
+                uncounted,
+                error.map(cut),
+                claim.message,
+                claim.number,
+            ))?;
+        Ok(())
+    }
+
+    pub(super) fn replay(&self, places: &[i64], selection: &Selection) -> rusqlite::Result<u64> {
+        // What else was asked of them can't have changed since they were found.
+        let mut replay = self.0.prepare_cached(
+            "UPDATE message SET state = 'pending', due_at = NULL, leased = 0, attempts = 0
+             WHERE sequence = ?1 AND leased = 0 AND (?2 IS NULL OR state = ?2)",
+        )?;
+        let state = selection.state.map(State::as_str);
+        let replayed = places.iter().map(|place| replay.execute((place, state)));
+        replayed.sum::<rusqlite::Result<usize>>().map(count)
+    }
+
+    pub(super) fn prune(&self, places: &[i64], state: State) -> rusqlite::Result<u64> {
+        let mut prune = self.0.prepare_cached(
+            "DELETE FROM message
+             WHERE sequence = ?1 AND state = ?2 AND state <> 'pending'",
+        )?;
+        let pruned = places
+            .iter()
+            .map(|place| prune.execute((place, state.as_str())));
+        pruned.sum::<rusqlite::Result<usize>>().map(count)
+    }
+}
+
+fn count(rows: usize) -> u64 {
+    u64::try_from(rows).unwrap_or(u64::MAX)
+}
+
+fn claimed(row: &Row<'_>) -> rusqlite::Result<Claimed> {
+    Ok(Claimed {
+        claim: ClaimId {
+            message: row.get("sequence")?,
+            number: row.get("claims")?,
+        },
+        message: NewMessage {
+            endpoint: row.get::<_, String>("endpoint")?.into(),
+            webhook_id: row.get("webhook_id")?,
+            received_at: timestamp(row.get("received_at")?),
+            event_type: row.get("event_type")?,
+            event_id: row.get("event_id")?,
+            resource_id: row.get("resource_id")?,
+            origin: origin(row)?,
+            expires_at: row.get::<_, Option<i64>>("expires_at")?.map(timestamp),
+            body: row.get::<_, Vec<u8>>("body")?.into(),
+        },
+        attempt: row.get("attempts")?,
+    })
+}
