@@ -128,13 +128,13 @@ pub(crate) fn check_id(bytes: &[u8]) -> Result<(), VerifyError> {
 /// Reads a timestamp: Unix seconds as a decimal that fits a `u64`, without sign, space or leading
 /// zero, so that each moment has one spelling.
 pub(crate) fn parse_timestamp(bytes: &[u8]) -> Result<u64, VerifyError> {
-    let fits = match bytes {
-        [] | [b'0', _, ..] => false,
+    let fits = match bytes.len() {
+        ..MAX_TIMESTAMP_LEN => true,
         // Texts of one length are in the order of their numbers.
-        _ if bytes.len() == MAX_TIMESTAMP_LEN => bytes <= &b"18446744073709551615"[..],
-        _ => bytes.len() < MAX_TIMESTAMP_LEN,
+        MAX_TIMESTAMP_LEN => bytes <= &b"18446744073709551615"[..],
+        _ => false,
     };
-    if !fits {
+    if !fits || matches!(bytes, [] | [b'0', _, ..]) {
         return Err(VerifyError::InvalidTimestamp);
     }
     bytes

@@ -102,7 +102,7 @@ impl Verifier {
     /// # Errors
     /// The first check that fails, in the order of [`VerifyError`]; never
     /// [`VerifyError::SignatureMismatch`].
-    #[inline]
+    #[inline] // The result is large, and filled in place only where the caller is seen.
     pub fn begin<'h>(
         &self,
         headers: &Headers<'h>,
@@ -188,6 +188,7 @@ impl<'h> Verification<'h> {
     }
 
     /// Takes the next bytes of the body, as they arrived.
+    #[inline]
     pub fn update(&mut self, chunk: &[u8]) {
         self.feed();
         self.first.update(chunk);
@@ -204,6 +205,7 @@ impl<'h> Verification<'h> {
     ///
     /// # Errors
     /// [`VerifyError::SignatureMismatch`].
+    #[inline]
     pub fn finish(mut self) -> Result<Verified<'h, ()>, VerifyError> {
         self.compare()
     }
