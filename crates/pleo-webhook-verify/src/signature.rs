@@ -1,6 +1,6 @@
 //! The signature list, and how one entry of it is made.
 
-use core::{array, fmt, iter};
+use core::{fmt, iter};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -120,15 +120,11 @@ fn decode(entry: &[u8]) -> Option<[u8; TAG_LEN]> {
 /// Compares in a time that doesn't depend on where the two differ. In words, since a comparison in
 /// constant time costs about as much for eight bytes as for one.
 pub(crate) fn equal(candidate: &[u8; TAG_LEN], expected: &[u8; TAG_LEN]) -> Choice {
-    words(candidate).ct_eq(&words(expected))
-}
-
-fn words(tag: &[u8; TAG_LEN]) -> [u64; TAG_LEN / 8] {
-    let (chunks, _) = tag.as_chunks();
-    array::from_fn(|nth| {
-        chunks
-            .get(nth)
-            .map_or(0, |chunk| u64::from_ne_bytes(*chunk))
+    // 32 bytes are four words, and nothing remains.
+    let ((candidate, _), (expected, _)) = (candidate.as_chunks(), expected.as_chunks());
+    let words = candidate.iter().zip(expected);
+    words.fold(Choice::from(1), |equal, (one, other)| {
+        equal & u64::from_ne_bytes(*one).ct_eq(&u64::from_ne_bytes(*other))
     })
 }
 
