@@ -160,3 +160,7 @@ pub use headers::Headers;
 pub use secret::Secret;
 pub use signature::Signature;
 pub use verifier::{Verification, Verified, Verifier};
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
