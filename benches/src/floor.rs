@@ -1,4 +1,4 @@
-//! The least that any verifier can do.
+//! What no verifier can do without.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

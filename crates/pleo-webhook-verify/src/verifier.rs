@@ -262,9 +262,29 @@ impl fmt::Debug for Verification<'_> {
 /// Proof that a delivery is authentic and fresh, with the body that was checked. Only a
 /// [`Verifier`] makes one.
 ///
-/// From [`Verifier::verify`] it holds the body that went in, so that a function that takes a
-/// `Verified<'_, Vec<u8>>` can't be given an unverified one. From [`Verification::finish`] it holds
+/// From [`Verifier::verify`] it holds the body that went in. From [`Verification::finish`] it holds
 /// none (`B` is `()`): the body went through in pieces.
+///
+/// A function that asks for one can't be given a body that nobody verified:
+///
+/// ```compile_fail,E0308
+/// # use pleo_webhook_verify::Verified;
+/// fn store(delivery: Verified<'_, Vec<u8>>) {}
+///
+/// store(b"whatever arrived".to_vec());
+/// ```
+///
+/// and the compiler warns of a check whose result nobody looks at, since the body that went in may
+/// be used by mistake then:
+///
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// # use pleo_webhook_verify::{Headers, Verifier, VerifyError};
+/// # fn check(verifier: &Verifier, headers: &Headers<'_>, body: &[u8], now: u64) -> Result<(), VerifyError> {
+/// verifier.verify(headers, body, now)?;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[must_use = "take the id and the body from here: they are what was verified"]
 pub struct Verified<'h, B> {
