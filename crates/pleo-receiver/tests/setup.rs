@@ -125,6 +125,28 @@ fn what_is_in_the_configuration_stays_with_its_comments() {
 }
 
 #[test]
+fn what_says_the_same_in_other_words_stays_as_it_is() {
+    let world = World::new();
+    let url = world.url("/webhooks/pleo");
+    let setup = ["setup", "--url", &url, "--event", EXPORT, "--event", VENDOR];
+    world.done(&setup);
+    let secret = world.read("webhooks-pleo.secret");
+    world
+        .place
+        .write("elsewhere", &format!("{SECRET}\n{secret}"));
+    std::fs::remove_file(world.place.path().join("webhooks-pleo.secret")).unwrap();
+    let before = format!(
+        "[[endpoint]]\npath = \"/webhooks/pleo\"\nsecrets = [\"file:elsewhere\"]\n\n\
+         [endpoint.subscription]\nurl = '{url}'\nevents = [\n  \"{EXPORT}\", # books\n  \"{VENDOR}\",\n]\n"
+    );
+    world.place.write("pleo.toml", &before);
+    let said = world.done(&setup);
+    assert!(said.contains("nothing had to be changed"), "{said}");
+    assert_eq!(world.read("pleo.toml"), before);
+    assert!(!world.has("webhooks-pleo.secret"));
+}
+
+#[test]
 fn a_subscription_that_is_there_is_found_and_mended() {
     let world = World::new();
     let url = world.url("/webhooks/pleo");

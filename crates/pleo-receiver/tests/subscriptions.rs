@@ -104,6 +104,8 @@ fn only_the_command_for_it_shows_a_secret() {
     );
     let object = &world.json(&["subscriptions", "secret", &id])[0];
     assert_eq!(object["secretKey"], secret.trim_end());
+    // As somebody may have left it.
+    world.place.write("acme.secret", &secret);
     let said = world.done(&["subscriptions", "secret", &id, "--output", "acme.secret"]);
     assert_eq!(said, "wrote acme.secret\n");
     assert_eq!(world.read("acme.secret"), secret);
@@ -235,6 +237,7 @@ fn pleo_is_made_to_match_the_configuration_and_nothing_else_is_touched() {
     assert_eq!((ended.code, ended.stdout.as_str()), (0, lines), "{ended:?}");
     assert!(ended.stderr.contains("`--yes` applies it"), "{ended:?}");
     assert_eq!(world.writes(), writes, "only shown");
+    assert!(!world.read("pleo.toml").contains("[subscriptions]"));
 
     let said = world.done(&["subscriptions", "sync", "--yes"]);
     assert_eq!(said.matches("created ").count(), 2, "{said}");

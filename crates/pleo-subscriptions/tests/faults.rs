@@ -109,7 +109,9 @@ async fn retry_after_is_waited_for_unless_it_is_long() {
     );
 
     pleo.fail_next([Fault::retry_after(503, "3600")]);
-    let error = client.list(&SubscriptionList::default()).await.unwrap_err();
+    let all = SubscriptionList::default();
+    let failed = tokio::time::timeout(Duration::from_secs(60), client.list(&all));
+    let error = failed.await.unwrap().unwrap_err();
     let Error::Server { retry_after, .. } = error else {
         panic!("{error:?}")
     };
