@@ -124,6 +124,16 @@ fn what_is_wrong_at_pleo_is_found() {
         ("ok", "ok")
     );
 
+    let env = [("SSL_CERT_FILE", "authority.pem")];
+    let checks = lines(
+        &world
+            .place
+            .run_with(&["doctor", "--json"], &env, b"")
+            .stdout,
+    );
+    assert!(failed(&checks, "pleo").contains("PLEO_API_TOKEN"));
+    assert_eq!(state(&checks, "reachable"), "ok", "that needs no token");
+
     world.pleo.rotate(id.parse().unwrap());
     let (_, checks) = examined(&world, &[]);
     let fix = failed(&checks, "secret");

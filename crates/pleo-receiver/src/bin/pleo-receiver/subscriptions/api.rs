@@ -81,7 +81,16 @@ impl From<Error> for Failure {
 }
 
 fn warn_if_seen(secret: &str) {
-    if std::env::args().any(|argument| argument.contains(secret)) {
+    let holds_it = |argument: String| {
+        let flags = ["", "--token=", "--api-key="];
+        flags
+            .iter()
+            .any(|flag| argument.strip_prefix(flag) == Some(secret))
+    };
+    if std::env::args_os()
+        .filter_map(|one| one.into_string().ok())
+        .any(holds_it)
+    {
         warn!("every user of this machine can read a token in the arguments: use env: or file:");
     }
 }
