@@ -6,6 +6,7 @@
 mod pleo;
 mod program;
 
+use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
 use pleo::{EXPORT, TOKEN, VENDOR, World, assert_refused};
@@ -144,6 +145,49 @@ fn what_says_the_same_in_other_words_stays_as_it_is() {
     assert!(said.contains("nothing had to be changed"), "{said}");
     assert_eq!(world.read("pleo.toml"), before);
     assert!(!world.has("webhooks-pleo.secret"));
+}
+
+#[test]
+fn the_configuration_keeps_its_rights_and_the_link_to_it() {
+    let world = World::new();
+    std::fs::create_dir(world.place.path().join("etc")).unwrap();
+    world
+        .place
+        .write("etc/real.toml", "listen = \"127.0.0.1:0\"\n");
+    let real = world.place.path().join("etc/real.toml");
+    std::fs::set_permissions(&real, Permissions::from_mode(0o640)).unwrap();
+    let link = world.place.path().join("pleo.toml");
+    std::os::unix::fs::symlink("etc/real.toml", &link).unwrap();
+    let setup = [
+        "setup",
+        "--url",
+        &world.url("/a"),
+        "--secret-file",
+        "etc/a.secret",
+    ];
+    world.done(&setup);
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    let mode = std::fs::metadata(&real).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+    assert!(world.read("etc/real.toml").contains("file:etc/a.secret"));
+    let left: Vec<_> = std::fs::read_dir(world.place.path().join("etc"))
+        .unwrap()
+        .collect();
+    assert_eq!(left.len(), 2, "nothing half-written: {left:?}");
+    let nowhere = [
+        "setup",
+        "--url",
+        &world.url("/b"),
+        "--secret-file",
+        "not/there",
+    ];
+    let writes = world.writes();
+    world.refused(&nowhere, 2, &["cannot write not/there", "can write to"]);
+    assert_eq!(
+        world.writes(),
+        writes,
+        "nothing is made that could not be kept"
+    );
 }
 
 #[test]

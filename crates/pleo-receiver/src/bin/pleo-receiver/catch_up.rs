@@ -1,6 +1,6 @@
 //! `pleo-receiver catch-up`: puts export jobs into the inbox that no webhook told of.
 //!
-//! The sender gives up after a day and a half. What it gave up on is still pending at Pleo.
+//! The sender gives up after 28 hours. What it gave up on is still pending at Pleo.
 
 use std::collections::HashSet;
 use std::io::{self, Write};

@@ -60,8 +60,14 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
         report.line("dry run", text)?;
         return report.end(None, &args.url);
     }
-    if matches!(change, Change::Create(_)) && document.owner().is_none() {
-        document.set_owner(&owner);
+    let file = secret_file(&args, &path);
+    if matches!(change, Change::Create(_)) {
+        // Better now than between Pleo and the file.
+        files::check(config)?;
+        files::check(&file)?;
+        if document.owner().is_none() {
+            document.set_owner(&owner);
+        }
     }
     let id = change.apply(&client).await?;
     let made = !matches!(change, Change::Keep { .. });
@@ -78,7 +84,6 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
     let reference = if has_secret(endpoint, &parsed) {
         None
     } else {
-        let file = secret_file(&args, &path);
         if files::write_secret(&file, secret.expose())? {
             report.change("secret", &file.display().to_string())?;
         }

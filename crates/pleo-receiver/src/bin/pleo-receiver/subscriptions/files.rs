@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
@@ -17,36 +17,53 @@ pub(crate) fn write_secret(path: &Path, secret: &str) -> Result<bool, Failure> {
     replace(path, &text, true).map(|()| true)
 }
 
+/// Whether a file could be replaced, before anything is done that needs it to be.
+pub(crate) fn check(path: &Path) -> Result<(), Failure> {
+    let (_, temporary) = names(path);
+    let made = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&temporary);
+    let gone = made.and_then(|_| fs::remove_file(&temporary));
+    gone.map_err(|error| cannot(path, &error))
+}
+
 /// Replaces a file: after a crash it holds the old text or the new one. Its owner stays, and what
 /// others may do with it, unless it is to be private. A new one is private.
 pub(crate) fn replace(path: &Path, text: &str, private: bool) -> Result<(), Failure> {
-    let cannot = |error: io::Error| {
-        let why = "choose a file in a folder that this user can write to";
-        Failure::Usage(format!("cannot write {}: {error}; {why}", path.display()))
-    };
-    // The file itself, whatever links lead to it.
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let mut temporary = target.clone().into_os_string();
-    temporary.push(format!(".{}", Uuid::new_v4().simple()));
-    let written = write(temporary.as_ref(), &target, text, private)
-        .and_then(|()| fs::rename(&temporary, &target));
+    let (target, temporary) = names(path);
+    let written = write(&temporary, &target, text, private)
+        .and_then(|()| fs::rename(&temporary, &target))
+        .and_then(|()| sync_folder(&target));
     written.map_err(|error| {
         // What is left of it is in the way of nobody.
         let _ = fs::remove_file(&temporary);
-        cannot(error)
-    })?;
-    // The new name is on disk only when its folder is.
+        cannot(path, &error)
+    })
+}
+
+/// The file itself, whatever links lead to it, and one beside it.
+fn names(path: &Path) -> (PathBuf, PathBuf) {
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let mut temporary = target.clone().into_os_string();
+    temporary.push(format!(".{}", Uuid::new_v4().simple()));
+    (target, temporary.into())
+}
+
+fn cannot(path: &Path, error: &io::Error) -> Failure {
+    let why = "choose a file in a folder that this user can write to";
+    Failure::Usage(format!("cannot write {}: {error}; {why}", path.display()))
+}
+
+/// A new name is on disk only when its folder is.
+fn sync_folder(file: &Path) -> io::Result<()> {
     #[cfg(unix)]
-    if let Some(folder) = target.parent() {
-        let folder = if folder.as_os_str().is_empty() {
-            Path::new(".")
-        } else {
-            folder
-        };
-        fs::File::open(folder)
-            .and_then(|folder| folder.sync_all())
-            .map_err(cannot)?;
+    if let Some(folder) = file.parent() {
+        let here = folder.as_os_str().is_empty();
+        fs::File::open(if here { Path::new(".") } else { folder })?.sync_all()?;
     }
+    #[cfg(not(unix))]
+    let _ = file;
     Ok(())
 }
 
