@@ -82,6 +82,22 @@ fn all_that_is_well_is_said_to_be() {
 }
 
 #[test]
+fn an_endpoint_that_lets_only_pleo_in_is_left_alone() {
+    let world = World::new();
+    set_up(&world);
+    let before = world.read("pleo.toml");
+    let sources = "path = \"/webhooks/pleo\"\nsources = [\"52.215.16.239\"]";
+    let after = before.replace("path = \"/webhooks/pleo\"", sources);
+    world.place.write("pleo.toml", &after);
+    let _server = world.serve(&[]);
+    let (_, checks) = examined(&world, &[]);
+    assert_eq!(
+        (state(&checks, "reachable"), state(&checks, "delivery")),
+        ("ok", "skipped")
+    );
+}
+
+#[test]
 fn for_people_it_is_a_line_each_with_the_fix_below() {
     let world = World::new();
     set_up(&world);

@@ -276,6 +276,10 @@ fn what_is_in_the_way_is_said_with_what_to_do() {
         .write("single.toml", &format!("secret = \"{OTHER}\"\n"));
     let single = setup(&["--url", &url, "--config", "single.toml"]);
     assert_refused(&single, 2, &["single.toml", "[[endpoint]]"]);
+    let list = format!("endpoint = [{{ path = \"/a\", secret = \"{OTHER}\" }}]\n");
+    world.place.write("list.toml", &list);
+    let list = setup(&["--url", &url, "--config", "list.toml"]);
+    assert_refused(&list, 2, &["list.toml", "[[endpoint]]"]);
     world.place.write("broken.toml", "listem = 1\n");
     let broken = setup(&["--url", &url, "--config", "broken.toml"]);
     assert_refused(&broken, 2, &["broken.toml, line 1", "listem"]);

@@ -35,6 +35,7 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
             config.display()
         )));
     }
+    document.check_endpoints()?;
     let endpoint = declared.endpoint.iter().find(|one| one.path == path);
     let extras = endpoint.map_or_else(|| Ok(Extras::default()), Endpoint::extras)?;
     let wanted = Wanted {
@@ -187,7 +188,8 @@ fn tell_server(args: &Setup, declared: &Declared, report: &mut Report) -> Result
     let pid = sqlite_path(inbox).ok().and_then(SqliteInbox::server_pid);
     match pid {
         Some(pid) if !report.changes.is_empty() && reload(pid) => {
-            report.change("reloaded", &format!("the receiver (process {pid})"))?;
+            let words = format!("the receiver (process {pid}) to read its configuration again");
+            report.change("told", &words)?;
         }
         Some(pid) if !report.changes.is_empty() => {
             report.line("next", &format!("restart the receiver (process {pid})"))?;

@@ -203,14 +203,25 @@ impl Document {
         self.toml.insert("subscriptions", Item::Table(table));
     }
 
+    /// Whether an endpoint could be added.
+    pub(crate) fn check_endpoints(&self) -> Result<(), Failure> {
+        match self.toml.get("endpoint") {
+            None | Some(Item::ArrayOfTables(_)) => Ok(()),
+            Some(_) => {
+                let why = "`endpoint` is a list in one line: write it as `[[endpoint]]` tables";
+                Err(Failure::Usage(format!("{}: {why}", self.path.display())))
+            }
+        }
+    }
+
     /// Says that the endpoint at this path is subscribed, and signed with the secret that is where
     /// `secret` says; makes the endpoint where there is none.
     pub(crate) fn subscribe(&mut self, change: &Subscribe<'_>) -> Result<(), Failure> {
+        self.check_endpoints()?;
         let entry = self.toml.entry("endpoint");
         let tables = entry.or_insert(Item::ArrayOfTables(ArrayOfTables::new()));
         let Some(tables) = tables.as_array_of_tables_mut() else {
-            let why = "`endpoint` is a list in one line: write it as `[[endpoint]]` tables";
-            return Err(Failure::Usage(format!("{}: {why}", self.path.display())));
+            return Ok(());
         };
         let is_it = |table: &Table| table.get("path").and_then(Item::as_str) == Some(change.path);
         let found = tables.iter().position(is_it);
