@@ -208,6 +208,45 @@ fn a_subscription_that_is_there_is_found_and_mended() {
 }
 
 #[test]
+fn a_receiver_that_runs_takes_on_what_is_set_up() {
+    let world = World::new();
+    let setup = |path: &str| world.done(&["setup", "--url", &world.url(path)]);
+    setup("/webhooks/pleo");
+    let mut server = world.serve(&[]);
+    let said = setup("/webhooks/acme");
+    assert!(said.contains("told") && !said.contains("next"), "{said}");
+    server.logs("read the configuration again");
+    let messages = world
+        .pleo
+        .emit(world.company, EXPORT, &serde_json::json!({}));
+    assert_eq!(messages.len(), 2, "one for each subscription");
+    for message in &messages {
+        assert_eq!(world.settled(message).status, Some(204));
+    }
+    let endpoints: Vec<_> = world.inbox("pending", 2);
+    let mut endpoints: Vec<_> = endpoints.iter().map(|one| &one["endpoint"]).collect();
+    endpoints.sort_by_key(ToString::to_string);
+    assert_eq!(endpoints, ["/webhooks/acme", "/webhooks/pleo"]);
+
+    let listed = world.json(&["subscriptions", "list"]);
+    let id = listed[0]["id"].as_str().unwrap().parse().unwrap();
+    world.pleo.rotate(id);
+    world.pleo.retire(id);
+    setup("/webhooks/pleo");
+    server.logs("read the configuration again");
+    let messages = world
+        .pleo
+        .emit(world.company, EXPORT, &serde_json::json!({}));
+    for message in &messages {
+        assert_eq!(
+            world.settled(message).status,
+            Some(204),
+            "with the new secret"
+        );
+    }
+}
+
+#[test]
 fn a_dry_run_only_shows() {
     let world = World::new();
     let url = world.url("/webhooks/pleo");

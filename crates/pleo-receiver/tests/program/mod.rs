@@ -120,6 +120,17 @@ impl Serving {
         self.url.split('/').nth(2).unwrap()
     }
 
+    /// Waits until it logs this, from now on.
+    pub fn logs(&mut self, text: &str) {
+        let mut line = String::new();
+        while !line.contains(text) {
+            line.clear();
+            let read = self.stderr.read_line(&mut line).unwrap();
+            assert_ne!(read, 0, "it ended: {}", self.log);
+            self.log.push_str(&line);
+        }
+    }
+
     /// Asks it to stop; gives its exit code and all that it logged.
     pub fn stop(mut self, signal: &str) -> (Option<i32>, String) {
         let pid = self.child.id().to_string();
