@@ -55,6 +55,34 @@ fn from_an_empty_directory_and_a_token_to_an_export_job_handed_on() {
 }
 
 #[test]
+fn it_works_without_a_proxy_too() {
+    let world = World::new();
+    let (certificate, key) = world.pleo.authority().certify(&["localhost"]);
+    world.place.write("certificate.pem", &certificate);
+    world.place.write("key.pem", &key);
+    // Free a moment ago: the URL must be known before anything listens there.
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    world.place.write(
+        "pleo.toml",
+        &format!(
+            "tls_listen = \"{address}\"\ntls_certificate = \"certificate.pem\"\n\
+             tls_key = \"key.pem\"\n"
+        ),
+    );
+    let url = format!("https://localhost:{}/webhooks/pleo", address.port());
+    world.done(&["setup", "--url", &url]);
+    let _server = world.serve(&[]);
+    let job = world.pleo.add_export_job(world.company);
+    let messages = world.pleo.emit(world.company, EXPORT, &job);
+    assert_eq!(world.settled(&messages[0]).status, Some(204));
+    let checks = pleo::lines(&world.run(&["doctor", "--json"]).stdout);
+    let failed: Vec<_> = checks.iter().filter(|one| one["state"] != "ok").collect();
+    assert!(failed.iter().all(|one| one["check"] == "url"), "{failed:?}");
+}
+
+#[test]
 fn twice_is_once() {
     let world = World::new();
     let url = world.url("/webhooks/pleo");
