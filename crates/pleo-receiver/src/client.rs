@@ -134,8 +134,11 @@ impl Connector {
             return Err(ClientError::Url { reason });
         }
         tcp.enforce_http(false);
+        // Named, since another crate of the same program may bring a second one, and then the
+        // default is none.
+        let provider = rustls::crypto::ring::default_provider();
         let tls = HttpsConnectorBuilder::new()
-            .with_native_roots()
+            .with_provider_and_native_roots(provider)
             .map_err(ClientError::NoRoots)?
             .https_only()
             .enable_http1()
