@@ -101,10 +101,10 @@ impl Wanted {
             headers.retain(|other, _| !other.eq_ignore_ascii_case(name));
             headers.insert(name.clone(), value.clone());
         }
-        if let Some(wanted) = &self.auth
-            && one.endpoint_auth.as_ref() != Some(wanted)
-        {
-            what.push("Basic credentials: others".to_owned());
+        if let Some(wanted) = &self.auth {
+            if !shows(one.endpoint_auth.as_ref(), wanted) {
+                what.push("Basic credentials: others".to_owned());
+            }
             request.endpoint_auth = Some(wanted.clone());
         }
         if what.is_empty() {
@@ -139,6 +139,21 @@ impl Change {
             Self::Update { id, request, .. } => client.update(*id, request).await?.id,
         })
     }
+}
+
+/// Whether credentials are those that are wanted, as far as they are shown: an API may keep a password
+/// to itself.
+fn shows(there: Option<&EndpointAuth>, wanted: &EndpointAuth) -> bool {
+    let (Some(there), Some(wanted_pair)) = (there, &wanted.credentials) else {
+        return there == Some(wanted);
+    };
+    let same = |there: &Option<Sensitive>, wanted| there.is_none() || there == wanted;
+    let pair = there.credentials.as_ref();
+    there.kind == wanted.kind
+        && pair.is_none_or(|pair| {
+            same(&pair.username, &wanted_pair.username)
+                && same(&pair.password, &wanted_pair.password)
+        })
 }
 
 /// What this owner made and nobody wants any more.
@@ -237,6 +252,51 @@ mod tests {
             .collect();
         let expected = [("x-other", "stays"), ("x-tenant", "acme")];
         assert_eq!(headers, expected, "and no mark on what somebody else made");
+    }
+
+    #[test]
+    fn a_password_that_pleo_keeps_to_itself_is_no_difference() {
+        let mut one = there(URL, &["a", "b"], "ACTIVE", json!({ "x-tenant": "acme" }));
+        let mut change_with = |auth: serde_json::Value| {
+            one.endpoint_auth = serde_json::from_value(auth).unwrap();
+            wanted().change(core::slice::from_ref(&one), "me").unwrap()
+        };
+        for (auth, kept) in [
+            (
+                json!({ "type": "BASIC", "credentials": { "username": "user", "password": "hunter2" } }),
+                true,
+            ),
+            (
+                json!({ "type": "BASIC", "credentials": { "username": "user" } }),
+                true,
+            ),
+            (json!({ "type": "BASIC" }), true),
+            (
+                json!({ "type": "BASIC", "credentials": { "username": "other" } }),
+                false,
+            ),
+            (
+                json!({ "type": "BASIC", "credentials": { "username": "user", "password": "x" } }),
+                false,
+            ),
+            (json!({ "type": "NONE" }), false),
+            (json!(null), false),
+        ] {
+            let change = change_with(auth.clone());
+            assert_eq!(matches!(change, Change::Keep { .. }), kept, "{auth}");
+        }
+        one.endpoint_auth = serde_json::from_value(json!({ "type": "BASIC" })).unwrap();
+        one.event_types = vec!["a".to_owned()];
+        let change = wanted().change(core::slice::from_ref(&one), "me").unwrap();
+        let Change::Update { request, what, .. } = change else {
+            panic!("not changed")
+        };
+        assert_eq!(what.len(), 1);
+        assert_eq!(
+            request.endpoint_auth,
+            wanted().auth,
+            "or it would be sent without one"
+        );
     }
 
     #[test]
