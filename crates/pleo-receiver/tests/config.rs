@@ -76,6 +76,26 @@ fn a_file_that_says_something_wrong_is_refused_with_the_place() {
             &["`forward` in pleo.toml", "choose one"],
         ),
         (
+            "tls_listen = \"127.0.0.1:0\"\ntls_key = \"key.pem\"",
+            &["`tls_certificate` in pleo.toml", "missing"],
+        ),
+        (
+            "tls_certificate = \"cert.pem\"\ntls_key = \"key.pem\"",
+            &["`tls_listen` in pleo.toml", "missing"],
+        ),
+        (
+            "tls_listen = \"127.0.0.1:0\"\ntls_certificate = \"not-there\"\ntls_key = \"key.pem\"",
+            &["TLS: cannot read not-there"],
+        ),
+        (
+            &endpoint("sources = [\"pleo-eu\", \"pleo-moon\"]"),
+            &["number 1 (`/a`), key `sources`", "`pleo-moon`", "`pleo-us`"],
+        ),
+        (
+            &endpoint("sources = [\"10.0.0.0/33\"]"),
+            &["line 4, key `sources`", "`10.0.0.0/33` is neither"],
+        ),
+        (
             "trusted_proxies = [\"10.0.0.0/33\"]",
             &["line 1, key `trusted_proxies`", "10.0.0.0/33"],
         ),

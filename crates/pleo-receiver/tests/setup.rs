@@ -243,7 +243,7 @@ fn a_receiver_that_runs_takes_on_what_is_set_up() {
     let mut server = world.serve(&[]);
     let said = setup("/webhooks/acme");
     assert!(said.contains("told") && !said.contains("next"), "{said}");
-    server.logs("read the configuration again");
+    server.wait_for("read the configuration again");
     let messages = world
         .pleo
         .emit(world.company, EXPORT, &serde_json::json!({}));
@@ -261,7 +261,7 @@ fn a_receiver_that_runs_takes_on_what_is_set_up() {
     world.pleo.rotate(id);
     world.pleo.retire(id);
     setup("/webhooks/pleo");
-    server.logs("read the configuration again");
+    server.wait_for("read the configuration again");
     let messages = world
         .pleo
         .emit(world.company, EXPORT, &serde_json::json!({}));

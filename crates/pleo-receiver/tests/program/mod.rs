@@ -120,8 +120,14 @@ impl Serving {
         self.url.split('/').nth(2).unwrap()
     }
 
-    /// Waits until it logs this, from now on.
-    pub fn logs(&mut self, text: &str) {
+    /// Sends it a signal, and waits until it logs a line with this text.
+    pub fn signal(&mut self, signal: &str, text: &str) -> String {
+        self.kill(signal);
+        self.wait_for(text)
+    }
+
+    /// Waits until it logs a line with this text, from now on.
+    pub fn wait_for(&mut self, text: &str) -> String {
         let mut line = String::new();
         while !line.contains(text) {
             line.clear();
@@ -129,13 +135,18 @@ impl Serving {
             assert_ne!(read, 0, "it ended: {}", self.log);
             self.log.push_str(&line);
         }
+        line
+    }
+
+    fn kill(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(sent.success());
     }
 
     /// Asks it to stop; gives its exit code and all that it logged.
     pub fn stop(mut self, signal: &str) -> (Option<i32>, String) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
-        assert!(sent.success());
+        self.kill(signal);
         self.stderr.read_to_string(&mut self.log).unwrap();
         let code = self.child.wait().unwrap().code();
         (code, core::mem::take(&mut self.log))

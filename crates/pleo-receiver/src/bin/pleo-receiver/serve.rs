@@ -24,6 +24,10 @@ pub(crate) async fn run(args: Serve, is_flag: impl Fn(&str) -> bool) -> Result<(
         warn!("every user of this machine can read a secret in the arguments: use env: or file:");
     }
     let config = Config::new(args.clone(), &is_flag)?;
+    let tls = (config.fixed.tls.as_ref())
+        .map(|files| Tls::from_pem_files(&files.certificate, &files.key))
+        .transpose()
+        .map_err(|error| Failure::Usage(format!("TLS: {error}")))?;
     // From here on a signal ends it in good order.
     let stop = stop_signal()?;
     let hangup = Hangup::new()?;
@@ -64,14 +68,10 @@ pub(crate) async fn run(args: Serve, is_flag: impl Fn(&str) -> bool) -> Result<(
         listening("http", &listener)?;
         server = server.listen(listener);
     }
-    let mut tls = None;
-    if let Some(files) = &config.fixed.tls {
-        let read = Tls::from_pem_files(&files.certificate, &files.key);
-        let read = read.map_err(|error| Failure::Usage(format!("TLS: {error}")))?;
+    if let (Some(files), Some(tls)) = (&config.fixed.tls, &tls) {
         let listener = bind(files.listen, "tls-listen")?;
         listening("https", &listener)?;
-        server = server.listen_tls(listener, read.clone());
-        tls = Some(read);
+        server = server.listen_tls(listener, tls.clone());
     }
     let reload = Reload {
         args,
