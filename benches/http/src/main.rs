@@ -16,16 +16,17 @@ mod server;
 use std::process::ExitCode;
 
 use marks::Marks;
-use scenario::{dispatch, growth, latency, start, throughput};
+use scenario::{dispatch, endpoints, growth, latency, start, throughput};
 
 type Scenario = fn(&mut Marks, bool);
 
-const SCENARIOS: [(&str, Scenario); 5] = [
+const SCENARIOS: [(&str, Scenario); 6] = [
     ("throughput", throughput::run),
     ("latency", latency::run),
     ("start", start::run),
     ("dispatch", dispatch::run),
     ("growth", growth::run),
+    ("endpoints", endpoints::run),
 ];
 
 fn main() -> ExitCode {

@@ -1,6 +1,7 @@
 //! What is measured, one file a question.
 
 pub mod dispatch;
+pub mod endpoints;
 pub mod growth;
 pub mod latency;
 pub mod start;

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::{env, fs};
+use std::{env, fs, io};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -14,9 +14,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use pleo_receiver::{Endpoint, Receiver, serve};
+use pleo_receiver::{Endpoint, Receiver, ServerOptions};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Builder;
 
 use crate::forgetful::Forgetful;
@@ -116,7 +116,8 @@ impl Drop for Server {
 /// Limits out of the way of what is measured.
 fn write_config(folder: &TempDir) -> PathBuf {
     let path = folder.path().join("pleo.toml");
-    fs::write(&path, "[limits]\nconnections = 4096\n").expect("a place");
+    let limits = "[limits]\nconnections_per_source = 100000\n";
+    fs::write(&path, limits).expect("a place");
     path
 }
 
@@ -138,7 +139,7 @@ fn program() -> PathBuf {
 pub fn run(which: &str) {
     let runtime = Builder::new_multi_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let listener = listen().expect("a free port");
         let address = listener.local_addr().expect("an address");
         eprintln!("listening on http://{address}/");
         if which == "bare" {
@@ -151,9 +152,23 @@ pub fn run(which: &str) {
             .inbox(Forgetful)
             .build()
             .expect("all it needs");
+        let mut options = ServerOptions::default();
+        options.max_connections_per_source = 100_000;
+        let server = pleo_receiver::Server::new(receiver).options(options);
         let never = std::future::pending();
-        serve(listener, receiver, never).await.expect("a good end");
+        server
+            .listen(listener)
+            .run(never)
+            .await
+            .expect("a good end");
     });
+}
+
+/// As the receiver's program does, so that no server loses a burst of connections.
+fn listen() -> io::Result<TcpListener> {
+    let socket = TcpSocket::new_v4()?;
+    socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+    socket.listen(4096)
 }
 
 /// The least that a hyper server can do.
