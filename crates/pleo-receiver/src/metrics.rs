@@ -27,6 +27,11 @@ struct EndpointLabel {
     endpoint: Arc<str>,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
+}
+
 /// The counters of a receiver, in the registry that shows them.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -36,6 +41,8 @@ pub(crate) struct Metrics {
     handled: Family<AcceptedLabels, Counter>,
     expired: Family<EndpointLabel, Counter>,
     in_flight: Gauge,
+    connections: Gauge,
+    refused_connections: Family<ReasonLabels, Counter>,
 }
 
 impl Metrics {
@@ -46,6 +53,8 @@ impl Metrics {
         let handled = Family::default();
         let expired = Family::default();
         let in_flight = Gauge::default();
+        let connections = Gauge::default();
+        let refused_connections = Family::default();
         registry.register(
             "accepted",
             "Authentic deliveries: stored, known before, or known before with other bytes",
@@ -71,6 +80,16 @@ impl Metrics {
             "Requests that are being read or stored",
             Gauge::clone(&in_flight),
         );
+        registry.register(
+            "connections",
+            "Open connections",
+            Gauge::clone(&connections),
+        );
+        registry.register(
+            "refused_connections",
+            "Connections that were closed since they asked too much, or others needed the room",
+            Family::clone(&refused_connections),
+        );
         Self {
             registry,
             accepted,
@@ -78,6 +97,8 @@ impl Metrics {
             handled,
             expired,
             in_flight,
+            connections,
+            refused_connections,
         }
     }
 
@@ -96,12 +117,18 @@ impl Metrics {
     }
 
     /// Counts one more request in flight, as long as what it gives lives.
-    pub(crate) fn in_flight(&self) -> InFlight<'_> {
-        let before = self.in_flight.inc();
-        InFlight {
-            gauge: &self.in_flight,
-            count: usize::try_from(before).unwrap_or(0) + 1,
-        }
+    pub(crate) fn in_flight(&self) -> Counted<'_> {
+        Counted::new(&self.in_flight)
+    }
+
+    /// Counts one more open connection, as long as what it gives lives.
+    pub(crate) fn connection(&self) -> Counted<'_> {
+        Counted::new(&self.connections)
+    }
+
+    pub(crate) fn refused_connection(&self, reason: &'static str) {
+        let labels = ReasonLabels { reason };
+        self.refused_connections.get_or_create(&labels).inc();
     }
 
     /// `endpoint` is empty where no endpoint has the path.
@@ -133,21 +160,27 @@ impl Metrics {
     }
 }
 
-/// A request in flight.
+/// One of those that a gauge counts.
 #[derive(Debug)]
-pub(crate) struct InFlight<'m> {
+pub(crate) struct Counted<'m> {
     gauge: &'m Gauge,
     count: usize,
 }
 
-impl InFlight<'_> {
+impl<'m> Counted<'m> {
+    fn new(gauge: &'m Gauge) -> Self {
+        let before = gauge.inc();
+        let count = usize::try_from(before).unwrap_or(0) + 1;
+        Self { gauge, count }
+    }
+
     /// How many there were when it came, itself among them.
     pub(crate) const fn count(&self) -> usize {
         self.count
     }
 }
 
-impl Drop for InFlight<'_> {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.gauge.dec();
     }

@@ -179,10 +179,15 @@ impl Receiver {
     }
 
     /// All counters in the text format of OpenMetrics 1.0: deliveries accepted by outcome, requests
-    /// rejected by reason, and the handler's attempts by outcome, each by endpoint.
+    /// rejected by reason, and the handler's attempts by outcome, each by endpoint; requests in
+    /// flight, open connections, and those that were refused by reason.
     #[must_use]
     pub fn metrics(&self) -> String {
         self.inner.metrics.encode()
+    }
+
+    pub(crate) fn counters(&self) -> &Metrics {
+        &self.inner.metrics
     }
 
     /// Whether this is the address of a trusted proxy.

@@ -197,6 +197,7 @@ async fn accept(listener: Listener, hub: &Arc<Hub>, connections: &mut JoinSet<()
             }
         };
         let Some(share) = hub.share(peer) else {
+            hub.receiver.counters().refused_connection("source");
             debug!(%peer, "closed at once: too many connections from there");
             continue;
         };
@@ -210,6 +211,7 @@ async fn accept(listener: Listener, hub: &Arc<Hub>, connections: &mut JoinSet<()
         #[cfg(feature = "tls")]
         let tls = listener.tls.clone();
         connections.spawn(async move {
+            let counted = hub.receiver.counters().connection();
             #[cfg(feature = "tls")]
             let ended = match tls {
                 Some(tls) => https::https(stream, peer, &hub, &tls).await,
@@ -217,7 +219,11 @@ async fn accept(listener: Listener, hub: &Arc<Hub>, connections: &mut JoinSet<()
             };
             #[cfg(not(feature = "tls"))]
             let ended = connection::http(stream, peer, &hub).await;
+            drop(counted);
             if let Err(error) = ended {
+                if let Some(reason) = error.reason() {
+                    hub.receiver.counters().refused_connection(reason);
+                }
                 debug!(%peer, %error, "connection ended early");
             }
             drop((slot, share));

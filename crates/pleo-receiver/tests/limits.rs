@@ -10,14 +10,20 @@
 
 mod common;
 
+use core::convert::Infallible;
+use core::pin::Pin;
+use core::task::{Context, Poll, ready};
 use core::time::Duration;
 use std::time::Instant;
 
-use common::{Request, Server, endpoint};
+use bytes::Bytes;
+use common::{PATH, Request, Server, counted, endpoint, secret};
+use http_body::{Body, Frame};
+use pleo_receiver::verify::unix_now;
 use pleo_receiver::{Builder, MemoryInbox, Receiver, ServerOptions};
 use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
-use tokio::time;
+use tokio::time::{self, Sleep};
 
 const BODY: &[u8] = br#"{"eventType":"v9.new","eventId":"e1","data":{}}"#;
 
@@ -46,6 +52,18 @@ async fn assert_serves(server: &Server) {
     let took = start.elapsed();
     assert_eq!(answer.status, 204, "{answer:?}");
     assert!(took < Duration::from_secs(1), "only after {took:?}");
+}
+
+/// So many connections are counted as refused for a reason.
+async fn assert_refused(server: &Server, reason: &str, count: u64) {
+    let line = format!("pleo_receiver_refused_connections_total{{reason=\"{reason}\"}}");
+    // A client may learn of its end before the server counts it.
+    let counted = async {
+        while counted(&server.receiver, &line) != count {
+            time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon(&line, counted).await;
 }
 
 /// Fails where something takes so long that it will never happen.
@@ -130,6 +148,7 @@ async fn headers_that_drip_are_cut_off() {
     while let Some(ended) = slow.join_next().await {
         ended.unwrap();
     }
+    assert_refused(&server, "slow_headers", 100).await;
     server.stop().await;
 }
 
@@ -168,6 +187,58 @@ async fn a_body_that_drips_is_answered_408() {
     server.stop().await;
 }
 
+/// A body of which a byte comes every second.
+struct Drip {
+    left: usize,
+    next: Pin<Box<Sleep>>,
+}
+
+impl Body for Drip {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        ready!(self.next.as_mut().poll(cx));
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        self.left -= 1;
+        self.next = Box::pin(time::sleep(Duration::from_secs(1)));
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_below_the_least_rate_is_refused_long_before_its_time_is_up() {
+    for (rate, status, seconds) in [(1, 204, 30), (2, 408, 10), (1024, 408, 5), (0, 204, 30)] {
+        let receiver = builder()
+            .body_timeout(Duration::from_secs(60))
+            .least_body_rate(rate)
+            .build()
+            .unwrap();
+        let (now, body) = (unix_now(), "x".repeat(30));
+        let signature = secret().sign("msg_1", now, body.as_bytes()).unwrap();
+        let request = hyper::Request::post(PATH)
+            .header("content-type", "application/json")
+            .header("webhook-id", "msg_1")
+            .header("webhook-timestamp", now)
+            .header("webhook-signature", signature.to_string())
+            .body(Drip {
+                left: 30,
+                next: Box::pin(time::sleep(Duration::from_secs(1))),
+            })
+            .unwrap();
+        let start = time::Instant::now();
+        let answer = receiver.respond(request).await;
+        assert_eq!(answer.status(), status, "{rate} bytes a second");
+        let took = start.elapsed().as_secs();
+        assert!(took.abs_diff(seconds) <= 1, "{rate} bytes a second: {took}");
+    }
+}
+
 #[tokio::test]
 async fn a_client_that_never_reads_is_cut_off() {
     let options = options(|options| options.write_timeout = Duration::from_millis(400));
@@ -191,6 +262,7 @@ async fn a_client_that_never_reads_is_cut_off() {
         soon("the end of a client that never reads", write),
         assert_serves(&server)
     );
+    assert_refused(&server, "slow_reader", 1).await;
     server.stop().await;
 }
 
@@ -226,6 +298,7 @@ async fn one_source_has_only_so_many_connections() {
     }
     let mut third = server.connect_from(ELSEWHERE).await;
     assert_eq!(third.answer().await.status, 0, "it is closed at once");
+    assert_refused(&server, "source", 1).await;
     assert_serves(&server).await;
 
     drop(first);
@@ -271,6 +344,7 @@ async fn the_connection_that_is_idle_longest_makes_room() {
     assert_serves(&server).await;
     let [mut first, mut second, _] = <[_; 3]>::try_from(idle).ok().unwrap();
     assert_eq!(soon("its end", first.answer()).await.status, 0);
+    assert_refused(&server, "room", 1).await;
     second.write(&request).await;
     assert_eq!(second.answer().await.status, 204);
     server.stop().await;

@@ -38,6 +38,17 @@ pub(super) enum Cut {
     Handshake(std::io::Error),
 }
 
+impl Cut {
+    /// A stable name, where the peer asked too much.
+    pub(super) const fn reason(&self) -> Option<&'static str> {
+        match self {
+            Self::Overdue(Overdue::Slow(Wait::Headers)) => Some("slow_headers"),
+            Self::Overdue(Overdue::Slow(Wait::Write)) => Some("slow_reader"),
+            _ => None,
+        }
+    }
+}
+
 /// A request that is not answered yet.
 struct Open {
     pace: Arc<Pace>,

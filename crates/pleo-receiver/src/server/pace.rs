@@ -102,6 +102,7 @@ impl Pace {
                 () = time::sleep(hub.tick()) => {}
                 () = &mut room, if is_in_line => {
                     if self.wait() == wait {
+                        hub.receiver.counters().refused_connection("room");
                         return Overdue::Room(wait);
                     }
                     // It has a request after all: let it be another one.
