@@ -138,33 +138,21 @@ async fn prune(args: InboxPrune) -> Result<(), Failure> {
 
 async fn tail(args: InboxTail) -> Result<(), Failure> {
     let inbox = open(&args.inbox)?;
+    // Read once, and one at least: what to print, and behind which one to go on.
     let newest = Filter {
-        limit: Some(args.lines),
+        limit: Some(args.lines.max(1)),
         newest_first: true,
         ..Filter::default()
     };
     let mut entries = inbox.list(newest).await?;
+    let mut after = entries.first().map(|entry| entry.sequence);
+    entries.truncate(usize::try_from(args.lines).unwrap_or(usize::MAX));
     entries.reverse();
     let mut printer = Printer::new(args.json);
     printer.print(&entries)?;
     if !args.follow {
         return Ok(());
     }
-    let mut after = match entries.last() {
-        Some(entry) => Some(entry.sequence),
-        None => {
-            let newest = Filter {
-                limit: Some(1),
-                newest_first: true,
-                ..Filter::default()
-            };
-            inbox
-                .list(newest)
-                .await?
-                .first()
-                .map(|entry| entry.sequence)
-        }
-    };
     let stop = serve::stop_signal()?;
     let follow = async {
         loop {
