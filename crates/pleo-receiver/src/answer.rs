@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderName, HeaderValue, Response, StatusCode, Version};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use pleo_webhook_verify::VerifyError;
 
@@ -111,11 +111,6 @@ impl Rejection {
         }
     }
 
-    /// Whether what is left of the body is not read, so that an HTTP/1 connection can't be used again.
-    const fn leaves_body(&self) -> bool {
-        matches!(self, Self::BodyTooLarge { .. } | Self::BodyTimeout)
-    }
-
     /// A header that the status calls for.
     const fn header(&self) -> Option<(HeaderName, HeaderValue)> {
         Some(match self {
@@ -124,6 +119,11 @@ impl Rejection {
                 WWW_AUTHENTICATE,
                 HeaderValue::from_static("Basic realm=\"pleo\""),
             ),
+            // What is left of the body is not read, so the connection can't be used again. (hyper leaves
+            // it out of HTTP/2, where only the stream ends.)
+            Self::BodyTooLarge { .. } | Self::BodyTimeout => {
+                (CONNECTION, HeaderValue::from_static("close"))
+            }
             Self::Overloaded | Self::InboxFull | Self::InboxFailed | Self::ShuttingDown => {
                 (RETRY_AFTER, HeaderValue::from_static("5"))
             }
@@ -140,7 +140,7 @@ pub(crate) fn accepted() -> Response<Full<Bytes>> {
 }
 
 /// The problem document of RFC 9457, section 3, with a `code` of ours.
-pub(crate) fn rejected(rejection: &Rejection, version: Version) -> Response<Full<Bytes>> {
+pub(crate) fn rejected(rejection: &Rejection) -> Response<Full<Bytes>> {
     let status = rejection.status();
     let problem = serde_json::json!({
         "type": "about:blank",
@@ -157,9 +157,5 @@ pub(crate) fn rejected(rejection: &Rejection, version: Version) -> Response<Full
         HeaderValue::from_static("application/problem+json"),
     );
     headers.extend(rejection.header());
-    // In HTTP/2 only the stream ends, and the header is not allowed.
-    if rejection.leaves_body() && version < Version::HTTP_2 {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    }
     response
 }

@@ -12,7 +12,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Request, Response, Version};
+use http::{Request, Response};
 use http_body::Body;
 use http_body_util::Full;
 use ipnet::IpNet;
@@ -96,14 +96,14 @@ impl Receiver {
         B: Body<Data = Bytes> + Unpin,
     {
         let Some(route) = self.route(parts.uri.path()) else {
-            return self.reject(&Arc::default(), Rejection::NoSuchPath, parts.version);
+            return self.reject(&Arc::default(), Rejection::NoSuchPath);
         };
         match self.receive(&route, peer, parts, body).await {
             Ok(appended) => {
                 route.accepted.count(appended);
                 answer::accepted()
             }
-            Err(rejection) => self.reject(route.endpoint.as_name(), rejection, parts.version),
+            Err(rejection) => self.reject(route.endpoint.as_name(), rejection),
         }
     }
 
@@ -260,15 +260,10 @@ impl Receiver {
         }
     }
 
-    fn reject(
-        &self,
-        endpoint: &Arc<str>,
-        rejection: Rejection,
-        version: Version,
-    ) -> Response<Full<Bytes>> {
+    fn reject(&self, endpoint: &Arc<str>, rejection: Rejection) -> Response<Full<Bytes>> {
         self.inner.metrics.rejected(endpoint, rejection.code());
         info!(%endpoint, reason = rejection.code(), %rejection, "rejected");
-        answer::rejected(&rejection, version)
+        answer::rejected(&rejection)
     }
 }
 

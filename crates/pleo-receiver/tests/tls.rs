@@ -10,9 +10,13 @@
 
 mod common;
 
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
+use std::fs::File;
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use bytes::Bytes;
 use common::{Answer, PATH, Request, endpoint};
@@ -42,6 +46,9 @@ fn builder() -> Builder {
         .inbox(MemoryInbox::new())
 }
 
+/// How many files were written.
+static TICKS: AtomicU64 = AtomicU64::new(0);
+
 /// Files with a certificate for `localhost`.
 struct Files(TempDir);
 
@@ -59,7 +66,12 @@ impl Files {
     }
 
     fn write(&self, name: &str, text: &str) {
-        std::fs::write(self.0.path().join(name), text).unwrap();
+        let file = File::create(self.0.path().join(name)).unwrap();
+        (&file).write_all(text.as_bytes()).unwrap();
+        // A file system's clock may be too coarse for how quickly they follow each other here.
+        let ticks = TICKS.fetch_add(1, Ordering::Relaxed);
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(ticks);
+        file.set_modified(time).unwrap();
     }
 
     fn tls(&self) -> Result<Tls, TlsError> {
@@ -78,8 +90,11 @@ struct Serving {
 
 impl Serving {
     async fn start(files: &Files, builder: Builder, options: ServerOptions) -> Self {
+        Self::start_with(files.tls().unwrap(), builder, options).await
+    }
+
+    async fn start_with(tls: Tls, builder: Builder, options: ServerOptions) -> Self {
         let (https, http) = (listener().await, listener().await);
-        let tls = files.tls().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();
         Self {
             https: https.local_addr().unwrap(),
@@ -286,18 +301,25 @@ async fn who_is_slow_is_cut_off_here_too() {
 #[tokio::test]
 async fn a_certificate_is_renewed_while_connections_go_on() {
     let files = Files::new();
+    files.renew();
+    let tls = files.tls().unwrap();
+    // Also where it was renewed between being read and being served.
     let first = files.renew();
-    let server = Serving::start(&files, builder(), ServerOptions::default()).await;
+    let server = Serving::start_with(tls, builder(), ServerOptions::default()).await;
+    let renewed = async |certificate| {
+        let served = async {
+            while server.connect(certificate, &[]).await.is_err() {
+                time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        soon("the new certificate", served).await;
+    };
+    renewed(&first).await;
     let mut before = server.connect(&first, &[]).await.unwrap();
     assert_eq!(send_http1(&mut before).await.status, 204);
 
     let second = files.renew();
-    let renewed = async {
-        while server.connect(&second, &[]).await.is_err() {
-            time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    soon("the new certificate", renewed).await;
+    renewed(&second).await;
     assert!(server.connect(&first, &[]).await.is_err());
     assert_eq!(send_http1(&mut before).await.status, 204);
 

@@ -23,8 +23,12 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// what has begun goes on with the certificate that it began with.
 #[derive(Clone)]
 pub struct Tls {
-    files: Arc<Files>,
-    config: Arc<RwLock<Arc<ServerConfig>>>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    files: Files,
+    read: RwLock<Read>,
 }
 
 #[derive(Debug)]
@@ -33,8 +37,15 @@ struct Files {
     key: PathBuf,
 }
 
-/// What tells that a file has changed.
-type Stamp = Option<(SystemTime, u64)>;
+/// What the files held.
+struct Read {
+    config: Arc<ServerConfig>,
+    /// Of the files when they were last looked at, whether or not they were any good.
+    stamps: Stamps,
+}
+
+/// What tells that one of the two files has changed.
+type Stamps = [Option<(SystemTime, u64)>; 2];
 
 impl Tls {
     /// Reads a certificate, followed by those that it is signed with, and its key (PKCS #8, PKCS #1 or
@@ -50,10 +61,9 @@ impl Tls {
             certificate: certificate.into(),
             key: key.into(),
         };
-        let config = RwLock::new(Arc::new(files.read()?));
+        let read = RwLock::new(files.read(files.stamps())?);
         Ok(Self {
-            files: Arc::new(files),
-            config: Arc::new(config),
+            inner: Arc::new(Inner { files, read }),
         })
     }
 
@@ -62,52 +72,64 @@ impl Tls {
     /// # Errors
     /// Those of [`Self::from_pem_files`]; then the certificate stays that was read before.
     pub fn reload(&self) -> Result<(), TlsError> {
-        let new = Arc::new(self.files.read()?);
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = new;
+        // Before they are read, so that no change after it is missed.
+        let stamps = self.inner.files.stamps();
+        let read = self.inner.files.read(stamps);
+        let mut now = self
+            .inner
+            .read
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        now.stamps = stamps;
+        *now = read?;
         Ok(())
     }
 
     /// What a new connection begins with.
     pub(super) fn config(&self) -> Arc<ServerConfig> {
-        let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(&config)
+        let read = self.inner.read.read();
+        Arc::clone(&read.unwrap_or_else(PoisonError::into_inner).config)
     }
 
     /// Reads the files again whenever they change.
     pub(super) async fn watch(self) -> Infallible {
-        let mut known = self.stamps().await;
         loop {
             time::sleep(INTERVAL).await;
-            let now = self.stamps().await;
-            if now == known {
-                continue;
-            }
-            known = now;
             let tls = self.clone();
-            let certificate = self.files.certificate.display();
             // It is never aborted, and doesn't panic.
-            match task::spawn_blocking(move || tls.reload()).await {
-                Ok(Err(error)) => warn!(%error, "the old TLS certificate stays"),
-                Ok(Ok(())) | Err(_) => info!(%certificate, "read the TLS certificate again"),
-            }
+            let _ = task::spawn_blocking(move || tls.reload_if_changed()).await;
         }
     }
 
-    async fn stamps(&self) -> [Stamp; 2] {
-        let files = Arc::clone(&self.files);
-        let stamps = move || [&files.certificate, &files.key].map(|path| stamp(path));
-        task::spawn_blocking(stamps).await.unwrap_or_default()
+    fn reload_if_changed(&self) {
+        let known = self.inner.read.read();
+        let known = known.unwrap_or_else(PoisonError::into_inner).stamps;
+        if self.inner.files.stamps() == known {
+            return;
+        }
+        let certificate = self.inner.files.certificate.display();
+        match self.reload() {
+            Ok(()) => info!(%certificate, "read the TLS certificate again"),
+            Err(error) => warn!(%error, "the old TLS certificate stays"),
+        }
     }
 }
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Tls").field(&self.files).finish()
+        f.debug_tuple("Tls").field(&self.inner.files).finish()
     }
 }
 
 impl Files {
-    fn read(&self) -> Result<ServerConfig, TlsError> {
+    fn stamps(&self) -> Stamps {
+        [&self.certificate, &self.key].map(|path| {
+            let metadata = fs::metadata(path).ok()?;
+            Some((metadata.modified().ok()?, metadata.len()))
+        })
+    }
+
+    fn read(&self, stamps: Stamps) -> Result<Read, TlsError> {
         let certificates = CertificateDer::pem_file_iter(&self.certificate)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(|error| unusable(&self.certificate, error))?;
@@ -130,7 +152,8 @@ impl Files {
                 source,
             })?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(config)
+        let config = Arc::new(config);
+        Ok(Read { config, stamps })
     }
 }
 
@@ -141,11 +164,6 @@ fn unusable(path: &Path, error: pem::Error) -> TlsError {
         // Others quote the file, which may be the key.
         _ => TlsError::Empty { path },
     }
-}
-
-fn stamp(path: &Path) -> Stamp {
-    let metadata = fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
 }
 
 /// Why a certificate can't be used.
