@@ -11,7 +11,8 @@
 //!   [`Forward`].
 //! - [`Receiver`] puts these together. It is a [`hyper::service::Service`] and a
 //!   [`tower_service::Service`], so that it also mounts inside a server that is there already;
-//!   [`serve`] is ours.
+//!   [`serve`] is ours, and [`Server`] the same with more to choose: limits, several sockets, HTTPS.
+//!   Endpoints and handler can be replaced while it runs.
 //!
 //! Nothing is answered 2xx before it is on disk, nothing is hashed before its headers pass, nothing
 //! is parsed before its signature holds. What is authentic is never thrown away: an event type that

@@ -1,6 +1,7 @@
 //! The counters, served for Prometheus.
 
 use core::convert::Infallible;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -12,11 +13,18 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pleo_receiver::Receiver;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tracing::debug;
+
+/// How many connections are served at once; others wait.
+const CONNECTIONS: usize = 32;
 
 /// Serves `/metrics` until the program ends.
 pub(crate) async fn serve(listener: TcpListener, receiver: Receiver) {
+    let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
+        // It is never closed.
+        let slot = Arc::clone(&slots).acquire_owned().await;
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(core::time::Duration::from_millis(100)).await;
             continue;
@@ -33,6 +41,7 @@ pub(crate) async fn serve(listener: TcpListener, receiver: Receiver) {
             if let Err(error) = connection.await {
                 debug!(%error, "a connection to the metrics ended early");
             }
+            drop(slot);
         });
     }
 }
