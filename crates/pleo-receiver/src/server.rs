@@ -214,7 +214,8 @@ async fn accept(listener: Listener, hub: &Arc<Hub>, connections: &mut JoinSet<()
             let counted = hub.receiver.counters().connection();
             #[cfg(feature = "tls")]
             let ended = match tls {
-                Some(tls) => https::https(stream, peer, &hub, &tls).await,
+                // Apart, since a connection in the clear needs much less room.
+                Some(tls) => Box::pin(https::https(stream, peer, &hub, &tls)).await,
                 None => connection::http(stream, peer, &hub).await,
             };
             #[cfg(not(feature = "tls"))]
