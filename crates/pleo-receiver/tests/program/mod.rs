@@ -2,11 +2,13 @@
 
 #![allow(dead_code, reason = "not every test uses everything")]
 #![allow(unreachable_pub, reason = "a module of each test")]
-#![allow(clippy::unwrap_used, reason = "a test fails loudly")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -81,9 +83,17 @@ impl Place {
         }
         let url = log.split("listening on ").nth(1).unwrap();
         let url = url.split([',', '\n']).next().unwrap().to_owned();
+        // A server whose log nobody reads would stand still.
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            let mut line = String::new();
+            while stderr.read_line(&mut line).unwrap() > 0 {
+                let _ = sender.send(core::mem::take(&mut line));
+            }
+        });
         Serving {
             child,
-            stderr,
+            lines,
             log,
             url,
         }
@@ -109,7 +119,7 @@ impl From<Output> for Ended {
 
 pub struct Serving {
     child: Child,
-    stderr: BufReader<ChildStderr>,
+    lines: mpsc::Receiver<String>,
     log: String,
     /// Of the first endpoint.
     pub url: String,
@@ -120,6 +130,10 @@ impl Serving {
         self.url.split('/').nth(2).unwrap()
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends it a signal, and waits until it logs a line with this text.
     pub fn signal(&mut self, signal: &str, text: &str) -> String {
         self.kill(signal);
@@ -128,14 +142,15 @@ impl Serving {
 
     /// Waits until it logs a line with this text, from now on.
     pub fn wait_for(&mut self, text: &str) -> String {
-        let mut line = String::new();
-        while !line.contains(text) {
-            line.clear();
-            let read = self.stderr.read_line(&mut line).unwrap();
-            assert_ne!(read, 0, "it ended: {}", self.log);
+        loop {
+            let Ok(line) = self.lines.recv() else {
+                panic!("it ended: {}", self.log)
+            };
             self.log.push_str(&line);
+            if line.contains(text) {
+                return line;
+            }
         }
-        line
     }
 
     fn kill(&self, signal: &str) {
@@ -147,7 +162,7 @@ impl Serving {
     /// Asks it to stop; gives its exit code and all that it logged.
     pub fn stop(mut self, signal: &str) -> (Option<i32>, String) {
         self.kill(signal);
-        self.stderr.read_to_string(&mut self.log).unwrap();
+        self.log.extend(self.lines.iter());
         let code = self.child.wait().unwrap().code();
         (code, core::mem::take(&mut self.log))
     }
