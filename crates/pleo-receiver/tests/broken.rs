@@ -1,0 +1,309 @@
+//! The real program while something around it is broken: nothing is answered 2xx that isn't stored,
+//! and it recovers by itself when the cause goes away.
+
+#![cfg(all(unix, feature = "cli"))]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
+
+mod common;
+mod program;
+
+use core::time::Duration;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use common::{Answer, Request};
+use program::{Place, SECRET, Serving};
+use rusqlite::Connection;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time;
+
+/// Whatever goes wrong, no test waits longer.
+const LONG: Duration = Duration::from_secs(20);
+
+const ENV: &[(&str, &str)] = &[("PLEO_WEBHOOK_SECRET", SECRET)];
+
+/// Longer than a page of the file.
+fn body(length: usize) -> Vec<u8> {
+    format!(
+        r#"{{"eventType":"v9.new","padding":"{}"}}"#,
+        "x".repeat(length)
+    )
+    .into()
+}
+
+async fn send(server: &Serving, id: &str, length: usize) -> Answer {
+    send_to(server.address(), id, length).await
+}
+
+async fn send_to(address: &str, id: &str, length: usize) -> Answer {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let request = Request::signed(id, &body(length));
+    stream.write_all(&request.bytes()).await.unwrap();
+    Answer::read(&mut stream).await
+}
+
+fn assert_unavailable(answer: &Answer) {
+    let code = answer.code();
+    assert_eq!((answer.status, &*code), (503, "inbox_failed"), "{answer:?}");
+    assert_eq!(answer.header("retry-after"), Some("5"));
+}
+
+fn stored(place: &Place) -> Vec<String> {
+    let entries = place.json(&["inbox", "list", "--json"]);
+    let ids = entries
+        .iter()
+        .map(|entry| entry["webhook_id"].as_str().unwrap().to_owned());
+    ids.collect()
+}
+
+/// A server that a shell started.
+struct Started(Child);
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts a server after something that only a shell can say, and gives where it listens.
+fn serve_after(place: &Place, words: &str) -> (Started, String) {
+    let script = format!("{words}; exec \"$0\" serve --listen 127.0.0.1:0 2>log");
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", &script, env!("CARGO_BIN_EXE_pleo-receiver")])
+        .current_dir(place.path())
+        .envs(ENV.iter().copied());
+    let server = Started(command.spawn().unwrap());
+    let (log, start) = (place.path().join("log"), Instant::now());
+    loop {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        if let Some((_, rest)) = text.split_once("listening on http://")
+            && let Some((address, _)) = rest.split_once('/')
+        {
+            return (server, address.to_owned());
+        }
+        assert!(start.elapsed() < LONG, "it does not listen: {text}");
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Sets the size that a file of the process may have, which is a disk that is full then.
+fn limit_file_size(server: &Started, bytes: &str) {
+    let pid = server.0.id().to_string();
+    let limit = format!("--fsize={bytes}:");
+    let limited = Command::new("prlimit")
+        .args(["--pid", &pid, &limit])
+        .status();
+    assert!(limited.unwrap().success());
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_disk_is_answered_503_until_there_is_space_again() {
+    let place = Place::new();
+    // Beyond its limit, a process gets an error only where it ignores the signal that comes too.
+    let (server, address) = serve_after(&place, "trap '' XFSZ");
+    let mut acknowledged = Vec::new();
+    assert_eq!(send_to(&address, "msg_before", 10).await.status, 204);
+    acknowledged.push("msg_before".to_owned());
+    limit_file_size(&server, "200000");
+    let mut refused = 0;
+    for number in 0..100 {
+        let id = format!("msg_{number}");
+        let answer = send_to(&address, &id, 20_000).await;
+        if answer.status == 204 {
+            acknowledged.push(id);
+        } else {
+            assert_unavailable(&answer);
+            refused += 1;
+        }
+    }
+    assert!(refused > 50, "the disk was never full");
+    limit_file_size(&server, "unlimited");
+    assert_eq!(send_to(&address, "msg_after", 20_000).await.status, 204);
+    acknowledged.push("msg_after".to_owned());
+    assert_eq!(stored(&place), acknowledged);
+    drop(server);
+    assert_eq!(stored(&place), acknowledged);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_inbox_that_another_process_locks_is_answered_503_until_it_is_free() {
+    let place = Place::new();
+    let server = place.serve(&[], ENV);
+    assert_eq!(send(&server, "msg_1", 10).await.status, 204);
+    let other = Connection::open(place.path().join("pleo-inbox.db")).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    assert_unavailable(&send(&server, "msg_2", 10).await);
+    other.execute_batch("COMMIT").unwrap();
+    assert_eq!(send(&server, "msg_3", 10).await.status, 204);
+    assert_eq!(stored(&place), ["msg_1", "msg_3"]);
+    assert_eq!(server.stop("-TERM").0, Some(0));
+}
+
+#[test]
+fn an_inbox_that_cannot_be_written_is_named_at_the_start() {
+    let place = Place::new();
+    assert_eq!(place.serve(&[], ENV).stop("-TERM").0, Some(0));
+    let file = place.path().join("pleo-inbox.db");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).unwrap();
+    // The superuser may write everywhere.
+    if fs::OpenOptions::new().write(true).open(&file).is_ok() {
+        return;
+    }
+    let ended = place.run_with(&["serve"], ENV, b"");
+    assert_eq!(ended.code, 2, "{ended:?}");
+    assert!(ended.stderr.contains("pleo-inbox.db"), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn only_the_owner_reads_the_inbox_whatever_the_umask() {
+    let place = Place::new();
+    let (server, address) = serve_after(&place, "umask 000");
+    assert_eq!(send_to(&address, "msg_1", 1).await.status, 204);
+    for name in ["", "-wal", "-shm", ".lock"] {
+        let file = place.path().join(format!("pleo-inbox.db{name}"));
+        let mode = fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{file:?}");
+    }
+    drop(server);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_fails_in_every_way_gets_it_when_it_is_well_again() {
+    let place = Place::new();
+    let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = target.local_addr().unwrap();
+    place.write(
+        "pleo.toml",
+        &format!(
+            "forward = \"http://{address}/\"\n[retry]\nmin_delay = \"1ms\"\nmax_delay = \"10ms\"\n\
+             max_attempts = 1000000\ntimeout = \"100ms\"\n"
+        ),
+    );
+    let server = place.serve(&["--config", "pleo.toml"], ENV);
+    assert_eq!(send(&server, "msg_1", 10).await.status, 204);
+    // Each way once: it closes the connection, it hangs, it answers 500.
+    let mut hanging = Vec::new();
+    for way in 0..3 {
+        let (mut stream, _) = target.accept().await.unwrap();
+        match way {
+            0 => drop(stream),
+            1 => hanging.push(stream),
+            _ => answer(&mut stream, "500 Oops").await,
+        }
+    }
+    // It goes away.
+    drop(target);
+    assert_eq!(send(&server, "msg_2", 10).await.status, 204);
+    loop {
+        let entries = place.json(&["inbox", "list", "--json"]);
+        let error = entries[1]["last_error"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned();
+        if error.contains("Connection refused") {
+            break;
+        }
+    }
+    let target = TcpListener::bind(address).await.unwrap();
+    let well = tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = target.accept().await.unwrap();
+            tokio::spawn(async move { answer(&mut stream, "204 No Content").await });
+        }
+    });
+    while !place
+        .json(&["inbox", "list", "--json"])
+        .iter()
+        .all(|entry| entry["state"] == "done")
+    {
+        thread::sleep(Duration::from_millis(20));
+    }
+    well.abort();
+    assert_eq!(server.stop("-TERM").0, Some(0));
+}
+
+async fn answer(stream: &mut TcpStream, status: &str) {
+    let mut bytes = Vec::new();
+    while !bytes.ends_with(b"}") {
+        // The client may be gone.
+        if !matches!(stream.read_buf(&mut bytes).await, Ok(1..)) {
+            return;
+        }
+    }
+    let text = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
+    let _ = stream.write_all(text.as_bytes()).await;
+}
+
+/// Kilobytes resident, and open files.
+#[cfg(target_os = "linux")]
+fn taken(server: &Serving) -> (usize, usize) {
+    let folder = format!("/proc/{}", server.id());
+    let status = fs::read_to_string(format!("{folder}/status")).unwrap();
+    let line = status
+        .lines()
+        .find(|line| line.starts_with("VmRSS:"))
+        .unwrap();
+    let resident = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    (
+        resident,
+        fs::read_dir(format!("{folder}/fd")).unwrap().count(),
+    )
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_that_come_and_go_leave_nothing_behind() {
+    let place = Place::new();
+    let server = place.serve(&[], ENV);
+    // The first answer opens what stays open.
+    assert_eq!(send(&server, "msg_0", 10).await.status, 204);
+    let mut sizes = Vec::new();
+    let mut files = Vec::new();
+    for _ in 0..8 {
+        let left = Arc::new(AtomicUsize::new(1000));
+        let lanes = (0..16).map(|lane| {
+            let (left, address) = (Arc::clone(&left), server.address().to_owned());
+            tokio::spawn(async move {
+                let take = |left: usize| left.checked_sub(1);
+                while left
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+                    .is_ok()
+                {
+                    // Messages that are known, so that the inbox doesn't grow.
+                    let answer = send_to(&address, &format!("msg_{lane}"), 10).await;
+                    assert_eq!(answer.status, 204);
+                }
+            })
+        });
+        for lane in lanes.collect::<Vec<_>>() {
+            lane.await.unwrap();
+        }
+        // The last ones close a moment later than their clients.
+        let start = Instant::now();
+        let (mut resident, mut open) = taken(&server);
+        while files.first().is_some_and(|first| open > *first) {
+            assert!(start.elapsed() < LONG, "{open} files stay open: {files:?}");
+            time::sleep(Duration::from_millis(20)).await;
+            (resident, open) = taken(&server);
+        }
+        if files.is_empty() {
+            // Whatever the first round left, those after it must leave no more.
+            time::sleep(Duration::from_millis(200)).await;
+            (resident, open) = taken(&server);
+        }
+        files.push(open);
+        sizes.push(resident);
+    }
+    let (first, last) = (sizes[1], sizes[sizes.len() - 1]);
+    assert!(last < first + 2048, "kilobytes after each round: {sizes:?}");
+    assert_eq!(server.stop("-TERM").0, Some(0));
+}
