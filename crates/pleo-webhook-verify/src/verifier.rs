@@ -205,13 +205,23 @@ impl<'h> Verification<'h> {
     ///
     /// # Errors
     /// [`VerifyError::SignatureMismatch`].
-    #[inline]
-    pub fn finish(mut self) -> Result<Verified<'h, ()>, VerifyError> {
+    #[inline] // It only reads what is large, which needs no copy then.
+    pub fn finish(self) -> Result<Verified<'h, ()>, VerifyError> {
+        if self.fed {
+            self.compare()
+        } else {
+            self.finish_empty()
+        }
+    }
+
+    /// [`Self::finish`] where no piece of a body came.
+    #[cold]
+    fn finish_empty(mut self) -> Result<Verified<'h, ()>, VerifyError> {
+        self.feed();
         self.compare()
     }
 
-    fn compare(&mut self) -> Result<Verified<'h, ()>, VerifyError> {
-        self.feed();
+    fn compare(&self) -> Result<Verified<'h, ()>, VerifyError> {
         let mut tags = [None; Verifier::MAX_SECRETS];
         let macs = iter::once(&self.first).chain(self.others.iter().flatten());
         for (tag, mac) in tags.iter_mut().zip(macs) {
