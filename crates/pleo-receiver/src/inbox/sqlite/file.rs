@@ -62,9 +62,21 @@ const SCHEMA: &str = "
 
 /// Makes the file when it isn't there, for its owner only, since it holds money data; SQLite would
 /// make it with the usual rights. Gives the one name that it has, whatever links lead to it.
+///
+/// A file that is there is not opened: closing it would take away the locks that this process may
+/// have on it already, and with them SQLite's log from under an inbox that is in use.
 pub(super) fn make(path: &Path) -> Result<PathBuf, InboxError> {
-    let made = private(path).and_then(|_| path.canonicalize());
+    let made = match private(OpenOptions::new().create_new(true), path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => path.canonicalize(),
+    };
     made.map_err(|error| open_error(path, error))
+}
+
+/// Puts all that the log holds onto the disk. It may hold what a server that died had written and
+/// not flushed, and a message that is known is acknowledged without being written again.
+pub(super) fn flush_log(connection: &Connection) -> rusqlite::Result<()> {
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
 }
 
 /// Opens a file that is there, and brings it into shape.
@@ -75,7 +87,8 @@ pub(super) fn open(path: &Path) -> Result<Connection, InboxError> {
 /// Takes the place of the one server of this inbox, and says who has it. It is free again when the
 /// file is dropped, also when the process dies.
 pub(super) fn lock(path: &Path) -> Result<File, InboxError> {
-    let mut file = private(&lock_path(path)).map_err(|error| open_error(path, error))?;
+    let mut file = private(OpenOptions::new().create(true), &lock_path(path))
+        .map_err(|error| open_error(path, error))?;
     // Somebody who only asks who the server is has the lock for a moment.
     let mut tries = 0..5;
     let locked = loop {
@@ -138,11 +151,10 @@ fn lock_path(path: &Path) -> PathBuf {
     path.into()
 }
 
-fn private(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true);
+fn private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    options.read(true).write(true);
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
     options.open(path)
 }
 
