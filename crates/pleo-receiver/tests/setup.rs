@@ -384,3 +384,12 @@ fn stamp(world: &World, name: &str) -> (Vec<u8>, std::time::SystemTime) {
     let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
     (std::fs::read(path).unwrap(), modified)
 }
+
+#[test]
+fn another_endpoints_secret_is_never_written_over() {
+    let world = World::new();
+    world.place.write("acme-eu.secret", &format!("{OTHER}\n"));
+    let refused = world.run(&["setup", "--url", &world.url("/acme/eu")]);
+    assert_refused(&refused, 2, &["acme-eu.secret", "--secret-file"]);
+    assert_eq!(world.read("acme-eu.secret"), format!("{OTHER}\n"));
+}

@@ -85,10 +85,22 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
     let reference = if has_secret(endpoint, &parsed) {
         None
     } else {
+        let place = format!("file:{}", file.display());
+        let refers = |endpoint: &Endpoint| {
+            let mut secrets = endpoint.secret.0.iter();
+            secrets.any(|one| one.reference() == Some(&*place))
+        };
+        if !endpoint.is_some_and(refers) && files::holds_another(&file, secret.expose()) {
+            return Err(Failure::Usage(format!(
+                "{} holds another secret, which may be another endpoint's: name another file with \
+                 `--secret-file`",
+                file.display()
+            )));
+        }
         if files::write_secret(&file, secret.expose())? {
             report.change("secret", &file.display().to_string())?;
         }
-        Some(format!("file:{}", file.display()))
+        Some(place)
     };
     document.subscribe(&Subscribe {
         path: &path,

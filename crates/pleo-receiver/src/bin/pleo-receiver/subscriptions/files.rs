@@ -17,6 +17,12 @@ pub(crate) fn write_secret(path: &Path, secret: &str) -> Result<bool, Failure> {
     replace(path, &text, true).map(|()| true)
 }
 
+/// Whether a file holds something, and that is another secret.
+pub(crate) fn holds_another(path: &Path, secret: &str) -> bool {
+    let trim = |text: &str| text.trim_end().to_owned();
+    fs::read_to_string(path).is_ok_and(|there| !there.is_empty() && trim(&there) != secret)
+}
+
 /// Whether a file could be replaced, before anything is done that needs it to be.
 pub(crate) fn check(path: &Path) -> Result<(), Failure> {
     let (_, temporary) = names(path);
