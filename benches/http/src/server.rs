@@ -97,6 +97,18 @@ impl Server {
             / 1024.0
     }
 
+    /// Processor time so far, in seconds: its own, and the kernel's on its behalf.
+    pub fn processor_time(&self) -> [f64; 2] {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()));
+        let stat = stat.expect("Linux");
+        // proc(5): the name, which may hold anything, is in parentheses; user time is the 14th field,
+        // in ticks of a hundredth of a second.
+        let (_, fields) = stat.rsplit_once(')').expect("a name");
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        let mut seconds = ticks.map(|ticks| ticks.parse::<f64>().expect("a number") / 100.0);
+        [(); 2].map(|()| seconds.next().expect("a field"))
+    }
+
     /// Asks it to stop, and waits until it has.
     pub fn stop(mut self) {
         let pid = self.process.id().to_string();

@@ -74,7 +74,7 @@ pub use pleo_events as events;
 pub use pleo_subscriptions as subscriptions;
 pub use pleo_webhook_verify as verify;
 pub use receiver::{BuildError, Builder, Receiver};
-pub use server::{Server, ServerOptions, serve};
+pub use server::{ServeError, Server, ServerOptions, serve};
 #[cfg(feature = "tls")]
 pub use server::{Tls, TlsError};
 pub use source::{PLEO_EU, PLEO_US, PeerAddr};

@@ -5,21 +5,26 @@ mod connection;
 mod https;
 mod hub;
 mod pace;
+mod threads;
 #[cfg(feature = "tls")]
 mod tls;
 mod wire;
 
+use core::num::NonZero;
 use core::pin::pin;
 use core::time::Duration;
 use std::sync::Arc;
+use std::{io, thread};
 
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time;
 use tracing::{debug, warn};
 
 use crate::{InboxError, Receiver};
 use hub::Hub;
+use threads::{Arrival, Threads};
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};
 
@@ -52,6 +57,9 @@ pub struct ServerOptions {
     pub max_headers: usize,
     /// How long requests in flight may go on after shutdown began. 20 seconds unless set.
     pub grace: Duration,
+    /// How many threads serve connections, each with a runtime of its own; with 0, the runtime that
+    /// [`Server::run`] is called on does. As many as the process may use processors unless set.
+    pub threads: usize,
 }
 
 impl Default for ServerOptions {
@@ -65,6 +73,7 @@ impl Default for ServerOptions {
             max_header_bytes: 16 * 1024,
             max_headers: 100,
             grace: Duration::from_secs(20),
+            threads: thread::available_parallelism().map_or(1, NonZero::get),
         }
     }
 }
@@ -75,12 +84,12 @@ impl Default for ServerOptions {
 /// [`Server`] has more to choose.
 ///
 /// # Errors
-/// The inbox could not be closed in good order.
+/// The system gives no thread or no more open files, or the inbox could not be closed in good order.
 pub async fn serve(
     listener: TcpListener,
     receiver: Receiver,
     shutdown: impl Future<Output = ()>,
-) -> Result<(), InboxError> {
+) -> Result<(), ServeError> {
     Server::new(receiver).listen(listener).run(shutdown).await
 }
 
@@ -98,6 +107,16 @@ struct Listener {
     socket: TcpListener,
     #[cfg(feature = "tls")]
     tls: Option<Tls>,
+}
+
+impl Listener {
+    /// The same on another runtime.
+    fn on(mut self, runtime: &Handle) -> io::Result<Self> {
+        let socket = self.socket.into_std()?;
+        let _there = runtime.enter();
+        self.socket = TcpListener::from_std(socket)?;
+        Ok(self)
+    }
 }
 
 impl Server {
@@ -138,10 +157,15 @@ impl Server {
     /// Serves the endpoints and hands messages to the handler until `shutdown` resolves. Then it
     /// stops accepting, finishes what is in flight, and closes the inbox.
     ///
+    /// Connections are served by threads of their own ([`ServerOptions::threads`]), the handler runs
+    /// on the runtime that this is called on. Dropped before its end, it ends all connections.
+    ///
     /// # Errors
-    /// The inbox could not be closed in good order.
-    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), InboxError> {
+    /// The system gives no thread or no more open files, or the inbox could not be closed in good order.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
         let hub = Arc::new(Hub::new(self.receiver, self.options));
+        let threads = Threads::start(hub.options.threads, &hub).map_err(ServeError::Start)?;
+        let threads = Arc::new(threads);
         let mut listening = JoinSet::new();
         // Ends when this does.
         #[cfg(feature = "tls")]
@@ -151,44 +175,50 @@ impl Server {
             if let Some(tls) = &listener.tls {
                 watching.spawn(tls.clone().watch());
             }
-            listening.spawn(listen(listener, Arc::clone(&hub)));
+            let listener = listener.on(threads.handle()).map_err(ServeError::Start)?;
+            let accepting = accept(listener, Arc::clone(&hub), Arc::clone(&threads));
+            listening.spawn_on(accepting, threads.handle());
         }
         let end = async {
             shutdown.await;
             hub.receiver.refuse_new();
             hub.stop();
         };
-        tokio::join!(
-            end,
-            async { while listening.join_next().await.is_some() {} },
-            hub.receiver.dispatch(hub.stopped()),
-        );
-        hub.receiver.inbox().close().await
+        let serving = async {
+            while listening.join_next().await.is_some() {}
+            if let Some(threads) = Arc::into_inner(threads) {
+                threads.finish().await;
+            }
+        };
+        tokio::join!(end, serving, hub.receiver.dispatch(hub.stopped()));
+        Ok(hub.receiver.inbox().close().await?)
     }
 }
 
-/// Serves whoever connects until the server stops; then lets those still served finish.
-async fn listen(listener: Listener, hub: Arc<Hub>) {
-    let mut connections = JoinSet::new();
-    let accepting = accept(listener, &hub, &mut connections);
-    accepting.await;
-    let finished = async { while connections.join_next().await.is_some() {} };
-    if time::timeout(hub.options.grace, finished).await.is_err() {
-        warn!("requests still in flight at the end of the grace period are dropped");
-        connections.shutdown().await;
-    }
+/// Why a server couldn't begin, or not end in good order.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The system gave it no thread, or no more open files.
+    #[error("cannot start to serve connections: {0}")]
+    Start(#[source] io::Error),
+    /// What it had to store or to note may not be in the inbox's file.
+    #[error("the inbox was not closed in good order: {0}")]
+    Inbox(#[from] InboxError),
 }
 
-async fn accept(listener: Listener, hub: &Arc<Hub>, connections: &mut JoinSet<()>) {
+/// Takes whoever connects until the server stops.
+async fn accept(listener: Listener, hub: Arc<Hub>, threads: Arc<Threads>) {
     let mut stopped = pin!(hub.stopped());
     loop {
         let accepted = tokio::select! {
             () = &mut stopped => return,
-            Some(_) = connections.join_next() => continue,
             accepted = listener.socket.accept() => accepted,
         };
+        // It is for another runtime.
+        let accepted = accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer.ip())));
         let (stream, peer) = match accepted {
-            Ok((stream, peer)) => (stream, peer.ip()),
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Usually no file descriptor is free; trying again at once would only burn time.
                 warn!(%error, "cannot accept a connection");
@@ -207,27 +237,13 @@ async fn accept(listener: Listener, hub: &Arc<Hub>, connections: &mut JoinSet<()
         };
         // Answers are small and waited for.
         let _ = stream.set_nodelay(true);
-        let hub = Arc::clone(hub);
-        #[cfg(feature = "tls")]
-        let tls = listener.tls.clone();
-        connections.spawn(async move {
-            let counted = hub.receiver.counters().connection();
+        threads.serve(Arrival {
+            stream,
+            peer,
             #[cfg(feature = "tls")]
-            let ended = match tls {
-                // Apart, since a connection in the clear needs much less room.
-                Some(tls) => Box::pin(https::https(stream, peer, &hub, &tls)).await,
-                None => connection::http(stream, peer, &hub).await,
-            };
-            #[cfg(not(feature = "tls"))]
-            let ended = connection::http(stream, peer, &hub).await;
-            drop(counted);
-            if let Err(error) = ended {
-                if let Some(reason) = error.reason() {
-                    hub.receiver.counters().refused_connection(reason);
-                }
-                debug!(%peer, %error, "connection ended early");
-            }
-            drop((slot, share));
+            tls: listener.tls.clone(),
+            slot,
+            share,
         });
     }
 }

@@ -24,7 +24,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use pleo_receiver::{
-    Builder, InboxError, MemoryInbox, Receiver, Server, ServerOptions, Tls, TlsError,
+    Builder, MemoryInbox, Receiver, ServeError, Server, ServerOptions, Tls, TlsError,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -85,7 +85,7 @@ struct Serving {
     http: SocketAddr,
     tls: Tls,
     stop: oneshot::Sender<()>,
-    running: JoinHandle<Result<(), InboxError>>,
+    running: JoinHandle<Result<(), ServeError>>,
 }
 
 impl Serving {

@@ -15,7 +15,7 @@ use common::{Answer, PATH, Request, Server, counted, endpoint};
 use jiff::Timestamp;
 use pleo_receiver::{
     Appended, Builder, Claim, ClaimId, Counts, Entry, Filter, Inbox, InboxError, InboxFuture,
-    MemoryInbox, NewMessage, Outcome, Receiver, Room, Selection, ServerOptions, State,
+    MemoryInbox, NewMessage, Outcome, Receiver, Room, Selection, ServeError, ServerOptions, State,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -160,11 +160,13 @@ async fn what_is_not_authentic_does_not_reach_the_inbox() {
 struct Stoppable {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
-    running: JoinHandle<Result<(), InboxError>>,
+    running: JoinHandle<Result<(), ServeError>>,
 }
 
 impl Stoppable {
-    async fn start(inbox: Gate, options: ServerOptions) -> Self {
+    async fn start(inbox: Gate, mut options: ServerOptions) -> Self {
+        // All on the thread of the test.
+        options.threads = 0;
         let receiver = builder(inbox).build().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

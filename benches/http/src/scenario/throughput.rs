@@ -40,7 +40,7 @@ pub fn run(marks: &mut Marks, quick: bool) {
         );
 
         let mut rates = vec![Vec::new(); ROWS.len()];
-        let mut shares = rates.clone();
+        let (mut shares, mut own, mut system) = (rates.clone(), rates.clone(), rates.clone());
         for _ in 0..rounds {
             for (row, (contender, ids, _)) in ROWS.into_iter().enumerate() {
                 let requests = if ids.contains("no order") {
@@ -50,18 +50,27 @@ pub fn run(marks: &mut Marks, quick: bool) {
                 };
                 let folder = super::folder();
                 let server = Server::start(contender, &folder);
+                let before = server.processor_time();
                 let rate = requests.send(server.address, connections, kind);
+                let after = server.processor_time();
                 server.stop();
+                let micros = |after, before| (after - before) * 1e6 / count as f64;
+                own[row].push(micros(after[0], before[0]));
+                system[row].push(micros(after[1], before[1]));
                 rates[row].push(rate);
                 let bare = *rates[0].last().unwrap_or(&rate);
                 shares[row].push(rate / bare);
             }
         }
-        println!("    {:<44}{:>14}{:>14}", "", "share of bare", "requests/s");
+        println!(
+            "    {:<44}{:>14}{:>14}{:>12}{:>12}",
+            "", "share of bare", "requests/s", "µs user", "µs system"
+        );
         for (row, (contender, ids, _)) in ROWS.into_iter().enumerate() {
             let what = format!("{}{ids}", contender.what());
             let (share, rate) = (median(&mut shares[row]), median(&mut rates[row]));
-            println!("    {what:<44}{share:>14.2}{rate:>14.0}");
+            let (own, system) = (median(&mut own[row]), median(&mut system[row]));
+            println!("    {what:<44}{share:>14.2}{rate:>14.0}{own:>12.1}{system:>12.1}");
         }
         println!();
         for (row, (contender, ids, mark)) in ROWS.into_iter().enumerate().skip(1) {

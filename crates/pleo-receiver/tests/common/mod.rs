@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pleo_receiver::verify::{Secret, unix_now};
-use pleo_receiver::{Builder, Endpoint, Inbox, InboxError, Receiver, ServerOptions};
+use pleo_receiver::{Builder, Endpoint, Inbox, Receiver, ServeError, ServerOptions};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
@@ -29,7 +29,7 @@ pub struct Server {
     pub address: SocketAddr,
     pub receiver: Receiver,
     stop: oneshot::Sender<()>,
-    running: JoinHandle<Result<(), InboxError>>,
+    running: JoinHandle<Result<(), ServeError>>,
 }
 
 impl Server {

@@ -24,7 +24,7 @@ use std::process::ExitCode;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
-use pleo_receiver::InboxError;
+use pleo_receiver::{InboxError, ServeError};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::cli::{Cli, Command};
@@ -109,6 +109,12 @@ impl From<io::Error> for Failure {
 
 impl From<InboxError> for Failure {
     fn from(error: InboxError) -> Self {
+        Self::Run(error.to_string())
+    }
+}
+
+impl From<ServeError> for Failure {
+    fn from(error: ServeError) -> Self {
         Self::Run(error.to_string())
     }
 }

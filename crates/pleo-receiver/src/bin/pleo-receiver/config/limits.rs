@@ -35,6 +35,7 @@ pub(crate) struct Limits {
     write_timeout: Option<Span>,
     idle_timeout: Option<Span>,
     grace: Option<Span>,
+    threads: Option<usize>,
 }
 
 impl Retry {
@@ -65,6 +66,7 @@ impl Limits {
         set_span(&mut options.write_timeout, self.write_timeout);
         set_span(&mut options.idle_timeout, self.idle_timeout);
         set_span(&mut options.grace, self.grace);
+        set(&mut options.threads, self.threads);
         options
     }
 

@@ -1,0 +1,205 @@
+//! The threads that serve connections.
+//!
+//! Each has a runtime of its own, and a connection stays where it is put. That spares the wake-ups
+//! that threads cost each other where all of them take from one queue, and keeps acknowledgements
+//! apart from handlers: one that blocks its runtime delays none.
+
+use core::sync::atomic::{AtomicUsize, Ordering};
+use std::io;
+use std::net::{IpAddr, TcpStream};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use tokio::runtime::{self, Handle};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time;
+use tracing::{debug, warn};
+
+use super::connection;
+use super::hub::{Hub, Share};
+#[cfg(feature = "tls")]
+use super::{https, tls::Tls};
+
+/// The threads of a server. When this is dropped, all connections end at once.
+pub(super) struct Threads {
+    threads: Vec<Thread>,
+    /// Of the first thread's runtime.
+    handle: Handle,
+    /// Its receivers see when it's dropped.
+    _alive: watch::Sender<()>,
+}
+
+struct Thread {
+    arrivals: mpsc::UnboundedSender<Arrival>,
+    /// How many connections it has.
+    connections: Arc<AtomicUsize>,
+    /// Closed when its work is done.
+    at_end: mpsc::Receiver<()>,
+    handle: Option<JoinHandle<()>>,
+}
+
+/// A connection that was accepted.
+pub(super) struct Arrival {
+    pub(super) stream: TcpStream,
+    pub(super) peer: IpAddr,
+    #[cfg(feature = "tls")]
+    pub(super) tls: Option<Tls>,
+    pub(super) slot: Option<OwnedSemaphorePermit>,
+    pub(super) share: Share,
+}
+
+impl Threads {
+    /// Starts so many threads; with none, a task of this runtime does what a thread would.
+    pub(super) fn start(count: usize, hub: &Arc<Hub>) -> io::Result<Self> {
+        let (alive, _) = watch::channel(());
+        let mut handle = Handle::current();
+        let mut threads = Vec::new();
+        if count == 0 {
+            let (thread, work) = Thread::new(hub, alive.subscribe());
+            tokio::spawn(work);
+            threads.push(thread);
+        }
+        for number in 1..=count {
+            let runtime = runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            if number == 1 {
+                handle = runtime.handle().clone();
+            }
+            let (mut thread, work) = Thread::new(hub, alive.subscribe());
+            let handle = thread::Builder::new()
+                .name(format!("pleo-serve-{number}"))
+                .spawn(move || runtime.block_on(work))?;
+            thread.handle = Some(handle);
+            threads.push(thread);
+        }
+        Ok(Self {
+            threads,
+            handle,
+            _alive: alive,
+        })
+    }
+
+    /// Where whoever accepts connections is to run.
+    pub(super) const fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Has a connection served by the thread that has the fewest.
+    pub(super) fn serve(&self, arrival: Arrival) {
+        let load = |thread: &&Thread| thread.connections.load(Ordering::Relaxed);
+        if let Some(thread) = self.threads.iter().min_by_key(load) {
+            thread.connections.fetch_add(1, Ordering::Relaxed);
+            // It takes them as long as this can send any.
+            let _ = thread.arrivals.send(arrival);
+        }
+    }
+
+    /// Waits until all connections have ended, at the end of the grace period by force.
+    pub(super) async fn finish(mut self) {
+        // Nothing arrives any more; that is told to all before waiting for one.
+        let ends: Vec<_> = (self.threads.drain(..))
+            .map(|thread| (thread.at_end, thread.handle))
+            .collect();
+        for (mut at_end, handle) in ends {
+            // Nothing is ever sent: it ends with the other side.
+            let _ = at_end.recv().await;
+            // A connection's panic ends there; were it another, there is nothing to wait for.
+            let _ = handle.map(JoinHandle::join);
+        }
+    }
+}
+
+impl Thread {
+    /// A thread that isn't there yet, and what it is to do.
+    fn new(hub: &Arc<Hub>, alive: watch::Receiver<()>) -> (Self, impl Future<Output = ()> + use<>) {
+        let (arrivals, arriving) = mpsc::unbounded_channel();
+        let (at_work, at_end) = mpsc::channel(1);
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (hub, counted) = (Arc::clone(hub), Arc::clone(&connections));
+        let thread = Self {
+            arrivals,
+            connections,
+            at_end,
+            handle: None,
+        };
+        let work = async move {
+            serve_all(arriving, &hub, &counted, alive).await;
+            drop(hub);
+            drop(at_work);
+        };
+        (thread, work)
+    }
+}
+
+/// Serves what arrives until nothing more can; then lets those still served finish.
+async fn serve_all(
+    mut arriving: mpsc::UnboundedReceiver<Arrival>,
+    hub: &Arc<Hub>,
+    counted: &Arc<AtomicUsize>,
+    mut alive: watch::Receiver<()>,
+) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(_) = connections.join_next() => {}
+            arrival = arriving.recv() => {
+                let Some(arrival) = arrival else {
+                    break;
+                };
+                let (hub, counted) = (Arc::clone(hub), Counted(Arc::clone(counted)));
+                connections.spawn(async move {
+                    serve(arrival, &hub).await;
+                    drop(counted);
+                });
+            }
+        }
+    }
+    let finished = async { while connections.join_next().await.is_some() {} };
+    tokio::select! {
+        () = finished => return,
+        () = time::sleep(hub.options.grace) => {
+            warn!("requests still in flight at the end of the grace period are dropped");
+        }
+        _ = alive.changed() => {}
+    }
+    connections.shutdown().await;
+}
+
+/// One of a thread's connections.
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn serve(arrival: Arrival, hub: &Hub) {
+    let Arrival { stream, peer, .. } = arrival;
+    let stream = match tokio::net::TcpStream::from_std(stream) {
+        Ok(stream) => stream,
+        Err(error) => {
+            warn!(%error, "cannot serve a connection");
+            return;
+        }
+    };
+    let counted = hub.receiver.counters().connection();
+    #[cfg(feature = "tls")]
+    let ended = match &arrival.tls {
+        // Apart, since a connection in the clear needs much less room.
+        Some(tls) => Box::pin(https::https(stream, peer, hub, tls)).await,
+        None => connection::http(stream, peer, hub).await,
+    };
+    #[cfg(not(feature = "tls"))]
+    let ended = connection::http(stream, peer, hub).await;
+    drop(counted);
+    if let Err(error) = ended {
+        if let Some(reason) = error.reason() {
+            hub.receiver.counters().refused_connection(reason);
+        }
+        debug!(%peer, %error, "connection ended early");
+    }
+    drop((arrival.slot, arrival.share));
+}
