@@ -275,6 +275,33 @@ fn a_receiver_that_runs_takes_on_what_is_set_up() {
 }
 
 #[test]
+fn killed_at_any_moment_it_leaves_nothing_that_nobody_owns() {
+    let world = World::new();
+    let url = world.url("/webhooks/pleo");
+    world
+        .pleo
+        .fail_next([Fault::None, Fault::None, Fault::Silence]);
+    world.killed_at("/secret", &["setup", "--url", &url]);
+    assert_eq!(world.writes(), 1, "it is made");
+    assert!(!world.has("webhooks-pleo.secret"));
+    let [made] = &world.json(&["subscriptions", "list"])[..] else {
+        panic!("not one")
+    };
+    let owner = made["customHeaders"]["pleo-receiver-owner"]
+        .as_str()
+        .unwrap();
+    assert!(world.read("pleo.toml").contains(owner));
+
+    world.done(&["setup", "--url", &url]);
+    assert_eq!(world.writes(), 1, "what is there is found");
+    let _server = world.serve(&[]);
+    let messages = world
+        .pleo
+        .emit(world.company, EXPORT, &serde_json::json!({}));
+    assert_eq!(world.settled(&messages[0]).status, Some(204));
+}
+
+#[test]
 fn a_dry_run_only_shows() {
     let world = World::new();
     let url = world.url("/webhooks/pleo");
@@ -352,7 +379,8 @@ fn what_is_in_the_way_is_said_with_what_to_do() {
     assert_refused(&broken, 2, &["broken.toml, line 1", "listem"]);
     let nowhere = setup(&["--url", &url, "--config", "not/there.toml", "--dry-run"]);
     assert_eq!(nowhere.code, 0, "{nowhere:?}");
-    assert!(!world.has("pleo.toml") && !world.has("webhooks-pleo.secret"));
+    assert!(!world.read("pleo.toml").contains("endpoint"), "only a mark");
+    assert!(!world.has("webhooks-pleo.secret"));
     let made = world.writes();
     assert_eq!(made, 1, "the type that only Pleo could know");
 

@@ -59,11 +59,11 @@ async fn answer(
         }) => return Ok(faults::answer(*status, retry_after.clone(), body.clone())),
         Some(Fault::Silence) => core::future::pending().await,
         Some(Fault::Closed) => return Err(io::Error::other("as the test wished")),
-        Some(Fault::AnswerLost) | None => {}
+        Some(Fault::AnswerLost | Fault::None) | None => {}
     }
     let answered = respond(&mut shared.state(), &head, &body);
     shared.changed.notify_waiters();
-    if fault.is_some() {
+    if matches!(fault, Some(Fault::AnswerLost)) {
         return Err(io::Error::other("as the test wished"));
     }
     let (status, body) = match answered {

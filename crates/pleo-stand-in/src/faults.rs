@@ -22,6 +22,8 @@ pub enum Fault {
     AnswerLost,
     /// No answer ever comes.
     Silence,
+    /// Nothing goes wrong yet: it is answered as usual.
+    None,
 }
 
 impl Fault {

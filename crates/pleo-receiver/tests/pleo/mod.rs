@@ -66,16 +66,26 @@ impl World {
 
     pub fn run_as(&self, args: &[&str], token: &str) -> Ended {
         let url = self.pleo.url();
-        let env = [
-            ("SSL_CERT_FILE", "authority.pem"),
-            ("PLEO_API_URL", url.as_str()),
-            ("PLEO_API_TOKEN", token),
-        ];
-        let ended = self.place.run_with(args, &env, b"");
+        let ended = self.place.run_with(args, &env(&url, token), b"");
         for secret in [TOKEN, "hunter2"] {
             assert!(!format!("{ended:?}").contains(secret), "{ended:?}");
         }
         ended
+    }
+
+    /// Kills the program as soon as it has asked the API for a path that ends so.
+    pub fn killed_at(&self, end: &str, args: &[&str]) {
+        let url = self.pleo.url();
+        let mut command = self.place.command(args);
+        let mut child = command.envs(env(&url, TOKEN)).spawn().unwrap();
+        let deadline = std::time::Instant::now() + core::time::Duration::from_secs(60);
+        let asked = |pleo: &StandIn| pleo.requests().iter().any(|one| one.target.ends_with(end));
+        while !asked(&self.pleo) {
+            assert!(std::time::Instant::now() < deadline, "{args:?}");
+            std::thread::yield_now();
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     /// Runs it, and expects it to do well.
@@ -167,6 +177,15 @@ impl World {
         let requests = self.pleo.requests();
         requests.iter().filter(|one| one.method != "GET").count()
     }
+}
+
+/// What the program needs to know of the stand-in.
+const fn env<'a>(url: &'a str, token: &'a str) -> [(&'static str, &'a str); 3] {
+    [
+        ("SSL_CERT_FILE", "authority.pem"),
+        ("PLEO_API_URL", url),
+        ("PLEO_API_TOKEN", token),
+    ]
 }
 
 /// JSON values, one after the other.

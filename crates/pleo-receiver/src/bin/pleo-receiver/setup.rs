@@ -67,7 +67,9 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
         files::check(config)?;
         files::check(&file)?;
         if document.owner().is_none() {
+            // Before it marks anything, so that it can't be forgotten.
             document.set_owner(&owner);
+            document.save()?;
         }
     }
     let id = change.apply(&client).await?;
