@@ -420,4 +420,35 @@ fn another_endpoints_secret_is_never_written_over() {
     let refused = world.run(&["setup", "--url", &world.url("/acme/eu")]);
     assert_refused(&refused, 2, &["acme-eu.secret", "--secret-file"]);
     assert_eq!(world.read("acme-eu.secret"), format!("{OTHER}\n"));
+    assert_eq!(world.writes(), 0, "nothing is made that could not be kept");
+
+    let elsewhere = ["--secret-file", "eu.secret"];
+    world.done(&[&["setup", "--url", &world.url("/acme/eu")], &elsewhere[..]].concat());
+    // The same one moves: what is on its way is signed with the old secret.
+    let before = world.read("eu.secret");
+    let moved = world.url("/moved");
+    let setup = ["setup", "--url", &moved, "--path", "/acme/eu"];
+    assert_refused(
+        &world.run(&[&setup[..], &elsewhere].concat()),
+        2,
+        &["eu.secret"],
+    );
+    world.done(&[&setup[..], &["--secret-file", "moved.secret"]].concat());
+    assert_eq!(world.read("eu.secret"), before);
+    let secrets = "[\"file:moved.secret\", \"file:eu.secret\"]";
+    assert!(world.read("pleo.toml").contains(secrets));
+
+    // A rotated secret takes the place of its own old one, but of no other.
+    let listed = world.json(&["subscriptions", "list"]);
+    let one = listed.iter().find(|one| one["endpointUrl"] == *moved);
+    let id = one.unwrap()["id"].as_str().unwrap().parse().unwrap();
+    world.pleo.rotate(id);
+    let rotated = [&setup[..], &["--secret-file", "moved.secret"]].concat();
+    world.done(&rotated);
+    assert_eq!(world.read("eu.secret"), before);
+    let both = world.read("pleo.toml");
+    let other = "\n[[endpoint]]\npath = \"/other\"\nsecret = \"file:moved.secret\"\n";
+    world.place.write("pleo.toml", &format!("{both}{other}"));
+    world.pleo.rotate(id);
+    world.refused(&rotated, 2, &["moved.secret holds another secret"]);
 }

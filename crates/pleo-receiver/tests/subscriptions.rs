@@ -9,7 +9,7 @@ mod program;
 use std::os::unix::fs::PermissionsExt;
 
 use pleo::{EXPORT, TOKEN, VENDOR, World, assert_refused};
-use pleo_stand_in::Token;
+use pleo_stand_in::{Fault, Token};
 use program::SECRET;
 use serde_json::Value;
 
@@ -233,7 +233,9 @@ fn pleo_is_made_to_match_the_configuration_and_nothing_else_is_touched() {
     let writes = world.writes();
     let ended = world.run(&sync);
     let lines = "create   https://x.example.com/a for v1.export-job.created\n\
-                 create   https://x.example.com/b for v1.export-job.created\n";
+                 fetch    its secret into a.secret\n\
+                 create   https://x.example.com/b for v1.export-job.created\n\
+                 fetch    its secret into b.secret\n";
     assert_eq!((ended.code, ended.stdout.as_str()), (0, lines), "{ended:?}");
     assert!(ended.stderr.contains("`--yes` applies it"), "{ended:?}");
     assert_eq!(world.writes(), writes, "only shown");
@@ -359,4 +361,50 @@ fn a_configuration_that_says_nothing_of_pleo_is_refused() {
         &["not.toml"],
     );
     assert_eq!(world.writes(), 0);
+}
+
+#[test]
+fn no_secret_is_written_over_that_may_be_another_endpoints() {
+    let world = World::new();
+    let sync = ["subscriptions", "sync", "--yes"];
+    world
+        .place
+        .write("pleo.toml", &config(&[("a", EXPORT), ("b", EXPORT)]));
+    let theirs = format!("{SECRET}\n");
+    world.place.write("b.secret", &theirs);
+    world.refused(&sync, 2, &["b.secret holds another secret", "delete it"]);
+    assert_eq!((world.writes(), world.read("b.secret")), (0, theirs));
+
+    std::fs::remove_file(world.place.path().join("b.secret")).unwrap();
+    let shared = config(&[("a", EXPORT), ("b", EXPORT)]).replace("b.secret", "./a.secret");
+    world.place.write("pleo.toml", &shared);
+    world.refused(&sync, 2, &["a.secret", "another endpoint's"]);
+    assert_eq!(world.writes(), 0, "nothing is made that could not be kept");
+
+    // What can't be read may be anybody's.
+    world.place.write("pleo.toml", &config(&[("a", EXPORT)]));
+    std::fs::create_dir(world.place.path().join("a.secret")).unwrap();
+    world.refused(&sync, 2, &["cannot read a.secret"]);
+    assert_eq!(world.writes(), 0);
+}
+
+#[test]
+fn what_was_cut_short_is_done_the_next_time() {
+    let world = World::new();
+    world.place.write("pleo.toml", &config(&[("a", EXPORT)]));
+    world
+        .pleo
+        .fail_next([Fault::None, Fault::None, Fault::Silence]);
+    let sync = ["subscriptions", "sync", "--yes"];
+    world.killed_at("/secret", &sync);
+    assert!(!world.has("a.secret"));
+    let said = world.done(&sync);
+    assert!(
+        said.contains("keep ") && said.contains("fetched "),
+        "{said}"
+    );
+    assert_eq!(world.writes(), 1);
+    assert!(world.read("a.secret").starts_with("whsec_"));
+    let said = world.done(&sync);
+    assert!(!said.contains("fetched"), "{said}");
 }

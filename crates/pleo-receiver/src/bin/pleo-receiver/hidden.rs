@@ -3,6 +3,7 @@
 use core::convert::Infallible;
 use core::fmt;
 use core::str::FromStr;
+use std::path::Path;
 use std::{env, fs};
 
 use pleo_receiver::verify::Secret;
@@ -39,6 +40,11 @@ impl Hidden {
     /// The variable that it refers to.
     pub(crate) fn env_name(&self) -> Option<&str> {
         self.0.strip_prefix("env:")
+    }
+
+    /// The file that it refers to.
+    pub(crate) fn file(&self) -> Option<&Path> {
+        self.0.strip_prefix("file:").map(Path::new)
     }
 
     /// Whether it is the text itself, not where to find it.

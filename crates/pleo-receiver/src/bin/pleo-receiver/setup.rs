@@ -62,10 +62,11 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
         return report.end(None, &args.url);
     }
     let file = secret_file(&args, &path);
-    if matches!(change, Change::Create(_)) {
+    let is_new = matches!(change, Change::Create(_));
+    if is_new {
         // Better now than between Pleo and the file.
         files::check(config)?;
-        files::check(&file)?;
+        files::check_secret(&file)?;
         if document.owner().is_none() {
             // Before it marks anything, so that it can't be forgotten.
             document.set_owner(&owner);
@@ -87,22 +88,11 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
     let reference = if has_secret(endpoint, &parsed) {
         None
     } else {
-        let place = format!("file:{}", file.display());
-        let refers = |endpoint: &Endpoint| {
-            let mut secrets = endpoint.secret.0.iter();
-            secrets.any(|one| one.reference() == Some(&*place))
-        };
-        if !endpoint.is_some_and(refers) && files::holds_another(&file, secret.expose()) {
-            return Err(Failure::Usage(format!(
-                "{} holds another secret, which may be another endpoint's: name another file with \
-                 `--secret-file`",
-                file.display()
-            )));
-        }
-        if files::write_secret(&file, secret.expose())? {
+        let is_own = !is_new && declared.is_only_user(&path, &file);
+        if files::keep_secret(&file, secret.expose(), is_own)? {
             report.change("secret", &file.display().to_string())?;
         }
-        Some(place)
+        Some(format!("file:{}", file.display()))
     };
     document.subscribe(&Subscribe {
         path: &path,

@@ -76,6 +76,12 @@ impl Declared {
         inbox.unwrap_or(DEFAULT_INBOX)
     }
 
+    /// Whether the endpoint at this path has its secret in this file, and no other one has.
+    pub(crate) fn is_only_user(&self, path: &str, file: &Path) -> bool {
+        let mut users = self.endpoint.iter().filter(|one| one.uses(file));
+        users.next().is_some_and(|one| one.path == path) && users.next().is_none()
+    }
+
     /// Whether its one endpoint stands at the top instead of in a table.
     pub(crate) fn is_single(&self) -> bool {
         self.endpoint.is_empty() && (self.path.is_some() || !self.secret.0.is_empty())
@@ -90,6 +96,18 @@ impl Endpoint {
 
     pub(crate) fn secrets(&self) -> Result<Vec<Secret>, Failure> {
         self.secret.parse(&self.place("secret"))
+    }
+
+    /// Where the newest secret is, if in a file.
+    pub(crate) fn secret_file(&self) -> Option<&Path> {
+        self.secret.0.iter().find_map(Hidden::file)
+    }
+
+    fn uses(&self, file: &Path) -> bool {
+        // However it is written, and whether or not it is there yet.
+        let name = |path| fs::canonicalize(path).or_else(|_| std::path::absolute(path));
+        let is_same = |other| other == file || name(other).ok() == name(file).ok();
+        self.secret.0.iter().filter_map(Hidden::file).any(is_same)
     }
 
     /// What Pleo should send beside the signature.

@@ -1,26 +1,63 @@
 //! Files that are replaced as a whole or not at all.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
 use crate::Failure;
 
-/// Writes a secret, for the owner of the file only. Says whether anything changed.
-pub(crate) fn write_secret(path: &Path, secret: &str) -> Result<bool, Failure> {
-    let text = format!("{secret}\n");
-    if fs::read(path).is_ok_and(|there| there == text.as_bytes()) && is_private(path) {
+/// Puts a secret into a file, for the owner of the file only. Says whether anything changed.
+///
+/// Another secret that is there already is written over only where the file `is_own`: where it can
+/// only be an older one of the same subscription.
+pub(crate) fn keep_secret(path: &Path, secret: &str, is_own: bool) -> Result<bool, Failure> {
+    let held = held(path)?;
+    let is_there = held.lines().any(|line| line == secret);
+    if is_there && is_private(path) {
         return Ok(false);
     }
+    if !is_there && !held.is_empty() && !is_own {
+        return Err(taken(path));
+    }
+    let text = if is_there {
+        held
+    } else {
+        format!("{secret}\n")
+    };
     replace(path, &text, true).map(|()| true)
 }
 
-/// Whether a file holds something, and that is another secret.
-pub(crate) fn holds_another(path: &Path, secret: &str) -> bool {
-    let trim = |text: &str| text.trim_end().to_owned();
-    fs::read_to_string(path).is_ok_and(|there| !there.is_empty() && trim(&there) != secret)
+/// Whether a secret that is yet to come can be put into a file, before anything is done that makes
+/// one.
+pub(crate) fn check_secret(path: &Path) -> Result<(), Failure> {
+    if !held(path)?.is_empty() {
+        return Err(taken(path));
+    }
+    check(path)
+}
+
+/// What a file holds; nothing where there is none.
+pub(crate) fn held(path: &Path) -> Result<String, Failure> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        read => read.map_err(|error| {
+            let place = path.display();
+            Failure::Usage(format!(
+                "cannot read {place}, to see whether it holds a secret: {error}"
+            ))
+        }),
+    }
+}
+
+/// A file that holds another secret, or is to.
+pub(crate) fn taken(path: &Path) -> Failure {
+    Failure::Usage(format!(
+        "{} holds another secret, which may be another endpoint's: name another file, by \
+         `--secret-file` or first in the endpoint's `secret`; or delete it, where nothing uses it",
+        path.display()
+    ))
 }
 
 /// Whether a file could be replaced, before anything is done that needs it to be.

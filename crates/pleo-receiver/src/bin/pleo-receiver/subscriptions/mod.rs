@@ -104,7 +104,8 @@ async fn secret(args: Secret) -> Result<(), Failure> {
     let secret = args.api.client()?.secret(args.id).await?;
     let mut out = io::stdout().lock();
     if let Some(path) = &args.output {
-        files::write_secret(path, secret.expose())?;
+        // Who names it may write over it.
+        files::keep_secret(path, secret.expose(), true)?;
         let file = path.display().to_string();
         if args.json {
             writeln!(out, "{}", json!({ "file": file }))?;

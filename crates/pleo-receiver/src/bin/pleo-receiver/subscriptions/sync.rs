@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::path::Path;
 
 use pleo_receiver::subscriptions::{Client, Subscription};
 use serde_json::json;
 
 use super::api::{Login, subscriptions};
 use super::args::Sync;
-use super::declared::{Declared, Document, Endpoint};
+use super::declared::{Declared, Document};
 use super::plan::{Change, abandoned, new_owner};
 use super::{files, print};
 use crate::Failure;
@@ -49,6 +48,13 @@ pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
         let account = account(&mut accounts, login, &args).await?;
         let wanted = subscription.wanted(&endpoint.extras()?);
         let change = wanted.change(&accounts[account].there, owner.unwrap_or(&new))?;
+        if let (Change::Create(_), Some(file)) = (&change, endpoint.secret_file()) {
+            // Better now than between Pleo and the file.
+            if !declared.is_only_user(&endpoint.path, file) {
+                return Err(files::taken(file));
+            }
+            files::check_secret(file)?;
+        }
         changes.push((*endpoint, subscription.url.as_str(), account, change));
     }
     // Where the last endpoint is gone, what was made for it is still there.
@@ -68,18 +74,31 @@ pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
         document.save()?;
     }
     for (endpoint, url, account, change) in &changes {
+        let client = &accounts[*account].client;
         let (what, words) = change.describe(url);
-        if args.yes {
-            let client = &accounts[*account].client;
-            let id = change.apply(client).await?;
-            report.line(verb(what), &words)?;
-            if matches!(change, Change::Create(_)) {
-                let secret = client.secret(id).await?;
-                let fate = keep_secret(endpoint, secret.expose())?;
-                report.note(&fate)?;
-            }
+        // One that was to be there already may have been cut short.
+        let file = endpoint.secret_file();
+        let missing = file.filter(|file| files::held(file).is_ok_and(|text| text.is_empty()));
+        let id = if args.yes {
+            Some(change.apply(client).await?)
         } else {
-            report.line(verb(what), &words)?;
+            None
+        };
+        report.line(verb(what), &words)?;
+        if let Some(file) = missing {
+            if let Some(id) = id {
+                let secret = client.secret(id).await?;
+                files::keep_secret(file, secret.expose(), false)?;
+            }
+            report.line(
+                verb("fetch"),
+                &format!("its secret into {}", file.display()),
+            )?;
+        } else if let (Some(id), Change::Create(_)) = (id, change) {
+            report.note(&format!(
+                "the secret of `{}` is not in a file: `pleo-receiver subscriptions secret {id}` shows it",
+                endpoint.path
+            ))?;
         }
     }
     // Two who ask may be the same company.
@@ -120,25 +139,12 @@ async fn account<'d>(
     Ok(accounts.len() - 1)
 }
 
-/// Puts the secret of a new subscription where the configuration looks for it.
-fn keep_secret(endpoint: &Endpoint, secret: &str) -> Result<String, Failure> {
-    let references = endpoint.secret.0.iter();
-    let mut files = references.filter_map(|hidden| hidden.reference()?.strip_prefix("file:"));
-    let Some(path) = files.next() else {
-        return Ok(format!(
-            "the new secret of `{}` is not in a file: `pleo-receiver subscriptions secret ID` shows it",
-            endpoint.path
-        ));
-    };
-    files::write_secret(Path::new(path), secret)?;
-    Ok(format!("its secret is in {path}"))
-}
-
 fn done(verb: &'static str) -> &'static str {
     match verb {
         "create" => "created",
         "update" => "updated",
         "delete" => "deleted",
+        "fetch" => "fetched",
         other => other,
     }
 }
