@@ -260,7 +260,18 @@ fn pleo_is_made_to_match_the_configuration_and_nothing_else_is_touched() {
     world
         .place
         .write("pleo.toml", &format!("{changed}\n[subscriptions]{owner}"));
-    let said = world.done(&["subscriptions", "sync", "--yes"]);
+    let shown = world.run(&["subscriptions", "sync", "--delete"]);
+    assert!(shown.stdout.contains("delete  "), "{shown:?}");
+    let ended = world.run(&["subscriptions", "sync", "--yes"]);
+    assert!(ended.stdout.contains("delete  "), "{ended:?}");
+    assert!(ended.stderr.contains("only with `--delete`"), "{ended:?}");
+    let b = "https://x.example.com/b";
+    assert!(world.done(LIST).contains(b), "nothing is lost by the way");
+    let said = format!(
+        "{}{}",
+        ended.stdout,
+        world.done(&["subscriptions", "sync", "--yes", "--delete"])
+    );
     for part in [
         "updated ",
         "event types: v1.export-job.created → v1.vendor.created",
@@ -284,12 +295,13 @@ fn pleo_is_made_to_match_the_configuration_and_nothing_else_is_touched() {
     world
         .place
         .write("other.toml", "[subscriptions]\nname = \"another\"\n");
-    let nothing = world.done(&["subscriptions", "sync", "--config", "other.toml", "--yes"]);
+    let all = ["subscriptions", "sync", "--yes", "--delete"];
+    let nothing = world.done(&[&all[..], &["--config", "other.toml"]].concat());
     assert_eq!(nothing, "");
     world
         .place
         .write("pleo.toml", &format!("[subscriptions]{owner}"));
-    world.done(&["subscriptions", "sync", "--yes"]);
+    world.done(&all);
     assert_eq!(urls(), [URL]);
     assert_eq!(id(&world.json(LIST)[0]), foreign);
 }
@@ -407,4 +419,48 @@ fn what_was_cut_short_is_done_the_next_time() {
     assert!(world.read("a.secret").starts_with("whsec_"));
     let said = world.done(&sync);
     assert!(!said.contains("fetched"), "{said}");
+}
+
+#[test]
+fn a_copy_of_a_configuration_ends_nothing_of_the_original() {
+    let world = World::new();
+    world
+        .place
+        .write("pleo.toml", &config(&[("a", EXPORT), ("b", EXPORT)]));
+    world.done(&["subscriptions", "sync", "--yes"]);
+    let made = world.done(LIST);
+
+    let staging = world
+        .read("pleo.toml")
+        .replace("x.example", "staging.example");
+    world.place.write("staging.toml", &staging);
+    let parts = [
+        "staging.toml",
+        "as if it were a copy",
+        "https://x.example.com/a",
+    ];
+    let writes = world.writes();
+    for more in [&[][..], &["--yes"], &["--yes", "--delete"]] {
+        let sync = ["subscriptions", "sync", "--config", "staging.toml"];
+        world.refused(&[&sync[..], more].concat(), 2, &parts);
+    }
+    let url = "https://staging.example.com/c";
+    world.refused(
+        &["setup", "--url", url, "--config", "staging.toml"],
+        2,
+        &parts,
+    );
+    assert_eq!((world.writes(), world.done(LIST)), (writes, made));
+
+    // As it is told to.
+    let (endpoints, _) = staging.split_once("[subscriptions]").unwrap();
+    let endpoints = endpoints.replace(".secret", ".staging");
+    world.place.write("staging.toml", &endpoints);
+    let sync = ["subscriptions", "sync", "--yes", "--delete", "--config"];
+    world.done(&[&sync[..], &["staging.toml"]].concat());
+    for config in ["pleo.toml", "staging.toml"] {
+        let kept = world.json(&[&sync[..], &[config]].concat());
+        let verbs: Vec<_> = kept.iter().map(|line| &line["do"]).collect();
+        assert_eq!(verbs, ["keep", "keep"], "{config}");
+    }
 }

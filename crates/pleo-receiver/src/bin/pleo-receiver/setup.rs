@@ -15,7 +15,7 @@ use crate::serve::sqlite_path;
 use crate::subscriptions::api::{Login, subscriptions};
 use crate::subscriptions::args::Setup;
 use crate::subscriptions::declared::{Declared, Document, Endpoint, Extras, Subscribe};
-use crate::subscriptions::plan::{Change, Wanted, new_owner};
+use crate::subscriptions::plan::{Change, Wanted, check_copy, new_owner, owned};
 use crate::subscriptions::{files, print};
 
 pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
@@ -50,7 +50,11 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
     let new = new_owner();
     let owner = document.owner().unwrap_or(&new).to_owned();
     // This also shows whether the token is good.
-    let change = wanted.change(&subscriptions(&client).await?, &owner)?;
+    let there = subscriptions(&client).await?;
+    let mut urls = declared.urls();
+    urls.insert(&args.url);
+    check_copy(owned(&there, document.owner()), &urls, config)?;
+    let change = wanted.change(&there, &owner)?;
     let mut report = Report::new(&args);
     report.line("pleo", &format!("{} knows the token", client.host()))?;
     let (verb, words) = change.describe(&args.url);

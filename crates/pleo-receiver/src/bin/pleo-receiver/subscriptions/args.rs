@@ -53,6 +53,11 @@ pub(crate) enum Subscriptions {
     /// List what was done to one subscription.
     Activities(Activities),
     /// Make Pleo match the configuration: shows the difference, and applies it with `--yes`.
+    ///
+    /// What it makes is marked with the name in the table `[subscriptions]`, and only what has that
+    /// mark is ever deleted. A copy of a configuration, such as one for staging, must not have the
+    /// table: the next `setup` or `sync` gives it a name of its own. A configuration that names none
+    /// of what has its mark is taken for a copy, and nothing is done.
     Sync(Sync),
 }
 
@@ -254,9 +259,14 @@ pub(crate) struct Sync {
     #[command(flatten)]
     pub(crate) receiver: Receiver,
 
-    /// Apply the difference.
+    /// Apply the difference, but delete nothing.
     #[arg(long)]
     pub(crate) yes: bool,
+
+    /// With `--yes`, delete also what was made for this configuration and is no longer in it. What
+    /// Pleo still tries to deliver for it is lost.
+    #[arg(long)]
+    pub(crate) delete: bool,
 
     /// One JSON object a line.
     #[arg(long)]

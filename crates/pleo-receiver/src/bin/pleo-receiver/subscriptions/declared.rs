@@ -1,6 +1,6 @@
 //! What the configuration says of subscriptions: read, and changed with all comments kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -60,7 +60,8 @@ pub(crate) struct Subscription {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Owner {
-    /// Marks at Pleo what was made for this configuration, so that only that is ever deleted.
+    /// Marks at Pleo what was made for this configuration, so that only that is ever deleted. A copy
+    /// of the configuration is another one.
     pub(crate) name: String,
 }
 
@@ -74,6 +75,15 @@ impl Declared {
     pub(crate) fn inbox<'a>(&'a self, receiver: &'a Receiver) -> &'a str {
         let inbox = receiver.inbox.as_deref().or(self.inbox.as_deref());
         inbox.unwrap_or(DEFAULT_INBOX)
+    }
+
+    /// The URLs of the subscriptions.
+    pub(crate) fn urls(&self) -> BTreeSet<&str> {
+        let subscriptions = self
+            .endpoint
+            .iter()
+            .filter_map(|one| one.subscription.as_ref());
+        subscriptions.map(|one| one.url.as_str()).collect()
     }
 
     /// Whether the endpoint at this path has its secret in this file, and no other one has.
@@ -214,8 +224,8 @@ impl Document {
         table.insert("name", value(name));
         let key = table.key_mut("name");
         if let Some(mut key) = key {
-            let comment =
-                "# Marks at Pleo what was made for this file; only that is ever deleted.\n";
+            let comment = "# Marks at Pleo what was made for this file; only that is ever deleted. Leave it \
+                           out of a copy.\n";
             key.leaf_decor_mut().set_prefix(comment);
         }
         self.toml.insert("subscriptions", Item::Table(table));

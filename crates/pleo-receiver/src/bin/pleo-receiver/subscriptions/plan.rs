@@ -1,6 +1,7 @@
 //! What there should be at Pleo, what there is, and what to do about it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use pleo_receiver::subscriptions::{
     Client, EndpointAuth, Sensitive, Status, Subscription, SubscriptionRequest,
@@ -156,21 +157,40 @@ fn shows(there: Option<&EndpointAuth>, wanted: &EndpointAuth) -> bool {
         })
 }
 
-/// What this owner made and nobody wants any more.
-pub(crate) fn abandoned<'s>(
+/// What this owner made.
+pub(crate) fn owned<'s>(
     there: &'s [Subscription],
-    owner: Option<&str>,
-    wanted: &BTreeSet<&str>,
-) -> Vec<&'s Subscription> {
-    let is_abandoned = |one: &&Subscription| {
-        let mark = one
-            .custom_headers
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(OWNER));
+    owner: Option<&'s str>,
+) -> impl Iterator<Item = &'s Subscription> {
+    there.iter().filter(move |one| {
+        let mut headers = one.custom_headers.iter();
+        let mark = headers.find(|(name, _)| name.eq_ignore_ascii_case(OWNER));
         mark.is_some_and(|(_, mark)| Some(mark.expose()) == owner)
-            && !wanted.contains(one.endpoint_url.as_str())
+    })
+}
+
+/// Refuses a configuration that names none of what its owner made: it is probably a copy of the one
+/// that it was made for, and would end what that one needs.
+pub(crate) fn check_copy<'s>(
+    owned: impl IntoIterator<Item = &'s Subscription>,
+    wanted: &BTreeSet<&str>,
+    config: &Path,
+) -> Result<(), Failure> {
+    let mut owned = owned.into_iter().peekable();
+    let Some(one) = owned.peek().copied() else {
+        return Ok(());
     };
-    there.iter().filter(is_abandoned).collect()
+    if wanted.is_empty() || owned.any(|one| wanted.contains(one.endpoint_url.as_str())) {
+        return Ok(());
+    }
+    Err(Failure::Usage(format!(
+        "{}: it names none of the subscriptions at Pleo that carry its `[subscriptions]` name, such \
+         as {} {}, as if it were a copy. In a copy, delete the table `[subscriptions]`; else do \
+         `pleo-receiver subscriptions update ID --url NEW`, or `subscriptions delete ID`, first",
+        config.display(),
+        one.id,
+        one.endpoint_url
+    )))
 }
 
 /// A name that no other configuration has.
@@ -309,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_this_owner_made_and_nobody_wants_is_abandoned() {
+    fn what_an_owner_made_is_known_by_its_mark() {
         let there = [
             there("https://a/", &["a"], "ACTIVE", json!({ OWNER: "me" })),
             there(
@@ -321,16 +341,29 @@ mod tests {
             there("https://c/", &["a"], "ACTIVE", json!({ OWNER: "another" })),
             there("https://d/", &["a"], "ACTIVE", json!({})),
         ];
-        let wanted = BTreeSet::from(["https://a/"]);
         let urls = |owner| -> Vec<_> {
-            let abandoned = abandoned(&there, owner, &wanted);
-            abandoned
-                .iter()
-                .map(|one| one.endpoint_url.as_str())
-                .collect()
+            let owned = owned(&there, owner);
+            owned.map(|one| one.endpoint_url.as_str()).collect()
         };
-        assert_eq!(urls(Some("me")), ["https://b/"]);
+        assert_eq!(urls(Some("me")), ["https://a/", "https://b/"]);
         assert_eq!(urls(Some("nobody")), [""; 0]);
         assert_eq!(urls(None), [""; 0]);
+    }
+
+    #[test]
+    fn a_configuration_that_names_nothing_of_its_owner_is_taken_for_a_copy() {
+        let there = ["https://a/", "https://b/"]
+            .map(|url| there(url, &["a"], "ACTIVE", json!({ OWNER: "me" })));
+        for (wanted, is_copy) in [
+            (&["https://a/", "https://new/"][..], false),
+            (&["https://staging/"], true),
+            (&[], false),
+        ] {
+            let urls = wanted.iter().copied().collect();
+            let checked = check_copy(&there, &urls, Path::new("pleo.toml"));
+            assert_eq!(checked.is_err(), is_copy, "{wanted:?}");
+        }
+        let urls = BTreeSet::from(["https://a/"]);
+        assert!(check_copy([], &urls, Path::new("pleo.toml")).is_ok());
     }
 }

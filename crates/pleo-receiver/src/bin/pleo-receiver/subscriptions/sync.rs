@@ -9,7 +9,7 @@ use serde_json::json;
 use super::api::{Login, subscriptions};
 use super::args::Sync;
 use super::declared::{Declared, Document};
-use super::plan::{Change, abandoned, new_owner};
+use super::plan::{Change, check_copy, new_owner, owned};
 use super::{files, print};
 use crate::Failure;
 
@@ -42,10 +42,21 @@ pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
         )));
     }
     let mut accounts = Vec::new();
-    let mut changes = Vec::new();
-    for (endpoint, subscription) in &wanted {
+    let mut asked = Vec::new();
+    for (_, subscription) in &wanted {
         let login = subscription.login(&args.api)?;
-        let account = account(&mut accounts, login, &args).await?;
+        asked.push(account(&mut accounts, login, &args).await?);
+    }
+    // Where the last endpoint is gone, what was made for it is still there.
+    if let Ok(login) = args.api.login() {
+        account(&mut accounts, login, &args).await?;
+    }
+    let urls = declared.urls();
+    let owned_there = accounts.iter().flat_map(|one| owned(&one.there, owner));
+    check_copy(owned_there, &urls, &args.receiver.config)?;
+
+    let mut changes = Vec::new();
+    for (&(endpoint, subscription), account) in wanted.iter().zip(asked) {
         let wanted = subscription.wanted(&endpoint.extras()?);
         let change = wanted.change(&accounts[account].there, owner.unwrap_or(&new))?;
         if let (Change::Create(_), Some(file)) = (&change, endpoint.secret_file()) {
@@ -55,16 +66,8 @@ pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
             }
             files::check_secret(file)?;
         }
-        changes.push((*endpoint, subscription.url.as_str(), account, change));
+        changes.push((endpoint, &*subscription.url, account, change));
     }
-    // Where the last endpoint is gone, what was made for it is still there.
-    if let Ok(login) = args.api.login() {
-        account(&mut accounts, login, &args).await?;
-    }
-    let urls: BTreeSet<_> = wanted
-        .iter()
-        .map(|(_, subscription)| &*subscription.url)
-        .collect();
 
     let mut report = Report::new(args.json);
     let verb = |verb| if args.yes { done(verb) } else { verb };
@@ -73,8 +76,8 @@ pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
         document.set_owner(&new);
         document.save()?;
     }
-    for (endpoint, url, account, change) in &changes {
-        let client = &accounts[*account].client;
+    for (endpoint, url, account, change) in changes {
+        let client = &accounts[account].client;
         let (what, words) = change.describe(url);
         // One that was to be there already may have been cut short.
         let file = endpoint.secret_file();
@@ -94,7 +97,7 @@ pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
                 verb("fetch"),
                 &format!("its secret into {}", file.display()),
             )?;
-        } else if let (Some(id), Change::Create(_)) = (id, change) {
+        } else if let (Some(id), Change::Create(_)) = (id, &change) {
             report.note(&format!(
                 "the secret of `{}` is not in a file: `pleo-receiver subscriptions secret {id}` shows it",
                 endpoint.path
@@ -103,19 +106,27 @@ pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
     }
     // Two who ask may be the same company.
     let mut seen = BTreeSet::new();
+    let mut abandoned = false;
     for account in &accounts {
-        for one in abandoned(&account.there, owner, &urls) {
-            if !seen.insert(one.id) {
+        for one in owned(&account.there, owner) {
+            if urls.contains(&*one.endpoint_url) || !seen.insert(one.id) {
                 continue;
             }
-            if args.yes {
+            abandoned = true;
+            let what = if args.yes && args.delete {
                 account.client.delete(one.id).await?;
-            }
-            report.line(verb("delete"), &format!("{} {}", one.id, one.endpoint_url))?;
+                done("delete")
+            } else {
+                "delete"
+            };
+            report.line(what, &format!("{} {}", one.id, one.endpoint_url))?;
         }
     }
     if report.changes > 0 && !args.yes {
         report.note("nothing was done yet: `--yes` applies it")?;
+    }
+    if abandoned && !args.delete {
+        report.note("what is to be deleted is deleted only with `--delete` beside `--yes`")?;
     }
     Ok(())
 }
