@@ -153,15 +153,18 @@ async fn who_the_server_is_can_be_asked_as_long_as_it_runs() {
     let left_behind = "99999999999999";
     fs::write(directory.path().join("inbox.db.lock"), left_behind).unwrap();
     assert_eq!(SqliteInbox::server_pid(&path), None);
+    assert!(!SqliteInbox::is_served(&path));
 
     let inbox = SqliteInbox::open(&path).unwrap();
     let link = directory.path().join("link.db");
     std::os::unix::fs::symlink(&path, &link).unwrap();
     for path in [&path, &link] {
         assert_eq!(SqliteInbox::server_pid(path), Some(std::process::id()));
+        assert!(SqliteInbox::is_served(path));
     }
     inbox.close().await.unwrap();
     assert_eq!(SqliteInbox::server_pid(&path), None);
+    assert!(!SqliteInbox::is_served(&path));
     // Asking doesn't get in the way of a server that starts.
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {

@@ -274,6 +274,32 @@ fn a_receiver_that_runs_takes_on_what_is_set_up() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn no_process_is_told_that_only_has_the_same_number_here() {
+    let world = World::new();
+    world.done(&["setup", "--url", &world.url("/a")]);
+    let _server = world.serve(&[]);
+    // As if the receiver ran in another container, where processes are counted anew.
+    let mut stranger = std::process::Command::new("sleep")
+        .arg("600")
+        .spawn()
+        .unwrap();
+    let number = stranger.id().to_string();
+    world.place.write("pleo-inbox.db.lock", &number);
+    let said = world.done(&["setup", "--url", &world.url("/b")]);
+    assert!(
+        said.contains("next ") && said.contains("kill -HUP"),
+        "{said}"
+    );
+    let checks = pleo::lines(&world.run(&["doctor", "--json"]).stdout);
+    let receiver = checks.iter().find(|one| one["check"] == "receiver");
+    assert_eq!(receiver.unwrap()["state"], "ok");
+    assert_eq!(stranger.try_wait().unwrap(), None, "it lives");
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+}
+
 #[test]
 fn killed_at_any_moment_it_leaves_nothing_that_nobody_owns() {
     let world = World::new();

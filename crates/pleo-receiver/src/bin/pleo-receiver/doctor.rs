@@ -119,6 +119,12 @@ fn check_inbox(
     report.ok("inbox", &format!("{url} can be written"))?;
     match SqliteInbox::server_pid(path) {
         Some(pid) => report.ok("receiver", &format!("process {pid} serves it"))?,
+        None if SqliteInbox::is_served(path) => {
+            report.ok(
+                "receiver",
+                "one serves it, in another container or as another user",
+            )?;
+        }
         None => {
             let fix = format!(
                 "pleo-receiver serve --config {}",

@@ -193,19 +193,19 @@ fn reference_of(login: Login<'_>) -> Option<(&'static str, &str)> {
 /// Lets a receiver that runs read the configuration again; says how to start one where none does.
 fn tell_server(args: &Setup, declared: &Declared, report: &mut Report) -> Result<(), Failure> {
     let inbox = declared.inbox(&args.receiver);
-    let pid = sqlite_path(inbox).ok().and_then(SqliteInbox::server_pid);
-    match pid {
-        Some(pid) if !report.changes.is_empty() && reload(pid) => {
+    let path = sqlite_path(inbox).ok();
+    if !path.is_some_and(SqliteInbox::is_served) {
+        let config = args.receiver.config.display();
+        report.line("next", &format!("pleo-receiver serve --config {config}"))?;
+    } else if !report.changes.is_empty() {
+        let pid = path.and_then(SqliteInbox::server_pid);
+        if let Some(pid) = pid.filter(|pid| reload(*pid)) {
             let words = format!("the receiver (process {pid}) to read its configuration again");
             report.change("told", &words)?;
-        }
-        Some(pid) if !report.changes.is_empty() => {
-            report.line("next", &format!("restart the receiver (process {pid})"))?;
-        }
-        Some(_) => {}
-        None => {
-            let config = args.receiver.config.display();
-            report.line("next", &format!("pleo-receiver serve --config {config}"))?;
+        } else {
+            let words = "let the receiver that runs read its configuration again: `kill -HUP`, or \
+                         a restart";
+            report.line("next", words)?;
         }
     }
     let config = args.receiver.config.display();

@@ -2,7 +2,9 @@
 
 use core::time::Duration;
 use std::error::Error;
-use std::fs::{File, OpenOptions, TryLockError};
+#[cfg(target_os = "linux")]
+use std::fs::{self, DirEntry};
+use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -115,15 +117,50 @@ pub(super) fn lock(path: &Path) -> Result<File, InboxError> {
     }
 }
 
-/// The process that has the lock; `None` where none has.
+/// Whether a server has the lock.
+pub(super) fn is_locked(path: &Path) -> bool {
+    let file = path
+        .canonicalize()
+        .and_then(|path| File::open(lock_path(&path)));
+    file.is_ok_and(|file| is_taken(&file))
+}
+
+/// The process that has the lock; `None` where none has that can be seen from here.
 pub(super) fn locked_by(path: &Path) -> Option<u32> {
     let mut file = File::open(lock_path(&path.canonicalize().ok()?)).ok()?;
-    if !matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)) {
+    if !is_taken(&file) {
         return None;
     }
     let mut pid = String::new();
     file.read_to_string(&mut pid).ok()?;
-    pid.parse().ok()
+    let pid = pid.parse().ok()?;
+    let metadata = file.metadata().ok()?;
+    // Or this process would have it open itself.
+    drop(file);
+    has_open(pid, &metadata).then_some(pid)
+}
+
+fn is_taken(file: &File) -> bool {
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
+/// Whether the process with this id has a file open. The id may mean another process here than where
+/// it was written: in a container, ids are counted anew.
+#[cfg(target_os = "linux")]
+fn has_open(pid: u32, file: &Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let is_it = |open: DirEntry| {
+        let open = fs::metadata(open.path());
+        open.is_ok_and(|open| (open.dev(), open.ino()) == (file.dev(), file.ino()))
+    };
+    let open = fs::read_dir(format!("/proc/{pid}/fd"));
+    open.is_ok_and(|mut open| open.any(|one| one.is_ok_and(is_it)))
+}
+
+/// Elsewhere an id means the same process to everybody.
+#[cfg(not(target_os = "linux"))]
+const fn has_open(_: u32, _: &Metadata) -> bool {
+    true
 }
 
 /// Whatever is leased was in the hands of a server that is gone.

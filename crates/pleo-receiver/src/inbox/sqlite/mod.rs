@@ -66,7 +66,7 @@ impl Default for SqliteOptions {
 /// An inbox in a SQLite file, made when it isn't there.
 ///
 /// Beside the file SQLite keeps two more while it is open (`-wal`, `-shm`), and the server that owns
-/// it keeps a `.lock` with its process id. The messages are in the table `message`, their raw bytes in
+/// it keeps a `.lock`, locked, with its process id. The messages are in the table `message`, their raw bytes in
 /// `body`, both keyed by `sequence`; they may be read by SQL at any time:
 ///
 /// | column | what it is |
@@ -131,8 +131,15 @@ impl SqliteInbox {
         Self::start(path, SqliteOptions::default(), writer, None)
     }
 
+    /// Whether a server has the inbox open, whatever a server that died left behind.
+    #[must_use]
+    pub fn is_served(path: impl AsRef<Path>) -> bool {
+        file::is_locked(path.as_ref())
+    }
+
     /// The process id of the server that has the inbox open, to send it a signal; `None` where none
-    /// has, whatever a server that died left behind.
+    /// has, or it can't be seen from here: on Linux, where it runs in another container or as another
+    /// user.
     #[must_use]
     pub fn server_pid(path: impl AsRef<Path>) -> Option<u32> {
         file::locked_by(path.as_ref())
