@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use pleo::{EXPORT, TOKEN, VENDOR, World, assert_refused};
 use pleo_stand_in::{Fault, Token};
 use program::SECRET;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const URL: &str = "https://receiver.example.com/webhooks/pleo";
 const LIST: &[&str] = &["subscriptions", "list"];
@@ -462,5 +462,52 @@ fn a_copy_of_a_configuration_ends_nothing_of_the_original() {
         let kept = world.json(&[&sync[..], &[config]].concat());
         let verbs: Vec<_> = kept.iter().map(|line| &line["do"]).collect();
         assert_eq!(verbs, ["keep", "keep"], "{config}");
+    }
+}
+
+#[test]
+fn nothing_that_pleo_says_steers_the_terminal() {
+    let world = World::new();
+    let hostile = "\u{1b}]0;x\u{7}\u{9b}31m\u{202e}\nok";
+    let mut one = json!({
+        "id": "00000000-0000-0000-0000-000000000001",
+        "endpointUrl": format!("https://x.example.com/{hostile}"),
+        "eventTypes": [hostile],
+        "status": hostile,
+        "createdAt": "2026-11-24T08:00:00Z",
+        "customHeaders": { "pleo-receiver-owner": "me", hostile: hostile },
+    });
+    one[hostile] = hostile.into();
+    let list = json!({
+        "data": [one],
+        "pagination": { "hasNextPage": false, "hasPreviousPage": false },
+    });
+    let owner = "[subscriptions]\nname = \"me\"\n";
+    let pleo = format!("{}{owner}", config(&[("a", EXPORT)]));
+    world.place.write("pleo.toml", &pleo);
+    let get = [
+        "subscriptions",
+        "get",
+        "00000000-0000-0000-0000-000000000001",
+    ];
+    let secret = [&["subscriptions", "secret"], &get[2..]].concat();
+    for (args, answer, code) in [
+        (LIST, &list, 0),
+        (&get, &json!({ "data": one }), 0),
+        (&["subscriptions", "sync"], &list, 2),
+        (
+            &secret,
+            &json!({ "data": { "secretKey": format!("whsec_{hostile}") } }),
+            1,
+        ),
+        (LIST, &json!([hostile]), 1),
+    ] {
+        world.pleo.fail_next([Fault::body(answer.to_string())]);
+        let ended = world.run(args);
+        assert_eq!(ended.code, code, "{args:?}: {ended:?}");
+        let said = format!("{}{}", ended.stdout, ended.stderr);
+        let steers = |letter: char| letter.is_control() && letter != '\n' || letter == '\u{202e}';
+        assert!(!said.contains(steers), "{args:?}: {said:?}");
+        assert!(!said.contains("\nok"), "{args:?}: {said:?}");
     }
 }

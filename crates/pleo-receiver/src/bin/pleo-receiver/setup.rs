@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use crate::Failure;
 use crate::serve::sqlite_path;
-use crate::subscriptions::api::{Login, subscriptions};
+use crate::subscriptions::api::{self, Login, subscriptions};
 use crate::subscriptions::args::Setup;
 use crate::subscriptions::declared::{Declared, Document, Endpoint, Extras, Subscribe};
 use crate::subscriptions::plan::{Change, Wanted, check_copy, new_owner, owned};
@@ -83,12 +83,7 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
         report.change("subscription", &id.to_string())?;
     }
 
-    let secret = client.secret(id).await?;
-    let parsed: Secret = secret.expose().parse().map_err(|error| {
-        Failure::Run(format!(
-            "the secret of {id} is not one that can be used: {error}"
-        ))
-    })?;
+    let (secret, parsed) = api::secret(&client, id).await?;
     let reference = if has_secret(endpoint, &parsed) {
         None
     } else {

@@ -1,7 +1,11 @@
 //! The way to Pleo's API.
 
-use pleo_receiver::subscriptions::{Client, Credentials, Error, Subscription, SubscriptionList};
+use pleo_receiver::subscriptions::{
+    Client, Credentials, Error, Sensitive, Subscription, SubscriptionList,
+};
+use pleo_receiver::verify::Secret;
 use tracing::warn;
+use uuid::Uuid;
 
 use super::args::Api;
 use crate::hidden::Hidden;
@@ -69,6 +73,17 @@ pub(crate) async fn subscriptions(client: &Client) -> Result<Vec<Subscription>, 
         all.push(subscription?);
     }
     Ok(all)
+}
+
+/// What the deliveries of a subscription are signed with, as Pleo spells it and as it is used.
+pub(crate) async fn secret(client: &Client, id: Uuid) -> Result<(Sensitive, Secret), Failure> {
+    let text = client.secret(id).await?;
+    let parsed = text.expose().parse().map_err(|error| {
+        Failure::Run(format!(
+            "the secret of {id} is not one that can be used: {error}"
+        ))
+    })?;
+    Ok((text, parsed))
 }
 
 impl From<Error> for Failure {

@@ -101,7 +101,7 @@ async fn delete(args: One) -> Result<(), Failure> {
 }
 
 async fn secret(args: Secret) -> Result<(), Failure> {
-    let secret = args.api.client()?.secret(args.id).await?;
+    let (secret, _) = api::secret(&args.api.client()?, args.id).await?;
     let mut out = io::stdout().lock();
     if let Some(path) = &args.output {
         // Who names it may write over it.

@@ -8,6 +8,7 @@ use pleo_receiver::subscriptions::{
 };
 use uuid::Uuid;
 
+use super::print::plain;
 use crate::Failure;
 
 /// The custom header that marks who made a subscription. Visible at Pleo, and sent along with each
@@ -189,7 +190,7 @@ pub(crate) fn check_copy<'s>(
          `pleo-receiver subscriptions update ID --url NEW`, or `subscriptions delete ID`, first",
         config.display(),
         one.id,
-        one.endpoint_url
+        plain(&one.endpoint_url)
     )))
 }
 

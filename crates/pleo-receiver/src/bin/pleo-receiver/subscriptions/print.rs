@@ -80,7 +80,7 @@ pub(crate) fn one(subscription: &Subscription, json: bool) -> io::Result<()> {
             Value::String(text) => text.clone(),
             other => other.to_string(),
         };
-        writeln!(out, "{name:13} {}", plain(&text))?;
+        writeln!(out, "{:13} {}", plain(name), plain(&text))?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use pleo_receiver::subscriptions::{Client, Subscription};
 use serde_json::json;
 
-use super::api::{Login, subscriptions};
+use super::api::{self, Login, subscriptions};
 use super::args::Sync;
 use super::declared::{Declared, Document};
 use super::plan::{Change, check_copy, new_owner, owned};
@@ -90,7 +90,7 @@ pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
         report.line(verb(what), &words)?;
         if let Some(file) = missing {
             if let Some(id) = id {
-                let secret = client.secret(id).await?;
+                let (secret, _) = api::secret(client, id).await?;
                 files::keep_secret(file, secret.expose(), false)?;
             }
             report.line(
