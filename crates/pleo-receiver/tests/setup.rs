@@ -333,8 +333,29 @@ fn a_dry_run_only_shows() {
     let url = world.url("/webhooks/pleo");
     let said = world.done(&["setup", "--url", &url, "--dry-run"]);
     assert!(said.contains("create"), "{said}");
+    let [object] = &world.json(&["setup", "--url", &url, "--dry-run"])[..] else {
+        panic!("not one object")
+    };
+    assert_eq!(
+        (&object["do"], &object["id"]),
+        (&"create".into(), &().into())
+    );
     assert_eq!(world.writes(), 0);
     assert!(!world.has("pleo.toml") && !world.has("webhooks-pleo.secret"));
+    // What would be refused is refused already.
+    world.place.write("webhooks-pleo.secret", OTHER);
+    let dry = ["setup", "--url", &url, "--dry-run"];
+    world.refused(&dry, 2, &["webhooks-pleo.secret"]);
+}
+
+#[test]
+fn what_was_made_without_an_answer_is_found_the_next_time() {
+    let world = World::new();
+    let setup = ["setup", "--url", &world.url("/webhooks/pleo")];
+    world.pleo.fail_next([Fault::None, Fault::AnswerLost]);
+    world.refused(&setup, 1, &["no answer", "do this again"]);
+    assert!(world.done(&setup).contains("keep "));
+    assert_eq!(world.json(&["subscriptions", "list"]).len(), 1);
 }
 
 #[test]
@@ -419,7 +440,7 @@ fn what_is_in_the_way_is_said_with_what_to_do() {
 #[test]
 fn a_plain_token_in_the_arguments_is_warned_of() {
     let world = World::new();
-    let list = ["subscriptions", "list"];
+    let list = ["subscriptions", "list", "--json"];
     let quiet = world.run(&list);
     assert_eq!(quiet.stderr, "");
     let url = world.pleo.url();
@@ -459,7 +480,9 @@ fn another_endpoints_secret_is_never_written_over() {
         2,
         &["eu.secret"],
     );
-    world.done(&[&setup[..], &["--secret-file", "moved.secret"]].concat());
+    let said = world.done(&[&setup[..], &["--secret-file", "moved.secret"]].concat());
+    let left = "still there  ".to_owned() + &world.url("/acme/eu");
+    assert!(said.contains(&left), "{said}");
     assert_eq!(world.read("eu.secret"), before);
     let secrets = "[\"file:moved.secret\", \"file:eu.secret\"]";
     assert!(world.read("pleo.toml").contains(secrets));

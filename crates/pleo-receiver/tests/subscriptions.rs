@@ -80,6 +80,7 @@ fn a_subscription_is_made_shown_changed_and_ended() {
         format!("deleted {id}\n")
     );
     assert_eq!(world.json(LIST), [Value::Null; 0]);
+    assert_eq!(world.run(LIST).stderr, "Pleo has none that fits\n");
     world.refused(&["subscriptions", "get", &id], 1, &["(404)", &id]);
 
     let done = world.json(&["subscriptions", "activities", &id]);
@@ -256,6 +257,10 @@ fn pleo_is_made_to_match_the_configuration_and_nothing_else_is_touched() {
 
     // One changed, one gone, one new.
     let owner = before.split("[subscriptions]").nth(1).unwrap();
+    std::fs::remove_file(world.place.path().join("b.secret")).unwrap();
+    let ended = world.run(&["subscriptions", "sync", "--yes"]);
+    assert!(ended.stdout.contains("fetched "), "{ended:?}");
+    assert!(ended.stderr.contains("kill -HUP"), "{ended:?}");
     let changed = config(&[("a", VENDOR), ("c", EXPORT)]);
     world
         .place
@@ -370,8 +375,11 @@ fn a_configuration_that_says_nothing_of_pleo_is_refused() {
     world.refused(
         &["subscriptions", "sync", "--config", "not.toml"],
         2,
-        &["not.toml"],
+        &["not.toml", "`pleo-receiver setup --url"],
     );
+    let twice = config(&[("a", EXPORT), ("b", EXPORT)]).replace("com/b", "com/a");
+    world.place.write("pleo.toml", &twice);
+    world.refused(&sync, 2, &["`/a` and `/b`", "the same URL"]);
     assert_eq!(world.writes(), 0);
 }
 

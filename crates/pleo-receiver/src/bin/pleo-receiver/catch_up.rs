@@ -23,7 +23,12 @@ const PAGE: u32 = 1000;
 pub(crate) async fn run(args: CatchUp) -> Result<(), Failure> {
     let declared = Declared::read(&args.receiver)?;
     let path = sqlite_path(declared.inbox(&args.receiver))?;
-    let inbox = SqliteInbox::open_shared(path)?;
+    let inbox = SqliteInbox::open_shared(path).map_err(|error| {
+        let config = args.receiver.config.display();
+        Failure::Run(format!(
+            "{error}; run `pleo-receiver serve --config {config}` once, and this as the same user"
+        ))
+    })?;
     let before = Timestamp::now().checked_sub(args.min_age);
     let before = before.map_err(|_| {
         let why = "give an age such as `1m` or `2h`";

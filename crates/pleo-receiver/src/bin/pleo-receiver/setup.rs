@@ -57,20 +57,26 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
     let change = wanted.change(&there, &owner)?;
     let mut report = Report::new(&args);
     report.line("pleo", &format!("{} knows the token", client.host()))?;
-    let (verb, words) = change.describe(&args.url);
-    report.line(verb, &words)?;
-    if args.dry_run {
-        let text = "nothing was done; without `--dry-run`, the secret goes into a file and the \
-                    endpoint into the configuration";
-        report.line("dry run", text)?;
-        return report.end(None, &args.url);
-    }
     let file = secret_file(&args, &path);
     let is_new = matches!(change, Change::Create(_));
     if is_new {
         // Better now than between Pleo and the file.
+        files::check_free(&file)?;
+    }
+    let (verb, words) = change.describe(&args.url);
+    report.line(verb, &words)?;
+    if args.dry_run {
+        let text = format!(
+            "nothing was done; the secret would be in {}, the endpoint in {}",
+            file.display(),
+            config.display()
+        );
+        report.line("dry run", &text)?;
+        return report.end(verb, None, &args.url);
+    }
+    if is_new {
         files::check(config)?;
-        files::check_secret(&file)?;
+        files::check(&file)?;
         if document.owner().is_none() {
             // Before it marks anything, so that it can't be forgotten.
             document.set_owner(&owner);
@@ -105,7 +111,15 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
         report.change("config", &config.display().to_string())?;
     }
     tell_server(&args, &declared, &mut report)?;
-    report.end(Some(id), &args.url)
+    let before = endpoint.and_then(|endpoint| endpoint.subscription.as_ref());
+    for one in &there {
+        if before.is_some_and(|before| before.url == one.endpoint_url) && one.id != id {
+            let (id, url) = (one.id, &one.endpoint_url);
+            let words = format!("{url}: `pleo-receiver subscriptions delete {id}` ends it");
+            report.line("still there", &words)?;
+        }
+    }
+    report.end(verb, Some(id), &args.url)
 }
 
 /// Without those that are there twice; none that is probably a slip of the pen.
@@ -250,7 +264,7 @@ impl Report {
         self.line(what, name)
     }
 
-    fn end(self, id: Option<Uuid>, url: &str) -> Result<(), Failure> {
+    fn end(self, verb: &str, id: Option<Uuid>, url: &str) -> Result<(), Failure> {
         let mut out = io::stdout().lock();
         if self.json {
             let changed: serde_json::Map<_, _> = self
@@ -259,7 +273,9 @@ impl Report {
                 .map(|(what, name)| (what.to_owned(), name.into()))
                 .collect();
             let dry_run = self.dry_run;
-            let object = json!({ "id": id, "url": url, "changed": changed, "dry_run": dry_run });
+            let object = json!({
+                "do": verb, "id": id, "url": url, "changed": changed, "dry_run": dry_run,
+            });
             writeln!(out, "{object}")?;
         } else if self.changes.is_empty() && !self.dry_run {
             writeln!(out, "nothing had to be changed")?;

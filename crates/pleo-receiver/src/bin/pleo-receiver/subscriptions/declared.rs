@@ -67,8 +67,27 @@ pub(crate) struct Owner {
 
 impl Declared {
     pub(crate) fn read(receiver: &Receiver) -> Result<Self, Failure> {
+        let place = receiver.config.display();
+        if !receiver.config.exists() {
+            return Err(Failure::Usage(format!(
+                "cannot read {place}: there is no such file; `pleo-receiver setup --url https://…` \
+                 makes one, and `--config FILE` names another"
+            )));
+        }
         config::check_keys(&receiver.config)?;
-        config::read(&receiver.config)
+        let declared: Self = config::read(&receiver.config)?;
+        let mut paths = BTreeMap::new();
+        for one in &declared.endpoint {
+            let url = one.subscription.as_ref().map(|one| &one.url);
+            if let Some(other) = url.and_then(|url| paths.insert(url, &one.path)) {
+                return Err(Failure::Usage(format!(
+                    "{place}: the endpoints `{other}` and `{}` have the same URL in `subscription`, \
+                     which can only lead to one of them: give each its own",
+                    one.path
+                )));
+            }
+        }
+        Ok(declared)
     }
 
     /// Where the receiver's inbox is.

@@ -29,13 +29,13 @@ pub(crate) fn keep_secret(path: &Path, secret: &str, is_own: bool) -> Result<boo
     replace(path, &text, true).map(|()| true)
 }
 
-/// Whether a secret that is yet to come can be put into a file, before anything is done that makes
-/// one.
-pub(crate) fn check_secret(path: &Path) -> Result<(), Failure> {
-    if !held(path)?.is_empty() {
-        return Err(taken(path));
+/// Whether a secret that is yet to come would be written over another.
+pub(crate) fn check_free(path: &Path) -> Result<(), Failure> {
+    if held(path)?.is_empty() {
+        Ok(())
+    } else {
+        Err(taken(path))
     }
-    check(path)
 }
 
 /// What a file holds; nothing where there is none.

@@ -49,7 +49,7 @@ async fn list(args: List) -> Result<(), Failure> {
     while let Some(subscription) = all.next().await {
         printer.print(&subscription?)?;
     }
-    Ok(())
+    Ok(printer.end()?)
 }
 
 async fn create(args: Create) -> Result<(), Failure> {
@@ -135,7 +135,7 @@ async fn activities(args: Activities) -> Result<(), Failure> {
     while let Some(activity) = all.next().await {
         printer.print(&activity?)?;
     }
-    Ok(())
+    Ok(printer.end()?)
 }
 
 /// One page, and on standard error how to get the ones beside it.
@@ -144,6 +144,7 @@ fn page<T: Row>(page: &Page<T>, json: bool) -> io::Result<()> {
     for row in &page.data {
         printer.print(row)?;
     }
+    printer.end()?;
     let place = &page.pagination;
     let mut err = io::stderr().lock();
     if let Some(cursor) = place

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use pleo_receiver::subscriptions::{
-    Client, EndpointAuth, Sensitive, Status, Subscription, SubscriptionRequest,
+    Client, EndpointAuth, Error, Sensitive, Status, Subscription, SubscriptionRequest,
 };
 use uuid::Uuid;
 
 use super::print::plain;
-use crate::Failure;
+use crate::{Failure, chain};
 
 /// The custom header that marks who made a subscription. Visible at Pleo, and sent along with each
 /// delivery, where it means nothing.
@@ -62,8 +62,7 @@ impl Wanted {
         };
         // Before anything is done, not in the middle of it.
         if let Change::Create(request) | Change::Update { request, .. } = &change {
-            let refused =
-                |error| Failure::from(pleo_receiver::subscriptions::Error::Invalid(error));
+            let refused = |error| Failure::from(Error::Invalid(error));
             request.check().map_err(refused)?;
         }
         Ok(change)
@@ -137,7 +136,17 @@ impl Change {
     pub(crate) async fn apply(&self, client: &Client) -> Result<Uuid, Failure> {
         Ok(match self {
             Self::Keep { id } => *id,
-            Self::Create(request) => client.create(request).await?.id,
+            Self::Create(request) => {
+                let lost = |error| match error {
+                    Error::Connection { .. } | Error::Timeout { .. } => Failure::Run(format!(
+                        "{}; Pleo may have made the subscription all the same: do this again, \
+                         which finds it then",
+                        chain(&error)
+                    )),
+                    error => error.into(),
+                };
+                client.create(request).await.map_err(lost)?.id
+            }
             Self::Update { id, request, .. } => client.update(*id, request).await?.id,
         })
     }

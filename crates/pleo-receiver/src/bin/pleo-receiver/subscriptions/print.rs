@@ -59,6 +59,14 @@ impl List {
         writeln!(out, "{}", row.line())
     }
 
+    /// Says so where there was nothing to print.
+    pub(crate) fn end(self) -> io::Result<()> {
+        if self.json || self.started {
+            return Ok(());
+        }
+        writeln!(io::stderr().lock(), "Pleo has none that fits")
+    }
+
     fn head<R: Row>(&mut self, _: &R) -> io::Result<()> {
         if self.started {
             return Ok(());

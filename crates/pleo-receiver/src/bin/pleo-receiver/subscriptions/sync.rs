@@ -64,7 +64,10 @@ pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
             if !declared.is_only_user(&endpoint.path, file) {
                 return Err(files::taken(file));
             }
-            files::check_secret(file)?;
+            files::check_free(file)?;
+            if args.yes {
+                files::check(file)?;
+            }
         }
         changes.push((endpoint, &*subscription.url, account, change));
     }
@@ -76,6 +79,7 @@ pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
         document.set_owner(&new);
         document.save()?;
     }
+    let mut fetched = false;
     for (endpoint, url, account, change) in changes {
         let client = &accounts[account].client;
         let (what, words) = change.describe(url);
@@ -92,6 +96,7 @@ pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
             if let Some(id) = id {
                 let (secret, _) = api::secret(client, id).await?;
                 files::keep_secret(file, secret.expose(), false)?;
+                fetched = true;
             }
             report.line(
                 verb("fetch"),
@@ -103,6 +108,11 @@ pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
                 endpoint.path
             ))?;
         }
+    }
+    if fetched {
+        report.note(
+            "let a receiver that runs read its configuration again: `kill -HUP`, or a restart",
+        )?;
     }
     // Two who ask may be the same company.
     let mut seen = BTreeSet::new();
