@@ -97,7 +97,7 @@ pub(crate) fn open(url: &str, options: SqliteOptions) -> Result<Arc<dyn Inbox>, 
     let inbox =
         SqliteInbox::open_with(sqlite_path(url)?, options).map_err(|error| match error {
             InboxError::Open { .. } => Failure::Usage(format!(
-                "`--inbox`: {error}; choose a file in a folder that this user can write to"
+                "`--inbox`: {error}; choose a file in a folder that this user can write to, on a disk with room"
             )),
             error => Failure::Usage(format!("`--inbox`: {error}")),
         })?;
