@@ -42,16 +42,7 @@ async fn send(server: &Serving, id: &str, length: usize) -> Answer {
 }
 
 async fn send_to(address: &str, id: &str, length: usize) -> Answer {
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    let request = Request::signed(id, &body(length));
-    stream.write_all(&request.bytes()).await.unwrap();
-    Answer::read(&mut stream).await
-}
-
-fn assert_unavailable(answer: &Answer) {
-    let code = answer.code();
-    assert_eq!((answer.status, &*code), (503, "inbox_failed"), "{answer:?}");
-    assert_eq!(answer.header("retry-after"), Some("5"));
+    common::send_to(address, &Request::signed(id, &body(length))).await
 }
 
 fn stored(place: &Place) -> Vec<String> {
@@ -121,7 +112,7 @@ async fn a_full_disk_is_answered_503_until_there_is_space_again() {
         if answer.status == 204 {
             acknowledged.push(id);
         } else {
-            assert_unavailable(&answer);
+            answer.assert_inbox_failed();
             refused += 1;
         }
     }
@@ -141,7 +132,7 @@ async fn an_inbox_that_another_process_locks_is_answered_503_until_it_is_free() 
     assert_eq!(send(&server, "msg_1", 10).await.status, 204);
     let other = Connection::open(place.path().join("pleo-inbox.db")).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    assert_unavailable(&send(&server, "msg_2", 10).await);
+    send(&server, "msg_2", 10).await.assert_inbox_failed();
     other.execute_batch("COMMIT").unwrap();
     assert_eq!(send(&server, "msg_3", 10).await.status, 204);
     assert_eq!(stored(&place), ["msg_1", "msg_3"]);
@@ -243,22 +234,6 @@ async fn answer(stream: &mut TcpStream, status: &str) {
     let _ = stream.write_all(text.as_bytes()).await;
 }
 
-/// Kilobytes resident, and open files.
-#[cfg(target_os = "linux")]
-fn taken(server: &Serving) -> (usize, usize) {
-    let folder = format!("/proc/{}", server.id());
-    let status = fs::read_to_string(format!("{folder}/status")).unwrap();
-    let line = status
-        .lines()
-        .find(|line| line.starts_with("VmRSS:"))
-        .unwrap();
-    let resident = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    (
-        resident,
-        fs::read_dir(format!("{folder}/fd")).unwrap().count(),
-    )
-}
-
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_come_and_go_leave_nothing_behind() {
@@ -289,16 +264,16 @@ async fn connections_that_come_and_go_leave_nothing_behind() {
         }
         // The last ones close a moment later than their clients.
         let start = Instant::now();
-        let (mut resident, mut open) = taken(&server);
+        let (mut resident, mut open) = server.taken();
         while files.first().is_some_and(|first| open > *first) {
             assert!(start.elapsed() < LONG, "{open} files stay open: {files:?}");
             time::sleep(Duration::from_millis(20)).await;
-            (resident, open) = taken(&server);
+            (resident, open) = server.taken();
         }
         if files.is_empty() {
             // Whatever the first round left, those after it must leave no more.
             time::sleep(Duration::from_millis(200)).await;
-            (resident, open) = taken(&server);
+            (resident, open) = server.taken();
         }
         files.push(open);
         sizes.push(resident);

@@ -8,14 +8,14 @@ mod common;
 mod program;
 
 use core::time::Duration;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
-use common::{Answer, Request};
+use common::{Answer, Request, target};
 use pleo_receiver::{Filter, Inbox, SqliteInbox, State};
 use program::{Place, SECRET};
 use rusqlite::Connection;
@@ -91,24 +91,6 @@ impl Sender {
             status => panic!("answered {status}"),
         }
     }
-}
-
-/// Takes whatever is forwarded, and counts how often each message came.
-async fn target() -> (String, Arc<Mutex<HashMap<String, usize>>>) {
-    let handed = Arc::new(Mutex::new(HashMap::new()));
-    let take = {
-        let handed = Arc::clone(&handed);
-        move |headers: HeaderMap| {
-            let id = headers["webhook-id"].to_str().unwrap().to_owned();
-            *handed.lock().unwrap().entry(id).or_insert(0) += 1;
-            async { StatusCode::NO_CONTENT }
-        }
-    };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}/", listener.local_addr().unwrap());
-    let app = Router::new().fallback(take);
-    tokio::spawn(async { axum::serve(listener, app).await });
-    (url, handed)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

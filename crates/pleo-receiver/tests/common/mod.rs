@@ -4,10 +4,13 @@
 #![allow(unreachable_pub, reason = "a module of each test")]
 #![allow(clippy::unwrap_used, reason = "a test fails loudly")]
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use axum::Router;
+use axum::http::{HeaderMap, StatusCode};
 use pleo_receiver::verify::{Secret, unix_now};
 use pleo_receiver::{Builder, Endpoint, Inbox, Receiver, ServeError, ServerOptions};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
@@ -179,6 +182,13 @@ impl Answer {
         }
     }
 
+    /// It could not be stored, and is to be sent again.
+    pub fn assert_inbox_failed(&self) {
+        let code = self.code();
+        assert_eq!((self.status, &*code), (503, "inbox_failed"), "{self:?}");
+        assert_eq!(self.header("retry-after"), Some("5"));
+    }
+
     pub fn code(&self) -> String {
         let problem: serde_json::Value = serde_json::from_str(&self.body).unwrap_or_default();
         problem["code"].as_str().unwrap_or_default().to_owned()
@@ -218,6 +228,31 @@ impl Client {
     pub async fn answer(&mut self) -> Answer {
         Answer::read_from(&mut self.stream, &mut self.read).await
     }
+}
+
+/// Sends a request on a connection of its own.
+pub async fn send_to(address: &str, request: &Request) -> Answer {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(&request.bytes()).await.unwrap();
+    Answer::read(&mut stream).await
+}
+
+/// Takes whatever is forwarded, and counts how often each message came.
+pub async fn target() -> (String, Arc<Mutex<HashMap<String, usize>>>) {
+    let handed = Arc::new(Mutex::new(HashMap::new()));
+    let take = {
+        let handed = Arc::clone(&handed);
+        move |headers: HeaderMap| {
+            let id = headers["webhook-id"].to_str().unwrap().to_owned();
+            *handed.lock().unwrap().entry(id).or_insert(0) += 1;
+            async { StatusCode::NO_CONTENT }
+        }
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let app = Router::new().fallback(take);
+    tokio::spawn(async { axum::serve(listener, app).await });
+    (url, handed)
 }
 
 /// A line of a metrics page.

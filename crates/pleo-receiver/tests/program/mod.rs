@@ -134,6 +134,18 @@ impl Serving {
         self.child.id()
     }
 
+    /// The kilobytes that it has in memory, and its open files.
+    #[cfg(target_os = "linux")]
+    pub fn taken(&self) -> (usize, usize) {
+        let folder = format!("/proc/{}", self.id());
+        let status = std::fs::read_to_string(format!("{folder}/status")).unwrap();
+        let mut lines = status.lines();
+        let line = lines.find(|line| line.starts_with("VmRSS:")).unwrap();
+        let resident = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        let files = std::fs::read_dir(format!("{folder}/fd")).unwrap().count();
+        (resident, files)
+    }
+
     /// Sends it a signal, and waits until it logs a line with this text.
     pub fn signal(&mut self, signal: &str, text: &str) -> String {
         self.kill(signal);

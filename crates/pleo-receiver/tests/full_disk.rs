@@ -1,0 +1,193 @@
+//! A disk that is really full: what doesn't fit is answered 503, what was answered 204 stays, and it
+//! goes on by itself when there is room.
+//!
+//! The disk is a small tmpfs, which only the superuser may mount. Where that can't be, the test says
+//! that it was skipped; `broken.rs` has a full disk for everybody, by a limit on the file's size.
+
+#![cfg(all(target_os = "linux", feature = "cli"))]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
+
+mod common;
+mod program;
+
+use core::time::Duration;
+use std::collections::{HashMap, HashSet};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::time::Instant;
+use std::{fs, io};
+
+use common::{Request, send_to, target};
+use pleo_receiver::{Filter, Inbox, SqliteInbox};
+use program::{Place, SECRET, Serving};
+use tokio::task::JoinSet;
+use tokio::time;
+
+const ENV: &[(&str, &str)] = &[("PLEO_WEBHOOK_SECRET", SECRET)];
+
+const INBOX: &str = "sqlite:disk/inbox.db";
+
+/// How many deliveries are on their way at once.
+const SENDERS: usize = 16;
+
+/// Whatever goes wrong, no test waits longer.
+const LONG: Duration = Duration::from_secs(60);
+
+/// Other bytes for each id, of a few pages of the file.
+fn body(id: &str) -> Vec<u8> {
+    format!(
+        r#"{{"eventType":"v9.new","padding":"{}"}}"#,
+        id.repeat(1000)
+    )
+    .into()
+}
+
+/// A place with a small disk in it, taken away at the end, also of a test that failed.
+struct Disk(Place);
+
+impl Disk {
+    /// `None` where it can't be mounted here.
+    fn mount(size: &str) -> Option<Self> {
+        let place = Place::new();
+        let folder = place.path().join("disk");
+        fs::create_dir(&folder).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]);
+        let mounted = mount.arg(&folder).stderr(Stdio::null()).status();
+        mounted
+            .is_ok_and(|status| status.success())
+            .then(|| Self(place))
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.path().join("disk").join(name)
+    }
+
+    fn resize(&self, size: &str) {
+        let mut mount = Command::new("mount");
+        mount.args(["-o", &format!("remount,size={size}")]);
+        assert!(mount.arg(self.file("")).status().unwrap().success());
+    }
+
+    fn serve(&self, forward: &str) -> Serving {
+        let args = ["--inbox", INBOX, "--forward", forward];
+        self.0.serve(&args, ENV)
+    }
+
+    /// All of these are in the inbox, once, with the right bytes, and nothing else is.
+    async fn assert_holds(&self, acknowledged: &HashSet<String>) {
+        let inbox = SqliteInbox::open_shared(self.file("inbox.db")).unwrap();
+        let mut stored = HashSet::new();
+        for entry in inbox.list(Filter::default()).await.unwrap() {
+            let id = entry.webhook_id;
+            let shown = inbox.show(id.clone()).await.unwrap();
+            assert_eq!(shown.len(), 1, "{id} is there more than once");
+            assert!(shown[0].1 == body(&id), "{id} has other bytes");
+            stored.insert(id);
+        }
+        assert_eq!(stored, *acknowledged);
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // Lazily: a server that a failed test left may still be at its end.
+        let _ = Command::new("umount").arg("-l").arg(self.file("")).status();
+    }
+}
+
+/// Sends these at once, and gives those that were acknowledged; the others were told to come again.
+async fn send_all(server: &Serving, ids: Vec<String>) -> Vec<String> {
+    let sending: JoinSet<_> = ids
+        .into_iter()
+        .map(|id| {
+            let address = server.address().to_owned();
+            async move {
+                let answer = send_to(&address, &Request::signed(&id, &body(&id))).await;
+                if answer.status == 204 {
+                    return Some(id);
+                }
+                answer.assert_inbox_failed();
+                None
+            }
+        })
+        .collect();
+    sending.join_all().await.into_iter().flatten().collect()
+}
+
+/// Sends new ones until not one of them is acknowledged; gives what those last ones were.
+async fn fill(server: &Serving, acknowledged: &mut HashSet<String>) -> Vec<String> {
+    let start = Instant::now();
+    loop {
+        assert!(start.elapsed() < LONG, "the disk is never full");
+        let first = acknowledged.len();
+        let ids = (first..first + SENDERS).map(|number| format!("msg_{number}"));
+        let ids: Vec<_> = ids.filter(|id| !acknowledged.contains(id)).collect();
+        let stored = send_all(server, ids.clone()).await;
+        if stored.is_empty() {
+            return ids;
+        }
+        acknowledged.extend(stored);
+    }
+}
+
+/// Sends those that were refused, now that there is room.
+async fn send_again(server: &Serving, refused: Vec<String>, acknowledged: &mut HashSet<String>) {
+    let count = refused.len();
+    let stored = send_all(server, refused).await;
+    assert_eq!(stored.len(), count, "only {stored:?}");
+    acknowledged.extend(stored);
+}
+
+async fn all_handed_on(handed: &Mutex<HashMap<String, usize>>, acknowledged: &HashSet<String>) {
+    let start = Instant::now();
+    while handed.lock().unwrap().len() < acknowledged.len() {
+        let count = handed.lock().unwrap().len();
+        assert!(start.elapsed() < LONG, "only {count} were handed on");
+        time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_acknowledged_is_lost_on_a_disk_that_fills_up_and_gets_room_again() {
+    let Some(disk) = Disk::mount("3m") else {
+        // Not by a macro, whose text is seen only where a test fails.
+        let _ = writeln!(io::stderr(), "SKIPPED full_disk: no tmpfs can be mounted");
+        return;
+    };
+    let (url, handed) = target().await;
+    let server = disk.serve(&url);
+    let mut acknowledged = HashSet::new();
+    fs::write(disk.file("filler"), vec![0; 1024 * 1024]).unwrap();
+
+    let refused = fill(&server, &mut acknowledged).await;
+    // Somebody makes room.
+    fs::remove_file(disk.file("filler")).unwrap();
+    send_again(&server, refused, &mut acknowledged).await;
+    disk.assert_holds(&acknowledged).await;
+    all_handed_on(&handed, &acknowledged).await;
+
+    // It is full again; this time the disk grows.
+    let refused = fill(&server, &mut acknowledged).await;
+    disk.resize("5m");
+    send_again(&server, refused, &mut acknowledged).await;
+    disk.assert_holds(&acknowledged).await;
+    all_handed_on(&handed, &acknowledged).await;
+
+    // And it dies while the disk is full.
+    let refused = fill(&server, &mut acknowledged).await;
+    assert_eq!(server.stop("-KILL").0, None);
+    let ended = disk.0.run_with(&["serve", "--inbox", INBOX], ENV, b"");
+    assert_eq!(ended.code, 2, "{ended:?}");
+    let reason = "inbox.db: database or disk is full";
+    assert!(ended.stderr.contains(reason), "{ended:?}");
+    disk.resize("6m");
+    let server = disk.serve(&url);
+    disk.assert_holds(&acknowledged).await;
+    send_again(&server, refused, &mut acknowledged).await;
+    all_handed_on(&handed, &acknowledged).await;
+    assert_eq!(server.stop("-TERM").0, Some(0));
+    disk.assert_holds(&acknowledged).await;
+}
