@@ -19,8 +19,6 @@ use std::time::Instant;
 use common::{Answer, Request};
 use program::{Place, SECRET, Serving};
 use rusqlite::Connection;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::time;
 
 /// Whatever goes wrong, no test waits longer.
@@ -167,73 +165,6 @@ async fn only_the_owner_reads_the_inbox_whatever_the_umask() {
     drop(server);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_target_that_fails_in_every_way_gets_it_when_it_is_well_again() {
-    let place = Place::new();
-    let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = target.local_addr().unwrap();
-    place.write(
-        "pleo.toml",
-        &format!(
-            "forward = \"http://{address}/\"\n[retry]\nmin_delay = \"1ms\"\nmax_delay = \"10ms\"\n\
-             max_attempts = 1000000\ntimeout = \"100ms\"\n"
-        ),
-    );
-    let server = place.serve(&["--config", "pleo.toml"], ENV);
-    assert_eq!(send(&server, "msg_1", 10).await.status, 204);
-    // Each way once: it closes the connection, it hangs, it answers 500.
-    let mut hanging = Vec::new();
-    for way in 0..3 {
-        let (mut stream, _) = target.accept().await.unwrap();
-        match way {
-            0 => drop(stream),
-            1 => hanging.push(stream),
-            _ => answer(&mut stream, "500 Oops").await,
-        }
-    }
-    // It goes away.
-    drop(target);
-    assert_eq!(send(&server, "msg_2", 10).await.status, 204);
-    loop {
-        let entries = place.json(&["inbox", "list", "--json"]);
-        let error = entries[1]["last_error"]
-            .as_str()
-            .unwrap_or_default()
-            .to_owned();
-        if error.contains("Connection refused") {
-            break;
-        }
-    }
-    let target = TcpListener::bind(address).await.unwrap();
-    let well = tokio::spawn(async move {
-        loop {
-            let (mut stream, _) = target.accept().await.unwrap();
-            tokio::spawn(async move { answer(&mut stream, "204 No Content").await });
-        }
-    });
-    while !place
-        .json(&["inbox", "list", "--json"])
-        .iter()
-        .all(|entry| entry["state"] == "done")
-    {
-        thread::sleep(Duration::from_millis(20));
-    }
-    well.abort();
-    assert_eq!(server.stop("-TERM").0, Some(0));
-}
-
-async fn answer(stream: &mut TcpStream, status: &str) {
-    let mut bytes = Vec::new();
-    while !bytes.ends_with(b"}") {
-        // The client may be gone.
-        if !matches!(stream.read_buf(&mut bytes).await, Ok(1..)) {
-            return;
-        }
-    }
-    let text = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
-    let _ = stream.write_all(text.as_bytes()).await;
-}
-
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_that_come_and_go_leave_nothing_behind() {
@@ -264,19 +195,19 @@ async fn connections_that_come_and_go_leave_nothing_behind() {
         }
         // The last ones close a moment later than their clients.
         let start = Instant::now();
-        let (mut resident, mut open) = server.taken();
+        let mut open = server.files();
         while files.first().is_some_and(|first| open > *first) {
             assert!(start.elapsed() < LONG, "{open} files stay open: {files:?}");
             time::sleep(Duration::from_millis(20)).await;
-            (resident, open) = server.taken();
+            open = server.files();
         }
         if files.is_empty() {
             // Whatever the first round left, those after it must leave no more.
             time::sleep(Duration::from_millis(200)).await;
-            (resident, open) = server.taken();
+            open = server.files();
         }
         files.push(open);
-        sizes.push(resident);
+        sizes.push(server.memory("VmRSS"));
     }
     let (first, last) = (sizes[1], sizes[sizes.len() - 1]);
     assert!(last < first + 2048, "kilobytes after each round: {sizes:?}");

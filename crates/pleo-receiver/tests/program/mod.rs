@@ -134,16 +134,20 @@ impl Serving {
         self.child.id()
     }
 
-    /// The kilobytes that it has in memory, and its open files.
+    /// Kilobytes of memory: `VmRSS` for what it has now, `VmHWM` for the most that it had so far.
     #[cfg(target_os = "linux")]
-    pub fn taken(&self) -> (usize, usize) {
-        let folder = format!("/proc/{}", self.id());
-        let status = std::fs::read_to_string(format!("{folder}/status")).unwrap();
-        let mut lines = status.lines();
-        let line = lines.find(|line| line.starts_with("VmRSS:")).unwrap();
-        let resident = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-        let files = std::fs::read_dir(format!("{folder}/fd")).unwrap().count();
-        (resident, files)
+    pub fn memory(&self, name: &str) -> usize {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let mut lines = status.lines().filter_map(|line| line.strip_prefix(name));
+        let value = lines.next().unwrap().split_whitespace().nth(1).unwrap();
+        value.parse().unwrap()
+    }
+
+    /// How many files and sockets it has open.
+    #[cfg(target_os = "linux")]
+    pub fn files(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.id());
+        std::fs::read_dir(folder).unwrap().count()
     }
 
     /// Sends it a signal, and waits until it logs a line with this text.
