@@ -44,6 +44,10 @@ fn a_file_that_says_something_wrong_is_refused_with_the_place() {
             &["pleo.toml, line 2, key `listen`", "address"],
         ),
         ("tolerance = \"5\"", &["line 1, key `tolerance`"]),
+        (
+            "log = \"loud\"",
+            &["pleo.toml, line 1, key `log`", "`loud`", "off, error, warn"],
+        ),
         ("inbox = \"sqlite:a.db", &["pleo.toml, line 1"]),
         ("secret = 5", &["line 1, key `secret`", "must be a text"]),
         (

@@ -198,6 +198,49 @@ fn what_only_a_restart_changes_is_named() {
 }
 
 #[test]
+fn the_log_is_as_loud_as_the_new_configuration_says() {
+    let place = Place::new();
+    // What is refused is logged at level `info`.
+    let configure =
+        |more: &str| place.write("pleo.toml", &format!("secret = \"{SECRET}\"\n{more}"));
+    configure("log = \"info\"\n");
+    let mut server = place.serve(ARGS, &[]);
+    let mut sender = Sender::new(server.address(), 0);
+    let mut refuse = || assert!(sender.send("/nowhere", &[SECRET]).contains("404"));
+    refuse();
+    // So is that the file was read again, but not what only a restart changes.
+    configure("log = \"warn\"\nmetrics = \"127.0.0.1:1\"\n");
+    server.signal("-HUP", "only a restart makes the change of metrics count");
+    refuse();
+    configure("log = \"loud\"\n");
+    let line = server.signal("-HUP", "is refused, and the old one stays");
+    assert!(line.contains("pleo.toml, line 2, key `log`"), "{line}");
+    refuse();
+    configure("log = \"info\"\n");
+    server.signal("-HUP", AGAIN);
+    refuse();
+    let (code, log) = server.stop("-TERM");
+    assert_eq!(code, Some(0));
+    assert_eq!(log.matches("rejected").count(), 2, "{log}");
+}
+
+#[test]
+fn a_level_that_was_told_nearer_stays_at_a_reload() {
+    let place = Place::new();
+    let quiet = format!("secret = \"{SECRET}\"\nlog = \"off\"\n");
+    place.write("pleo.toml", &quiet);
+    for (more, env) in [
+        (&["--log", "info"][..], &[][..]),
+        (&[], &[("PLEO_LOG", "info")]),
+        (&["--log", "info"], &[("PLEO_LOG", "off")]),
+    ] {
+        let mut server = place.serve(&[ARGS, more].concat(), env);
+        server.signal("-HUP", AGAIN);
+        assert_eq!(server.stop("-TERM").0, Some(0));
+    }
+}
+
+#[test]
 fn messages_go_where_the_new_configuration_says() {
     let place = Place::new();
     let (old, new) = (target(), target());

@@ -16,12 +16,13 @@ use pleo_receiver::verify::Secret;
 use pleo_receiver::{Endpoint, PLEO_EU, PLEO_US, RetryPolicy};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use tracing_subscriber::filter::LevelFilter;
 
 pub(crate) use self::handler::Target;
 use self::handler::target;
 use self::limits::{Limits, Retry};
 pub(crate) use self::values::Secrets;
-use self::values::{Network, Source, Words, networks, parse_network};
+use self::values::{Level, Network, Source, Words, networks, parse_network};
 use crate::Failure;
 use crate::cli::Serve;
 use crate::hidden::Hidden;
@@ -40,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) retry: RetryPolicy,
     /// A hash of all that makes `handler` and `retry` what they are, to tell whether they changed.
     pub(crate) handing_on: u64,
+    /// What the file says of the log.
+    pub(crate) log: Option<LevelFilter>,
 }
 
 /// What a server keeps until it is started again.
@@ -71,6 +74,7 @@ struct File {
     tls_key: Option<PathBuf>,
     metrics: Option<SocketAddr>,
     inbox: Option<String>,
+    log: Option<Level>,
     path: Option<String>,
     #[serde(default, alias = "secrets")]
     secret: Secrets,
@@ -182,6 +186,7 @@ impl Config {
             handler,
             retry,
             handing_on: handing_on.finish(),
+            log: file.log.map(|level| level.0),
         })
     }
 }

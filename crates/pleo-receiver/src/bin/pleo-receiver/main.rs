@@ -11,6 +11,7 @@ mod diagnose;
 mod doctor;
 mod hidden;
 mod inbox;
+mod log;
 mod metrics;
 mod samples;
 mod serve;
@@ -19,7 +20,7 @@ mod sign;
 mod subscriptions;
 
 use std::error::Error;
-use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::parser::ValueSource;
@@ -28,6 +29,7 @@ use pleo_receiver::{InboxError, ServeError};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::cli::{Cli, Command};
+use crate::log::Log;
 
 fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
@@ -39,17 +41,12 @@ fn main() -> ExitCode {
     } else {
         LevelFilter::INFO
     };
-    tracing_subscriber::fmt()
-        .with_max_level(cli.log.unwrap_or(default))
-        .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+    let log = Log::start(cli.log, default);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(run(cli.command, &matches)),
+        Ok(runtime) => runtime.block_on(run(cli.command, &matches, &log)),
         Err(error) => Err(error.into()),
     };
     let (code, message) = match result {
@@ -68,14 +65,14 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
-async fn run(command: Command, matches: &ArgMatches) -> Result<(), Failure> {
+async fn run(command: Command, matches: &ArgMatches, log: &Log) -> Result<(), Failure> {
     match command {
         Command::Demo(args) => demo::run(args).await,
         Command::Serve(args) => {
             let flags = matches.subcommand_matches("serve");
             let source = |name: &str| flags.and_then(|flags| flags.value_source(name));
             let is_flag = |name: &str| source(name) == Some(ValueSource::CommandLine);
-            serve::run(*args, is_flag).await
+            serve::run(*args, is_flag, log).await
         }
         Command::Inbox(command) => inbox::run(command).await,
         Command::Sign(args) => sign::sign(&args),

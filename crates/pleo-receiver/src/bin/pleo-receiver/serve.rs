@@ -17,13 +17,19 @@ use self::reload::{Hangup, Reload};
 use self::sockets::{bind, within_file_limit};
 use crate::cli::Serve;
 use crate::config::{Config, Fixed, Target};
+use crate::log::Log;
 use crate::{Failure, metrics};
 
-pub(crate) async fn run(args: Serve, is_flag: impl Fn(&str) -> bool) -> Result<(), Failure> {
+pub(crate) async fn run(
+    args: Serve,
+    is_flag: impl Fn(&str) -> bool,
+    log: &Log,
+) -> Result<(), Failure> {
+    let config = Config::new(args.clone(), &is_flag)?;
+    log.configure(config.log);
     if is_flag("secret") && args.secret.iter().any(|secret| secret.is_plain()) {
         warn!("every user of this machine can read a secret in the arguments: use env: or file:");
     }
-    let config = Config::new(args.clone(), &is_flag)?;
     let tls = (config.fixed.tls.as_ref())
         .map(|files| Tls::from_pem_files(&files.certificate, &files.key))
         .transpose()
@@ -76,6 +82,7 @@ pub(crate) async fn run(args: Serve, is_flag: impl Fn(&str) -> bool) -> Result<(
     let reload = Reload {
         args,
         is_flag,
+        log,
         receiver,
         tls,
         handing_on: config.handing_on,

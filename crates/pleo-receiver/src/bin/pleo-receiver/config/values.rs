@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use jiff::SignedDuration;
 use pleo_receiver::verify::Secret;
 use serde::{Deserialize, Deserializer, de};
+use tracing_subscriber::filter::LevelFilter;
 
 use super::usage;
 use crate::Failure;
@@ -134,5 +135,19 @@ impl<'de> Deserialize<'de> for Span {
         let span = span.and_then(|span| Duration::try_from(span).ok());
         span.map(Self)
             .ok_or_else(|| de::Error::custom(format!("`{text}` is not a time span such as \"5s\"")))
+    }
+}
+
+/// What is logged.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Level(pub(super) LevelFilter);
+
+impl<'de> Deserialize<'de> for Level {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map(Self).map_err(|_| {
+            let levels = "off, error, warn, info, debug or trace";
+            de::Error::custom(format!("`{text}` is not a level: say {levels}"))
+        })
     }
 }

@@ -10,18 +10,20 @@ use tracing::{error, info, warn};
 use crate::Failure;
 use crate::cli::Serve;
 use crate::config::{Config, Fixed, Target};
+use crate::log::Log;
 
 /// What a running server needs to take on a new configuration.
-pub(super) struct Reload<F> {
+pub(super) struct Reload<'a, F> {
     pub(super) args: Serve,
     pub(super) is_flag: F,
+    pub(super) log: &'a Log,
     pub(super) receiver: Receiver,
     pub(super) tls: Option<Tls>,
     pub(super) handing_on: u64,
     pub(super) fixed: Fixed,
 }
 
-impl<F: Fn(&str) -> bool> Reload<F> {
+impl<F: Fn(&str) -> bool> Reload<'_, F> {
     /// Takes on what the configuration says, whenever told so. One that is wrong changes nothing.
     pub(super) async fn run(mut self, mut hangup: Hangup) -> Infallible {
         loop {
@@ -47,6 +49,7 @@ impl<F: Fn(&str) -> bool> Reload<F> {
         let endpoints = config.endpoints.len();
         (self.receiver.replace_endpoints(config.endpoints))
             .map_err(|error| wrong(error.to_string()))?;
+        self.log.configure(config.log);
         if config.handing_on != self.handing_on {
             self.handing_on = config.handing_on;
             let handler = config.handler.map(|target| -> Arc<dyn Handler> {
