@@ -83,7 +83,7 @@ impl Place {
         }
         let url = log.split("listening on ").nth(1).unwrap();
         let url = url.split([',', '\n']).next().unwrap().to_owned();
-        // A server whose log nobody reads would stand still.
+        // A server whose log nobody reads would lose lines of it.
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
             let mut line = String::new();

@@ -41,7 +41,14 @@ fn main() -> ExitCode {
     } else {
         LevelFilter::INFO
     };
-    let log = Log::start(cli.log, default);
+    let log = match Log::start(cli.log, default) {
+        Ok(log) => log,
+        Err(error) => {
+            // Nothing is left to tell it to where this fails.
+            let _ = writeln!(io::stderr(), "error: cannot start a thread: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -50,18 +57,18 @@ fn main() -> ExitCode {
         Err(error) => Err(error.into()),
     };
     let (code, message) = match result {
-        Ok(()) => return ExitCode::SUCCESS,
-        Err(Failure::Usage(message)) => (2, message),
-        Err(Failure::Run(message)) => (1, message),
-        Err(Failure::Told) => return ExitCode::FAILURE,
+        Ok(()) => (0, None),
+        Err(Failure::Usage(message)) => (2, Some(message)),
+        Err(Failure::Run(message)) => (1, Some(message)),
+        Err(Failure::Told) => (1, None),
         // Whoever read our output has seen enough.
-        Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => {
-            return ExitCode::SUCCESS;
-        }
-        Err(Failure::Output(error)) => (1, format!("cannot write: {error}")),
+        Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => (0, None),
+        Err(Failure::Output(error)) => (1, Some(format!("cannot write: {error}"))),
     };
-    // Nothing is left to tell it to where this fails.
-    let _ = writeln!(io::stderr(), "error: {message}");
+    if let Some(message) = message {
+        log.say(&format!("error: {message}"));
+    }
+    log.finish();
     ExitCode::from(code)
 }
 

@@ -12,6 +12,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pleo_receiver::Receiver;
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing::debug;
@@ -19,8 +22,16 @@ use tracing::debug;
 /// How many connections are served at once; others wait.
 const CONNECTIONS: usize = 32;
 
-/// Serves `/metrics` until the program ends.
-pub(crate) async fn serve(listener: TcpListener, receiver: Receiver) {
+/// Serves `/metrics` until the program ends: what the receiver counts, and the lines that the log
+/// lost.
+pub(crate) async fn serve(listener: TcpListener, receiver: Receiver, lost_lines: Counter) {
+    let mut registry = Registry::with_prefix("pleo_receiver");
+    registry.register(
+        "log_lines_lost",
+        "Lines of the log that were not read in time, or could not be written",
+        lost_lines,
+    );
+    let registry = Arc::new(registry);
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         // It is never closed.
@@ -29,9 +40,9 @@ pub(crate) async fn serve(listener: TcpListener, receiver: Receiver) {
             tokio::time::sleep(core::time::Duration::from_millis(100)).await;
             continue;
         };
-        let receiver = receiver.clone();
+        let (receiver, registry) = (receiver.clone(), Arc::clone(&registry));
         let service = service_fn(move |request| {
-            let response = respond(&request, &receiver);
+            let response = respond(&request, &receiver, &registry);
             async { Ok::<_, Infallible>(response) }
         });
         let connection = http1::Builder::new()
@@ -46,14 +57,22 @@ pub(crate) async fn serve(listener: TcpListener, receiver: Receiver) {
     }
 }
 
-fn respond(request: &Request<Incoming>, receiver: &Receiver) -> Response<Full<Bytes>> {
+fn respond(
+    request: &Request<Incoming>,
+    receiver: &Receiver,
+    registry: &Registry,
+) -> Response<Full<Bytes>> {
     let found = request.method() == Method::GET && request.uri().path() == "/metrics";
     if !found {
         let mut response = Response::new(Full::default());
         *response.status_mut() = StatusCode::NOT_FOUND;
         return response;
     }
-    let mut response = Response::new(Full::from(receiver.metrics()));
+    let mut page = String::new();
+    // Writing to a string can't fail.
+    let _ = text::encode_registry(&mut page, registry);
+    page.push_str(&receiver.metrics());
+    let mut response = Response::new(Full::from(page));
     let text = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     response
         .headers_mut()

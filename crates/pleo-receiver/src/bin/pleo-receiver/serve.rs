@@ -57,7 +57,11 @@ pub(crate) async fn run(
         (limits.receiver(builder).build()).map_err(|error| Failure::Usage(error.to_string()))?;
     if let Some(address) = config.fixed.metrics {
         let listener = bind(address, "metrics")?;
-        tokio::spawn(metrics::serve(listener, receiver.clone()));
+        tokio::spawn(metrics::serve(
+            listener,
+            receiver.clone(),
+            log.lost().clone(),
+        ));
     }
 
     let mut server = Server::new(receiver.clone()).options(within_file_limit(limits.server()));
