@@ -30,7 +30,8 @@ const INBOX_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct RetryPolicy {
-    /// How many attempts there are before a message is dead. 12 unless set, at least 1.
+    /// How many attempts there are before a message is dead. 12 unless set, at least 1. One that was
+    /// cut off, since the process was killed, counts too.
     pub max_attempts: u32,
     /// The delay after the first failure. 5 seconds unless set.
     pub min_delay: Duration,
@@ -191,6 +192,10 @@ impl Dispatcher<'_> {
             endpoint: Arc::clone(&message.endpoint),
             webhook_id: message.webhook_id.clone(),
         };
+        let max_attempts = self.policy.max_attempts.max(1);
+        if attempt > max_attempts {
+            return self.give_up(in_hand, max_attempts);
+        }
         let delivery = Delivery::new(message, attempt);
         if delivery.expired {
             let (endpoint, webhook_id) = (&in_hand.endpoint, &in_hand.webhook_id);
@@ -204,6 +209,20 @@ impl Dispatcher<'_> {
                 .unwrap_or_else(|_| Err(format!("took longer than {limit:?}").into()))
         });
         self.in_hand.insert(task.id(), in_hand);
+    }
+
+    /// A message whose last attempt began and never ended would otherwise come again for ever, and
+    /// may be what kills the process each time.
+    fn give_up(&mut self, held: InHand, max_attempts: u32) {
+        let (endpoint, webhook_id) = (&held.endpoint, &held.webhook_id);
+        let began = held.attempt - 1;
+        let error = format!(
+            "{began} attempts began, of {max_attempts} at most, and none is known to have \
+             succeeded; the last may have ended with the receiver"
+        );
+        error!(%endpoint, webhook_id, error, "no attempt is left");
+        self.metrics.handled(endpoint, "dead");
+        self.record(held.claim, Outcome::Exhausted { error });
     }
 
     fn settle(&mut self, ended: Result<(task::Id, HandlerResult), JoinError>) {
@@ -228,7 +247,7 @@ impl Dispatcher<'_> {
                 warn!(%endpoint, webhook_id, attempt, retry_at = %at, error, "handler failed");
                 self.metrics.handled(&endpoint, "retry");
             }
-            Outcome::Dead { error } => {
+            Outcome::Dead { error } | Outcome::Exhausted { error } => {
                 error!(%endpoint, webhook_id, attempt, error, "handler failed for the last time");
                 self.metrics.handled(&endpoint, "dead");
             }

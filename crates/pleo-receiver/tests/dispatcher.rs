@@ -13,7 +13,7 @@ use common::{PATH, counted, endpoint};
 use jiff::Timestamp;
 use pleo_receiver::{
     Delivery, Entry, Handler, HandlerError, MemoryInbox, NewMessage, Origin, Receiver, RetryPolicy,
-    Selection, State,
+    Room, Selection, State,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, Semaphore, oneshot};
@@ -247,6 +247,39 @@ async fn there_is_one_attempt_at_least() {
     let running = Running::start(policy, handler, [message("a")]).await;
     within(deliveries.recv()).await.unwrap();
     assert_counts(&running.stop().await, 0, 0, 1).await;
+}
+
+#[tokio::test]
+async fn what_was_cut_off_in_its_last_attempt_is_dead_without_another() {
+    let (handler, mut deliveries) = failing(0);
+    let mut policy = policy();
+    policy.max_attempts = 2;
+    let receiver = holding(policy, handler, ["a", "b"].map(message)).await;
+    // Two attempts of `a` began and one of `b`, and none ended before its lease did.
+    for (second, messages) in [(0, 2), (100, 1)] {
+        let now = Timestamp::from_second(second).unwrap();
+        let claim = receiver
+            .inbox()
+            .claim(Room::of(messages), now, Duration::from_secs(10));
+        assert_eq!(claim.await.unwrap().messages.len(), messages);
+    }
+    let mut handed = Vec::new();
+    let done = async { handed.push(deliveries.recv().await.unwrap()) };
+    within(receiver.dispatch(done)).await;
+    let handed = handed.remove(0);
+    assert_eq!((&*handed.webhook_id, handed.attempt), ("b", 2));
+    assert!(deliveries.try_recv().is_err(), "`a` came once more");
+    let entry = entry(&receiver, "a").await;
+    assert_eq!((entry.state, entry.attempts), (State::Dead, 2));
+    let error = entry.last_error.unwrap();
+    assert!(error.starts_with("2 attempts began, of 2"), "{error}");
+    assert_counts(&receiver, 0, 1, 1).await;
+    assert_handled(&receiver, 1, 0, 1);
+
+    assert_eq!(receiver.inbox().replay(Selection::dead()).await.unwrap(), 1);
+    let again = async { assert_eq!(deliveries.recv().await.unwrap().attempt, 1) };
+    within(receiver.dispatch(again)).await;
+    assert_counts(&receiver, 0, 2, 0).await;
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use program::{Place, SECRET};
 use rusqlite::Connection;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::{task, time};
 
@@ -234,4 +234,54 @@ async fn what_a_handler_had_in_hand_when_it_was_killed_comes_again() {
     time::timeout(LONG, done).await.unwrap();
     assert_eq!(came.load(Ordering::SeqCst), 2);
     assert_eq!(server.stop("-TERM").0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_whose_every_attempt_kills_the_server_is_dead_in_the_end() {
+    let place = Place::new();
+    let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", target.local_addr().unwrap());
+    // No attempt is ever answered; it is the server that ends.
+    let (sender, mut attempts) = mpsc::unbounded_channel();
+    let app = Router::new().fallback(move |headers: HeaderMap| async move {
+        let id = headers["webhook-id"].to_str().unwrap().to_owned();
+        let attempt = headers["pleo-attempt"].to_str().unwrap().to_owned();
+        sender.send(format!("{id} {attempt}")).unwrap();
+        core::future::pending::<()>().await;
+    });
+    tokio::spawn(async { axum::serve(target, app).await });
+    place.write(
+        "pleo.toml",
+        &format!("forward = \"{url}\"\n[retry]\nmax_attempts = 2\n"),
+    );
+    let serve = || place.serve(&["--config", "pleo.toml"], ENV);
+    let server = serve();
+    let mut stream = TcpStream::connect(server.address()).await.unwrap();
+    let request = Request::signed("msg_1", &body("msg_1"));
+    stream.write_all(&request.bytes()).await.unwrap();
+    assert_eq!(Answer::read(&mut stream).await.status, 204);
+    let mut next = async || time::timeout(LONG, attempts.recv()).await.unwrap().unwrap();
+    assert_eq!(next().await, "msg_1 1");
+    assert_eq!(server.stop("-KILL").0, None);
+    let server = serve();
+    assert_eq!(next().await, "msg_1 2");
+    assert_eq!(server.stop("-KILL").0, None);
+
+    let server = serve();
+    let inbox = SqliteInbox::open_shared(place.path().join("pleo-inbox.db")).unwrap();
+    let dead = async {
+        while inbox.counts().await.unwrap().dead == 0 {
+            time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::select! {
+        () = dead => {}
+        attempt = next() => panic!("it came again: {attempt}"),
+    }
+    let replay = place.run(&["inbox", "replay", "--dead"]);
+    assert_eq!(replay.code, 0, "{replay:?}");
+    // It begins anew.
+    assert_eq!(next().await, "msg_1 1");
+    let (_, log) = server.stop("-KILL");
+    assert!(log.contains("no attempt is left"), "{log}");
 }

@@ -215,6 +215,11 @@ impl Store {
                     row.last_error = Some(cut(error));
                 }
                 Outcome::Release => row.attempts -= 1,
+                Outcome::Exhausted { error } => {
+                    row.state = State::Dead;
+                    row.last_error = Some(cut(error));
+                    row.attempts -= 1;
+                }
             }
         });
     }

@@ -246,6 +246,11 @@ pub enum Outcome {
     },
     /// It was not tried after all; the attempt isn't counted, and it is due at once.
     Release,
+    /// It was not tried, since it had no attempt left; this one isn't counted, and it is dead.
+    Exhausted {
+        /// Why there is none left.
+        error: String,
+    },
 }
 
 /// Where a message stands.

@@ -57,6 +57,7 @@ enum End {
     Retry { after: i64 },
     Dead,
     Release,
+    Exhausted,
 }
 
 impl End {
@@ -70,6 +71,7 @@ impl End {
             },
             Self::Dead => Outcome::Dead { error },
             Self::Release => Outcome::Release,
+            Self::Exhausted => Outcome::Exhausted { error },
         }
     }
 }
@@ -88,6 +90,7 @@ fn any_operation() -> impl Strategy<Value = Operation> {
         (-5_i64..30).prop_map(|after| End::Retry { after }),
         Just(End::Dead),
         Just(End::Release),
+        Just(End::Exhausted),
     ];
     let list = (
         prop::option::of(any_state()),

@@ -144,6 +144,7 @@ impl Statements<'_> {
             Outcome::Retry { at, error } => (State::Pending, Some(ceil(at)), Some(error), 0),
             Outcome::Dead { error } => (State::Dead, None, Some(error), 0),
             Outcome::Release => (State::Pending, None, None, 1),
+            Outcome::Exhausted { error } => (State::Dead, None, Some(error), 1),
         };
         self.0
             .prepare_cached(
