@@ -9,13 +9,14 @@ use std::sync::Arc;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
 use jiff::Timestamp;
-use tokio::task::{self, JoinError, JoinSet};
-use tokio::time;
+use tokio::sync::watch;
+use tokio::task::{self, AbortHandle, JoinError, JoinSet};
+use tokio::time::{self, Instant};
 use tracing::{error, info, warn};
 
 use crate::handler::{Delivery, Handler, HandlerError};
 use crate::metrics::Metrics;
-use crate::{ClaimId, Claimed, Inbox, Outcome, Room};
+use crate::{ClaimId, Claimed, Inbox, NewMessage, Outcome, Room};
 
 /// How long a lease outlives the handler's time limit, for the outcome to be recorded.
 const LEASE_MARGIN: Duration = Duration::from_secs(60);
@@ -84,18 +85,23 @@ impl RetryPolicy {
     }
 }
 
+/// Who gets the messages, and how.
+pub(crate) struct Dispatching {
+    pub(crate) handler: Option<Arc<dyn Handler>>,
+    pub(crate) policy: RetryPolicy,
+}
+
+/// Hands messages on as it is said at the time, until `shutdown` resolves.
 pub(crate) async fn run(
     inbox: &Arc<dyn Inbox>,
-    handler: &Arc<dyn Handler>,
-    policy: &RetryPolicy,
+    mut dispatching: watch::Receiver<Arc<Dispatching>>,
     metrics: &Metrics,
     shutdown: impl Future<Output = ()>,
 ) {
     let mut shutdown = pin!(shutdown);
     let mut dispatcher = Dispatcher {
         inbox,
-        handler,
-        policy,
+        now: Arc::clone(&dispatching.borrow_and_update()),
         metrics,
         handlers: JoinSet::new(),
         in_hand: HashMap::new(),
@@ -104,9 +110,15 @@ pub(crate) async fn run(
     loop {
         let wake_at = dispatcher.start_due().await;
         let has_room = dispatcher.has_room();
+        let over = dispatcher.next_over();
         tokio::select! {
             () = &mut shutdown => break,
+            Ok(()) = dispatching.changed() => {
+                dispatcher.call_time();
+                dispatcher.now = Arc::clone(&dispatching.borrow_and_update());
+            }
             Some(ended) = dispatcher.handlers.join_next_with_id() => dispatcher.settle(ended),
+            () = sleep_until_over(over) => dispatcher.stop_over(),
             () = inbox.ready(), if has_room => {}
             () = sleep_until(wake_at), if has_room => {}
         }
@@ -123,8 +135,7 @@ type HandlerResult = Result<(), HandlerError>;
 
 struct Dispatcher<'a> {
     inbox: &'a Arc<dyn Inbox>,
-    handler: &'a Arc<dyn Handler>,
-    policy: &'a RetryPolicy,
+    now: Arc<Dispatching>,
     metrics: &'a Metrics,
     handlers: JoinSet<HandlerResult>,
     /// What each of them has in hand, also for when it panics or is stopped.
@@ -139,37 +150,44 @@ struct InHand {
     attempt: u32,
     endpoint: Arc<str>,
     webhook_id: String,
+    /// What it began under, and ends under.
+    under: Arc<Dispatching>,
+    task: AbortHandle,
+    /// When it is stopped; `None` as long as it may go on.
+    over: Option<Instant>,
 }
 
 impl Dispatcher<'_> {
     fn has_room(&self) -> bool {
-        self.handlers.len() < self.policy.total_concurrency.max(1)
+        self.now.handler.is_some() && self.handlers.len() < self.total()
+    }
+
+    fn total(&self) -> usize {
+        self.now.policy.total_concurrency.max(1)
     }
 
     fn room(&self) -> Room {
-        let total = self.policy.total_concurrency.max(1);
         let mut in_hand = HashMap::new();
         for held in self.in_hand.values() {
             *in_hand.entry(Arc::clone(&held.endpoint)).or_insert(0) += 1;
         }
         Room {
-            total: total.saturating_sub(self.handlers.len()),
-            per_endpoint: self.policy.concurrency.max(1),
+            total: self.total().saturating_sub(self.handlers.len()),
+            per_endpoint: self.now.policy.concurrency.max(1),
             in_hand,
         }
     }
 
     /// Starts as many due messages as there is room for; says when to look again at the latest.
     async fn start_due(&mut self) -> Option<Timestamp> {
-        if !self.has_room() {
-            return None;
-        }
-        let lease = self.policy.timeout.saturating_add(LEASE_MARGIN);
+        let now = Arc::clone(&self.now);
+        let handler = now.handler.as_ref().filter(|_| self.has_room())?;
+        let lease = now.policy.timeout.saturating_add(LEASE_MARGIN);
         let claim = self.inbox.claim(self.room(), Timestamp::now(), lease);
         match claim.await {
             Ok(claim) => {
                 for claimed in claim.messages {
-                    self.start(claimed);
+                    self.start(claimed, handler);
                 }
                 claim.next_due
             }
@@ -180,81 +198,92 @@ impl Dispatcher<'_> {
         }
     }
 
-    fn start(&mut self, claimed: Claimed) {
+    fn start(&mut self, claimed: Claimed, handler: &Arc<dyn Handler>) {
         let Claimed {
             claim,
             message,
             attempt,
         } = claimed;
-        let in_hand = InHand {
-            claim,
-            attempt,
-            endpoint: Arc::clone(&message.endpoint),
-            webhook_id: message.webhook_id.clone(),
-        };
-        let max_attempts = self.policy.max_attempts.max(1);
-        if attempt > max_attempts {
-            return self.give_up(in_hand, max_attempts);
+        if attempt > self.now.policy.max_attempts.max(1) {
+            return self.give_up(claim, &message, attempt);
         }
+        let (endpoint, webhook_id) = (Arc::clone(&message.endpoint), message.webhook_id.clone());
         let delivery = Delivery::new(message, attempt);
         if delivery.expired {
-            let (endpoint, webhook_id) = (&in_hand.endpoint, &in_hand.webhook_id);
             warn!(%endpoint, webhook_id, expires_at = ?delivery.expires_at, "handed on after its job expired");
-            self.metrics.expired(endpoint);
+            self.metrics.expired(&endpoint);
         }
-        let (handler, limit) = (Arc::clone(self.handler), self.policy.timeout);
+        let (handler, limit) = (Arc::clone(handler), self.now.policy.timeout);
         let task = self.handlers.spawn(async move {
             time::timeout(limit, handler.handle(delivery))
                 .await
                 .unwrap_or_else(|_| Err(format!("took longer than {limit:?}").into()))
         });
-        self.in_hand.insert(task.id(), in_hand);
+        let in_hand = InHand {
+            claim,
+            attempt,
+            endpoint,
+            webhook_id,
+            under: Arc::clone(&self.now),
+            task,
+            over: None,
+        };
+        self.in_hand.insert(in_hand.task.id(), in_hand);
     }
 
     /// A message whose last attempt began and never ended would otherwise come again for ever, and
     /// may be what kills the process each time.
-    fn give_up(&mut self, held: InHand, max_attempts: u32) {
-        let (endpoint, webhook_id) = (&held.endpoint, &held.webhook_id);
-        let began = held.attempt - 1;
+    fn give_up(&mut self, claim: ClaimId, message: &NewMessage, attempt: u32) {
+        let (endpoint, webhook_id) = (&message.endpoint, &message.webhook_id);
+        let (began, most) = (attempt - 1, self.now.policy.max_attempts.max(1));
         let error = format!(
-            "{began} attempts began, of {max_attempts} at most, and none is known to have \
-             succeeded; the last may have ended with the receiver"
+            "{began} attempts began, of {most} at most, and none is known to have succeeded; the \
+             last may have ended with the receiver"
         );
         error!(%endpoint, webhook_id, error, "no attempt is left");
         self.metrics.handled(endpoint, "dead");
-        self.record(held.claim, Outcome::Exhausted { error });
+        self.record(claim, Outcome::Exhausted { error });
     }
 
     fn settle(&mut self, ended: Result<(task::Id, HandlerResult), JoinError>) {
-        let (id, result) = ended.unwrap_or_else(|error| (error.id(), Err("panicked".into())));
+        let (id, result) = match ended {
+            Ok((id, result)) => (id, Some(result)),
+            Err(error) if error.is_cancelled() => (error.id(), None),
+            Err(error) => (error.id(), Some(Err("panicked".into()))),
+        };
         let Some(InHand {
             claim,
             attempt,
             endpoint,
             webhook_id,
+            under,
+            ..
         }) = self.in_hand.remove(&id)
         else {
             return;
         };
         let outcome = match result {
-            Ok(()) => Outcome::Done,
-            Err(error) => self
-                .policy
-                .after_failure(attempt, Timestamp::now(), chain(&*error)),
+            None => Outcome::Release,
+            Some(Ok(())) => Outcome::Done,
+            Some(Err(error)) => {
+                let policy = &under.policy;
+                policy.after_failure(attempt, Timestamp::now(), chain(&*error))
+            }
         };
         match &outcome {
+            Outcome::Done => {
+                info!(%endpoint, webhook_id, attempt, "handled");
+                self.metrics.handled(&endpoint, "done");
+            }
             Outcome::Retry { at, error } => {
                 warn!(%endpoint, webhook_id, attempt, retry_at = %at, error, "handler failed");
                 self.metrics.handled(&endpoint, "retry");
             }
-            Outcome::Dead { error } | Outcome::Exhausted { error } => {
+            Outcome::Dead { error } => {
                 error!(%endpoint, webhook_id, attempt, error, "handler failed for the last time");
                 self.metrics.handled(&endpoint, "dead");
             }
-            Outcome::Done | Outcome::Release => {
-                info!(%endpoint, webhook_id, attempt, "handled");
-                self.metrics.handled(&endpoint, "done");
-            }
+            Outcome::Release | Outcome::Exhausted { .. } => {}
         }
         self.record(claim, outcome);
     }
@@ -270,28 +299,56 @@ impl Dispatcher<'_> {
         });
     }
 
-    /// Waits for the handlers in hand, no longer than the grace period, and gives back the rest.
-    async fn finish(mut self) {
-        let grace = self.policy.grace;
-        let settle_all = async {
-            while let Some(ended) = self.handlers.join_next_with_id().await {
-                self.settle(ended);
+    /// From now on, what is in hand has no more than the grace that it began under.
+    fn call_time(&mut self) {
+        for held in self.in_hand.values_mut() {
+            let over = Instant::now().checked_add(held.under.policy.grace);
+            held.over = held.over.into_iter().chain(over).min();
+        }
+    }
+
+    fn next_over(&self) -> Option<Instant> {
+        self.in_hand.values().filter_map(|held| held.over).min()
+    }
+
+    /// Stops those whose time is over. Each is settled when it ended, which it does at once unless it
+    /// never waits for anything.
+    fn stop_over(&mut self) {
+        let now = Instant::now();
+        let mut handlers = 0;
+        for held in self.in_hand.values_mut() {
+            if held.over.take_if(|over| *over <= now).is_some() {
+                held.task.abort();
+                handlers += 1;
             }
-        };
-        let _ = time::timeout(grace, settle_all).await;
-        let handlers = self.in_hand.len();
+        }
         if handlers > 0 {
             warn!(
                 handlers,
                 "handlers outlasted the grace period; their messages come again"
             );
         }
-        self.handlers.shutdown().await;
-        for held in core::mem::take(&mut self.in_hand).into_values() {
-            self.record(held.claim, Outcome::Release);
+    }
+
+    /// Waits for the handlers in hand, no longer than the grace period, and gives back the rest.
+    async fn finish(mut self) {
+        self.call_time();
+        while !self.handlers.is_empty() {
+            let over = self.next_over();
+            tokio::select! {
+                Some(ended) = self.handlers.join_next_with_id() => self.settle(ended),
+                () = sleep_until_over(over) => self.stop_over(),
+            }
         }
         // The inbox answers soon, if only that it can't.
         while self.records.join_next().await.is_some() {}
+    }
+}
+
+async fn sleep_until_over(over: Option<Instant>) {
+    match over {
+        None => core::future::pending().await,
+        Some(over) => time::sleep_until(over).await,
     }
 }
 

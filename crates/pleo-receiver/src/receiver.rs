@@ -2,7 +2,7 @@
 
 use core::convert::Infallible;
 use core::fmt;
-use core::pin::{Pin, pin};
+use core::pin::Pin;
 use core::task::{Context, Poll};
 use core::time::Duration;
 use std::collections::{HashMap, HashSet};
@@ -17,11 +17,10 @@ use http_body::Body;
 use http_body_util::Full;
 use ipnet::IpNet;
 use pleo_webhook_verify::{Headers, unix_now};
-use tokio::sync::{oneshot, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
-use crate::dispatcher::{self, RetryPolicy};
+use crate::dispatcher::{self, Dispatching, RetryPolicy};
 use crate::metrics::{Accepted, Metrics};
 use crate::source::{self, PeerAddr};
 use crate::{Appended, Endpoint, Handler, Inbox, InboxError, NewMessage, Rejection};
@@ -45,12 +44,6 @@ struct Inner {
     trusted_proxies: Vec<IpNet>,
     metrics: Metrics,
     closing: AtomicBool,
-}
-
-/// Who gets the messages, and how.
-struct Dispatching {
-    handler: Option<Arc<dyn Handler>>,
-    policy: RetryPolicy,
 }
 
 /// Each endpoint by its path.
@@ -127,7 +120,8 @@ impl Receiver {
     }
 
     /// Puts this handler and this policy in the place of those there were. Attempts that are under
-    /// way end under the old ones, within the old policy's grace.
+    /// way end under the old ones, within the old policy's grace; till then they count against the
+    /// new policy's limits.
     pub fn replace_handler(&self, handler: Option<Arc<dyn Handler>>, policy: RetryPolicy) {
         let dispatching = Dispatching { handler, policy };
         self.inner.dispatching.send_replace(Arc::new(dispatching));
@@ -135,36 +129,13 @@ impl Receiver {
 
     /// Hands messages to the handler until `shutdown` resolves, then waits for those in hand.
     pub async fn dispatch(&self, shutdown: impl Future<Output = ()>) {
-        let mut shutdown = pin!(shutdown);
-        let mut current = self.inner.dispatching.subscribe();
-        // Each with its own handler and policy; all but the last only finish what they have in hand.
-        let mut running = JoinSet::new();
-        loop {
-            let (go_on, ended) = oneshot::channel::<()>();
-            let dispatching = Arc::clone(&current.borrow_and_update());
-            let receiver = self.clone();
-            running.spawn(async move { receiver.dispatch_as(&dispatching, ended).await });
-            while running.try_join_next().is_some() {}
-            tokio::select! {
-                () = &mut shutdown => break,
-                // The sender is there as long as `self` is.
-                _ = current.changed() => {}
-            }
-            drop(go_on);
-        }
-        while running.join_next().await.is_some() {}
-    }
-
-    async fn dispatch_as(&self, dispatching: &Dispatching, ended: oneshot::Receiver<()>) {
-        let ended = async {
-            // Nothing is ever sent: it ends with the other side.
-            let _ = ended.await;
-        };
-        let Some(handler) = &dispatching.handler else {
-            return ended.await;
-        };
-        let Inner { inbox, metrics, .. } = &*self.inner;
-        dispatcher::run(inbox, handler, &dispatching.policy, metrics, ended).await;
+        let Inner {
+            inbox,
+            dispatching,
+            metrics,
+            ..
+        } = &*self.inner;
+        dispatcher::run(inbox, dispatching.subscribe(), metrics, shutdown).await;
     }
 
     /// Answers 503 from now on.

@@ -484,6 +484,78 @@ async fn all_endpoints_together_get_no_more_than_allowed() {
     assert_counts(&running.stop().await, 10, 0, 0).await;
 }
 
+/// Tells the test who has which message, and keeps it until a permit comes.
+fn keeping(
+    name: &'static str,
+    entered: &UnboundedSender<String>,
+    release: &Arc<Semaphore>,
+) -> impl Handler + use<> {
+    let (entered, release) = (entered.clone(), Arc::clone(release));
+    move |delivery: Delivery| {
+        let (entered, release) = (entered.clone(), Arc::clone(&release));
+        async move {
+            let Delivery {
+                webhook_id,
+                attempt,
+                ..
+            } = delivery;
+            entered
+                .send(format!("{name} has {webhook_id} {attempt}"))
+                .unwrap();
+            release.acquire().await.unwrap().forget();
+            Ok::<_, HandlerError>(())
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_the_old_handler_has_in_hand_counts_for_the_new_one() {
+    let of_one_endpoint = ["a", "b"].map(message);
+    let mut of_two = of_one_endpoint.clone();
+    of_two[1].endpoint = "other".into();
+    for (messages, concurrency, total_concurrency) in [(of_one_endpoint, 1, 64), (of_two, 4, 1)] {
+        let (entered, mut entries) = unbounded_channel();
+        let release = Arc::new(Semaphore::new(0));
+        let mut policy = policy();
+        policy.concurrency = concurrency;
+        policy.total_concurrency = total_concurrency;
+        let old = keeping("old", &entered, &release);
+        let running = Running::start(policy.clone(), old, messages).await;
+        assert_eq!(within(entries.recv()).await.unwrap(), "old has a 1");
+        let new = Arc::new(keeping("new", &entered, &release));
+        running.receiver.replace_handler(Some(new), policy);
+        settle_down().await;
+        assert!(entries.is_empty(), "{:?}", entries.try_recv());
+        release.add_permits(1);
+        assert_eq!(within(entries.recv()).await.unwrap(), "new has b 1");
+        release.add_permits(1);
+        assert_counts(&running.stop().await, 0, 2, 0).await;
+    }
+}
+
+#[tokio::test]
+async fn what_the_old_handler_keeps_beyond_the_old_grace_is_the_new_ones() {
+    let (entered, mut entries) = unbounded_channel();
+    let (never, at_once) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(9)));
+    let mut policy = policy();
+    (policy.concurrency, policy.grace) = (1, Duration::from_secs(10));
+    let old = keeping("old", &entered, &never);
+    let running = Running::start(policy.clone(), old, [message("a")]).await;
+    assert_eq!(within(entries.recv()).await.unwrap(), "old has a 1");
+    time::pause();
+    policy.grace = Duration::ZERO;
+    let new = Arc::new(keeping("new", &entered, &at_once));
+    running.receiver.replace_handler(Some(new), policy);
+    settle_down().await;
+    time::advance(Duration::from_millis(9900)).await;
+    settle_down().await;
+    assert!(entries.is_empty(), "{:?}", entries.try_recv());
+    time::advance(Duration::from_millis(200)).await;
+    time::resume();
+    assert_eq!(within(entries.recv()).await.unwrap(), "new has a 1");
+    assert_counts(&running.stop().await, 0, 1, 0).await;
+}
+
 #[tokio::test]
 async fn what_expired_is_handed_on_marked_and_counted() {
     let (handler, mut deliveries) = failing(0);
