@@ -40,6 +40,7 @@ pub(crate) struct Metrics {
     rejected: Family<RejectedLabels, Counter>,
     handled: Family<AcceptedLabels, Counter>,
     expired: Family<EndpointLabel, Counter>,
+    dispatcher_restarts: Counter,
     in_flight: Gauge,
     connections: Gauge,
     refused_connections: Family<ReasonLabels, Counter>,
@@ -52,6 +53,7 @@ impl Metrics {
         let rejected = Family::default();
         let handled = Family::default();
         let expired = Family::default();
+        let dispatcher_restarts = Counter::default();
         let in_flight = Gauge::default();
         let connections = Gauge::default();
         let refused_connections = Family::default();
@@ -76,6 +78,11 @@ impl Metrics {
             Family::clone(&expired),
         );
         registry.register(
+            "dispatcher_restarts",
+            "How often what hands messages on has panicked, and begun again",
+            Counter::clone(&dispatcher_restarts),
+        );
+        registry.register(
             "in_flight",
             "Requests that are being read or stored",
             Gauge::clone(&in_flight),
@@ -96,6 +103,7 @@ impl Metrics {
             rejected,
             handled,
             expired,
+            dispatcher_restarts,
             in_flight,
             connections,
             refused_connections,
@@ -149,6 +157,10 @@ impl Metrics {
         self.expired
             .get_or_create(&EndpointLabel { endpoint })
             .inc();
+    }
+
+    pub(crate) fn dispatcher_restarted(&self) {
+        self.dispatcher_restarts.inc();
     }
 
     /// All counters in the text format of OpenMetrics.

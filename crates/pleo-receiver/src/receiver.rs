@@ -2,7 +2,7 @@
 
 use core::convert::Infallible;
 use core::fmt;
-use core::pin::Pin;
+use core::pin::{Pin, pin};
 use core::task::{Context, Poll};
 use core::time::Duration;
 use std::collections::{HashMap, HashSet};
@@ -17,7 +17,9 @@ use http_body::Body;
 use http_body_util::Full;
 use ipnet::IpNet;
 use pleo_webhook_verify::{Headers, unix_now};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time;
 use tracing::{error, info, warn};
 
 use crate::dispatcher::{self, Dispatching, RetryPolicy};
@@ -25,6 +27,9 @@ use crate::metrics::{Accepted, Metrics};
 use crate::source::{self, PeerAddr};
 use crate::{Appended, Endpoint, Handler, Inbox, InboxError, NewMessage, Rejection};
 use crate::{answer, body};
+
+/// How long to wait where what hands messages on has panicked.
+const DISPATCHER_PAUSE: Duration = Duration::from_secs(1);
 
 /// Takes deliveries at its endpoints, stores them in its inbox, and hands them to its handler.
 ///
@@ -128,14 +133,50 @@ impl Receiver {
     }
 
     /// Hands messages to the handler until `shutdown` resolves, then waits for those in hand.
+    ///
+    /// A panic in it (an [`Inbox`] of somebody else's may panic, and a [`Handler`] that does is a
+    /// failed attempt) is logged and counted, and it begins again after a second: what isn't handed on
+    /// waits in the inbox, but what isn't received may be lost. What was in hand comes again when
+    /// its lease ends.
     pub async fn dispatch(&self, shutdown: impl Future<Output = ()>) {
+        let mut shutdown = pin!(shutdown);
+        loop {
+            // Is dropped with this.
+            let mut running = JoinSet::new();
+            let (go_on, stop) = oneshot::channel();
+            running.spawn(self.clone().dispatch_until_panic(stop));
+            let (stopped, ended) = tokio::select! {
+                () = &mut shutdown => {
+                    drop(go_on);
+                    (true, running.join_next().await)
+                }
+                ended = running.join_next() => (false, ended),
+            };
+            let Some(Err(error)) = ended else { return };
+            error!(%error, "what hands messages on has failed, and begins again");
+            self.inner.metrics.dispatcher_restarted();
+            if stopped {
+                return;
+            }
+            tokio::select! {
+                () = &mut shutdown => return,
+                () = time::sleep(DISPATCHER_PAUSE) => {}
+            }
+        }
+    }
+
+    async fn dispatch_until_panic(self, stop: oneshot::Receiver<()>) {
         let Inner {
             inbox,
             dispatching,
             metrics,
             ..
         } = &*self.inner;
-        dispatcher::run(inbox, dispatching.subscribe(), metrics, shutdown).await;
+        let stopped = async {
+            // Nothing is ever sent: it ends with the other side.
+            let _ = stop.await;
+        };
+        dispatcher::run(inbox, dispatching.subscribe(), metrics, stopped).await;
     }
 
     /// Answers 503 from now on.

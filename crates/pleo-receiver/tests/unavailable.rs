@@ -8,24 +8,26 @@ use core::pin::Pin;
 use core::time::Duration;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
 use common::{Answer, PATH, Request, Server, counted, endpoint};
 use jiff::Timestamp;
 use pleo_receiver::{
-    Appended, Builder, Claim, ClaimId, Counts, Entry, Filter, Inbox, InboxError, InboxFuture,
-    MemoryInbox, NewMessage, Outcome, Receiver, Room, Selection, ServeError, ServerOptions, State,
+    Appended, Builder, Claim, ClaimId, Counts, Delivery, Entry, Filter, HandlerError, Inbox,
+    InboxError, InboxFuture, MemoryInbox, NewMessage, Outcome, Receiver, Room, Selection,
+    ServeError, ServerOptions, State,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time;
 
 const BODY: &[u8] = b"{}";
 
-/// An inbox whose appends fail, or wait at a gate.
+/// An inbox whose appends fail, or wait at a gate, and whose claims may panic.
 #[derive(Debug)]
 struct Gate {
     inner: MemoryInbox,
@@ -34,6 +36,8 @@ struct Gate {
     came: Arc<Semaphore>,
     /// Lets as many appends through as it has permits.
     open: Arc<Semaphore>,
+    /// Makes as many claims panic.
+    panics: AtomicUsize,
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -44,6 +48,7 @@ impl Gate {
             failure,
             came: Arc::new(Semaphore::new(0)),
             open: Arc::new(Semaphore::new(0)),
+            panics: AtomicUsize::new(0),
             log: Arc::default(),
         }
     }
@@ -69,6 +74,11 @@ impl Inbox for Gate {
     }
 
     fn claim(&self, room: Room, now: Timestamp, lease: Duration) -> InboxFuture<'_, Claim> {
+        let panics = &self.panics;
+        let less = panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+            left.checked_sub(1)
+        });
+        assert!(less.is_err(), "this panic is part of the test");
         self.inner.claim(room, now, lease)
     }
 
@@ -285,4 +295,29 @@ async fn what_outlasts_the_grace_is_not_acknowledged() {
     let status = within(Answer::read(&mut stream)).await.status;
     assert!(matches!(status, 0 | 503), "{status}");
     assert_eq!(*log.lock().unwrap(), ["Closed"]);
+}
+
+#[tokio::test]
+async fn handing_on_begins_again_after_an_inbox_panicked() {
+    let inbox = Gate::new(None);
+    inbox.open.add_permits(1);
+    inbox.panics.store(2, Ordering::SeqCst);
+    let (sender, mut handed) = mpsc::unbounded_channel();
+    let handler = move |delivery: Delivery| {
+        sender.send(delivery.webhook_id).unwrap();
+        async { Ok::<_, HandlerError>(()) }
+    };
+    let server = Server::start(builder(inbox).handler(handler)).await;
+    // It is taken whatever becomes of handing on.
+    assert_eq!(
+        server.send(&Request::signed("msg_1", BODY)).await.status,
+        204
+    );
+    assert_eq!(within(handed.recv()).await.unwrap(), "msg_1");
+    let line = "pleo_receiver_dispatcher_restarts_total";
+    assert_eq!(counted(&server.receiver, line), 2);
+    let receiver = server.receiver.clone();
+    within(server.stop()).await;
+    let done = format!("pleo_receiver_handled_total{{endpoint=\"{PATH}\",outcome=\"done\"}}");
+    assert_eq!(counted(&receiver, &done), 1);
 }
