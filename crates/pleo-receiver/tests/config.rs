@@ -116,6 +116,12 @@ fn a_file_that_says_something_wrong_is_refused_with_the_place() {
             &endpoint(&endpoint("")),
             &["number 2, key `path`", "number 1 has the path `/a` too"],
         ),
+        (
+            &endpoint(&format!(
+                "[[endpoint]]\npath = \"/b\"\nname = \"/a\"\nsecret = \"{SECRET}\""
+            )),
+            &["number 2, key `name`", "number 1 has the name `/a` too"],
+        ),
         (&endpoint("tenant = 1"), &["line 4", "`tenant`"]),
         (
             &endpoint("headers = { \"a b\" = \"hunter2\" }"),

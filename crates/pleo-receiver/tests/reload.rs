@@ -157,7 +157,7 @@ fn endpoints_come_and_go_while_a_connection_goes_on() {
                 "[[endpoint]]\nname = \"a\"\npath = \"/a\"\nsecret = \"{SECRET}\"\n\
                    [[endpoint]]\nname = \"a\"\npath = \"/d\"\nsecret = \"{SECRET}\"\n"
             ),
-            "two endpoints have the name `a`",
+            "number 1 has the name `a` too",
         ),
         (
             "[[endpoint]]\npath = \"/a\"\nsecret = \"env:NOT_THERE\"\n",
@@ -174,6 +174,46 @@ fn endpoints_come_and_go_while_a_connection_goes_on() {
     let line = server.signal("-HUP", "is refused, and the old one stays");
     assert!(line.contains("cannot read the configuration"), "{line}");
     assert_answers(["404 Not Found", "204 No Content", "204 No Content"]);
+    assert_eq!(server.stop("-TERM").0, Some(0));
+}
+
+#[test]
+fn nothing_of_a_configuration_that_is_wrong_in_one_place_is_taken() {
+    let place = Place::new();
+    let renew = || {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        place.write("cert.pem", &made.cert.pem());
+        place.write("key.pem", &made.signing_key.serialize_pem());
+    };
+    let configure = |endpoints: &str| {
+        let tls = "tls_listen = \"127.0.0.1:0\"\ntls_certificate = \"cert.pem\"\n\
+                   tls_key = \"key.pem\"\n";
+        place.write("pleo.toml", &format!("{tls}{endpoints}"));
+    };
+    let table = |keys: &str| format!("[[endpoint]]\nsecret = \"{SECRET}\"\n{keys}\n");
+    renew();
+    configure(&table("path = \"/a\""));
+    let mut server = place.serve(ARGS, &[]);
+    let mut sender = Sender::new(server.address(), 0);
+
+    place.write("cert.pem", "none");
+    let same_name = table("path = \"/b\"\nname = \"/c\"") + &table("path = \"/c\"");
+    for (endpoints, why) in [
+        // The certificate is looked at only where all else is right.
+        (same_name, "number 1 has the name `/c` too"),
+        (table("path = \"/b\""), "TLS: cert.pem holds no PEM"),
+    ] {
+        configure(&endpoints);
+        let line = server.signal("-HUP", "is refused, and the old one stays");
+        assert!(line.contains(why), "{why:?} is not in {line}");
+        for (path, status) in [("/a", "204"), ("/b", "404"), ("/c", "404")] {
+            let answer = sender.send(path, &[SECRET]);
+            assert!(answer.contains(status), "{path}: {answer}");
+        }
+    }
+    renew();
+    server.signal("-HUP", AGAIN);
+    assert!(sender.send("/b", &[SECRET]).contains("204"));
     assert_eq!(server.stop("-TERM").0, Some(0));
 }
 

@@ -151,7 +151,8 @@ impl Config {
                            nothing: move them into the tables";
                 return Err(usage(&place, why));
             }
-            file.check_paths(&place)?;
+            file.check_differ("path", |endpoint| &endpoint.path, &place)?;
+            file.check_differ("name", FileEndpoint::name, &place)?;
             let endpoints = file.endpoint.iter().enumerate();
             let build = |(index, endpoint): (usize, &FileEndpoint)| {
                 endpoint.build(&file.networks, &place, index)
@@ -242,6 +243,10 @@ pub(crate) fn check_keys(path: &Path) -> Result<(), Failure> {
 }
 
 impl FileEndpoint {
+    fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.path)
+    }
+
     fn build(&self, lists: &Lists, file: &str, index: usize) -> Result<Endpoint, Failure> {
         let place = |key: &str| {
             let number = index + 1;
@@ -377,14 +382,21 @@ fn tls(
 }
 
 impl File {
-    fn check_paths(&self, place: &str) -> Result<(), Failure> {
+    /// Whether no two endpoints have the same of this key.
+    fn check_differ(
+        &self,
+        key: &str,
+        value: impl Fn(&FileEndpoint) -> &str,
+        place: &str,
+    ) -> Result<(), Failure> {
         for (index, endpoint) in self.endpoint.iter().enumerate() {
-            let path = &endpoint.path;
+            let value_here = value(endpoint);
             let mut before = self.endpoint.iter().take(index);
-            if let Some(first) = before.position(|one| one.path == *path) {
+            if let Some(first) = before.position(|one| value(one) == value_here) {
                 let (first, second) = (first + 1, index + 1);
-                let why = format!("number {first} has the path `{path}` too: give each its own");
-                let key = format!("{place}, `[[endpoint]]` number {second}, key `path`");
+                let why =
+                    format!("number {first} has the {key} `{value_here}` too: give each its own");
+                let key = format!("{place}, `[[endpoint]]` number {second}, key `{key}`");
                 return Err(usage(&key, &why));
             }
         }

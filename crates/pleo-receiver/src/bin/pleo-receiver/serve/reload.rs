@@ -42,6 +42,7 @@ impl<F: Fn(&str) -> bool> Reload<'_, F> {
     fn reload(&mut self) -> Result<usize, Failure> {
         let config = Config::new(self.args.clone(), &self.is_flag)?;
         let wrong = |why: String| Failure::Usage(why);
+        // This too changes nothing where it fails, and whatever comes after it can't fail.
         if let Some(tls) = &self.tls {
             tls.reload()
                 .map_err(|error| wrong(format!("TLS: {error}")))?;
