@@ -186,10 +186,16 @@ impl Dispatcher<'_> {
         let claim = self.inbox.claim(self.room(), Timestamp::now(), lease);
         match claim.await {
             Ok(claim) => {
+                let mut all_started = true;
                 for claimed in claim.messages {
-                    self.start(claimed, handler);
+                    all_started &= self.start(claimed, handler);
                 }
-                claim.next_due
+                if all_started {
+                    claim.next_due
+                } else {
+                    // Others may have been kept back for those that didn't.
+                    Some(Timestamp::now())
+                }
             }
             Err(error) => {
                 error!(%error, "cannot take messages from the inbox; trying again");
@@ -198,14 +204,23 @@ impl Dispatcher<'_> {
         }
     }
 
-    fn start(&mut self, claimed: Claimed, handler: &Arc<dyn Handler>) {
+    /// Whether it took a place among those in hand.
+    fn start(&mut self, claimed: Claimed, handler: &Arc<dyn Handler>) -> bool {
         let Claimed {
             claim,
             message,
             attempt,
         } = claimed;
+        let mut in_hand = self.in_hand.values_mut();
+        if let Some(held) = in_hand.find(|held| held.claim.message == claim.message) {
+            // The lease ended by the clock of the day, which was set, or went on while the machine
+            // slept. The handler is still at it: this is its new lease.
+            (held.claim, held.attempt) = (claim, attempt);
+            return false;
+        }
         if attempt > self.now.policy.max_attempts.max(1) {
-            return self.give_up(claim, &message, attempt);
+            self.give_up(claim, &message, attempt);
+            return false;
         }
         let (endpoint, webhook_id) = (Arc::clone(&message.endpoint), message.webhook_id.clone());
         let delivery = Delivery::new(message, attempt);
@@ -229,6 +244,7 @@ impl Dispatcher<'_> {
             over: None,
         };
         self.in_hand.insert(in_hand.task.id(), in_hand);
+        true
     }
 
     /// A message whose last attempt began and never ended would otherwise come again for ever, and
@@ -288,8 +304,8 @@ impl Dispatcher<'_> {
         self.record(claim, outcome);
     }
 
-    /// Records an outcome, before anything else is asked of the inbox. Where that fails, the lease
-    /// ends by itself and the message comes again.
+    /// Records an outcome, while others are claimed. Where that fails, the lease ends by itself and
+    /// the message comes again.
     fn record(&mut self, claim: ClaimId, outcome: Outcome) {
         let inbox = Arc::clone(self.inbox);
         self.records.spawn(async move {

@@ -557,6 +557,30 @@ async fn what_the_old_handler_keeps_beyond_the_old_grace_is_the_new_ones() {
 }
 
 #[tokio::test]
+async fn what_outlasts_its_lease_in_a_handler_is_not_handed_on_beside_it() {
+    let (entered, mut entries) = unbounded_channel();
+    let release = Arc::new(Semaphore::new(0));
+    let mut policy = policy();
+    policy.max_attempts = 1;
+    let handler = keeping("one", &entered, &release);
+    let running = Running::start(policy, handler, [message("a")]).await;
+    assert_eq!(within(entries.recv()).await.unwrap(), "one has a 1");
+    // As after a night in which the machine slept: the lease is over.
+    let tomorrow = Timestamp::now() + Duration::from_secs(24 * 3600);
+    let inbox = running.receiver.inbox();
+    let nothing = inbox.claim(Room::of(0), tomorrow, Duration::ZERO).await;
+    assert!(nothing.unwrap().messages.is_empty());
+    inbox.append(message("b")).await.unwrap();
+    assert_eq!(within(entries.recv()).await.unwrap(), "one has b 1");
+    settle_down().await;
+    assert!(entries.is_empty(), "{:?}", entries.try_recv());
+    release.add_permits(2);
+    let receiver = running.stop().await;
+    assert_counts(&receiver, 0, 2, 0).await;
+    assert_handled(&receiver, 2, 0, 0);
+}
+
+#[tokio::test]
 async fn what_expired_is_handed_on_marked_and_counted() {
     let (handler, mut deliveries) = failing(0);
     let messages = [

@@ -52,8 +52,8 @@ pub trait Inbox: fmt::Debug + Send + Sync + 'static {
     /// the process at once; where the machine stops, the message may come again.
     fn settle(&self, claim: ClaimId, outcome: Outcome) -> InboxFuture<'_, ()>;
 
-    /// Resolves when messages may have become claimable since the last call: after an append or a
-    /// replay. May resolve for nothing.
+    /// Resolves when messages may have become claimable since the last call, or due at another time:
+    /// after an append, a replay or the end of a claim. May resolve for nothing.
     fn ready(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 
     /// Messages in the order of arrival, the oldest first unless the filter says otherwise, without
