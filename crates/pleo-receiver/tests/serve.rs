@@ -7,6 +7,7 @@ mod program;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::time::Duration;
 
 use program::{OTHER, Place, SECRET};
 use serde_json::Value;
@@ -338,6 +339,35 @@ fn a_flag_beats_the_environment_and_that_beats_the_file() {
         assert_eq!(warned, args.contains(&"--secret"), "{log}");
     }
     assert!(place.path().join("file.db").exists());
+}
+
+#[test]
+fn counters_are_served_however_many_clients_keep_their_connection() {
+    let place = Place::new();
+    // The port must be known beforehand.
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .to_string();
+    let server = place.serve(&["--metrics", &free], &env());
+    // As many as are served at once, and some more.
+    let kept: Vec<_> = (0..40).map(|_| ask_for_counters(&free)).collect();
+    assert_eq!(kept.len(), 40);
+    assert_eq!(server.stop("-TERM").0, Some(0));
+}
+
+/// Reads no farther than the status, and keeps the connection.
+fn ask_for_counters(address: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(10)))
+        .unwrap();
+    write!(stream, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    let mut status = [0; 15];
+    stream.read_exact(&mut status).unwrap();
+    assert_eq!(status, *b"HTTP/1.1 200 OK");
+    stream
 }
 
 #[test]

@@ -47,6 +47,8 @@ pub(crate) async fn serve(listener: TcpListener, receiver: Receiver, lost_lines:
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
+            // Who comes once in a while needn't hold a place meanwhile.
+            .keep_alive(false)
             .serve_connection(TokioIo::new(stream), service);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
