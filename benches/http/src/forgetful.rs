@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use pleo_receiver::{
-    Appended, Claim, ClaimId, Counts, Entry, Filter, Inbox, InboxError, InboxFuture, NewMessage,
+    AppendFuture, Appended, Claim, ClaimId, Counts, Entry, Filter, Inbox, InboxError, InboxFuture, NewMessage,
     Outcome, Room, Selection, State,
 };
 
@@ -19,8 +19,9 @@ fn ready<T: Send + 'static>(value: T) -> InboxFuture<'static, T> {
 }
 
 impl Inbox for Forgetful {
-    fn append(&self, _: NewMessage) -> InboxFuture<'_, Appended> {
-        ready(Appended::Stored)
+    fn append_all(&self, messages: Vec<NewMessage>) -> AppendFuture<'_> {
+        let stored = messages.iter().map(|_| Ok(Appended::Stored)).collect();
+        Box::pin(std::future::ready(stored))
     }
 
     fn claim(&self, _: Room, _: Timestamp, _: Duration) -> InboxFuture<'_, Claim> {

@@ -64,8 +64,8 @@ pub use handler::{Exec, ExecError};
 #[cfg(feature = "forward")]
 pub use handler::{Forward, ForwardError};
 pub use inbox::{
-    Appended, Claim, ClaimId, Claimed, Counts, Entry, Filter, Inbox, InboxError, InboxFuture,
-    MemoryInbox, NewMessage, Origin, Outcome, Room, Selection, State,
+    AppendFuture, Appended, Claim, ClaimId, Claimed, Counts, Entry, Filter, Inbox, InboxError,
+    InboxFuture, MemoryInbox, NewMessage, Origin, Outcome, Room, Selection, State,
 };
 #[cfg(feature = "sqlite")]
 pub use inbox::{SqliteInbox, SqliteOptions};

@@ -24,6 +24,7 @@ use tracing::{error, info, warn};
 
 use crate::dispatcher::{self, Dispatching, RetryPolicy};
 use crate::metrics::{Accepted, Metrics};
+use crate::server::Gather;
 use crate::source::{self, PeerAddr};
 use crate::{Appended, Endpoint, Handler, Inbox, InboxError, NewMessage, Rejection};
 use crate::{answer, body};
@@ -80,15 +81,16 @@ impl Receiver {
     {
         let (parts, body) = request.into_parts();
         let peer = parts.extensions.get::<PeerAddr>().map(|peer| peer.0);
-        self.respond_to(peer, &parts, body).await
+        self.respond_to(peer, &parts, body, None).await
     }
 
-    /// Answers one request of a peer.
+    /// Answers one request of a peer; what it brings is appended with that of others, if need be.
     pub(crate) async fn respond_to<B>(
         &self,
         peer: Option<IpAddr>,
         parts: &Parts,
         body: B,
+        gather: Option<&Gather>,
     ) -> Response<Full<Bytes>>
     where
         B: Body<Data = Bytes> + Unpin,
@@ -96,7 +98,7 @@ impl Receiver {
         let Some(route) = self.route(parts.uri.path()) else {
             return self.reject(&Arc::default(), Rejection::NoSuchPath);
         };
-        match self.receive(&route, peer, parts, body).await {
+        match self.receive(&route, peer, parts, body, gather).await {
             Ok(appended) => {
                 route.accepted.count(appended);
                 answer::accepted()
@@ -225,6 +227,7 @@ impl Receiver {
         peer: Option<IpAddr>,
         parts: &Parts,
         body: B,
+        gather: Option<&Gather>,
     ) -> Result<Appended, Rejection>
     where
         B: Body<Data = Bytes> + Unpin,
@@ -247,7 +250,7 @@ impl Receiver {
         let body = body::read(body, &mut verification, inner.body).await?;
         let verified = verification.finish()?;
         let (name, id) = (endpoint.as_name(), verified.id());
-        self.store(name, id, body).await
+        self.store(name, id, body, gather).await
     }
 
     async fn store(
@@ -255,9 +258,14 @@ impl Receiver {
         endpoint: &Arc<str>,
         id: &str,
         body: Bytes,
+        gather: Option<&Gather>,
     ) -> Result<Appended, Rejection> {
         let message = NewMessage::new(Arc::clone(endpoint), id, body);
-        match self.inner.inbox.append(message).await {
+        let appended = match gather {
+            Some(gather) => gather.append(message).await,
+            None => self.inner.inbox.append(message).await,
+        };
+        match appended {
             Ok(Appended::Conflict) => {
                 warn!(%endpoint, webhook_id = id, "known id with other bytes: kept the first");
                 Ok(Appended::Conflict)

@@ -1,6 +1,7 @@
 //! The server: accepts connections, sets their limits, and ends in good order.
 
 mod connection;
+mod gather;
 #[cfg(feature = "tls")]
 mod https;
 mod hub;
@@ -23,6 +24,7 @@ use tokio::time;
 use tracing::{debug, warn};
 
 use crate::{InboxError, Receiver};
+pub(crate) use gather::Gather;
 use hub::Hub;
 use threads::{Arrival, Threads};
 #[cfg(feature = "tls")]

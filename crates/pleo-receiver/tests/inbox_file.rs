@@ -16,7 +16,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use pleo_receiver::{
     Appended, Claimed, Counts, Filter, Inbox, InboxError, NewMessage, Origin, Outcome, Room,
-    Selection, SqliteInbox, State,
+    Selection, SqliteInbox, SqliteOptions, State,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -375,6 +375,24 @@ async fn a_closing_inbox_stores_what_waits() {
     assert!(matches!(refused.await, Err(InboxError::Closed)));
     drop(inbox);
     assert_intact(&path, (0..100).map(|number| format!("msg_{number}"))).await;
+}
+
+#[tokio::test]
+async fn of_many_appended_together_those_that_fit_in_the_queue_are_stored() {
+    let (_directory, path) = directory();
+    let mut options = SqliteOptions::default();
+    // Each is held against it with what it takes beside its body.
+    options.queue_bytes = 1000;
+    let inbox = SqliteInbox::open_with(&path, options).unwrap();
+    let appended = inbox
+        .append_all(["a", "b", "c", "d"].map(message).into())
+        .await;
+    let stored: Vec<_> = appended.iter().map(Result::is_ok).collect();
+    assert_eq!(stored, [true, true, false, false]);
+    assert!(matches!(appended[3], Err(InboxError::Full)));
+    assert_eq!(inbox.counts().await.unwrap().pending, 2);
+    let later = inbox.append_all(["c", "d"].map(message).into()).await;
+    assert!(later.iter().all(Result::is_ok), "the queue is empty again");
 }
 
 #[tokio::test]

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use common::{Answer, PATH, Request, Server, counted, endpoint};
 use jiff::Timestamp;
 use pleo_receiver::{
-    Appended, Builder, Claim, ClaimId, Counts, Delivery, Entry, Filter, HandlerError, Inbox,
-    InboxError, InboxFuture, MemoryInbox, NewMessage, Outcome, Receiver, Room, Selection,
+    AppendFuture, Appended, Builder, Claim, ClaimId, Counts, Delivery, Entry, Filter, HandlerError,
+    Inbox, InboxError, InboxFuture, MemoryInbox, NewMessage, Outcome, Receiver, Room, Selection,
     ServeError, ServerOptions, State,
 };
 use tokio::io::AsyncWriteExt;
@@ -54,17 +54,27 @@ impl Gate {
     }
 }
 
+impl Gate {
+    async fn append_one(&self, message: NewMessage) -> Result<Appended, InboxError> {
+        self.came.add_permits(1);
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        self.open.acquire().await.unwrap().forget();
+        let appended = self.inner.append(message).await?;
+        self.log.lock().unwrap().push(format!("{appended:?}"));
+        Ok(appended)
+    }
+}
+
 impl Inbox for Gate {
-    fn append(&self, message: NewMessage) -> InboxFuture<'_, Appended> {
+    fn append_all(&self, messages: Vec<NewMessage>) -> AppendFuture<'_> {
         Box::pin(async move {
-            self.came.add_permits(1);
-            if let Some(failure) = &self.failure {
-                return Err(failure.clone());
+            let mut results = Vec::new();
+            for message in messages {
+                results.push(self.append_one(message).await);
             }
-            self.open.acquire().await.unwrap().forget();
-            let appended = self.inner.append(message).await?;
-            self.log.lock().unwrap().push(format!("{appended:?}"));
-            Ok(appended)
+            results
         })
     }
 

@@ -10,8 +10,8 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::{
-    Appended, Claim, ClaimId, Claimed, Counts, Entry, Filter, Inbox, InboxError, InboxFuture,
-    NewMessage, Outcome, Room, Selection, State, cut,
+    AppendFuture, Appended, Claim, ClaimId, Claimed, Counts, Entry, Filter, Inbox, InboxError,
+    InboxFuture, NewMessage, Outcome, Room, Selection, State, cut,
 };
 
 /// An inbox in memory: for tests, and for those who can lose messages. What is done stays until it
@@ -284,10 +284,19 @@ impl MemoryInbox {
 }
 
 impl Inbox for MemoryInbox {
-    fn append(&self, message: NewMessage) -> InboxFuture<'_, Appended> {
-        let appended = self.with(|store| store.append(message));
+    fn append_all(&self, messages: Vec<NewMessage>) -> AppendFuture<'_> {
+        let mut store = self.store();
+        let append = |message| {
+            if store.closed {
+                Err(InboxError::Closed)
+            } else {
+                Ok(store.append(message))
+            }
+        };
+        let appended = messages.into_iter().map(append).collect();
+        drop(store);
         self.ready.notify_one();
-        appended
+        Box::pin(core::future::ready(appended))
     }
 
     fn claim(&self, room: Room, now: Timestamp, lease: Duration) -> InboxFuture<'_, Claim> {

@@ -25,6 +25,10 @@ pub use sqlite::{SqliteInbox, SqliteOptions};
 /// The future that an [`Inbox`] answers with.
 pub type InboxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, InboxError>> + Send + 'a>>;
 
+/// The future that [`Inbox::append_all`] answers with: a result for each message.
+pub type AppendFuture<'a> =
+    Pin<Box<dyn Future<Output = Vec<Result<Appended, InboxError>>> + Send + 'a>>;
+
 /// A store of messages, keyed by endpoint and `webhook-id`.
 ///
 /// A message is *pending* until a handler took it (*done*) or all attempts failed (*dead*).
@@ -32,14 +36,25 @@ pub type InboxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, InboxError>>
 /// before [`settle`](Self::settle) was called, it is handed out again. That makes delivery
 /// at-least-once.
 pub trait Inbox: fmt::Debug + Send + Sync + 'static {
-    /// Stores a message unless its key is there already. Resolves only when the outcome is durable.
+    /// Stores messages, each unless its key is there already, and says of each what became of it, in
+    /// their order. Resolves only when that is durable.
     ///
-    /// Dropping the future doesn't undo the append.
+    /// Dropping the future doesn't undo it.
     ///
     /// # Errors
-    /// [`InboxError::Full`] at once where too many appends are waiting, [`InboxError::Failed`] where
-    /// the store couldn't keep the message, [`InboxError::Closed`] while it shuts down.
-    fn append(&self, message: NewMessage) -> InboxFuture<'_, Appended>;
+    /// For each, [`InboxError::Full`] at once where too many appends are waiting,
+    /// [`InboxError::Failed`] where the store couldn't keep it, [`InboxError::Closed`] while the
+    /// inbox shuts down.
+    fn append_all(&self, messages: Vec<NewMessage>) -> AppendFuture<'_>;
+
+    /// Stores one message, as [`append_all`](Self::append_all) does.
+    ///
+    /// # Errors
+    /// As there.
+    fn append(&self, message: NewMessage) -> InboxFuture<'_, Appended> {
+        let appended = self.append_all(vec![message]);
+        Box::pin(async { appended.await.pop().unwrap_or(Err(InboxError::Closed)) })
+    }
 
     /// Takes messages that are due at `now`, as many as there is room for, for as long as `lease`:
     /// first the one that expires first, those without an expiry last, else in the order of arrival.

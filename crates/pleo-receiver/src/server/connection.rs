@@ -16,6 +16,7 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use super::gather::Gather;
 use super::hub::Hub;
 use super::pace::{Overdue, Pace, Wait};
 use super::wire::Wire;
@@ -49,6 +50,13 @@ impl Cut {
     }
 }
 
+/// What the connections of one thread share.
+#[derive(Debug)]
+pub(super) struct Here {
+    pub(super) hub: Arc<Hub>,
+    pub(super) gather: Gather,
+}
+
 /// A request that is not answered yet.
 struct Open {
     pace: Arc<Pace>,
@@ -56,10 +64,10 @@ struct Open {
 }
 
 /// Serves HTTP/1.1 in the clear until the connection closes.
-pub(super) async fn http(stream: TcpStream, peer: IpAddr, hub: &Hub) -> Result<(), Cut> {
+pub(super) async fn http(stream: TcpStream, peer: IpAddr, here: &Arc<Here>) -> Result<(), Cut> {
     let pace = Arc::new(Pace::default());
     let wire = Wire::new(stream, Arc::clone(&pace));
-    http1(wire, peer, &pace, hub).await
+    http1(wire, peer, &pace, here).await
 }
 
 /// Serves HTTP/1.1 until the connection closes.
@@ -67,25 +75,26 @@ pub(super) async fn http1<S>(
     stream: S,
     peer: IpAddr,
     pace: &Arc<Pace>,
-    hub: &Hub,
+    here: &Arc<Here>,
 ) -> Result<(), Cut>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    let options = &here.hub.options;
     let mut builder = http1::Builder::new();
     builder
         // It would set a timer for each request.
         .header_read_timeout(None)
         // An answer is one small piece.
         .writev(false)
-        .max_header_size(hub.options.max_header_bytes)
-        .max_buf_size(hub.options.max_header_bytes.max(BUFFER));
-    if hub.options.max_headers != USUAL_HEADERS {
-        builder.max_headers(hub.options.max_headers);
+        .max_header_size(options.max_header_bytes)
+        .max_buf_size(options.max_header_bytes.max(BUFFER));
+    if options.max_headers != USUAL_HEADERS {
+        builder.max_headers(options.max_headers);
     }
-    let service = service_fn(|request| answer(request, peer, pace, hub));
+    let service = service_fn(|request| answer(request, peer, pace, here));
     let connection = builder.serve_connection(TokioIo::new(stream), service);
-    drive(connection, pace, hub).await
+    drive(connection, pace, &here.hub).await
 }
 
 /// Has a request answered; it counts as open from now on.
@@ -93,13 +102,15 @@ pub(super) fn answer(
     request: Request<Incoming>,
     peer: IpAddr,
     pace: &Arc<Pace>,
-    hub: &Hub,
+    here: &Arc<Here>,
 ) -> impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> + use<> {
     let mut open = Open::new(pace);
-    let receiver = hub.receiver.clone();
+    let here = Arc::clone(here);
     async move {
         let (parts, body) = request.into_parts();
-        let response = receiver.respond_to(Some(peer), &parts, body).await;
+        let Here { hub, gather } = &*here;
+        let responding = (hub.receiver).respond_to(Some(peer), &parts, body, Some(gather));
+        let response = responding.await;
         open.refused = response.status() != StatusCode::NO_CONTENT;
         drop(open);
         Ok(response)

@@ -10,8 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::connection::{Cut, answer, drive, http1};
-use super::hub::Hub;
+use super::connection::{Cut, Here, answer, drive, http1};
 use super::pace::Pace;
 use super::tls::Tls;
 use super::wire::Wire;
@@ -29,7 +28,7 @@ const WINDOW: u32 = 256 * 1024;
 pub(super) async fn https(
     stream: TcpStream,
     peer: IpAddr,
-    hub: &Hub,
+    here: &Arc<Here>,
     tls: &Tls,
 ) -> Result<(), Cut> {
     let pace = Arc::new(Pace::default());
@@ -38,29 +37,29 @@ pub(super) async fn https(
     let stream = tokio::select! {
         biased;
         stream = handshake => stream.map_err(Cut::Handshake)?,
-        overdue = pace.overdue(hub, false) => return Err(Cut::Overdue(overdue)),
-        () = hub.stopped() => return Ok(()),
+        overdue = pace.overdue(&here.hub, false) => return Err(Cut::Overdue(overdue)),
+        () = here.hub.stopped() => return Ok(()),
     };
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         pace.framed();
-        http2(stream, peer, &pace, hub).await
+        http2(stream, peer, &pace, here).await
     } else {
-        http1(stream, peer, &pace, hub).await
+        http1(stream, peer, &pace, here).await
     }
 }
 
-async fn http2<S>(stream: S, peer: IpAddr, pace: &Arc<Pace>, hub: &Hub) -> Result<(), Cut>
+async fn http2<S>(stream: S, peer: IpAddr, pace: &Arc<Pace>, here: &Arc<Here>) -> Result<(), Cut>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let header_bytes = u32::try_from(hub.options.max_header_bytes).unwrap_or(u32::MAX);
+    let header_bytes = u32::try_from(here.hub.options.max_header_bytes).unwrap_or(u32::MAX);
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_header_list_size(header_bytes);
-    let service = service_fn(|request| answer(request, peer, pace, hub));
+    let service = service_fn(|request| answer(request, peer, pace, here));
     let connection = builder.serve_connection(TokioIo::new(stream), service);
-    drive(connection, pace, hub).await
+    drive(connection, pace, &here.hub).await
 }

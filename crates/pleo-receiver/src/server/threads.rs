@@ -16,7 +16,8 @@ use tokio::task::JoinSet;
 use tokio::time;
 use tracing::{debug, warn};
 
-use super::connection;
+use super::connection::{self, Here};
+use super::gather::Gather;
 use super::hub::{Hub, Share};
 #[cfg(feature = "tls")]
 use super::{https, tls::Tls};
@@ -140,6 +141,10 @@ async fn serve_all(
     counted: &Arc<AtomicUsize>,
     mut alive: watch::Receiver<()>,
 ) {
+    let here = Arc::new(Here {
+        gather: Gather::start(Arc::clone(hub.receiver.inbox())),
+        hub: Arc::clone(hub),
+    });
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -148,9 +153,9 @@ async fn serve_all(
                 let Some(arrival) = arrival else {
                     break;
                 };
-                let (hub, counted) = (Arc::clone(hub), Counted(Arc::clone(counted)));
+                let (here, counted) = (Arc::clone(&here), Counted(Arc::clone(counted)));
                 connections.spawn(async move {
-                    serve(arrival, &hub).await;
+                    serve(arrival, &here).await;
                     drop(counted);
                 });
             }
@@ -176,7 +181,8 @@ impl Drop for Counted {
     }
 }
 
-async fn serve(arrival: Arrival, hub: &Hub) {
+async fn serve(arrival: Arrival, here: &Arc<Here>) {
+    let counters = here.hub.receiver.counters();
     let Arrival { stream, peer, .. } = arrival;
     let stream = match tokio::net::TcpStream::from_std(stream) {
         Ok(stream) => stream,
@@ -185,19 +191,19 @@ async fn serve(arrival: Arrival, hub: &Hub) {
             return;
         }
     };
-    let counted = hub.receiver.counters().connection();
+    let counted = counters.connection();
     #[cfg(feature = "tls")]
     let ended = match &arrival.tls {
         // Apart, since a connection in the clear needs much less room.
-        Some(tls) => Box::pin(https::https(stream, peer, hub, tls)).await,
-        None => connection::http(stream, peer, hub).await,
+        Some(tls) => Box::pin(https::https(stream, peer, here, tls)).await,
+        None => connection::http(stream, peer, here).await,
     };
     #[cfg(not(feature = "tls"))]
-    let ended = connection::http(stream, peer, hub).await;
+    let ended = connection::http(stream, peer, here).await;
     drop(counted);
     if let Err(error) = ended {
         if let Some(reason) = error.reason() {
-            hub.receiver.counters().refused_connection(reason);
+            counters.refused_connection(reason);
         }
         debug!(%peer, %error, "connection ended early");
     }

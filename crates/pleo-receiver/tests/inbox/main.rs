@@ -40,6 +40,7 @@ mod model;
 
 behaviours! {
     the_first_bytes_of_a_key_are_kept,
+    each_of_many_appended_together_is_told_its_own,
     one_id_on_two_endpoints_is_two_messages,
     an_append_is_done_though_nobody_waits_for_it,
     what_is_stored_comes_out_as_it_went_in,
@@ -139,6 +140,25 @@ async fn the_first_bytes_of_a_key_are_kept(inbox: &dyn Inbox) {
     inbox.settle(claim, Outcome::Done).await.unwrap();
     assert_eq!(inbox.append(message("a")).await.unwrap(), Appended::Known);
     assert_eq!(inbox.counts().await.unwrap(), counts(0, 1, 0));
+}
+
+async fn each_of_many_appended_together_is_told_its_own(inbox: &dyn Inbox) {
+    store(inbox, message("a")).await;
+    let mut other = message("b");
+    other.body = b"other"[..].into();
+    let messages = vec![
+        message("b"),
+        message("a"),
+        other,
+        message("c"),
+        message("b"),
+    ];
+    let appended = inbox.append_all(messages).await;
+    let appended: Vec<_> = appended.into_iter().map(Result::unwrap).collect();
+    let (stored, known) = (Appended::Stored, Appended::Known);
+    assert_eq!(appended, [stored, known, Appended::Conflict, stored, known]);
+    assert_eq!(ids(&claim(inbox, at(0)).await), ["a", "b", "c"]);
+    assert!(inbox.append_all(Vec::new()).await.is_empty());
 }
 
 async fn one_id_on_two_endpoints_is_two_messages(inbox: &dyn Inbox) {

@@ -25,13 +25,16 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The body stands apart, so that a message changes its state without the body being written again.
 ///
+/// No place is given twice, so the last that was deleted is kept. (`AUTOINCREMENT` would note each
+/// that is given; and a `CHECK` with `IN` and three values or more would build a table for each row.)
+///
 /// The key begins with the identifier: the sender's rise with time, so that new ones go to one place
 /// of the index, however many endpoints there are. What is ready, what waits and what is dead have an
 /// index each, which hold no other message, so that finding them takes the same time however many
 /// are done.
 const SCHEMA: &str = "
     CREATE TABLE message (
-        sequence    INTEGER PRIMARY KEY AUTOINCREMENT,
+        sequence    INTEGER PRIMARY KEY,
         endpoint    TEXT NOT NULL,
         webhook_id  TEXT NOT NULL,
         event_type  TEXT,
@@ -40,7 +43,8 @@ const SCHEMA: &str = "
         origin      TEXT NOT NULL CHECK (origin IN ('webhook', 'catch-up')),
         received_at INTEGER NOT NULL,
         expires_at  INTEGER,
-        state       TEXT NOT NULL DEFAULT 'pending' CHECK (state IN ('pending', 'done', 'dead')),
+        state       TEXT NOT NULL DEFAULT 'pending'
+                    CHECK (state = 'pending' OR state = 'done' OR state = 'dead'),
         attempts    INTEGER NOT NULL DEFAULT 0,
         claims      INTEGER NOT NULL DEFAULT 0,
         due_at      INTEGER,
@@ -51,8 +55,13 @@ const SCHEMA: &str = "
         sequence    INTEGER PRIMARY KEY,
         body        BLOB NOT NULL
     ) STRICT;
+    CREATE TABLE last_deleted (
+        sequence    INTEGER NOT NULL
+    ) STRICT;
+    INSERT INTO last_deleted VALUES (0);
     CREATE TRIGGER message_deleted AFTER DELETE ON message BEGIN
         DELETE FROM body WHERE sequence = OLD.sequence;
+        UPDATE last_deleted SET sequence = OLD.sequence WHERE sequence < OLD.sequence;
     END;
     CREATE UNIQUE INDEX message_key ON message (webhook_id, endpoint);
     CREATE INDEX message_ready ON message (endpoint, coalesce(expires_at, 9223372036854775807))

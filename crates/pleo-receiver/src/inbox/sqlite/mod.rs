@@ -5,6 +5,7 @@
 //! one flush of the disk. Reading has a connection of its own, and so has the thread that moves what
 //! was committed from the log into the file.
 
+mod append;
 mod checkpoint;
 mod file;
 mod statements;
@@ -28,8 +29,8 @@ use tokio::{task, time};
 use self::checkpoint::Checkpointer;
 use self::writer::{Command, Reply, Writer};
 use super::{
-    Appended, Claim, ClaimId, Counts, Entry, Filter, Inbox, InboxError, InboxFuture, NewMessage,
-    Origin, Outcome, Room, Selection, State,
+    AppendFuture, Appended, Claim, ClaimId, Counts, Entry, Filter, Inbox, InboxError, InboxFuture,
+    NewMessage, Origin, Outcome, Room, Selection, State,
 };
 
 /// What a waiting message takes beside its body, roughly.
@@ -241,16 +242,35 @@ impl SqliteInbox {
 }
 
 impl Inbox for SqliteInbox {
-    fn append(&self, message: NewMessage) -> InboxFuture<'_, Appended> {
-        let size = message.body.len() + MESSAGE_OVERHEAD;
-        if self.waiting.fetch_add(size, Ordering::Relaxed) > self.options.queue_bytes {
-            self.waiting.fetch_sub(size, Ordering::Relaxed);
-            return Box::pin(async { Err(InboxError::Full) });
+    fn append_all(&self, mut messages: Vec<NewMessage>) -> AppendFuture<'_> {
+        let (mut fit, mut size) = (0, 0);
+        for message in &messages {
+            let more = message.body.len() + MESSAGE_OVERHEAD;
+            if self.waiting.fetch_add(more, Ordering::Relaxed) > self.options.queue_bytes {
+                self.waiting.fetch_sub(more, Ordering::Relaxed);
+                break;
+            }
+            (fit, size) = (fit + 1, size + more);
         }
-        self.command(|reply| Command::Append {
-            message,
-            size,
-            reply,
+        let too_many = messages.len() - fit;
+        messages.truncate(fit);
+        let appended = (fit > 0).then(|| {
+            self.command(|reply| Command::Append {
+                messages,
+                size,
+                reply,
+            })
+        });
+        Box::pin(async move {
+            let mut results = match appended {
+                None => Vec::new(),
+                Some(appended) => match appended.await {
+                    Ok(stored) => stored.results,
+                    Err(error) => vec![Err(error); fit],
+                },
+            };
+            results.resize_with(fit + too_many, || Err(InboxError::Full));
+            results
         })
     }
 

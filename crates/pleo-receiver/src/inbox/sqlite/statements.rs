@@ -5,66 +5,13 @@ use core::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, Row};
 
-use super::{
-    Appended, Claim, ClaimId, NewMessage, Outcome, Room, Selection, State, ceil, origin, timestamp,
-};
+use super::{Claim, ClaimId, NewMessage, Outcome, Room, Selection, State, ceil, origin, timestamp};
 use crate::inbox::{Claimed, cut};
 
 /// The statements of one connection, which keeps them prepared.
 pub(super) struct Statements<'a>(pub(super) &'a Connection);
 
 impl Statements<'_> {
-    pub(super) fn append(&self, message: &NewMessage) -> rusqlite::Result<Appended> {
-        let mut insert = self.0.prepare_cached(
-            "INSERT INTO message
-                 (endpoint, webhook_id, event_type, event_id, resource_id, origin, received_at,
-                  expires_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
-             ON CONFLICT (webhook_id, endpoint) DO NOTHING",
-        )?;
-        let inserted = insert.execute((
-            &*message.endpoint,
-            &message.webhook_id,
-            &message.event_type,
-            &message.event_id,
-            &message.resource_id,
-            message.origin.as_str(),
-            message.received_at.as_millisecond(),
-            message.expires_at.map(Timestamp::as_millisecond),
-        ))?;
-        if inserted == 1 {
-            return self.append_body(self.0.last_insert_rowid(), &message.body);
-        }
-        let mut compare = self.0.prepare_cached(
-            "SELECT body = ?3 FROM message JOIN body USING (sequence)
-             WHERE endpoint = ?1 AND webhook_id = ?2",
-        )?;
-        let key = (&*message.endpoint, &message.webhook_id, &*message.body);
-        let same = compare.query_row(key, |row| row.get(0))?;
-        Ok(if same {
-            Appended::Known
-        } else {
-            Appended::Conflict
-        })
-    }
-
-    fn append_body(&self, sequence: i64, body: &[u8]) -> rusqlite::Result<Appended> {
-        let mut insert = self
-            .0
-            .prepare_cached("INSERT INTO body (sequence, body) VALUES (?1, ?2)")?;
-        let inserted = insert.execute((sequence, body));
-        if inserted.is_err() && !self.0.is_autocommit() {
-            // Half a message must not be stored; better nothing of the whole batch.
-            let mut delete = self
-                .0
-                .prepare_cached("DELETE FROM message WHERE sequence = ?1")?;
-            if delete.execute([sequence]).is_err() {
-                self.0.execute_batch("ROLLBACK")?;
-            }
-        }
-        inserted.map(|_| Appended::Stored)
-    }
-
     pub(super) fn claim(
         &self,
         room: &Room,

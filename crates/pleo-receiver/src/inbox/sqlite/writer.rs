@@ -11,13 +11,14 @@ use rusqlite::Connection;
 use tokio::sync::{Notify, oneshot};
 use tracing::error;
 
+use super::append::Appends;
 use super::checkpoint::Checkpointer;
 use super::statements::Statements;
 use super::{
     Appended, Claim, ClaimId, InboxError, NewMessage, Outcome, Room, Selection, State, failed,
 };
 
-/// The most commands that share one commit.
+/// How many commands share one commit, and messages of appends; one more append may be larger.
 const BATCH: usize = 1024;
 
 /// Where the answer to a command goes.
@@ -25,10 +26,10 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, InboxError>>;
 
 pub(super) enum Command {
     Append {
-        message: NewMessage,
-        /// What it counts against the limit of what may wait.
+        messages: Vec<NewMessage>,
+        /// What they count against the limit of what may wait.
         size: usize,
-        reply: Reply<Appended>,
+        reply: Reply<Stored>,
     },
     Claim {
         room: Room,
@@ -58,7 +59,23 @@ pub(super) enum Command {
     },
 }
 
+/// What became of an append.
+pub(super) struct Stored {
+    /// Of each message.
+    pub(super) results: Vec<Result<Appended, InboxError>>,
+    /// The messages go back, since whoever made them frees them cheaper.
+    _messages: Vec<NewMessage>,
+}
+
 impl Command {
+    /// What it counts against the most that share a commit.
+    const fn weight(&self) -> usize {
+        match self {
+            Self::Append { messages, .. } => messages.len(),
+            _ => 1,
+        }
+    }
+
     /// Whether what it does has to outlast the machine. A claim or an outcome that is lost with the
     /// machine only means that a message comes again.
     const fn is_durable(&self) -> bool {
@@ -101,8 +118,14 @@ impl Writer {
         while closing.is_none()
             && let Ok(first) = commands.recv()
         {
+            let mut weight = first.weight();
             batch.push(first);
-            batch.extend(commands.try_iter().take(BATCH - 1));
+            while weight < BATCH
+                && let Ok(next) = commands.try_recv()
+            {
+                weight += next.weight();
+                batch.push(next);
+            }
             let begun = self.begin(batch.iter().any(Command::is_durable));
             if begun.is_err() {
                 // It took its time, and what came meanwhile would only fail after as long again.
@@ -151,6 +174,7 @@ impl Writer {
     /// Does all of it in the transaction that was begun, commits, and only then answers.
     fn perform_all(&self, batch: &mut Vec<Command>) {
         let statements = Statements(&self.connection);
+        let mut appends = None;
         let mut answers = Vec::with_capacity(batch.len());
         let mut failure = None;
         let mut stored = 0;
@@ -164,7 +188,7 @@ impl Writer {
                 continue;
             }
             ready |= !matches!(command, Command::Claim { .. } | Command::Prune { .. });
-            answers.push(perform(&statements, command));
+            answers.push(perform(&statements, &mut appends, command));
             // A failed statement may have rolled the whole transaction back; what follows would be
             // on its own then, and told that it failed all the same.
             if self.connection.is_autocommit() {
@@ -195,9 +219,15 @@ impl Writer {
     }
 }
 
-fn perform(statements: &Statements<'_>, command: Command) -> Answer {
+fn perform<'c>(
+    statements: &Statements<'c>,
+    appends: &mut Option<Appends<'c>>,
+    command: Command,
+) -> Answer {
     match command {
-        Command::Append { message, reply, .. } => answer(reply, statements.append(&message)),
+        Command::Append {
+            messages, reply, ..
+        } => append(statements.0, appends, messages, reply),
         Command::Claim {
             room,
             now,
@@ -221,6 +251,36 @@ fn perform(statements: &Statements<'_>, command: Command) -> Answer {
         } => answer(reply, statements.prune(&places, state)),
         Command::Close { reply } => answer(reply, Ok(())),
     }
+}
+
+fn append<'c>(
+    connection: &'c Connection,
+    appends: &mut Option<Appends<'c>>,
+    messages: Vec<NewMessage>,
+    reply: Reply<Stored>,
+) -> Answer {
+    let begun = match appends.take() {
+        Some(appends) => Ok(appends),
+        None => Appends::new(connection),
+    };
+    let appends = match begun {
+        Ok(begun) => appends.insert(begun),
+        Err(error) => return answer(reply, Err(error)),
+    };
+    let mut results = Vec::with_capacity(messages.len());
+    for message in &messages {
+        results.push(appends.append(message).map_err(failed));
+        // What would follow is not part of the transaction any more.
+        if connection.is_autocommit() {
+            results.resize_with(messages.len(), || Err(rolled_back()));
+            break;
+        }
+    }
+    let stored = Stored {
+        results,
+        _messages: messages,
+    };
+    answer(reply, Ok(stored))
 }
 
 fn rolled_back() -> InboxError {
