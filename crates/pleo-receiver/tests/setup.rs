@@ -501,3 +501,25 @@ fn another_endpoints_secret_is_never_written_over() {
     world.pleo.rotate(id);
     world.refused(&rotated, 2, &["moved.secret holds another secret"]);
 }
+
+#[test]
+fn nothing_is_written_where_everybody_may_lay_a_link() {
+    let world = World::new();
+    let shared = world.place.path().join("tmp");
+    std::fs::create_dir(&shared).unwrap();
+    std::fs::set_permissions(&shared, Permissions::from_mode(0o1777)).unwrap();
+    let theirs = world.place.path().join("theirs");
+    std::os::unix::fs::symlink(&theirs, shared.join("link")).unwrap();
+    std::fs::write(&theirs, "").unwrap();
+    let url = world.url("/a");
+    for (flag, file) in [
+        ("--secret-file", "tmp/new"),
+        ("--secret-file", "tmp/link"),
+        ("--config", "tmp/pleo.toml"),
+    ] {
+        let parts = ["cannot write tmp/", "everybody may make files"];
+        world.refused(&["setup", "--url", &url, flag, file], 2, &parts);
+    }
+    assert_eq!((world.writes(), world.read("theirs").as_str()), (0, ""));
+    assert_eq!(std::fs::read_dir(&shared).unwrap().count(), 1);
+}
