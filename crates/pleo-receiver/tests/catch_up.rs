@@ -7,6 +7,7 @@ mod pleo;
 mod program;
 
 use pleo::{EXPORT, VENDOR, World};
+use program::SECRET;
 use serde_json::Value;
 
 const CATCH_UP: &[&str] = &["catch-up", "--min-age", "0s"];
@@ -124,4 +125,26 @@ fn what_is_in_the_way_is_said() {
         .place
         .write("pleo.toml", &before.replace(VENDOR, EXPORT));
     world.refused(CATCH_UP, 1, &["(403)", "export-jobs:read"]);
+}
+
+#[test]
+fn a_customer_whose_token_expired_is_in_the_way_of_no_other() {
+    let world = World::new();
+    set_up(&world, EXPORT);
+    drop(world.serve(&[]));
+    world.place.write("old.token", "a.b.c\n");
+    let ours = world.read("pleo.toml");
+    let theirs = format!(
+        "[[endpoint]]\npath = \"/acme\"\nsecret = \"{SECRET}\"\nsubscription = {{ url = \
+         \"https://x.example.com/acme\", events = [\"{EXPORT}\"], token = \"file:old.token\" }}\n\n"
+    );
+    world.place.write("pleo.toml", &format!("{theirs}{ours}"));
+    world.pleo.add_export_job(world.company);
+    let ended = world.run(CATCH_UP);
+    pleo::assert_refused(&ended, 1, &["error: /acme: ", "(401)"]);
+    assert!(ended.stdout.starts_with("caught up "), "{ended:?}");
+    assert_eq!(world.inbox("pending", 1).len(), 1);
+    // What makes changes makes none where one is in doubt, and says which.
+    let sync = ["subscriptions", "sync", "--yes"];
+    world.refused(&sync, 1, &["error: /acme: ", "(401)"]);
 }

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use crate::Failure;
 use crate::serve::sqlite_path;
 use crate::subscriptions::args::CatchUp;
-use crate::subscriptions::declared::Declared;
+use crate::subscriptions::declared::{Declared, Endpoint, Subscription};
 
 /// How many messages are read at once.
 const PAGE: u32 = 1000;
@@ -38,31 +38,23 @@ pub(crate) async fn run(args: CatchUp) -> Result<(), Failure> {
         json: args.json,
         dry_run: args.dry_run,
         count: 0,
+        failures: 0,
     };
     let mut subscribed = 0;
     for endpoint in &declared.endpoint {
-        let subscription = endpoint.subscription.as_ref();
-        let Some((subscription, event_type)) =
-            subscription.and_then(|one| Some((one, one.export_event()?)))
+        let Some(event_type) = endpoint
+            .subscription
+            .as_ref()
+            .and_then(Subscription::export_event)
         else {
             continue;
         };
         subscribed += 1;
-        let client = args.api.client_of(subscription.login(&args.api)?)?;
-        let jobs = pending(&client, before).await?;
-        if jobs.is_empty() {
-            continue;
-        }
-        let known = known(&inbox, endpoint.as_name()).await?;
-        for job in jobs {
-            if known.contains(&job.id.to_string()) {
-                continue;
-            }
-            let message = message(endpoint.as_name(), event_type, &job)?;
-            // Twice the same catch-up is one message.
-            if args.dry_run || inbox.append(message).await? == Appended::Stored {
-                report.line(endpoint.as_name(), &job)?;
-            }
+        match catch_up(&args, &inbox, endpoint, event_type, before, &mut report).await {
+            Ok(()) => {}
+            Err(Failure::Output(error)) => return Err(error.into()),
+            // The jobs of the others don't wait until somebody has seen to this one's token.
+            Err(failure) => report.failed(endpoint, failure)?,
         }
     }
     inbox.close().await?;
@@ -74,6 +66,37 @@ pub(crate) async fn run(args: CatchUp) -> Result<(), Failure> {
         )));
     }
     report.end()
+}
+
+/// Puts what is missing of one endpoint into the inbox.
+async fn catch_up(
+    args: &CatchUp,
+    inbox: &SqliteInbox,
+    endpoint: &Endpoint,
+    event_type: &str,
+    before: Timestamp,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    let Some(subscription) = &endpoint.subscription else {
+        return Ok(());
+    };
+    let client = args.api.client_of(subscription.login(&args.api)?)?;
+    let jobs = pending(&client, before).await?;
+    if jobs.is_empty() {
+        return Ok(());
+    }
+    let known = known(inbox, endpoint.as_name()).await?;
+    for job in jobs {
+        if known.contains(&job.id.to_string()) {
+            continue;
+        }
+        let message = message(endpoint.as_name(), event_type, &job)?;
+        // Twice the same catch-up is one message.
+        if args.dry_run || inbox.append(message).await? == Appended::Stored {
+            report.line(endpoint.as_name(), &job)?;
+        }
+    }
+    Ok(())
 }
 
 /// The jobs that nobody has started, and that a webhook has had the time to tell of.
@@ -137,6 +160,7 @@ struct Report {
     json: bool,
     dry_run: bool,
     count: u64,
+    failures: u64,
 }
 
 impl Report {
@@ -152,7 +176,16 @@ impl Report {
         }
     }
 
+    fn failed(&mut self, endpoint: &Endpoint, failure: Failure) -> io::Result<()> {
+        self.failures += 1;
+        let failure = failure.at(endpoint.as_name());
+        writeln!(io::stderr().lock(), "error: {failure}")
+    }
+
     fn end(self) -> Result<(), Failure> {
+        if self.failures > 0 {
+            return Err(Failure::Told);
+        }
         if self.count == 0 && !self.json {
             writeln!(
                 io::stdout().lock(),

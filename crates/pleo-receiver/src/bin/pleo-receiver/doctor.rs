@@ -38,7 +38,7 @@ pub(crate) async fn run(args: Doctor) -> Result<(), Failure> {
         Ok(declared) => declared,
         Err(failure) => {
             let fix = "until the configuration is right, nothing else can be checked";
-            report.failed("configuration", &words(&failure), fix)?;
+            report.failed("configuration", &failure.to_string(), fix)?;
             return report.end();
         }
     };
@@ -58,7 +58,7 @@ pub(crate) async fn run(args: Doctor) -> Result<(), Failure> {
             Ok(client) => at_pleo(&client, endpoint, subscription, &secrets, &mut report).await?,
             Err(failure) => {
                 let fix = "with a token, what Pleo has can be looked at";
-                report.failed("pleo", &words(&failure), fix)?;
+                report.failed("pleo", &failure.to_string(), fix)?;
             }
         }
         if is_https {
@@ -152,7 +152,7 @@ async fn at_pleo(
         (_, Err(failure)) => {
             return Ok(report.failed(
                 "pleo",
-                &words(&failure),
+                &failure.to_string(),
                 "see what it says, and try again",
             )?);
         }
@@ -222,14 +222,6 @@ fn check_clock(theirs: Timestamp, report: &mut Report) -> io::Result<()> {
         &found,
         "let the machine get its time from a time server",
     )
-}
-
-fn words(failure: &Failure) -> String {
-    match failure {
-        Failure::Usage(text) | Failure::Run(text) => text.clone(),
-        Failure::Told => String::new(),
-        Failure::Output(error) => error.to_string(),
-    }
 }
 
 /// What was found, line by line.

@@ -19,6 +19,7 @@ mod setup;
 mod sign;
 mod subscriptions;
 
+use core::fmt;
 use std::error::Error;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
@@ -56,17 +57,18 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime.block_on(run(cli.command, &matches, &log)),
         Err(error) => Err(error.into()),
     };
-    let (code, message) = match result {
-        Ok(()) => (0, None),
-        Err(Failure::Usage(message)) => (2, Some(message)),
-        Err(Failure::Run(message)) => (1, Some(message)),
-        Err(Failure::Told) => (1, None),
+    let code = match &result {
+        Ok(()) => 0,
+        Err(Failure::Usage(_)) => 2,
         // Whoever read our output has seen enough.
-        Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => (0, None),
-        Err(Failure::Output(error)) => (1, Some(format!("cannot write: {error}"))),
+        Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => 0,
+        Err(Failure::Run(_) | Failure::Told | Failure::Output(_)) => 1,
     };
-    if let Some(message) = message {
-        log.say(&format!("error: {message}"));
+    if let Err(failure) = &result
+        && code != 0
+        && !matches!(failure, Failure::Told)
+    {
+        log.say(&format!("error: {failure}"));
     }
     log.finish();
     ExitCode::from(code)
@@ -103,6 +105,27 @@ enum Failure {
     Told,
     /// Its output could not be written.
     Output(io::Error),
+}
+
+impl Failure {
+    /// Says what it is about.
+    fn at(self, place: &str) -> Self {
+        match self {
+            Self::Usage(text) => Self::Usage(format!("{place}: {text}")),
+            Self::Run(text) => Self::Run(format!("{place}: {text}")),
+            other => other,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Usage(text) | Self::Run(text) => f.write_str(text),
+            Self::Told => Ok(()),
+            Self::Output(error) => write!(f, "cannot write: {error}"),
+        }
+    }
 }
 
 impl From<io::Error> for Failure {

@@ -43,9 +43,10 @@ pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
     }
     let mut accounts = Vec::new();
     let mut asked = Vec::new();
-    for (_, subscription) in &wanted {
-        let login = subscription.login(&args.api)?;
-        asked.push(account(&mut accounts, login, &args).await?);
+    for (endpoint, subscription) in &wanted {
+        let of_it = |failure: Failure| failure.at(&endpoint.path);
+        let login = subscription.login(&args.api).map_err(of_it)?;
+        asked.push(account(&mut accounts, login, &args).await.map_err(of_it)?);
     }
     // Where the last endpoint is gone, what was made for it is still there.
     if let Ok(login) = args.api.login() {
