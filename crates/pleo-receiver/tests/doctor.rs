@@ -239,6 +239,10 @@ fn a_configuration_that_cannot_be_served_ends_it() {
     for text in [
         "listem = 1",
         "[[endpoint]]\npath = \"/a\"\nsecret = \"file:not-there\"",
+        &format!(
+            "[[endpoint]]\npath = \"/a\"\nsecret = \"{OTHER}\"\n[[endpoint]]\npath = \"/b\"\n\
+             name = \"/a\"\nsecret = \"{OTHER}\""
+        ),
     ] {
         world.place.write("pleo.toml", text);
         let (code, checks) = examined(&world, &[]);

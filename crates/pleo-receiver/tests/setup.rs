@@ -411,6 +411,12 @@ fn what_is_in_the_way_is_said_with_what_to_do() {
     );
     world.pleo.fail_next([Fault::status(418)]);
     assert_refused(&setup(&["--url", &url]), 1, &["answered 418"]);
+    assert_refused(&setup(&["--url", &url, "--path", "pleo"]), 2, &["`--path`"]);
+    assert_eq!(world.writes(), 1, "the type that only Pleo could know");
+    let named = format!("[[endpoint]]\npath = \"/a\"\nname = \"acme\"\nsecret = \"{OTHER}\"\n");
+    world.place.write("named.toml", &named);
+    let named = ["--url", &url, "--config", "named.toml", "--name", "acme"];
+    assert_refused(&setup(&named), 2, &["`--name`", "`/a`"]);
 
     world
         .place

@@ -113,6 +113,13 @@ fn only_the_command_for_it_shows_a_secret() {
     let file = world.place.path().join("acme.secret");
     let mode = std::fs::metadata(file).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
+    // A slip of the pen.
+    world
+        .place
+        .write("pleo.toml", "inbox = \"sqlite:books.db\"\n");
+    let slip = ["subscriptions", "secret", &id, "--output", "pleo.toml"];
+    world.refused(&slip, 2, &["pleo.toml", "name another file"]);
+    assert_eq!(world.read("pleo.toml"), "inbox = \"sqlite:books.db\"\n");
 }
 
 #[test]

@@ -151,8 +151,7 @@ impl Config {
                            nothing: move them into the tables";
                 return Err(usage(&place, why));
             }
-            file.check_differ("path", |endpoint| &endpoint.path, &place)?;
-            file.check_differ("name", FileEndpoint::name, &place)?;
+            file.check_endpoints(&place)?;
             let endpoints = file.endpoint.iter().enumerate();
             let build = |(index, endpoint): (usize, &FileEndpoint)| {
                 endpoint.build(&file.networks, &place, index)
@@ -237,9 +236,9 @@ pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
     })
 }
 
-/// Whether a file holds nothing that a server doesn't know.
+/// Whether a file holds nothing that a server doesn't know, and no endpoint twice.
 pub(crate) fn check_keys(path: &Path) -> Result<(), Failure> {
-    read::<File>(path).map(drop)
+    read::<File>(path)?.check_endpoints(&path.display().to_string())
 }
 
 impl FileEndpoint {
@@ -382,6 +381,11 @@ fn tls(
 }
 
 impl File {
+    fn check_endpoints(&self, place: &str) -> Result<(), Failure> {
+        self.check_differ("path", |one| &one.path, place)?;
+        self.check_differ("name", FileEndpoint::name, place)
+    }
+
     /// Whether no two endpoints have the same of this key.
     fn check_differ(
         &self,

@@ -55,6 +55,7 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
     urls.insert(&args.url);
     check_copy(owned(&there, document.owner()), &urls, config)?;
     let change = wanted.change(&there, &owner)?;
+    check_new(&path, args.name.as_deref().unwrap_or(&path), &declared)?;
     let mut report = Report::new(&args);
     report.line("pleo", &format!("{} knows the token", client.host()))?;
     let file = secret_file(&args, &path);
@@ -148,6 +149,22 @@ fn path(args: &Setup) -> Result<String, Failure> {
         Failure::Usage(format!("`--url`: {why}"))
     })?;
     Ok(url.path().to_owned())
+}
+
+/// Whether a server could take the endpoint, before there is a subscription for it.
+fn check_new(path: &str, name: &str, declared: &Declared) -> Result<(), Failure> {
+    // Which secret doesn't matter yet.
+    let secret = Secret::from_bytes(&[0; 24]).map_err(|error| Failure::Run(error.to_string()))?;
+    pleo_receiver::Endpoint::new(path, secret)
+        .map_err(|error| Failure::Usage(format!("`--path`: {error}")))?;
+    let mut others = declared.endpoint.iter().filter(|one| one.path != path);
+    match others.find(|one| one.as_name() == name) {
+        Some(other) => Err(Failure::Usage(format!(
+            "`--name`: the endpoint `{}` has the name `{name}` already: give another",
+            other.path
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// Whether the receiver has this secret already, wherever from.

@@ -21,6 +21,12 @@ pub(crate) fn keep_secret(path: &Path, secret: &str, is_own: bool) -> Result<boo
     if !is_there && !held.is_empty() && !is_own {
         return Err(taken(path));
     }
+    if !held.lines().all(|line| line.starts_with("whsec_")) {
+        return Err(Failure::Usage(format!(
+            "{} holds something else than a signing secret, which stays: name another file",
+            path.display()
+        )));
+    }
     let text = if is_there {
         held
     } else {
