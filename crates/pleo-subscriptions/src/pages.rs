@@ -4,7 +4,7 @@ use core::fmt;
 use core::future::poll_fn;
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 
 use futures_core::Stream;
 use serde::{Deserialize, Serialize};
@@ -88,6 +88,8 @@ type Fetch<T> = Box<dyn FnMut(Option<Cursor>) -> Fetched<T> + Send>;
 pub struct Pages<T> {
     fetch: Fetch<T>,
     entries: VecDeque<T>,
+    /// The ends of the pages so far.
+    ends: HashSet<Cursor>,
     state: State<T>,
 }
 
@@ -95,7 +97,7 @@ enum State<T> {
     /// The page behind this cursor is to be fetched, or the first one.
     Next(Option<Cursor>),
     /// It is being fetched.
-    Fetching(Option<Cursor>, Fetched<T>),
+    Fetching(Fetched<T>),
     /// More was promised, but not where.
     Lost,
     End,
@@ -115,6 +117,7 @@ impl<T> Pages<T> {
                 Box::pin(fetch(query.clone()))
             }),
             entries: VecDeque::new(),
+            ends: HashSet::new(),
             state: State::Next(None),
         }
     }
@@ -141,14 +144,11 @@ impl<T: Unpin> Stream for Pages<T> {
                 return Poll::Ready(Some(Ok(entry)));
             }
             this.state = match &mut this.state {
-                State::Next(cursor) => {
-                    let fetched = (this.fetch)(cursor.clone());
-                    State::Fetching(cursor.take(), fetched)
-                }
-                State::Fetching(cursor, fetched) => match ready!(fetched.as_mut().poll(context)) {
+                State::Next(cursor) => State::Fetching((this.fetch)(cursor.take())),
+                State::Fetching(fetched) => match ready!(fetched.as_mut().poll(context)) {
                     Ok(page) => {
                         this.entries = page.data.into();
-                        page.pagination.following(cursor.as_ref())
+                        page.pagination.following(&mut this.ends)
                     }
                     Err(error) => {
                         this.state = State::End;
@@ -166,11 +166,11 @@ impl<T: Unpin> Stream for Pages<T> {
 }
 
 impl Pagination {
-    /// A cursor that doesn't move on would be followed for ever.
-    fn following<T>(self, cursor: Option<&Cursor>) -> State<T> {
+    /// A cursor that leads back would be followed for ever.
+    fn following<T>(self, ends: &mut HashSet<Cursor>) -> State<T> {
         match self.end_cursor {
             _ if !self.has_next_page => State::End,
-            Some(end) if cursor != Some(&end) => State::Next(Some(end)),
+            Some(end) if ends.insert(end.clone()) => State::Next(Some(end)),
             _ => State::Lost,
         }
     }

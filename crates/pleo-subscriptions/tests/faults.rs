@@ -160,6 +160,9 @@ async fn a_list_that_leads_nowhere_ends_with_an_error() {
     for faults in [
         vec![page("")],
         vec![page(r#", "endCursor": "A""#), page(r#", "endCursor": "A""#)],
+        ["A", "B", "A"]
+            .map(|end| page(&format!(r#", "endCursor": "{end}""#)))
+            .into(),
     ] {
         let count = faults.len();
         pleo.fail_next(faults);
