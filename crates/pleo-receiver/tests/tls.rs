@@ -9,34 +9,31 @@
 )]
 
 mod common;
+mod secure;
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::fs::File;
 use std::io::Write;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use common::{Answer, PATH, Request, endpoint};
+use common::{Answer, Request, endpoint};
 use http_body_util::{BodyExt, Full};
-use hyper::client::conn::http2::{SendRequest, handshake};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper::client::conn::http2::SendRequest;
 use pleo_receiver::{
     Builder, MemoryInbox, Receiver, ServeError, Server, ServerOptions, Tls, TlsError,
 };
+use secure::{connector, framed};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time;
-use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::CertificateDer;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 const BODY: &[u8] = br#"{"eventType":"v9.new","eventId":"e1","data":{}}"#;
 
@@ -59,10 +56,10 @@ impl Files {
 
     /// Puts a new certificate into the files.
     fn renew(&self) -> CertificateDer<'static> {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        self.write("cert.pem", &made.cert.pem());
-        self.write("key.pem", &made.signing_key.serialize_pem());
-        made.cert.der().clone()
+        let (certificate, key, trusted) = secure::certificate();
+        self.write("cert.pem", &certificate);
+        self.write("key.pem", &key);
+        trusted
     }
 
     fn write(&self, name: &str, text: &str) {
@@ -117,29 +114,11 @@ impl Serving {
         certificate: &CertificateDer<'static>,
         protocols: &[&str],
     ) -> std::io::Result<TlsStream<TcpStream>> {
-        let mut roots = RootCertStore::empty();
-        roots.add(certificate.clone()).unwrap();
-        let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let protocols = protocols.iter().map(|name| name.as_bytes().to_vec());
-        config.alpn_protocols = protocols.collect();
-        let stream = TcpStream::connect(self.https).await?;
-        let name = "localhost".try_into().unwrap();
-        TlsConnector::from(Arc::new(config))
-            .connect(name, stream)
-            .await
+        secure::connect(&connector(certificate, protocols), self.https).await
     }
 
     async fn http2(&self, certificate: &CertificateDer<'static>) -> SendRequest<Full<Bytes>> {
-        let stream = self.connect(certificate, &["h2"]).await.unwrap();
-        let (client, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream))
-            .await
-            .unwrap();
-        tokio::spawn(connection);
-        client
+        secure::http2(self.connect(certificate, &["h2"]).await.unwrap()).await
     }
 
     async fn stop(self) {
@@ -150,16 +129,6 @@ impl Serving {
 
 async fn listener() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").await.unwrap()
-}
-
-/// The same delivery, as HTTP/2 has it.
-fn framed(request: &Request) -> hyper::Request<Full<Bytes>> {
-    let url = format!("https://localhost{PATH}");
-    let mut framed = hyper::Request::post(url);
-    for (name, value) in request.headers.iter().filter(|(name, _)| name != "host") {
-        framed = framed.header(name, value);
-    }
-    framed.body(Full::from(request.body.clone())).unwrap()
 }
 
 async fn send_http1(stream: &mut TlsStream<TcpStream>) -> Answer {
