@@ -137,6 +137,28 @@ async fn an_inbox_that_another_process_locks_is_answered_503_until_it_is_free() 
     assert_eq!(server.stop("-TERM").0, Some(0));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_inbox_whose_file_is_taken_away_is_answered_503_until_it_is_back() {
+    let place = Place::new();
+    let mut server = place.serve(&[], ENV);
+    assert_eq!(send(&server, "msg_1", 10).await.status, 204);
+    for (name, id) in [("pleo-inbox.db", "msg_2"), ("pleo-inbox.db-wal", "msg_3")] {
+        let (file, away) = (place.path().join(name), place.path().join("away"));
+        fs::rename(&file, &away).unwrap();
+        send(&server, id, 10).await.assert_inbox_failed();
+        server.wait_for(&format!("{name} was removed or replaced"));
+        // Another one in its place is no better.
+        fs::copy(&away, &file).unwrap();
+        send(&server, id, 10).await.assert_inbox_failed();
+        fs::rename(&away, &file).unwrap();
+        assert_eq!(send(&server, id, 10).await.status, 204);
+    }
+    let acknowledged = ["msg_1", "msg_2", "msg_3"];
+    assert_eq!(stored(&place), acknowledged);
+    assert_eq!(server.stop("-TERM").0, Some(0));
+    assert_eq!(stored(&place), acknowledged);
+}
+
 #[test]
 fn an_inbox_that_cannot_be_written_is_named_at_the_start() {
     let place = Place::new();

@@ -181,6 +181,50 @@ pub(super) fn free_leases(connection: &Connection) -> rusqlite::Result<usize> {
     )
 }
 
+/// The files that were opened: the inbox and its log. What is written to a file that was removed, or
+/// has another in its place, is lost when it is closed, and no write tells of it. SQLite looks by
+/// itself only where it keeps no write-ahead log (`SQLITE_READONLY_DBMOVED`).
+pub(super) struct Opened([(PathBuf, u64); 2]);
+
+impl Opened {
+    /// To be called while the inbox is open, since its log is there only then.
+    pub(super) fn at(path: &Path) -> io::Result<Self> {
+        let path = path.canonicalize()?;
+        let log = beside(&path, "-wal");
+        let (file, file_log) = (number(&path)?, number(&log)?);
+        Ok(Self([(path, file), (log, file_log)]))
+    }
+
+    /// Whether they are still where they were; the one that isn't.
+    pub(super) fn are_there(&self) -> Result<(), Gone> {
+        let gone = |(path, file): &&(PathBuf, u64)| !number(path).is_ok_and(|now| now == *file);
+        self.0
+            .iter()
+            .find(gone)
+            .map_or(Ok(()), |(path, _)| Err(Gone(path.display().to_string())))
+    }
+}
+
+/// Where an open file is no more.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{0} was removed or replaced while it was open: put it back, or restart to begin a new one"
+)]
+pub(super) struct Gone(String);
+
+/// What tells a file from another.
+#[cfg(unix)]
+fn number(path: &Path) -> io::Result<u64> {
+    path.metadata()
+        .map(|data| std::os::unix::fs::MetadataExt::ino(&data))
+}
+
+/// Elsewhere an open file can't be removed.
+#[cfg(not(unix))]
+fn number(path: &Path) -> io::Result<u64> {
+    path.metadata().map(|_| 0)
+}
+
 pub(super) fn open_error(
     path: &Path,
     error: impl Into<Box<dyn Error + Send + Sync>>,
@@ -192,8 +236,12 @@ pub(super) fn open_error(
 }
 
 fn lock_path(path: &Path) -> PathBuf {
+    beside(path, ".lock")
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut path = path.as_os_str().to_owned();
-    path.push(".lock");
+    path.push(suffix);
     path.into()
 }
 

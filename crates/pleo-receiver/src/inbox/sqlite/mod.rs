@@ -27,6 +27,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::{task, time};
 
 use self::checkpoint::Checkpointer;
+use self::file::Opened;
 use self::writer::{Command, Reply, Writer};
 use super::{
     AppendFuture, Appended, Claim, ClaimId, Counts, Entry, Filter, Inbox, InboxError, InboxFuture,
@@ -153,12 +154,14 @@ impl SqliteInbox {
         owner: Option<(Checkpointer, File)>,
     ) -> Result<Self, InboxError> {
         let reader = file::open(path)?;
+        let opened = Opened::at(path).map_err(|error| file::open_error(path, error))?;
         let waiting = Arc::new(AtomicUsize::new(0));
         let ready = Arc::new(Notify::new());
         let (commands, receiver) = mpsc::channel();
         let (checkpointer, lock) = owner.unzip();
         let writer = Writer {
             connection,
+            opened,
             checkpointer,
             lock,
             waiting: Arc::clone(&waiting),

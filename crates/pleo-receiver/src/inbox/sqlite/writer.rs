@@ -13,6 +13,7 @@ use tracing::error;
 
 use super::append::Appends;
 use super::checkpoint::Checkpointer;
+use super::file::Opened;
 use super::statements::Statements;
 use super::{
     Appended, Claim, ClaimId, InboxError, NewMessage, Outcome, Room, Selection, State, failed,
@@ -101,6 +102,7 @@ type Answer = Box<dyn FnOnce(Option<&InboxError>)>;
 
 pub(super) struct Writer {
     pub(super) connection: Connection,
+    pub(super) opened: Opened,
     /// Only who owns the inbox has one.
     pub(super) checkpointer: Option<Checkpointer>,
     /// Held as long as this may write.
@@ -196,7 +198,7 @@ impl Writer {
             }
         }
         if failure.is_none() {
-            failure = self.commit().err().map(failed);
+            failure = self.commit().err();
         }
         if let Some(error) = &failure {
             error!(%error, "the inbox could not commit");
@@ -210,12 +212,14 @@ impl Writer {
         }
     }
 
-    fn commit(&self) -> rusqlite::Result<()> {
+    fn commit(&self) -> Result<(), InboxError> {
         let result = self.connection.execute_batch("COMMIT");
         if result.is_err() && !self.connection.is_autocommit() {
-            self.connection.execute_batch("ROLLBACK")?;
+            self.connection.execute_batch("ROLLBACK").map_err(failed)?;
         }
-        result
+        result.map_err(failed)?;
+        let there = self.opened.are_there();
+        there.map_err(|gone| InboxError::Failed(Arc::new(gone)))
     }
 }
 
