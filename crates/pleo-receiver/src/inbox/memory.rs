@@ -304,8 +304,9 @@ impl Inbox for MemoryInbox {
     }
 
     fn settle(&self, claim: ClaimId, outcome: Outcome) -> InboxFuture<'_, ()> {
+        let settled = self.with(|store| store.settle(claim, outcome));
         self.ready.notify_one();
-        self.with(|store| store.settle(claim, outcome))
+        settled
     }
 
     fn ready(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
