@@ -71,14 +71,14 @@ impl Log {
     pub(crate) fn say(&self, text: &str) {
         self.queue.push(format!("{text}\n").as_bytes(), usize::MAX);
     }
+}
 
+impl Drop for Log {
     /// Waits until all of it is written, but not for ever on a reader that stands still.
-    pub(crate) fn finish(&self) {
+    fn drop(&mut self) {
         let is_busy = |waiting: &mut Waiting| waiting.writing || !waiting.text.is_empty();
-        let waited = self
-            .queue
-            .changed
-            .wait_timeout_while(self.queue.waiting(), PATIENCE, is_busy);
+        let queue = &self.queue;
+        let waited = (queue.changed).wait_timeout_while(queue.waiting(), PATIENCE, is_busy);
         drop(waited);
     }
 }

@@ -70,7 +70,7 @@ fn main() -> ExitCode {
     {
         log.say(&format!("error: {failure}"));
     }
-    log.finish();
+    // What is left of the log is written when it is dropped.
     ExitCode::from(code)
 }
 
