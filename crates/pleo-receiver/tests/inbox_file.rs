@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails loudly")]
 
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use pleo_receiver::{
     Appended, Claimed, Counts, Filter, Inbox, InboxError, NewMessage, Origin, Outcome, Room,
     Selection, SqliteInbox, SqliteOptions, State,
@@ -132,6 +132,45 @@ async fn an_inbox_has_one_owner_at_a_time() {
     drop(inbox);
     let inbox = SqliteInbox::open(&path).unwrap();
     assert_eq!(inbox.append(message("a")).await.unwrap(), Appended::Known);
+}
+
+#[tokio::test]
+async fn what_servers_keep_dying_with_waits_longer_each_time_and_apart() {
+    let (_directory, path) = directory();
+    let inbox = SqliteInbox::open(&path).unwrap();
+    for id in ["a", "b", "c", "d"] {
+        inbox.append(message(id)).await.unwrap();
+    }
+    drop(inbox);
+    // From when and until when it waits, in seconds, where its last attempt was cut off.
+    for (attempt, wait) in [
+        (1, None),
+        (2, None),
+        (3, None),
+        (4, Some((5, 10))),
+        (5, Some((10, 20))),
+    ] {
+        let before = Timestamp::now();
+        let inbox = SqliteInbox::open(&path).unwrap();
+        let entries = inbox.list(Filter::default()).await.unwrap();
+        let waits: BTreeSet<_> = entries.iter().map(|entry| entry.due_at).collect();
+        match wait {
+            None => assert_eq!(waits, BTreeSet::from([None]), "{attempt}"),
+            Some((least, most)) => {
+                assert!(waits.len() > 1, "all are due at one time");
+                let early = before + SignedDuration::from_secs(least - 1);
+                let late = Timestamp::now() + SignedDuration::from_secs(most);
+                for due_at in waits {
+                    let due_at = due_at.unwrap();
+                    assert!(early < due_at && due_at <= late, "{attempt}: {due_at}");
+                }
+            }
+        }
+        let claimed = claim(&inbox, Timestamp::now() + Duration::from_secs(3600)).await;
+        let attempts: Vec<_> = claimed.iter().map(|one| one.attempt).collect();
+        assert_eq!(attempts, [attempt; 4]);
+        // The server ends with all of them in hand.
+    }
 }
 
 #[tokio::test]

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
+use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::InboxError;
@@ -172,12 +173,21 @@ const fn has_open(_: u32, _: &Metadata) -> bool {
     true
 }
 
-/// Whatever is leased was in the hands of a server that is gone.
+/// Whatever is leased was in the hands of a server that is gone, and is due again at once.
+///
+/// What was cut off in its third attempt or a later one may be what ends the servers, and waits: 5
+/// seconds, twice as long each time, an hour at most, and a random share of it on top. So a server
+/// that is started again and again isn't ended so often that its supervisor gives it up, and what
+/// only happened to be in hand too gets its turn apart.
 pub(super) fn free_leases(connection: &Connection) -> rusqlite::Result<usize> {
     connection.execute(
-        "UPDATE message INDEXED BY message_waiting SET leased = 0, due_at = NULL
+        "UPDATE message INDEXED BY message_waiting SET leased = 0, due_at = CASE
+             WHEN attempts < 3 THEN NULL
+             ELSE ?1 + min(3600000, 5000 << min(attempts - 3, 20))
+                 * (1000000 + abs(random() % 1000000)) / 1000000
+             END
          WHERE state = 'pending' AND due_at IS NOT NULL AND leased = 1",
-        [],
+        [Timestamp::now().as_millisecond()],
     )
 }
 

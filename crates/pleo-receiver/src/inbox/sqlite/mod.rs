@@ -98,7 +98,8 @@ pub struct SqliteInbox {
 
 impl SqliteInbox {
     /// Opens the inbox for a server, and makes the file when it isn't there. What a server that died
-    /// had in hand is due again at once.
+    /// had in hand is due again at once; from its third attempt on after a while, since it may be what
+    /// they die of.
     ///
     /// # Errors
     /// [`InboxError::InUse`] where another server has it, [`InboxError::Open`] where the file can't
