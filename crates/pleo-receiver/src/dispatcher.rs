@@ -101,7 +101,7 @@ pub(crate) async fn run(
     let mut shutdown = pin!(shutdown);
     let mut dispatcher = Dispatcher {
         inbox,
-        now: Arc::clone(&dispatching.borrow_and_update()),
+        current: Arc::clone(&dispatching.borrow_and_update()),
         metrics,
         handlers: JoinSet::new(),
         in_hand: HashMap::new(),
@@ -115,7 +115,7 @@ pub(crate) async fn run(
             () = &mut shutdown => break,
             Ok(()) = dispatching.changed() => {
                 dispatcher.call_time();
-                dispatcher.now = Arc::clone(&dispatching.borrow_and_update());
+                dispatcher.current = Arc::clone(&dispatching.borrow_and_update());
             }
             Some(ended) = dispatcher.handlers.join_next_with_id() => dispatcher.settle(ended),
             () = sleep_until_over(over) => dispatcher.stop_over(),
@@ -135,7 +135,8 @@ type HandlerResult = Result<(), HandlerError>;
 
 struct Dispatcher<'a> {
     inbox: &'a Arc<dyn Inbox>,
-    now: Arc<Dispatching>,
+    /// What attempts begin under.
+    current: Arc<Dispatching>,
     metrics: &'a Metrics,
     handlers: JoinSet<HandlerResult>,
     /// What each of them has in hand, also for when it panics or is stopped.
@@ -159,11 +160,11 @@ struct InHand {
 
 impl Dispatcher<'_> {
     fn has_room(&self) -> bool {
-        self.now.handler.is_some() && self.handlers.len() < self.total()
+        self.current.handler.is_some() && self.handlers.len() < self.total()
     }
 
     fn total(&self) -> usize {
-        self.now.policy.total_concurrency.max(1)
+        self.current.policy.total_concurrency.max(1)
     }
 
     fn room(&self) -> Room {
@@ -173,16 +174,16 @@ impl Dispatcher<'_> {
         }
         Room {
             total: self.total().saturating_sub(self.handlers.len()),
-            per_endpoint: self.now.policy.concurrency.max(1),
+            per_endpoint: self.current.policy.concurrency.max(1),
             in_hand,
         }
     }
 
     /// Starts as many due messages as there is room for; says when to look again at the latest.
     async fn start_due(&mut self) -> Option<Timestamp> {
-        let now = Arc::clone(&self.now);
-        let handler = now.handler.as_ref().filter(|_| self.has_room())?;
-        let lease = now.policy.timeout.saturating_add(LEASE_MARGIN);
+        let current = Arc::clone(&self.current);
+        let handler = current.handler.as_ref().filter(|_| self.has_room())?;
+        let lease = current.policy.timeout.saturating_add(LEASE_MARGIN);
         let claim = self.inbox.claim(self.room(), Timestamp::now(), lease);
         match claim.await {
             Ok(claim) => {
@@ -218,7 +219,7 @@ impl Dispatcher<'_> {
             (held.claim, held.attempt) = (claim, attempt);
             return false;
         }
-        if attempt > self.now.policy.max_attempts.max(1) {
+        if attempt > self.current.policy.max_attempts.max(1) {
             self.give_up(claim, &message, attempt);
             return false;
         }
@@ -228,7 +229,7 @@ impl Dispatcher<'_> {
             warn!(%endpoint, webhook_id, expires_at = ?delivery.expires_at, "handed on after its job expired");
             self.metrics.expired(&endpoint);
         }
-        let (handler, limit) = (Arc::clone(handler), self.now.policy.timeout);
+        let (handler, limit) = (Arc::clone(handler), self.current.policy.timeout);
         let task = self.handlers.spawn(async move {
             time::timeout(limit, handler.handle(delivery))
                 .await
@@ -239,7 +240,7 @@ impl Dispatcher<'_> {
             attempt,
             endpoint,
             webhook_id,
-            under: Arc::clone(&self.now),
+            under: Arc::clone(&self.current),
             task,
             over: None,
         };
@@ -251,7 +252,7 @@ impl Dispatcher<'_> {
     /// may be what kills the process each time.
     fn give_up(&mut self, claim: ClaimId, message: &NewMessage, attempt: u32) {
         let (endpoint, webhook_id) = (&message.endpoint, &message.webhook_id);
-        let (began, most) = (attempt - 1, self.now.policy.max_attempts.max(1));
+        let (began, most) = (attempt - 1, self.current.policy.max_attempts.max(1));
         let error = format!(
             "{began} attempts began, of {most} at most, and none is known to have succeeded; the \
              last may have ended with the receiver"
