@@ -1,12 +1,14 @@
 //! The body on its way in: bounded in size, time and rate, through the MAC as it arrives.
 
-use core::pin::pin;
+use core::future::poll_fn;
+use core::pin::{Pin, pin};
+use core::task::Poll;
 use core::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http_body::Body;
+use http_body::{Body, Frame};
 use http_body_util::BodyExt;
-use pleo_webhook_verify::Verification;
+use pleo_webhook_verify::{Headers, Verification, Verified, Verifier, unix_now};
 use tokio::time::{self, Instant};
 
 use crate::Rejection;
@@ -33,45 +35,99 @@ impl Default for Limits {
     }
 }
 
-/// Reads a body to its end, and feeds each piece to the verification as it comes. Keeps no more than
-/// the limit.
-pub(crate) async fn read<B: Body<Data = Bytes> + Unpin>(
+/// Reads a body to its end and checks its signature: gives the id of what is authentic, and the body.
+/// Nothing is read before the headers pass, and each piece is fed to the MAC as it comes. Keeps no
+/// more than the limit.
+pub(crate) async fn verify<'h, B: Body<Data = Bytes> + Unpin>(
     mut body: B,
-    verification: &mut Verification<'_>,
+    verifier: &Verifier,
+    headers: &Headers<'h>,
     limits: Limits,
-) -> Result<Bytes, Rejection> {
-    // A copy, since a piece is a view of the connection's whole read buffer, which would be kept as
-    // long as the message is. Most bodies arrive in one piece, so this is as long as it must.
+) -> Result<(&'h str, Bytes), Rejection> {
+    // Most bodies arrive with their headers and in one piece. What it takes to wait for more is large,
+    // and made only where there is more.
+    let first = poll_fn(|cx| {
+        let mut verification = match verifier.begin(headers, unix_now()) {
+            Ok(verification) => verification,
+            Err(error) => return Poll::Ready(Err(error.into())),
+        };
+        let frame = Pin::new(&mut body).poll_frame(cx);
+        if let Poll::Ready(Some(Ok(frame))) = &frame
+            && let Some(piece) = frame.data_ref()
+            && body.is_end_stream()
+            && piece.len() <= limits.bytes
+        {
+            verification.update(piece);
+            let verified = verification.finish();
+            // A copy, since a piece is a view of the connection's whole read buffer, which would be
+            // kept as long as the message is.
+            let whole = |verified: Verified<'h, ()>| {
+                let body = Bytes::copy_from_slice(piece);
+                First::Whole(verified.id(), body)
+            };
+            return Poll::Ready(verified.map(whole).map_err(Rejection::from));
+        }
+        Poll::Ready(Ok(First::Piece(Box::new(verification), frame)))
+    });
+    match first.await? {
+        First::Whole(id, body) => Ok((id, body)),
+        First::Piece(verification, first) => {
+            Box::pin(read_on(first, body, verification, limits)).await
+        }
+    }
+}
+
+/// What is there at the first look.
+enum First<'h, E> {
+    /// All of it, and it's authentic.
+    Whole(&'h str, Bytes),
+    /// Less, or nothing, or the end.
+    Piece(Box<Verification<'h>>, Poll<Option<Result<Frame<Bytes>, E>>>),
+}
+
+/// Goes on after the first look.
+async fn read_on<'h, B: Body<Data = Bytes> + Unpin>(
+    first: Poll<Option<Result<Frame<Bytes>, B::Error>>>,
+    mut body: B,
+    mut verification: Box<Verification<'h>>,
+    limits: Limits,
+) -> Result<(&'h str, Bytes), Rejection> {
     let mut whole = BytesMut::new();
     let start = Instant::now();
     let mut timer = pin!(time::sleep_until(start + limits.time_for(0)));
-    while !body.is_end_stream() {
-        let frame = tokio::select! {
-            biased;
-            frame = body.frame() => frame,
-            () = &mut timer => {
-                let end = start + limits.time_for(whole.len());
-                if end <= Instant::now() {
-                    return Err(Rejection::BodyTimeout);
+    let mut first = Some(first);
+    loop {
+        let frame = match first.take() {
+            Some(Poll::Ready(frame)) => frame,
+            _ if body.is_end_stream() => None,
+            _ => tokio::select! {
+                biased;
+                frame = body.frame() => frame,
+                () = &mut timer => {
+                    let end = start + limits.time_for(whole.len());
+                    if end <= Instant::now() {
+                        return Err(Rejection::BodyTimeout);
+                    }
+                    timer.as_mut().reset(end);
+                    continue;
                 }
-                timer.as_mut().reset(end);
-                continue;
-            }
+            },
         };
         let Some(frame) = frame else {
             break;
         };
-        let Ok(chunk) = frame.map_err(|_| Rejection::BodyBroken)?.into_data() else {
+        let Ok(piece) = frame.map_err(|_| Rejection::BodyBroken)?.into_data() else {
             continue; // trailers
         };
-        if chunk.len() > limits.bytes - whole.len() {
+        if piece.len() > limits.bytes - whole.len() {
             let limit = limits.bytes;
             return Err(Rejection::BodyTooLarge { limit });
         }
-        verification.update(&chunk);
-        whole.extend_from_slice(&chunk);
+        verification.update(&piece);
+        whole.extend_from_slice(&piece);
     }
-    Ok(whole.freeze())
+    let verified = verification.finish()?;
+    Ok((verified.id(), whole.freeze()))
 }
 
 impl Limits {

@@ -150,7 +150,7 @@ struct InHand {
     claim: ClaimId,
     attempt: u32,
     endpoint: Arc<str>,
-    webhook_id: String,
+    webhook_id: Arc<str>,
     /// What it began under, and ends under.
     under: Arc<Dispatching>,
     task: AbortHandle,
@@ -226,7 +226,7 @@ impl Dispatcher<'_> {
         let (endpoint, webhook_id) = (Arc::clone(&message.endpoint), message.webhook_id.clone());
         let delivery = Delivery::new(message, attempt);
         if delivery.expired {
-            warn!(%endpoint, webhook_id, expires_at = ?delivery.expires_at, "handed on after its job expired");
+            warn!(%endpoint, webhook_id = &*webhook_id, expires_at = ?delivery.expires_at, "handed on after its job expired");
             self.metrics.expired(&endpoint);
         }
         let (handler, limit) = (Arc::clone(handler), self.current.policy.timeout);
@@ -257,7 +257,7 @@ impl Dispatcher<'_> {
             "{began} attempts began, of {most} at most, and none is known to have succeeded; the \
              last may have ended with the receiver"
         );
-        error!(%endpoint, webhook_id, error, "no attempt is left");
+        error!(%endpoint, webhook_id = &**webhook_id, error, "no attempt is left");
         self.metrics.handled(endpoint, "dead");
         self.record(claim, Outcome::Exhausted { error });
     }
@@ -289,15 +289,15 @@ impl Dispatcher<'_> {
         };
         match &outcome {
             Outcome::Done => {
-                info!(%endpoint, webhook_id, attempt, "handled");
+                info!(%endpoint, webhook_id = &*webhook_id, attempt, "handled");
                 self.metrics.handled(&endpoint, "done");
             }
             Outcome::Retry { at, error } => {
-                warn!(%endpoint, webhook_id, attempt, retry_at = %at, error, "handler failed");
+                warn!(%endpoint, webhook_id = &*webhook_id, attempt, retry_at = %at, error, "handler failed");
                 self.metrics.handled(&endpoint, "retry");
             }
             Outcome::Dead { error } => {
-                error!(%endpoint, webhook_id, attempt, error, "handler failed for the last time");
+                error!(%endpoint, webhook_id = &*webhook_id, attempt, error, "handler failed for the last time");
                 self.metrics.handled(&endpoint, "dead");
             }
             Outcome::Release | Outcome::Exhausted { .. } => {}

@@ -16,7 +16,7 @@ use http::{Request, Response};
 use http_body::Body;
 use http_body_util::Full;
 use ipnet::IpNet;
-use pleo_webhook_verify::{Headers, unix_now};
+use pleo_webhook_verify::Headers;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time;
@@ -81,14 +81,14 @@ impl Receiver {
     {
         let (parts, body) = request.into_parts();
         let peer = parts.extensions.get::<PeerAddr>().map(|peer| peer.0);
-        self.respond_to(peer, &parts, body, None).await
+        self.respond_to(peer, parts, body, None).await
     }
 
     /// Answers one request of a peer; what it brings is appended with that of others, if need be.
     pub(crate) async fn respond_to<B>(
         &self,
         peer: Option<IpAddr>,
-        parts: &Parts,
+        parts: Parts,
         body: B,
         gather: Option<&Gather>,
     ) -> Response<Full<Bytes>>
@@ -225,7 +225,7 @@ impl Receiver {
         &self,
         route: &Route,
         peer: Option<IpAddr>,
-        parts: &Parts,
+        parts: Parts,
         body: B,
         gather: Option<&Gather>,
     ) -> Result<Appended, Rejection>
@@ -242,39 +242,41 @@ impl Receiver {
         }
         endpoint.check_extras(&parts.headers)?;
         let headers = Headers::from_map(&parts.headers)?;
-        let mut verification = endpoint.verifier().begin(&headers, unix_now())?;
         let in_flight = inner.metrics.in_flight();
         if in_flight.count() > inner.max_in_flight {
             return Err(Rejection::Overloaded);
         }
-        let body = body::read(body, &mut verification, inner.body).await?;
-        let verified = verification.finish()?;
-        let (name, id) = (endpoint.as_name(), verified.id());
-        self.store(name, id, body, gather).await
+        let verifying = body::verify(body, endpoint.verifier(), &headers, inner.body);
+        let (id, body) = verifying.await?;
+        let message = NewMessage::new(Arc::clone(endpoint.as_name()), id, body);
+        // As long as it's there, it keeps the buffer that it was read into.
+        drop(parts);
+        self.store(message, gather).await
     }
 
     async fn store(
         &self,
-        endpoint: &Arc<str>,
-        id: &str,
-        body: Bytes,
+        message: NewMessage,
         gather: Option<&Gather>,
     ) -> Result<Appended, Rejection> {
-        let message = NewMessage::new(Arc::clone(endpoint), id, body);
+        let (endpoint, webhook_id) = (
+            Arc::clone(&message.endpoint),
+            Arc::clone(&message.webhook_id),
+        );
         let appended = match gather {
             Some(gather) => gather.append(message).await,
             None => self.inner.inbox.append(message).await,
         };
         match appended {
             Ok(Appended::Conflict) => {
-                warn!(%endpoint, webhook_id = id, "known id with other bytes: kept the first");
+                warn!(%endpoint, webhook_id = &*webhook_id, "known id with other bytes: kept the first");
                 Ok(Appended::Conflict)
             }
             Ok(appended) => Ok(appended),
             Err(InboxError::Full) => Err(Rejection::InboxFull),
             Err(InboxError::Closed) => Err(Rejection::ShuttingDown),
             Err(error) => {
-                error!(%endpoint, webhook_id = id, %error, "not stored, so not acknowledged");
+                error!(%endpoint, webhook_id = &*webhook_id, %error, "not stored, so not acknowledged");
                 Err(Rejection::InboxFailed)
             }
         }

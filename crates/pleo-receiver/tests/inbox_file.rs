@@ -109,7 +109,7 @@ async fn everything_is_there_after_it_was_opened_again() {
         .iter()
         .map(|one| (&*one.message.webhook_id, one.attempt));
     assert_eq!(again.collect::<Vec<_>>(), [("held", 2), ("new", 1)]);
-    assert_eq!(claim(&inbox, at(50)).await[0].message.webhook_id, "retry");
+    assert_eq!(*claim(&inbox, at(50)).await[0].message.webhook_id, *"retry");
 
     // A server that is gone can't settle what was handed out again.
     inbox.settle(claimed[3].claim, Outcome::Done).await.unwrap();
@@ -253,7 +253,7 @@ async fn who_shares_the_inbox_looks_and_replays() {
     drop(shared);
 
     owner.ready().await;
-    assert_eq!(claim(&owner, at(0)).await[0].message.webhook_id, "dead");
+    assert_eq!(*claim(&owner, at(0)).await[0].message.webhook_id, *"dead");
     let error = SqliteInbox::open(&path).unwrap_err();
     assert!(matches!(error, InboxError::InUse { .. }), "{error:?}");
 }

@@ -87,7 +87,7 @@ impl Delivery {
     pub fn new(message: NewMessage, attempt: u32) -> Self {
         Self {
             endpoint: message.endpoint,
-            webhook_id: message.webhook_id,
+            webhook_id: message.webhook_id.to_string(),
             event_type: message.event_type,
             event_id: message.event_id,
             attempt,

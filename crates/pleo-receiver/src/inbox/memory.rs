@@ -2,7 +2,8 @@
 
 use core::pin::Pin;
 use core::time::Duration;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::hash_map::{self, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -40,8 +41,10 @@ type Rank = (bool, Option<Timestamp>, i64);
 
 #[derive(Debug, Default)]
 struct Store {
-    rows: BTreeMap<i64, Row>,
-    keys: HashMap<Arc<str>, HashMap<String, i64>>,
+    /// Boxed, since half of a tree's places are free.
+    rows: BTreeMap<i64, Box<Row>>,
+    /// Of each endpoint.
+    keys: BTreeMap<Arc<str>, HashMap<Arc<str>, i64>>,
     /// What is due, of each endpoint that has any.
     ready: BTreeMap<Arc<str>, BTreeSet<Rank>>,
     waiting: BTreeSet<(Timestamp, i64)>,
@@ -71,7 +74,7 @@ impl Row {
         Entry {
             sequence,
             endpoint: message.endpoint.to_string(),
-            webhook_id: message.webhook_id.clone(),
+            webhook_id: message.webhook_id.to_string(),
             event_type: message.event_type.clone(),
             event_id: message.event_id.clone(),
             resource_id: message.resource_id.clone(),
@@ -91,20 +94,22 @@ impl Store {
     fn append(&mut self, mut message: NewMessage) -> Appended {
         message.received_at = to_millisecond(message.received_at);
         message.expires_at = message.expires_at.map(to_millisecond);
+        let sequence = self.last + 1;
         let keys = self.keys.entry(Arc::clone(&message.endpoint)).or_default();
-        if let Some(known) = keys
-            .get(&message.webhook_id)
-            .and_then(|key| self.rows.get(key))
-        {
-            return if known.message.body == message.body {
-                Appended::Known
-            } else {
-                Appended::Conflict
-            };
+        match keys.entry(Arc::clone(&message.webhook_id)) {
+            hash_map::Entry::Occupied(known) => {
+                let known = self.rows.get(known.get());
+                return if known.is_some_and(|known| known.message.body == message.body) {
+                    Appended::Known
+                } else {
+                    Appended::Conflict
+                };
+            }
+            hash_map::Entry::Vacant(new) => {
+                new.insert(sequence);
+            }
         }
-        self.last += 1;
-        keys.insert(message.webhook_id.clone(), self.last);
-        let row = Row {
+        let row = Box::new(Row {
             message,
             state: State::Pending,
             attempts: 0,
@@ -112,9 +117,11 @@ impl Store {
             due_at: None,
             leased: false,
             last_error: None,
-        };
-        self.rows.insert(self.last, row);
-        self.queue(self.last);
+        });
+        self.last = sequence;
+        let ready = self.ready.entry(Arc::clone(&row.message.endpoint));
+        ready.or_default().insert(row.rank(sequence));
+        self.rows.insert(sequence, row);
         Appended::Stored
     }
 
@@ -197,8 +204,8 @@ impl Store {
     }
 
     fn settle(&mut self, claim: ClaimId, outcome: Outcome) {
-        let held = |row: &&Row| row.leased && row.claims == claim.number;
-        if self.rows.get(&claim.message).filter(held).is_none() {
+        let row = self.rows.get(&claim.message);
+        if !row.is_some_and(|row| row.leased && row.claims == claim.number) {
             return;
         }
         self.update(claim.message, |row| {
@@ -238,8 +245,8 @@ impl Store {
                 && (selection.until).is_none_or(|until| message.received_at < until)
                 && !row.leased
         };
-        let selected = |(sequence, row): (&i64, &Row)| wanted(row).then_some(*sequence);
-        let sequences: Vec<_> = self.rows.iter().filter_map(selected).collect();
+        let selected = self.rows.iter().filter(|(_, row)| wanted(row));
+        let sequences: Vec<_> = selected.map(|(sequence, _)| *sequence).collect();
         for sequence in &sequences {
             self.update(*sequence, |row| {
                 row.state = State::Pending;
@@ -339,7 +346,7 @@ impl Inbox for MemoryInbox {
     fn show(&self, webhook_id: String) -> InboxFuture<'_, Vec<(Entry, Bytes)>> {
         self.with(|store| {
             let rows = store.rows.iter();
-            rows.filter(|(_, row)| row.message.webhook_id == webhook_id)
+            rows.filter(|(_, row)| *row.message.webhook_id == *webhook_id)
                 .map(|(sequence, row)| (row.entry(*sequence), row.message.body.clone()))
                 .collect()
         })

@@ -56,6 +56,12 @@ pub trait Inbox: fmt::Debug + Send + Sync + 'static {
         Box::pin(async { appended.await.pop().unwrap_or(Err(InboxError::Closed)) })
     }
 
+    /// Whether many messages appended together cost much less than one by one, so that a server does
+    /// well to gather those that arrive at the same time. `false` unless said otherwise.
+    fn likes_batches(&self) -> bool {
+        false
+    }
+
     /// Takes messages that are due at `now`, as many as there is room for, for as long as `lease`:
     /// first the one that expires first, those without an expiry last, else in the order of arrival.
     /// Counts an attempt for each. A claim need not outlast the machine: what is in hand when it
@@ -101,7 +107,7 @@ pub struct NewMessage {
     /// The name of the endpoint that received it.
     pub endpoint: Arc<str>,
     /// The message's identifier, from the header.
-    pub webhook_id: String,
+    pub webhook_id: Arc<str>,
     /// When it arrived.
     pub received_at: Timestamp,
     /// The type in the envelope; `None` where the body is not an envelope.
@@ -123,7 +129,7 @@ impl NewMessage {
     /// isn't there or can't be read is `None`.
     pub fn new(
         endpoint: impl Into<Arc<str>>,
-        webhook_id: impl Into<String>,
+        webhook_id: impl Into<Arc<str>>,
         body: impl Into<Bytes>,
     ) -> Self {
         let body = body.into();

@@ -54,7 +54,8 @@ impl Cut {
 #[derive(Debug)]
 pub(super) struct Here {
     pub(super) hub: Arc<Hub>,
-    pub(super) gather: Gather,
+    /// Where the inbox likes that.
+    pub(super) gather: Option<Gather>,
 }
 
 /// A request that is not answered yet.
@@ -109,7 +110,7 @@ pub(super) fn answer(
     async move {
         let (parts, body) = request.into_parts();
         let Here { hub, gather } = &*here;
-        let responding = (hub.receiver).respond_to(Some(peer), &parts, body, Some(gather));
+        let responding = (hub.receiver).respond_to(Some(peer), parts, body, gather.as_ref());
         let response = responding.await;
         open.refused = response.status() != StatusCode::NO_CONTENT;
         drop(open);

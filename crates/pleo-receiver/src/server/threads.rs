@@ -141,8 +141,9 @@ async fn serve_all(
     counted: &Arc<AtomicUsize>,
     mut alive: watch::Receiver<()>,
 ) {
+    let inbox = hub.receiver.inbox();
     let here = Arc::new(Here {
-        gather: Gather::start(Arc::clone(hub.receiver.inbox())),
+        gather: (inbox.likes_batches()).then(|| Gather::start(Arc::clone(inbox))),
         hub: Arc::clone(hub),
     });
     let mut connections = JoinSet::new();

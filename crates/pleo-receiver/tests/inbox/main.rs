@@ -199,13 +199,17 @@ async fn what_is_stored_comes_out_as_it_went_in(inbox: &dyn Inbox) {
     store(inbox, bare.clone()).await;
     for (sent, claimed) in [full, bare].iter().zip(claim(inbox, at(0)).await) {
         assert_eq!(format!("{:?}", claimed.message), format!("{sent:?}"));
-        let (entry, body) = inbox.show(sent.webhook_id.clone()).await.unwrap().remove(0);
+        let (entry, body) = inbox
+            .show(sent.webhook_id.to_string())
+            .await
+            .unwrap()
+            .remove(0);
         assert_eq!(body, sent.body);
         let sequence = entry.sequence;
         let expected = Entry {
             sequence,
             endpoint: sent.endpoint.to_string(),
-            webhook_id: sent.webhook_id.clone(),
+            webhook_id: sent.webhook_id.to_string(),
             event_type: sent.event_type.clone(),
             event_id: sent.event_id.clone(),
             resource_id: sent.resource_id.clone(),

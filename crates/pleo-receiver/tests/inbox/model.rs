@@ -143,7 +143,7 @@ impl Side<'_> {
             } => {
                 let message = NewMessage {
                     endpoint: endpoint.into(),
-                    webhook_id: id.to_string(),
+                    webhook_id: id.to_string().into(),
                     received_at: now,
                     event_type: Some(format!("type {body}")),
                     event_id: None,

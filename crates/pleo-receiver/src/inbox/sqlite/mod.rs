@@ -278,6 +278,11 @@ impl Inbox for SqliteInbox {
         })
     }
 
+    /// Each append wakes the writer, and the writer each that waits.
+    fn likes_batches(&self) -> bool {
+        true
+    }
+
     fn claim(&self, room: Room, now: Timestamp, lease: Duration) -> InboxFuture<'_, Claim> {
         self.command(|reply| Command::Claim {
             room,
