@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pleo_events::{Envelope, Event, ExportJob, Vendor};
+use pleo_events::{Envelope, Event, ExportJob, Outline, Vendor};
 use serde_json::Value;
 
 fuzz_target!(|data: &[u8]| {
@@ -20,9 +20,14 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(envelope.event_id().as_deref(), value["eventId"].as_str());
     }
 
+    let outline = Outline::parse(data);
     let Ok(envelope) = Envelope::parse(data) else {
+        assert!(outline.is_err(), "what is no envelope has no outline");
         return;
     };
+    let outline = outline.expect("an envelope has an outline");
+    assert_eq!(outline.event_type, envelope.event_type());
+    assert_eq!(outline.event_id, envelope.event_id());
     let written = serde_json::to_vec(&envelope).expect("an envelope prints");
     let again = Envelope::parse(&written).expect("what was written can be read");
     assert_eq!(again.event_type(), envelope.event_type());
@@ -45,7 +50,8 @@ fuzz_target!(|data: &[u8]| {
         .data()
         .and_then(|data| serde_json::from_str(data.get()).ok());
     if let Some(job) = job {
-        let _ = job.expires_at();
+        assert_eq!(outline.expires_at, job.expires_at());
+        assert!(outline.resource_id.is_some());
         let printed = serde_json::to_string(&job).expect("a job prints");
         let again: ExportJob = serde_json::from_str(&printed).expect("a printed job reads");
         assert_eq!(again, job);

@@ -4,13 +4,11 @@ use alloc::borrow::Cow;
 use alloc::vec::Vec;
 use core::fmt;
 
-use jiff::Timestamp;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::export_job::Expiry;
 use crate::{Event, EventType, ExportJob, ParseError, Vendor};
 
 /// A body, read no deeper than necessary: the event's type and id, and its data as raw JSON.
@@ -39,6 +37,10 @@ impl<'a> Envelope<'a> {
     #[must_use]
     pub fn event_type(&self) -> &str {
         &self.event_type
+    }
+
+    pub(crate) fn into_event_type(self) -> Cow<'a, str> {
+        self.event_type
     }
 
     /// The type, whatever the spelling.
@@ -78,23 +80,6 @@ impl<'a> Envelope<'a> {
     pub fn export_job(&self) -> Result<ExportJob, ParseError> {
         let data = self.data.ok_or(ParseError::NoData)?;
         serde_json::from_str(data.get()).map_err(ParseError::ExportJob)
-    }
-
-    /// What a queue wants to know of the data, whatever the event's type. Reads it once, and only the
-    /// fields that say so, so that it is quick, and right also where another field is not what it
-    /// should be.
-    #[must_use]
-    pub fn outline(&self) -> Outline<'a> {
-        // Of an array, serde would take the first value for the first field.
-        let object = self.data.filter(|data| data.get().starts_with('{'));
-        let fields = object.and_then(|data| serde_json::from_str::<Fields<'a>>(data.get()).ok());
-        fields.map_or_else(Outline::default, |fields| fields.outline())
-    }
-
-    /// When the export job in the data expires: [`Outline::expires_at`].
-    #[must_use]
-    pub fn expires_at(&self) -> Option<Timestamp> {
-        self.outline().expires_at
     }
 
     /// The data as a vendor, whatever the event's type.
@@ -174,60 +159,14 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
     }
 }
 
-/// The little that a queue wants to know of an event's data; see [`Envelope::outline`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Outline<'a> {
-    /// The resource's `id`; `None` where it is absent or not a string.
-    pub resource_id: Option<Cow<'a, str>>,
-    /// When the export job expires, as [`ExportJob::expires_at`]; `None` where the data isn't one.
-    pub expires_at: Option<Timestamp>,
-}
-
-/// The fields that an [`Outline`] is made of, raw, so that one which is wrong spoils no other.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Fields<'a> {
-    #[serde(borrow)]
-    id: Option<&'a RawValue>,
-    #[serde(borrow)]
-    created_at: Option<&'a RawValue>,
-    #[serde(borrow)]
-    last_updated_at: Option<&'a RawValue>,
-    #[serde(borrow)]
-    expires_in: Option<&'a RawValue>,
-}
-
-impl<'a> Fields<'a> {
-    fn outline(&self) -> Outline<'a> {
-        Outline {
-            resource_id: self.id.and_then(text),
-            expires_at: self.expiry().and_then(|expiry| expiry.at()),
-        }
-    }
-
-    fn expiry(&self) -> Option<Expiry> {
-        // First the one that only an export job has.
-        let expires_in = serde_json::from_str(self.expires_in?.get()).ok()?;
-        let time = |raw: &RawValue| serde_json::from_str(raw.get()).ok();
-        Some(Expiry {
-            expires_in,
-            created_at: time(self.created_at?)?,
-            last_updated_at: match self.last_updated_at {
-                Some(raw) => Some(time(raw)?),
-                None => None,
-            },
-        })
-    }
-}
-
-fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
+/// The string that this is, if it's one.
+pub(crate) fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
     let text: Text<'_> = serde_json::from_str(raw.get()).ok()?;
     Some(text.0)
 }
 
 /// A string that borrows where it holds no escape; serde's own `Cow` always copies.
-struct Text<'a>(Cow<'a, str>);
+pub(crate) struct Text<'a>(pub(crate) Cow<'a, str>);
 
 impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

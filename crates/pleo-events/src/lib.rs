@@ -43,10 +43,12 @@ mod envelope;
 mod error;
 mod event;
 mod export_job;
+mod outline;
 mod vendor;
 
-pub use envelope::{Envelope, Outline};
+pub use envelope::Envelope;
 pub use error::ParseError;
 pub use event::{Event, EventType};
 pub use export_job::{ExportJob, ExportJobStatus, FailureReasonType};
+pub use outline::Outline;
 pub use vendor::{Vendor, VendorState};

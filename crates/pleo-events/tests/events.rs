@@ -177,7 +177,7 @@ fn expiry_counts_from_the_last_action() {
         let body = json!({"eventType": "v1.export-job.created", "data": job}).to_string();
         let envelope = Envelope::parse(body.as_bytes()).unwrap();
         let whole = envelope.export_job().unwrap().expires_at();
-        assert_eq!(envelope.expires_at(), whole);
+        assert_eq!(Outline::parse(body.as_bytes()).unwrap().expires_at, whole);
         whole.map(|at| at.to_string())
     };
     assert_eq!(expiry(export_job()).unwrap(), "2025-05-23T16:21:32Z");
@@ -215,25 +215,37 @@ fn an_outline_needs_no_more_than_its_own_fields() {
         (json!("x"), None, none),
         (Value::Null, None, none),
     ] {
-        let body = json!({"eventType": "v9.new", "data": data}).to_string();
-        let envelope = Envelope::parse(body.as_bytes()).unwrap();
-        let outline = envelope.outline();
-        assert_eq!(outline.resource_id.as_deref(), resource_id, "{body}");
-        let found = outline.expires_at.map(|at| at.to_string());
-        assert_eq!(found.as_deref(), expires_at, "{body}");
+        let plain = json!({"eventType": "v9.new", "eventId": "e1", "data": data});
+        // The same, and what no sample has.
+        let more = with(plain.clone(), "more", json!({"id": "b"}));
+        for body in [plain.to_string(), more.to_string()] {
+            let outline = Outline::parse(body.as_bytes()).unwrap();
+            assert_eq!(outline.event_type, "v9.new");
+            assert_eq!(outline.event_id.as_deref(), Some("e1"));
+            assert_eq!(outline.resource_id.as_deref(), resource_id, "{body}");
+            let found = outline.expires_at.map(|at| at.to_string());
+            assert_eq!(found.as_deref(), expires_at, "{body}");
+        }
     }
     for body in [
         r#"{"eventType":"v9.new"}"#,
+        r#"{"eventType":"v9.new","eventId":7}"#,
         r#"{"eventType":"v9.new","data":{"id":"a","id":"b"}}"#,
     ] {
-        let envelope = Envelope::parse(body.as_bytes()).unwrap();
-        assert_eq!(envelope.outline(), Outline::default(), "{body}");
+        let outline = Outline::parse(body.as_bytes()).unwrap();
+        let nothing = (None, None, None);
+        assert_eq!(
+            (outline.event_id, outline.resource_id, outline.expires_at),
+            nothing,
+            "{body}"
+        );
     }
-    let envelope = Envelope::parse(br#"{"eventType":"t","data":{"id":"a"}}"#).unwrap();
-    assert!(matches!(
-        envelope.outline().resource_id,
-        Some(Cow::Borrowed("a"))
-    ));
+    for body in [r#"{"data":{"id":"a"}}"#, r#"["t",null,{}]"#, "{", ""] {
+        assert!(Outline::parse(body.as_bytes()).is_err(), "{body}");
+    }
+    let outline = Outline::parse(br#"{"eventType":"t","data":{"id":"a"}}"#).unwrap();
+    assert!(matches!(outline.resource_id, Some(Cow::Borrowed("a"))));
+    assert!(matches!(outline.event_type, Cow::Borrowed("t")));
 }
 
 #[test]

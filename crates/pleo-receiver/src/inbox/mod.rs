@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use pleo_events::Envelope;
+use pleo_events::Outline;
 
 pub use memory::MemoryInbox;
 #[cfg(feature = "sqlite")]
@@ -133,17 +133,17 @@ impl NewMessage {
         body: impl Into<Bytes>,
     ) -> Self {
         let body = body.into();
-        let envelope = Envelope::parse(&body).ok();
-        let envelope = envelope.as_ref();
-        let outline = envelope.map(Envelope::outline).unwrap_or_default();
+        let outline = Outline::parse(&body).ok();
+        let outline = outline.as_ref();
+        let owned = |text: &Cow<'_, str>| String::from(&**text);
         Self {
             endpoint: endpoint.into(),
             webhook_id: webhook_id.into(),
             received_at: Timestamp::now(),
-            event_type: envelope.map(|envelope| envelope.event_type().to_owned()),
-            event_id: envelope.and_then(|envelope| Some(envelope.event_id()?.into_owned())),
-            resource_id: outline.resource_id.map(Cow::into_owned),
-            expires_at: outline.expires_at,
+            event_type: outline.map(|outline| owned(&outline.event_type)),
+            event_id: outline.and_then(|outline| outline.event_id.as_ref().map(owned)),
+            resource_id: outline.and_then(|outline| outline.resource_id.as_ref().map(owned)),
+            expires_at: outline.and_then(|outline| outline.expires_at),
             origin: Origin::Webhook,
             body,
         }
