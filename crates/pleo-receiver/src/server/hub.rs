@@ -6,14 +6,14 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::{Poll, Waker};
 use core::time::Duration;
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::ServerOptions;
-use crate::Receiver;
+use crate::{Receiver, source};
 
 /// How often a connection looks at its pace, at least.
 const TICK: Duration = Duration::from_secs(1);
@@ -55,7 +55,7 @@ impl Hub {
     /// Counts a connection from an address; `None` where there are too many from there. Those of
     /// trusted proxies are not counted.
     pub(super) fn share(self: &Arc<Self>, peer: IpAddr) -> Option<Share> {
-        let source = (!self.receiver.trusts(peer)).then(|| network(peer));
+        let source = (!self.receiver.trusts(peer)).then(|| source::network(peer));
         if let Some(source) = source {
             let mut by_source = self.by_source();
             let count = by_source.entry(source).or_default();
@@ -146,14 +146,5 @@ impl Drop for Share {
                 by_source.remove(&source);
             }
         }
-    }
-}
-
-/// What counts as one source: an IPv4 address; of IPv6 the network of 64 bits, in which whoever has
-/// one address has them all.
-fn network(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
-        address @ IpAddr::V4(_) => address,
     }
 }
