@@ -50,8 +50,13 @@ pub enum Rejection {
     #[error("the body broke off")]
     BodyBroken,
     /// 503
-    #[error("too many requests are in flight; send it again later")]
+    #[error("too many requests are in flight, or too much of their bodies; send it again later")]
     Overloaded,
+    /// 503
+    #[error(
+        "too many requests from this source wait for their bodies, or hold too much of them; send it again later"
+    )]
+    SourceOverloaded,
     /// 503
     #[error("the inbox has too many messages waiting to be stored; send it again later")]
     InboxFull,
@@ -81,6 +86,7 @@ impl Rejection {
             Self::BodyTimeout => "body_timeout",
             Self::BodyBroken => "body_broken",
             Self::Overloaded => "overloaded",
+            Self::SourceOverloaded => "source_overloaded",
             Self::InboxFull => "inbox_full",
             Self::InboxFailed => "inbox_failed",
             Self::ShuttingDown => "shutting_down",
@@ -105,9 +111,11 @@ impl Rejection {
             | Self::WrongHeader => StatusCode::UNAUTHORIZED,
             Self::AmbiguousHost | Self::Signature(_) | Self::BodyBroken => StatusCode::BAD_REQUEST,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
-            Self::Overloaded | Self::InboxFull | Self::InboxFailed | Self::ShuttingDown => {
-                StatusCode::SERVICE_UNAVAILABLE
-            }
+            Self::Overloaded
+            | Self::SourceOverloaded
+            | Self::InboxFull
+            | Self::InboxFailed
+            | Self::ShuttingDown => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -124,9 +132,11 @@ impl Rejection {
             Self::BodyTooLarge { .. } | Self::BodyTimeout => {
                 (CONNECTION, HeaderValue::from_static("close"))
             }
-            Self::Overloaded | Self::InboxFull | Self::InboxFailed | Self::ShuttingDown => {
-                (RETRY_AFTER, HeaderValue::from_static("5"))
-            }
+            Self::Overloaded
+            | Self::SourceOverloaded
+            | Self::InboxFull
+            | Self::InboxFailed
+            | Self::ShuttingDown => (RETRY_AFTER, HeaderValue::from_static("5")),
             _ => return None,
         })
     }

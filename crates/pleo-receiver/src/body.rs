@@ -1,6 +1,6 @@
 //! The body on its way in: bounded in size, time and rate, through the MAC as it arrives.
 
-use core::future::poll_fn;
+use core::future::{poll_fn, ready};
 use core::pin::{Pin, pin};
 use core::task::Poll;
 use core::time::Duration;
@@ -12,6 +12,7 @@ use pleo_webhook_verify::{Headers, Verification, Verified, Verifier, unix_now};
 use tokio::time::{self, Instant};
 
 use crate::Rejection;
+use crate::unverified::Waiting;
 
 /// How long a body may be slower than the least rate.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -37,12 +38,13 @@ impl Default for Limits {
 
 /// Reads a body to its end and checks its signature: gives the id of what is authentic, and the body.
 /// Nothing is read before the headers pass, and each piece is fed to the MAC as it comes. Keeps no
-/// more than the limit.
+/// more than the limit, and while it waits for the rest, no more than there is room for.
 pub(crate) async fn verify<'h, B: Body<Data = Bytes> + Unpin>(
     mut body: B,
     verifier: &Verifier,
     headers: &Headers<'h>,
     limits: Limits,
+    waiting: Waiting<'_>,
 ) -> Result<(&'h str, Bytes), Rejection> {
     // Most bodies arrive with their headers and in one piece. What it takes to wait for more is large,
     // and made only where there is more.
@@ -72,7 +74,7 @@ pub(crate) async fn verify<'h, B: Body<Data = Bytes> + Unpin>(
     match first.await? {
         First::Whole(id, body) => Ok((id, body)),
         First::Piece(verification, first) => {
-            Box::pin(read_on(first, body, verification, limits)).await
+            Box::pin(read_on(first, body, verification, limits, waiting)).await
         }
     }
 }
@@ -91,6 +93,7 @@ async fn read_on<'h, B: Body<Data = Bytes> + Unpin>(
     mut body: B,
     mut verification: Box<Verification<'h>>,
     limits: Limits,
+    mut waiting: Waiting<'_>,
 ) -> Result<(&'h str, Bytes), Rejection> {
     let mut whole = BytesMut::new();
     let start = Instant::now();
@@ -103,6 +106,11 @@ async fn read_on<'h, B: Body<Data = Bytes> + Unpin>(
             _ => tokio::select! {
                 biased;
                 frame = body.frame() => frame,
+                // It is not there yet.
+                () = ready(()), if !waiting.holds(whole.len()) => {
+                    waiting.hold(whole.len())?;
+                    continue;
+                }
                 () = &mut timer => {
                     let end = start + limits.time_for(whole.len());
                     if end <= Instant::now() {

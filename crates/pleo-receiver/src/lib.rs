@@ -52,6 +52,7 @@ mod metrics;
 mod receiver;
 mod server;
 mod source;
+mod unverified;
 
 pub use answer::Rejection;
 #[cfg(feature = "forward")]

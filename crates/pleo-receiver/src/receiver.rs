@@ -26,6 +26,7 @@ use crate::dispatcher::{self, Dispatching, RetryPolicy};
 use crate::metrics::{Accepted, Metrics};
 use crate::server::Gather;
 use crate::source::{self, PeerAddr};
+use crate::unverified::Unverified;
 use crate::{Appended, Endpoint, Handler, Inbox, InboxError, NewMessage, Rejection};
 use crate::{answer, body};
 
@@ -47,6 +48,7 @@ struct Inner {
     dispatching: watch::Sender<Arc<Dispatching>>,
     body: body::Limits,
     max_in_flight: usize,
+    unverified: Unverified,
     trusted_proxies: Vec<IpNet>,
     metrics: Metrics,
     closing: AtomicBool,
@@ -70,6 +72,7 @@ impl Receiver {
             policy: RetryPolicy::default(),
             body: body::Limits::default(),
             max_in_flight: 4096,
+            max_unverified_bytes: 64 * 1024 * 1024,
             trusted_proxies: Vec::new(),
         }
     }
@@ -246,7 +249,8 @@ impl Receiver {
         if in_flight.count() > inner.max_in_flight {
             return Err(Rejection::Overloaded);
         }
-        let verifying = body::verify(body, endpoint.verifier(), &headers, inner.body);
+        let waiting = inner.unverified.request(source);
+        let verifying = body::verify(body, endpoint.verifier(), &headers, inner.body, waiting);
         let (id, body) = verifying.await?;
         let message = NewMessage::new(Arc::clone(endpoint.as_name()), id, body);
         // As long as it's there, it keeps the buffer that it was read into.
@@ -343,6 +347,7 @@ pub struct Builder {
     policy: RetryPolicy,
     body: body::Limits,
     max_in_flight: usize,
+    max_unverified_bytes: usize,
     trusted_proxies: Vec<IpNet>,
 }
 
@@ -398,8 +403,22 @@ impl Builder {
 
     /// Sets how many requests are read and stored at once; 4,096 unless set. More are answered 503
     /// at once.
+    ///
+    /// Of these, no more than three quarters may wait for their bodies, and no more than a quarter
+    /// from one IPv4 address or one IPv6 network of 64 bits, as far as the source is known
+    /// ([`PeerAddr`](crate::PeerAddr), [`Self::trusted_proxies`]): so neither one who lets its bodies
+    /// drip nor many keep out a request that comes whole.
     pub fn max_in_flight(mut self, requests: usize) -> Self {
         self.max_in_flight = requests;
+        self
+    }
+
+    /// Sets how many bytes of bodies that are not there whole, so that nobody knows whether they are
+    /// authentic, are held at once; 64 MiB unless set, and at least one body of the size that
+    /// [`Self::body_limit`] allows. A quarter of it, and at least one such body, may be of one source.
+    /// A request that would bring more is answered 503. A body that comes whole doesn't count.
+    pub fn max_unverified_bytes(mut self, bytes: usize) -> Self {
+        self.max_unverified_bytes = bytes;
         self
     }
 
@@ -426,6 +445,11 @@ impl Builder {
                 })),
                 body: self.body,
                 max_in_flight: self.max_in_flight,
+                unverified: Unverified::new(
+                    self.max_in_flight,
+                    self.max_unverified_bytes,
+                    self.body.bytes,
+                ),
                 trusted_proxies: self.trusted_proxies,
                 metrics,
                 closing: AtomicBool::new(false),

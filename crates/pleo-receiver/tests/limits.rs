@@ -10,20 +10,15 @@
 
 mod common;
 
-use core::convert::Infallible;
-use core::pin::Pin;
-use core::task::{Context, Poll, ready};
 use core::time::Duration;
 use std::time::Instant;
 
-use bytes::Bytes;
-use common::{PATH, Request, Server, counted, endpoint, secret};
-use http_body::{Body, Frame};
+use common::{Answer, Client, Drip, PATH, Request, Server, counted, endpoint, secret};
 use pleo_receiver::verify::unix_now;
 use pleo_receiver::{Builder, MemoryInbox, Receiver, ServerOptions};
 use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
-use tokio::time::{self, Sleep};
+use tokio::time;
 
 const BODY: &[u8] = br#"{"eventType":"v9.new","eventId":"e1","data":{}}"#;
 
@@ -187,30 +182,6 @@ async fn a_body_that_drips_is_answered_408() {
     server.stop().await;
 }
 
-/// A body of which a byte comes every second.
-struct Drip {
-    left: usize,
-    next: Pin<Box<Sleep>>,
-}
-
-impl Body for Drip {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        ready!(self.next.as_mut().poll(cx));
-        if self.left == 0 {
-            return Poll::Ready(None);
-        }
-        self.left -= 1;
-        self.next = Box::pin(time::sleep(Duration::from_secs(1)));
-        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
-    }
-}
-
 #[tokio::test(start_paused = true)]
 async fn a_body_below_the_least_rate_is_refused_long_before_its_time_is_up() {
     for (rate, status, seconds) in [(1, 204, 30), (2, 408, 10), (1024, 408, 5), (0, 204, 30)] {
@@ -226,10 +197,7 @@ async fn a_body_below_the_least_rate_is_refused_long_before_its_time_is_up() {
             .header("webhook-id", "msg_1")
             .header("webhook-timestamp", now)
             .header("webhook-signature", signature.to_string())
-            .body(Drip {
-                left: 30,
-                next: Box::pin(time::sleep(Duration::from_secs(1))),
-            })
+            .body(Drip::new(30))
             .unwrap();
         let start = time::Instant::now();
         let answer = receiver.respond(request).await;
@@ -367,5 +335,106 @@ async fn more_requests_than_are_wanted_at_once_are_answered_503_at_once() {
     client.write(BODY).await;
     assert_eq!(client.answer().await.status, 204);
     assert_serves(&server).await;
+    server.stop().await;
+}
+
+/// A request that is in flight, of which nothing but its body is missing.
+async fn waiting(server: &Server, source: &str, request: &Request) -> Result<Client, Answer> {
+    let mut request = request.clone().with("expect", "100-continue");
+    request.body.clear();
+    let mut client = server.connect_from(source).await;
+    client.write(&request.bytes()).await;
+    let answer = client.answer().await;
+    if answer.status == 100 {
+        Ok(client)
+    } else {
+        Err(answer)
+    }
+}
+
+/// It is answered 503 by one of these codes, and asked to come again.
+#[track_caller]
+fn assert_no_room(answer: &Answer, code: &str) {
+    assert_eq!((answer.status, &*answer.code()), (503, code), "{answer:?}");
+    assert_eq!(answer.header("retry-after"), Some("5"));
+}
+
+#[tokio::test]
+async fn only_so_many_requests_of_one_source_wait_for_their_bodies() {
+    let proxy = "127.0.0.9";
+    let builder = builder()
+        .max_in_flight(8)
+        .trusted_proxies(["127.0.0.9/32".parse().unwrap()]);
+    let server = Server::start(builder).await;
+    let request = Request::signed("msg_1", BODY);
+    let from = |address| request.clone().with("x-forwarded-for", address);
+    let mut first = waiting(&server, ELSEWHERE, &request).await.unwrap();
+    // Whichever way it comes.
+    let second = waiting(&server, proxy, &from(ELSEWHERE)).await.unwrap();
+    for (source, request) in [(ELSEWHERE, &request), (proxy, &from(ELSEWHERE))] {
+        let third = waiting(&server, source, request).await;
+        assert_no_room(&third.err().unwrap(), "source_overloaded");
+    }
+    // What comes whole waits for nothing.
+    let mut whole = server.connect_from(ELSEWHERE).await;
+    whole.write(&request.bytes()).await;
+    assert_eq!(whole.answer().await.status, 204);
+
+    // Others, up to three quarters of all that may be in flight. A proxy's own have no source.
+    let mut others = vec![waiting(&server, "127.0.0.3", &request).await.unwrap()];
+    for _ in 0..3 {
+        others.push(waiting(&server, proxy, &request).await.unwrap());
+    }
+    let seventh = waiting(&server, "127.0.0.4", &request).await;
+    assert_no_room(&seventh.err().unwrap(), "overloaded");
+    assert_serves(&server).await;
+
+    // Each way to end makes room.
+    first.write(BODY).await;
+    assert_eq!(first.answer().await.status, 204);
+    let mut again = waiting(&server, ELSEWHERE, &request).await.unwrap();
+    drop(second);
+    again.write(&[b'x'; BODY.len()]).await;
+    assert_eq!(again.answer().await.status, 401);
+    let room = async {
+        while waiting(&server, ELSEWHERE, &request).await.is_err() {
+            // The server learns of an end in its own time.
+            time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    soon("room for one more", room).await;
+    drop(others);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn bodies_that_are_not_there_whole_are_held_up_to_a_limit() {
+    let builder = builder().body_limit(1000).max_unverified_bytes(2500);
+    // It reads in the order in which all is written.
+    let server = Server::start_with(builder, options(|options| options.threads = 1)).await;
+    let request = Request::signed("msg_1", &[b'x'; 1000]);
+    let begin = async |source, bytes: usize| {
+        let mut client = waiting(&server, source, &request).await.unwrap();
+        client.write(&request.body[..bytes]).await;
+        client
+    };
+    // One source may have a whole body, though a quarter would be less, and no more than that.
+    let mut first = begin(ELSEWHERE, 900).await;
+    let mut over = begin(ELSEWHERE, 200).await;
+    assert_no_room(&over.answer().await, "source_overloaded");
+    // All together have no more than the limit.
+    let second = begin("127.0.0.3", 900).await;
+    let mut over = begin("127.0.0.4", 800).await;
+    assert_no_room(&over.answer().await, "overloaded");
+    // What is left of its body can't be told from another request.
+    assert_eq!(over.answer().await.status, 0);
+    assert_eq!(server.send(&request).await.status, 204, "it comes whole");
+
+    first.write(&request.body[900..]).await;
+    assert_eq!(first.answer().await.status, 204);
+    let mut third = begin("127.0.0.4", 800).await;
+    third.write(&request.body[800..]).await;
+    assert_eq!(third.answer().await.status, 204, "there is room again");
+    drop(second);
     server.stop().await;
 }

@@ -4,6 +4,10 @@
 #![allow(unreachable_pub, reason = "a module of each test")]
 #![allow(clippy::unwrap_used, reason = "a test fails loudly")]
 
+use core::convert::Infallible;
+use core::pin::Pin;
+use core::task::{Context, Poll, ready};
+use core::time::Duration;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::net::SocketAddr;
@@ -11,12 +15,15 @@ use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
+use bytes::Bytes;
+use http_body::{Body, Frame};
 use pleo_receiver::verify::{Secret, unix_now};
 use pleo_receiver::{Builder, Endpoint, Inbox, Receiver, ServeError, ServerOptions};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::{self, Sleep};
 
 pub const PATH: &str = "/webhooks/pleo";
 
@@ -235,6 +242,49 @@ pub async fn send_to(address: &str, request: &Request) -> Answer {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(&request.bytes()).await.unwrap();
     Answer::read(&mut stream).await
+}
+
+/// A body of which a byte comes every second, perhaps after a first piece.
+pub struct Drip {
+    first: Bytes,
+    left: usize,
+    next: Pin<Box<Sleep>>,
+}
+
+impl Drip {
+    pub fn new(bytes: usize) -> Self {
+        Self::after(Bytes::new(), bytes)
+    }
+
+    pub fn after(first: Bytes, bytes: usize) -> Self {
+        Self {
+            first,
+            left: bytes,
+            next: Box::pin(time::sleep(Duration::from_secs(1))),
+        }
+    }
+}
+
+impl Body for Drip {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        if !self.first.is_empty() {
+            let first = core::mem::take(&mut self.first);
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
+        ready!(self.next.as_mut().poll(cx));
+        if self.left == 0 {
+            return Poll::Ready(None);
+        }
+        self.left -= 1;
+        self.next = Box::pin(time::sleep(Duration::from_secs(1)));
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_static(b"x")))))
+    }
 }
 
 /// Takes whatever is forwarded, and counts how often each message came.

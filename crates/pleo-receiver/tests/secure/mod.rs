@@ -4,12 +4,14 @@
 #![allow(unreachable_pub, reason = "a module of each test")]
 #![allow(clippy::unwrap_used, reason = "a test fails loudly")]
 
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use http_body::Body;
 use http_body_util::Full;
 use hyper::client::conn::http2::{SendRequest, handshake};
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -55,7 +57,11 @@ pub async fn connect(
     connector: &TlsConnector,
     address: SocketAddr,
 ) -> io::Result<TlsStream<TcpStream>> {
-    let stream = TcpStream::connect(address).await?;
+    over(connector, TcpStream::connect(address).await?).await
+}
+
+/// The same over a connection that is there already.
+pub async fn over(connector: &TlsConnector, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
     // A request is several frames.
     stream.set_nodelay(true)?;
     let name = "localhost".try_into().unwrap();
@@ -63,7 +69,10 @@ pub async fn connect(
 }
 
 /// A client of HTTP/2 on a connection that chose it.
-pub async fn http2(stream: TlsStream<TcpStream>) -> SendRequest<Full<Bytes>> {
+pub async fn http2<B>(stream: TlsStream<TcpStream>) -> SendRequest<B>
+where
+    B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + Unpin + 'static,
+{
     let (client, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream))
         .await
         .unwrap();

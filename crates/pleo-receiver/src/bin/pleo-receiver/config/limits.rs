@@ -25,6 +25,7 @@ pub(crate) struct Limits {
     connections: Option<usize>,
     connections_per_source: Option<usize>,
     in_flight: Option<usize>,
+    unverified_bytes: Option<usize>,
     queue_bytes: Option<usize>,
     headers: Option<usize>,
     header_bytes: Option<usize>,
@@ -81,6 +82,9 @@ impl Limits {
     pub(crate) fn receiver(&self, mut builder: Builder) -> Builder {
         if let Some(requests) = self.in_flight {
             builder = builder.max_in_flight(requests);
+        }
+        if let Some(bytes) = self.unverified_bytes {
+            builder = builder.max_unverified_bytes(bytes);
         }
         if let Some(bytes) = self.body_bytes {
             builder = builder.body_limit(bytes);
