@@ -255,18 +255,16 @@ impl Receiver {
         let message = NewMessage::new(Arc::clone(endpoint.as_name()), id, body);
         // As long as it's there, it keeps the buffer that it was read into.
         drop(parts);
-        self.store(message, gather).await
+        self.store(endpoint.as_name(), message, gather).await
     }
 
     async fn store(
         &self,
+        endpoint: &str,
         message: NewMessage,
         gather: Option<&Gather>,
     ) -> Result<Appended, Rejection> {
-        let (endpoint, webhook_id) = (
-            Arc::clone(&message.endpoint),
-            Arc::clone(&message.webhook_id),
-        );
+        let webhook_id = Arc::clone(&message.webhook_id);
         let appended = match gather {
             Some(gather) => gather.append(message).await,
             None => self.inner.inbox.append(message).await,

@@ -64,6 +64,20 @@ struct Row {
 }
 
 impl Row {
+    fn new(mut message: NewMessage) -> Self {
+        message.received_at = to_millisecond(message.received_at);
+        message.expires_at = message.expires_at.map(to_millisecond);
+        Self {
+            message,
+            state: State::Pending,
+            attempts: 0,
+            claims: 0,
+            due_at: None,
+            leased: false,
+            last_error: None,
+        }
+    }
+
     const fn rank(&self, sequence: i64) -> Rank {
         let expires_at = self.message.expires_at;
         (expires_at.is_none(), expires_at, sequence)
@@ -91,9 +105,8 @@ impl Row {
 }
 
 impl Store {
-    fn append(&mut self, mut message: NewMessage) -> Appended {
-        message.received_at = to_millisecond(message.received_at);
-        message.expires_at = message.expires_at.map(to_millisecond);
+    fn append(&mut self, row: Box<Row>) -> Appended {
+        let Row { message, .. } = &*row;
         let sequence = self.last + 1;
         let keys = self.keys.entry(Arc::clone(&message.endpoint)).or_default();
         match keys.entry(Arc::clone(&message.webhook_id)) {
@@ -109,18 +122,9 @@ impl Store {
                 new.insert(sequence);
             }
         }
-        let row = Box::new(Row {
-            message,
-            state: State::Pending,
-            attempts: 0,
-            claims: 0,
-            due_at: None,
-            leased: false,
-            last_error: None,
-        });
         self.last = sequence;
-        let ready = self.ready.entry(Arc::clone(&row.message.endpoint));
-        ready.or_default().insert(row.rank(sequence));
+        let ready = self.ready.entry(Arc::clone(&message.endpoint)).or_default();
+        ready.insert(row.rank(sequence));
         self.rows.insert(sequence, row);
         Appended::Stored
     }
@@ -292,15 +296,19 @@ impl MemoryInbox {
 
 impl Inbox for MemoryInbox {
     fn append_all(&self, messages: Vec<NewMessage>) -> AppendFuture<'_> {
+        // Whatever takes its time is done before anybody has to wait.
+        let rows: Vec<_> = (messages.into_iter())
+            .map(|message| Box::new(Row::new(message)))
+            .collect();
         let mut store = self.store();
-        let append = |message| {
+        let append = |row| {
             if store.closed {
                 Err(InboxError::Closed)
             } else {
-                Ok(store.append(message))
+                Ok(store.append(row))
             }
         };
-        let appended = messages.into_iter().map(append).collect();
+        let appended = rows.into_iter().map(append).collect();
         drop(store);
         self.ready.notify_one();
         Box::pin(core::future::ready(appended))
