@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use pleo_receiver::{
-    AppendFuture, Appended, Claim, ClaimId, Counts, Entry, Filter, Inbox, InboxError, InboxFuture, NewMessage,
-    Outcome, Room, Selection, State,
+    AppendFuture, Appended, Claim, ClaimId, Counts, Entry, Filter, Inbox, InboxError, InboxFuture,
+    NewMessage, Outcome, Room, Selection, State,
 };
 
 /// Says that it stored everything, and keeps nothing.
