@@ -37,7 +37,8 @@ pub type AppendFuture<'a> =
 /// at-least-once.
 pub trait Inbox: fmt::Debug + Send + Sync + 'static {
     /// Stores messages, each unless its key is there already, and says of each what became of it, in
-    /// their order. Resolves only when that is durable.
+    /// their order. Resolves only when that is durable. (A server acknowledges none of them where
+    /// there are more or fewer results than messages.)
     ///
     /// Dropping the future doesn't undo it.
     ///

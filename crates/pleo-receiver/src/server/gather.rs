@@ -40,12 +40,20 @@ impl Gather {
         let (reply, answer) = oneshot::channel();
         let sent = self.0.send((message, reply));
         sent.map_err(|_| InboxError::Closed)?;
-        answer.await.map_err(|_| InboxError::Closed)?
+        let unanswered = |_| {
+            let why = "it panicked, or gave not one result for each message";
+            InboxError::Failed(Arc::from(Box::from(why)))
+        };
+        answer.await.map_err(unanswered)?
     }
 }
 
 async fn append(inbox: Arc<dyn Inbox>, messages: Vec<NewMessage>, replies: Vec<Reply>) {
     let results = inbox.append_all(messages).await;
+    if results.len() != replies.len() {
+        // There is no telling which result is whose, and none may have what is another's.
+        return;
+    }
     for (reply, result) in zip(replies, results) {
         // Whoever asked may be gone.
         let _ = reply.send(result);
