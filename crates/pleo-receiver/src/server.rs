@@ -19,9 +19,10 @@ use std::{io, thread};
 
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use crate::{InboxError, Receiver};
 pub(crate) use gather::Gather;
@@ -86,7 +87,8 @@ impl Default for ServerOptions {
 /// [`Server`] has more to choose.
 ///
 /// # Errors
-/// The system gives no thread or no more open files, or the inbox could not be closed in good order.
+/// The system gives no thread or no more open files, what serves connections panicked, or the inbox
+/// could not be closed in good order.
 pub async fn serve(
     listener: TcpListener,
     receiver: Receiver,
@@ -163,7 +165,8 @@ impl Server {
     /// on the runtime that this is called on. Dropped before its end, it ends all connections.
     ///
     /// # Errors
-    /// The system gives no thread or no more open files, or the inbox could not be closed in good order.
+    /// The system gives no thread or no more open files, what serves connections panicked, or the
+    /// inbox could not be closed in good order.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
         let hub = Arc::new(Hub::new(self.receiver, self.options));
         let threads = Threads::start(hub.options.threads, &hub).map_err(ServeError::Start)?;
@@ -181,19 +184,36 @@ impl Server {
             let accepting = accept(listener, Arc::clone(&hub), Arc::clone(&threads));
             listening.spawn_on(accepting, threads.handle());
         }
+        let broken = Notify::new();
         let end = async {
-            shutdown.await;
+            tokio::select! {
+                () = shutdown => {}
+                () = broken.notified() => error!("what serves connections has panicked: stopping"),
+            }
             hub.receiver.refuse_new();
             hub.stop();
         };
         let serving = async {
-            while listening.join_next().await.is_some() {}
-            if let Some(threads) = Arc::into_inner(threads) {
-                threads.finish().await;
+            let mut result = Ok(());
+            while let Some(ended) = listening.join_next().await {
+                if !matches!(ended, Ok(true)) {
+                    result = Err(ServeError::Panicked);
+                    broken.notify_one();
+                }
+            }
+            match Arc::into_inner(threads) {
+                Some(threads) => (Some(threads.finish().await), result),
+                None => (None, result),
             }
         };
-        tokio::join!(end, serving, hub.receiver.dispatch(hub.stopped()));
-        Ok(hub.receiver.inbox().close().await?)
+        let handing_on = hub.receiver.dispatch(hub.stopped());
+        let ((), (idle, served), ()) = tokio::join!(end, serving, handing_on);
+        let closed = hub.receiver.inbox().close().await;
+        if let Some(idle) = idle {
+            idle.end();
+        }
+        served?;
+        Ok(closed?)
     }
 }
 
@@ -204,17 +224,22 @@ pub enum ServeError {
     /// The system gave it no thread, or no more open files.
     #[error("cannot start to serve connections: {0}")]
     Start(#[source] io::Error),
+    /// What takes or serves connections panicked, so that it stopped.
+    #[error(
+        "what serves connections has panicked: restart it, and see what was written of the panic"
+    )]
+    Panicked,
     /// What it had to store or to note may not be in the inbox's file.
     #[error("the inbox was not closed in good order: {0}")]
     Inbox(#[from] InboxError),
 }
 
-/// Takes whoever connects until the server stops.
-async fn accept(listener: Listener, hub: Arc<Hub>, threads: Arc<Threads>) {
+/// Takes whoever connects until the server stops, or a thread is no more: says whether it's the former.
+async fn accept(listener: Listener, hub: Arc<Hub>, threads: Arc<Threads>) -> bool {
     let mut stopped = pin!(hub.stopped());
     loop {
         let accepted = tokio::select! {
-            () = &mut stopped => return,
+            () = &mut stopped => return true,
             accepted = listener.socket.accept() => accepted,
         };
         // It is for another runtime.
@@ -234,18 +259,21 @@ async fn accept(listener: Listener, hub: Arc<Hub>, threads: Arc<Threads>) {
             continue;
         };
         let slot = tokio::select! {
-            () = &mut stopped => return,
+            () = &mut stopped => return true,
             slot = hub.slot() => slot,
         };
         // Answers are small and waited for.
         let _ = stream.set_nodelay(true);
-        threads.serve(Arrival {
+        let arrival = Arrival {
             stream,
             peer,
             #[cfg(feature = "tls")]
             tls: listener.tls.clone(),
             slot,
             share,
-        });
+        };
+        if !threads.serve(arrival) {
+            return false;
+        }
     }
 }

@@ -400,3 +400,24 @@ fn counters_are_served_apart() {
     assert!(send(&place, &format!("http://{free}/webhooks/pleo"), SECRET, &[]).starts_with("404"));
     assert_eq!(server.stop("-TERM").0, Some(0));
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn it_says_so_where_the_system_gives_it_no_thread() {
+    let place = Place::new();
+    place.write("many.toml", "[limits]\nthreads = 300\n");
+    let program = place.command(&["serve", "--listen", "127.0.0.1:0", "--config", "many.toml"]);
+    // Less than so many threads' stacks take.
+    let ended = std::process::Command::new("prlimit")
+        .args(["--as=600000000", "--"])
+        .arg(program.get_program())
+        .args(program.get_args())
+        .current_dir(place.path())
+        .envs(env())
+        .output();
+    let ended = program::Ended::from(ended.unwrap());
+    let said = ended
+        .stderr
+        .contains("error: cannot start to serve connections: ");
+    assert!(said && ended.code == 1, "{ended:?}");
+}

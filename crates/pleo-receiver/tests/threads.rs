@@ -14,13 +14,15 @@ use core::time::Duration;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Mutex, mpsc};
-use std::thread;
+use std::{fmt, thread};
 
 use common::{Request, Server, endpoint};
-use pleo_receiver::{Builder, Delivery, MemoryInbox, Receiver, ServerOptions};
+use pleo_receiver::{Builder, Delivery, MemoryInbox, Receiver, ServeError, ServerOptions};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Metadata, Subscriber, span};
 
 const BODY: &[u8] = br#"{"eventType":"v9.new","eventId":"e1","data":{}}"#;
 
@@ -117,5 +119,63 @@ async fn a_server_that_is_dropped_ends_its_connections() {
         })
         .await
         .expect("nobody listens any more");
+    }
+}
+
+/// A log that panics where a connection is refused.
+struct Fragile;
+
+impl Subscriber for Fragile {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        event.record(&mut Self);
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+impl Visit for Fragile {
+    fn record_debug(&mut self, _: &Field, value: &dyn fmt::Debug) {
+        let text = format!("{value:?}");
+        assert!(!text.starts_with("closed at once"), "part of the test");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_can_take_no_connections_any_more_ends() {
+    tracing::subscriber::set_global_default(Fragile).unwrap();
+    for threads in [0, 1, 2] {
+        let mut options = ServerOptions::default();
+        options.threads = threads;
+        options.max_connections_per_source = 1;
+        options.grace = Duration::from_millis(10);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = pleo_receiver::Server::new(builder().build().unwrap());
+        let running = server.options(options).listen(listener).run(pending());
+        let clients = async {
+            let one = tokio::net::TcpStream::connect(address).await.unwrap();
+            let other = tokio::net::TcpStream::connect(address).await.unwrap();
+            pending::<()>().await;
+            drop((one, other));
+        };
+        let ended = tokio::select! {
+            ended = tokio::time::timeout(LONG, running) => ended.expect("an end"),
+            () = clients => unreachable!(),
+        };
+        assert!(matches!(ended, Err(ServeError::Panicked)), "{ended:?}");
     }
 }

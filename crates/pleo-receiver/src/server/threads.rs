@@ -10,7 +10,7 @@ use std::net::{IpAddr, TcpStream};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 
-use tokio::runtime::{self, Handle};
+use tokio::runtime::{self, Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time;
@@ -28,7 +28,7 @@ pub(super) struct Threads {
     /// Of the first thread's runtime.
     handle: Handle,
     /// Its receivers see when it's dropped.
-    _alive: watch::Sender<()>,
+    alive: watch::Sender<()>,
 }
 
 struct Thread {
@@ -68,17 +68,18 @@ impl Threads {
             if number == 1 {
                 handle = runtime.handle().clone();
             }
+            let runtime = Own(Some(runtime));
             let (mut thread, work) = Thread::new(hub, alive.subscribe());
             let handle = thread::Builder::new()
                 .name(format!("pleo-serve-{number}"))
-                .spawn(move || runtime.block_on(work))?;
+                .spawn(move || runtime.run(work))?;
             thread.handle = Some(handle);
             threads.push(thread);
         }
         Ok(Self {
             threads,
             handle,
-            _alive: alive,
+            alive,
         })
     }
 
@@ -87,27 +88,67 @@ impl Threads {
         &self.handle
     }
 
-    /// Has a connection served by the thread that has the fewest.
-    pub(super) fn serve(&self, arrival: Arrival) {
+    /// Has a connection served by the thread that has the fewest; says whether that one lives.
+    pub(super) fn serve(&self, arrival: Arrival) -> bool {
         let load = |thread: &&Thread| thread.connections.load(Ordering::Relaxed);
-        if let Some(thread) = self.threads.iter().min_by_key(load) {
+        let least = self.threads.iter().min_by_key(load);
+        least.is_some_and(|thread| {
             thread.connections.fetch_add(1, Ordering::Relaxed);
-            // It takes them as long as this can send any.
-            let _ = thread.arrivals.send(arrival);
-        }
+            // It takes them as long as this can send any, unless it panicked.
+            thread.arrivals.send(arrival).is_ok()
+        })
     }
 
     /// Waits until all connections have ended, at the end of the grace period by force.
-    pub(super) async fn finish(mut self) {
+    pub(super) async fn finish(self) -> Idle {
+        let Self { threads, alive, .. } = self;
         // Nothing arrives any more; that is told to all before waiting for one.
-        let ends: Vec<_> = (self.threads.drain(..))
+        let (ends, handles): (Vec<_>, Vec<_>) = (threads.into_iter())
             .map(|thread| (thread.at_end, thread.handle))
-            .collect();
-        for (mut at_end, handle) in ends {
+            .unzip();
+        for mut at_end in ends {
             // Nothing is ever sent: it ends with the other side.
             let _ = at_end.recv().await;
+        }
+        let handles = handles.into_iter().flatten().collect();
+        Idle { handles, alive }
+    }
+}
+
+/// Threads that serve nothing any more. Their runtimes go on, since what an inbox began there may be
+/// what it needs to the end, such as a connection to a database.
+pub(super) struct Idle {
+    handles: Vec<JoinHandle<()>>,
+    alive: watch::Sender<()>,
+}
+
+impl Idle {
+    /// Ends them.
+    pub(super) fn end(self) {
+        drop(self.alive);
+        for handle in self.handles {
             // A connection's panic ends there; were it another, there is nothing to wait for.
-            let _ = handle.map(JoinHandle::join);
+            let _ = handle.join();
+        }
+    }
+}
+
+/// A thread's runtime. When it is dropped it doesn't wait for a call that blocks, such as an inbox
+/// may have made; nor may it, where the thread could not be started.
+struct Own(Option<Runtime>);
+
+impl Own {
+    fn run(&self, work: impl Future<Output = ()>) {
+        if let Some(runtime) = &self.0 {
+            runtime.block_on(work);
+        }
+    }
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
         }
     }
 }
@@ -125,10 +166,13 @@ impl Thread {
             at_end,
             handle: None,
         };
+        let mut ended = alive.clone();
         let work = async move {
             serve_all(arriving, &hub, &counted, alive).await;
             drop(hub);
             drop(at_work);
+            // Nothing is ever sent: it ends with the other side.
+            let _ = ended.changed().await;
         };
         (thread, work)
     }
