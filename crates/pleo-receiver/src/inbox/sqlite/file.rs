@@ -86,9 +86,20 @@ pub(super) fn make(path: &Path) -> Result<PathBuf, InboxError> {
 }
 
 /// Puts all that the log holds onto the disk. It may hold what a server that died had written and
-/// not flushed, and a message that is known is acknowledged without being written again.
-pub(super) fn flush_log(connection: &Connection) -> rusqlite::Result<()> {
-    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+/// not flushed, and a message that is known is acknowledged without being written again. (A
+/// checkpoint wouldn't do: while somebody reads, it may leave the log as it is.)
+///
+/// To be called while the inbox is open, since its log is there only then. SQLite has no locks on it
+/// that closing it could take away.
+pub(super) fn flush_log(path: &Path) -> io::Result<()> {
+    let log = OpenOptions::new().write(true).open(beside(path, "-wal"))?;
+    log.sync_all()?;
+    // Its name may be as new as what it holds.
+    #[cfg(unix)]
+    if let Some(folder) = path.parent() {
+        File::open(folder)?.sync_all()?;
+    }
+    Ok(())
 }
 
 /// Opens a file that is there, and brings it into shape.

@@ -116,9 +116,8 @@ impl SqliteInbox {
         let path = file::make(path.as_ref())?;
         let lock = file::lock(&path)?;
         let mut writer = file::open(&path)?;
-        file::flush_log(&writer)
-            .and_then(|()| file::free_leases(&writer))
-            .map_err(|error| file::open_error(&path, error))?;
+        file::flush_log(&path).map_err(|error| file::open_error(&path, error))?;
+        file::free_leases(&writer).map_err(|error| file::open_error(&path, error))?;
         let checkpointer = Checkpointer::start(&mut writer, file::open(&path)?)
             .map_err(|error| file::open_error(&path, error))?;
         Self::start(&path, options, writer, Some((checkpointer, lock)))
