@@ -12,11 +12,16 @@ use std::thread::{self, JoinHandle};
 use rusqlite::Connection;
 use tracing::warn;
 
-/// How many pages of the log make it worth while to move them: 4 MiB.
-const SOME: usize = 1000;
+/// How many pages of the log are moved at once, at least: 400 KiB. A flush of more holds up the
+/// commits beside it for longer.
+const SOME: usize = 100;
 
-/// How many pages the writer moves without anybody noticing.
-const FEW: usize = 200;
+/// And how many commits, where each writes many pages: what several of them wrote is moved once.
+const SOME_COMMITS: usize = 5;
+
+/// How many pages, or commits, the writer moves without anybody noticing.
+const FEW: usize = 100;
+const FEW_COMMITS: usize = 2;
 
 /// From how many pages on the log is to start anew: 16 MiB.
 const LONG: usize = 4000;
@@ -34,6 +39,8 @@ pub(super) struct Checkpointer {
 struct Log {
     /// How many pages it had after the last commit.
     pages: AtomicUsize,
+    /// How many of these the last commit wrote.
+    last: AtomicUsize,
     /// How many of them are in the file.
     moved: AtomicUsize,
     stop: AtomicBool,
@@ -59,7 +66,7 @@ impl Checkpointer {
                 move || {
                     while !log.stop.load(Ordering::Relaxed) {
                         thread::park();
-                        if log.left() >= SOME {
+                        if log.left() >= log.some() {
                             log.checkpoint(&own);
                         }
                     }
@@ -74,9 +81,9 @@ impl Checkpointer {
     /// To be called between two transactions.
     pub(super) fn after_commit(&self, writer: &Connection) {
         let (pages, left) = (self.log.pages.load(Ordering::Relaxed), self.log.left());
-        if pages >= MOST || (pages >= LONG && left <= FEW) {
+        if pages >= MOST || (pages >= LONG && left <= self.log.few()) {
             self.log.checkpoint(writer);
-        } else if left >= SOME
+        } else if left >= self.log.some()
             && let Some(thread) = &self.thread
         {
             thread.thread().unpark();
@@ -97,9 +104,21 @@ impl Drop for Checkpointer {
 
 impl Log {
     fn committed(&self, pages: usize) {
-        if pages < self.pages.swap(pages, Ordering::Relaxed) {
+        let before = self.pages.swap(pages, Ordering::Relaxed);
+        let is_new = pages < before;
+        if is_new {
             self.moved.store(0, Ordering::Relaxed);
         }
+        let last = if is_new { pages } else { pages - before };
+        self.last.store(last, Ordering::Relaxed);
+    }
+
+    fn some(&self) -> usize {
+        SOME.max(SOME_COMMITS * self.last.load(Ordering::Relaxed))
+    }
+
+    fn few(&self) -> usize {
+        FEW.max(FEW_COMMITS * self.last.load(Ordering::Relaxed))
     }
 
     fn left(&self) -> usize {
