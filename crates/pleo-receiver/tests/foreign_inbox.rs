@@ -6,21 +6,21 @@
     reason = "a test fails loudly, and some of it on purpose"
 )]
 
+#[macro_use]
+mod wrapped;
 mod common;
 
-use core::pin::Pin;
 use core::time::Duration;
 use std::io;
 use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use bytes::Bytes;
 use common::{Request, Server, endpoint};
 use jiff::Timestamp;
 use pleo_receiver::{
-    AppendFuture, Claim, ClaimId, Counts, Entry, Filter, Inbox, InboxError, InboxFuture,
-    MemoryInbox, NewMessage, Outcome, Receiver, Room, Selection, ServerOptions, State,
+    AppendFuture, Claim, Inbox, InboxError, InboxFuture, MemoryInbox, NewMessage, Receiver, Room,
+    ServerOptions,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -115,33 +115,7 @@ impl Inbox for Foreign {
         self.inner.claim(room, now, lease)
     }
 
-    fn settle(&self, claim: ClaimId, outcome: Outcome) -> InboxFuture<'_, ()> {
-        self.inner.settle(claim, outcome)
-    }
-
-    fn ready(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        self.inner.ready()
-    }
-
-    fn list(&self, filter: Filter) -> InboxFuture<'_, Vec<Entry>> {
-        self.inner.list(filter)
-    }
-
-    fn show(&self, webhook_id: String) -> InboxFuture<'_, Vec<(Entry, Bytes)>> {
-        self.inner.show(webhook_id)
-    }
-
-    fn replay(&self, selection: Selection) -> InboxFuture<'_, u64> {
-        self.inner.replay(selection)
-    }
-
-    fn prune(&self, state: State, before: Timestamp) -> InboxFuture<'_, u64> {
-        self.inner.prune(state, before)
-    }
-
-    fn counts(&self) -> InboxFuture<'_, Counts> {
-        self.inner.counts()
-    }
+    rest_as_inner!();
 
     fn close(&self) -> InboxFuture<'_, ()> {
         Box::pin(async {

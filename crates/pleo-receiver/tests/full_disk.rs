@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
 mod common;
+mod padded;
 mod program;
 
 use core::time::Duration;
@@ -20,7 +21,7 @@ use std::time::Instant;
 use std::{fs, io};
 
 use common::{Request, send_to, target};
-use pleo_receiver::{Filter, Inbox, SqliteInbox};
+use padded::body;
 use program::{Place, SECRET, Serving};
 use tokio::task::JoinSet;
 use tokio::time;
@@ -34,15 +35,6 @@ const SENDERS: usize = 16;
 
 /// Whatever goes wrong, no test waits longer.
 const LONG: Duration = Duration::from_secs(60);
-
-/// Other bytes for each id, of a few pages of the file.
-fn body(id: &str) -> Vec<u8> {
-    format!(
-        r#"{{"eventType":"v9.new","padding":"{}"}}"#,
-        id.repeat(1000)
-    )
-    .into()
-}
 
 /// A place with a small disk in it, taken away at the end, also of a test that failed.
 struct Disk(Place);
@@ -78,16 +70,9 @@ impl Disk {
 
     /// All of these are in the inbox, once, with the right bytes, and nothing else is.
     async fn assert_holds(&self, acknowledged: &HashSet<String>) {
-        let inbox = SqliteInbox::open_shared(self.file("inbox.db")).unwrap();
-        let mut stored = HashSet::new();
-        for entry in inbox.list(Filter::default()).await.unwrap() {
-            let id = entry.webhook_id;
-            let shown = inbox.show(id.clone()).await.unwrap();
-            assert_eq!(shown.len(), 1, "{id} is there more than once");
-            assert!(shown[0].1 == body(&id), "{id} has other bytes");
-            stored.insert(id);
-        }
-        assert_eq!(stored, *acknowledged);
+        let stored = padded::stored(&self.file("inbox.db")).await;
+        let ids: HashSet<_> = stored.iter().cloned().collect();
+        assert_eq!((ids.len(), &ids), (stored.len(), acknowledged));
     }
 }
 

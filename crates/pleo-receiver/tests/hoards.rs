@@ -20,10 +20,10 @@ use std::time::Instant;
 use bytes::Bytes;
 use common::{Answer, Drip, Request};
 use http_body_util::Full;
-use program::{Place, SECRET};
+use program::{Place, SECRET, free_address};
 use secure::{certify, connector, framed, http2, over};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time;
 use tokio_rustls::TlsConnector;
@@ -256,12 +256,9 @@ async fn whoever_hoards_what_all_share_keeps_nobody_waiting() {
              [limits]\nin_flight = {IN_FLIGHT}\nbody_rate = 0\nbody_timeout = \"5m\"\ngrace = \"1ms\"\n"
         );
         place.write("pleo.toml", &limits);
-        // The port must be known beforehand.
-        let free = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let metrics = free.local_addr().unwrap();
-        drop(free);
+        let metrics = free_address();
         let mut server = place.serve(
-            &["--config", "pleo.toml", "--metrics", &metrics.to_string()],
+            &["--config", "pleo.toml", "--metrics", &metrics],
             &[("PLEO_WEBHOOK_SECRET", SECRET)],
         );
         let line = server.wait_for("listening on https://");
@@ -269,7 +266,7 @@ async fn whoever_hoards_what_all_share_keeps_nobody_waiting() {
         let target = Target {
             http: server.address().parse().unwrap(),
             https: https.unwrap().parse().unwrap(),
-            metrics,
+            metrics: metrics.parse().unwrap(),
             http2: connector(&certificate, &["h2"]),
         };
         let before = server.memory("VmHWM");

@@ -6,14 +6,14 @@
 mod program;
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use program::{Place, SECRET};
+use program::{Place, SECRET, free_address};
 
 /// Whatever goes wrong, no test waits longer.
 const LONG: Duration = Duration::from_secs(30);
@@ -28,10 +28,7 @@ struct Unread<R> {
 
 impl<R: Read> Unread<R> {
     fn start(place: &Place, stderr: Stdio, log: R) -> Self {
-        // The port must be known beforehand.
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let metrics = free.local_addr().unwrap().to_string();
-        drop(free);
+        let metrics = free_address();
         let args = ["serve", "--listen", "127.0.0.1:0", "--metrics", &metrics];
         let handler = ["--log", "trace", "--exec", "sh -c 'cat; echo said >&2'"];
         let child = place

@@ -11,6 +11,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
 mod common;
+mod padded;
 mod program;
 
 use core::time::Duration;
@@ -21,7 +22,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use common::{Answer, Request, send_to, target};
-use pleo_receiver::{Filter, Inbox, SqliteInbox};
+use padded::body;
 use program::{Place, SECRET, Serving};
 use tokio::time;
 
@@ -29,15 +30,6 @@ const ENV: &[(&str, &str)] = &[("PLEO_WEBHOOK_SECRET", SECRET)];
 
 /// Whatever goes wrong, no test waits longer.
 const LONG: Duration = Duration::from_secs(60);
-
-/// Other bytes for each id, of more than a page of the file.
-fn body(id: &str) -> Vec<u8> {
-    format!(
-        r#"{{"eventType":"v9.new","padding":"{}"}}"#,
-        id.repeat(1000)
-    )
-    .into()
-}
 
 /// Files that can't be changed, until this is dropped.
 struct Immutable<'a> {
@@ -117,14 +109,7 @@ async fn an_inbox_that_becomes_read_only_is_answered_503_until_it_may_be_written
     assert_eq!(server.stop("-KILL").0, None);
 
     let server = place.serve(&["--forward", &url], ENV);
-    let inbox = SqliteInbox::open_shared(place.path().join("pleo-inbox.db")).unwrap();
-    let mut stored = Vec::new();
-    for entry in inbox.list(Filter::default()).await.unwrap() {
-        let shown = inbox.show(entry.webhook_id.clone()).await.unwrap();
-        assert_eq!(shown.len(), 1);
-        assert!(shown[0].1 == body(&entry.webhook_id), "{entry:?}");
-        stored.push(entry.webhook_id);
-    }
+    let stored = padded::stored(&place.path().join("pleo-inbox.db")).await;
     assert_eq!(stored, acknowledged);
     assert_eq!(server.stop("-TERM").0, Some(0));
 }

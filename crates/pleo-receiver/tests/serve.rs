@@ -9,7 +9,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use program::{OTHER, Place, SECRET};
+use program::{OTHER, Place, SECRET, free_address};
 use serde_json::Value;
 
 const LIST: &[&str] = &["inbox", "list", "--json"];
@@ -344,12 +344,7 @@ fn a_flag_beats_the_environment_and_that_beats_the_file() {
 #[test]
 fn counters_are_served_however_many_clients_keep_their_connection() {
     let place = Place::new();
-    // The port must be known beforehand.
-    let free = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string();
+    let free = free_address();
     let server = place.serve(&["--metrics", &free], &env());
     // As many as are served at once, and some more.
     let kept: Vec<_> = (0..40).map(|_| ask_for_counters(&free)).collect();
@@ -373,12 +368,7 @@ fn ask_for_counters(address: &str) -> TcpStream {
 #[test]
 fn counters_are_served_apart() {
     let place = Place::new();
-    // The port must be known beforehand.
-    let free = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .to_string();
+    let free = free_address();
     let server = place.serve(&["--metrics", &free], &env());
     send(&place, &server.url, SECRET, &[]);
     send(&place, &server.url, OTHER, &[]);

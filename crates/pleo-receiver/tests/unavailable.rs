@@ -2,22 +2,21 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails loudly")]
 
+#[macro_use]
+mod wrapped;
 mod common;
 
-use core::pin::Pin;
 use core::time::Duration;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use bytes::Bytes;
 use common::{Answer, PATH, Request, Server, counted, endpoint};
 use jiff::Timestamp;
 use pleo_receiver::{
-    AppendFuture, Appended, Builder, Claim, ClaimId, Counts, Delivery, Entry, Filter, HandlerError,
-    Inbox, InboxError, InboxFuture, MemoryInbox, NewMessage, Outcome, Receiver, Room, Selection,
-    ServeError, ServerOptions, State,
+    AppendFuture, Appended, Builder, Claim, Delivery, HandlerError, Inbox, InboxError, InboxFuture,
+    MemoryInbox, NewMessage, Receiver, Room, ServeError, ServerOptions,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -92,33 +91,7 @@ impl Inbox for Gate {
         self.inner.claim(room, now, lease)
     }
 
-    fn settle(&self, claim: ClaimId, outcome: Outcome) -> InboxFuture<'_, ()> {
-        self.inner.settle(claim, outcome)
-    }
-
-    fn ready(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        self.inner.ready()
-    }
-
-    fn list(&self, filter: Filter) -> InboxFuture<'_, Vec<Entry>> {
-        self.inner.list(filter)
-    }
-
-    fn show(&self, webhook_id: String) -> InboxFuture<'_, Vec<(Entry, Bytes)>> {
-        self.inner.show(webhook_id)
-    }
-
-    fn replay(&self, selection: Selection) -> InboxFuture<'_, u64> {
-        self.inner.replay(selection)
-    }
-
-    fn prune(&self, state: State, before: Timestamp) -> InboxFuture<'_, u64> {
-        self.inner.prune(state, before)
-    }
-
-    fn counts(&self) -> InboxFuture<'_, Counts> {
-        self.inner.counts()
-    }
+    rest_as_inner!();
 }
 
 fn builder(inbox: Gate) -> Builder {

@@ -274,9 +274,8 @@ fn append<'c>(
     let mut results = Vec::with_capacity(messages.len());
     for message in &messages {
         results.push(appends.append(message).map_err(failed));
-        // What would follow is not part of the transaction any more.
+        // What would follow is not part of the transaction any more, and none of it is stored.
         if connection.is_autocommit() {
-            results.resize_with(messages.len(), || Err(rolled_back()));
             break;
         }
     }

@@ -1,0 +1,52 @@
+//! Inboxes that do some things their own way, and leave the rest to the one in memory.
+
+/// All of an [`Inbox`](pleo_receiver::Inbox) that is only passed on to `self.inner`: everything but
+/// appends, claims and the end.
+macro_rules! rest_as_inner {
+    () => {
+        fn settle(
+            &self,
+            claim: pleo_receiver::ClaimId,
+            outcome: pleo_receiver::Outcome,
+        ) -> pleo_receiver::InboxFuture<'_, ()> {
+            self.inner.settle(claim, outcome)
+        }
+
+        fn ready(&self) -> core::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+            self.inner.ready()
+        }
+
+        fn list(
+            &self,
+            filter: pleo_receiver::Filter,
+        ) -> pleo_receiver::InboxFuture<'_, Vec<pleo_receiver::Entry>> {
+            self.inner.list(filter)
+        }
+
+        fn show(
+            &self,
+            webhook_id: String,
+        ) -> pleo_receiver::InboxFuture<'_, Vec<(pleo_receiver::Entry, bytes::Bytes)>> {
+            self.inner.show(webhook_id)
+        }
+
+        fn replay(
+            &self,
+            selection: pleo_receiver::Selection,
+        ) -> pleo_receiver::InboxFuture<'_, u64> {
+            self.inner.replay(selection)
+        }
+
+        fn prune(
+            &self,
+            state: pleo_receiver::State,
+            before: jiff::Timestamp,
+        ) -> pleo_receiver::InboxFuture<'_, u64> {
+            self.inner.prune(state, before)
+        }
+
+        fn counts(&self) -> pleo_receiver::InboxFuture<'_, pleo_receiver::Counts> {
+            self.inner.counts()
+        }
+    };
+}
