@@ -39,10 +39,6 @@ fn message(id: &str) -> NewMessage {
         endpoint: "one".into(),
         webhook_id: id.into(),
         received_at: at(0),
-        event_type: Some("type".into()),
-        event_id: Some("event".into()),
-        resource_id: Some("resource".into()),
-        expires_at: Some(at(1000)),
         origin: Origin::Webhook,
         body: body(id),
     }

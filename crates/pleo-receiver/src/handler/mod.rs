@@ -85,15 +85,22 @@ impl Delivery {
     /// ```
     #[must_use]
     pub fn new(message: NewMessage, attempt: u32) -> Self {
+        let outline = message.outline();
+        let event_id = outline
+            .as_ref()
+            .and_then(|outline| outline.event_id.as_deref());
+        let event_id = event_id.map(String::from);
+        let expires_at = outline.as_ref().and_then(|outline| outline.expires_at);
+        let event_type = outline.map(|outline| outline.event_type.into_owned());
         Self {
             endpoint: message.endpoint,
             webhook_id: message.webhook_id.to_string(),
-            event_type: message.event_type,
-            event_id: message.event_id,
+            event_type,
+            event_id,
             attempt,
             received_at: message.received_at,
-            expires_at: message.expires_at,
-            expired: (message.expires_at).is_some_and(|at| at <= Timestamp::now()),
+            expires_at,
+            expired: expires_at.is_some_and(|at| at <= Timestamp::now()),
             body: message.body,
         }
     }

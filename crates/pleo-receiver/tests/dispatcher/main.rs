@@ -4,6 +4,8 @@
 
 #[path = "../common/mod.rs"]
 mod common;
+#[path = "../job/mod.rs"]
+mod job;
 mod limits;
 
 use core::future::pending;
@@ -13,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use common::{PATH, counted, endpoint};
 use jiff::Timestamp;
+use job::job;
 use pleo_receiver::{
     Delivery, Entry, Handler, HandlerError, MemoryInbox, NewMessage, Origin, Receiver, RetryPolicy,
     Room, Selection, State,
@@ -105,10 +108,6 @@ fn message(id: &str) -> NewMessage {
         endpoint: PATH.into(),
         webhook_id: id.into(),
         received_at: Timestamp::UNIX_EPOCH,
-        event_type: Some("type".into()),
-        event_id: Some("event".into()),
-        resource_id: Some("resource".into()),
-        expires_at: None,
         origin: Origin::Webhook,
         body: id.to_owned().into(),
     }
@@ -172,7 +171,7 @@ impl Drop for DropBell {
 async fn what_the_handler_took_is_done() {
     let (handler, mut deliveries) = failing(0);
     let mut sent = message("a");
-    sent.expires_at = Some(Timestamp::MAX);
+    sent.body = job(Timestamp::MAX);
     let running = Running::start(policy(), handler, [sent.clone()]).await;
     let delivery = within(deliveries.recv()).await.unwrap();
     assert_eq!(delivery.endpoint, sent.endpoint);
@@ -181,8 +180,8 @@ async fn what_the_handler_took_is_done() {
     assert_eq!(delivery.event_id.as_deref(), Some("event"));
     assert_eq!(delivery.attempt, 1);
     assert_eq!(delivery.received_at, sent.received_at);
-    assert_eq!(delivery.expires_at, sent.expires_at);
-    assert_eq!(delivery.body, "a");
+    assert_eq!(delivery.expires_at, Some(Timestamp::MAX));
+    assert_eq!(delivery.body, sent.body);
 
     let receiver = running.stop().await;
     let entry = entry(&receiver, "a").await;
@@ -394,12 +393,9 @@ async fn a_handler_over_its_time_is_dropped_and_has_failed() {
 #[tokio::test]
 async fn what_expired_is_handed_on_marked_and_counted() {
     let (handler, mut deliveries) = failing(0);
-    let messages = [
-        ("over", Some(Timestamp::UNIX_EPOCH)),
-        ("in time", Some(Timestamp::MAX)),
-    ];
+    let messages = [("over", Timestamp::UNIX_EPOCH), ("in time", Timestamp::MAX)];
     let messages = messages.map(|(id, expires_at)| NewMessage {
-        expires_at,
+        body: job(expires_at),
         ..message(id)
     });
     let running = Running::start(policy(), handler, messages).await;
@@ -420,7 +416,9 @@ async fn what_expires_first_goes_first() {
     policy.concurrency = 1;
     let messages = [("late", 20), ("never", 0), ("soon", 10)].map(|(id, second)| {
         let mut message = message(id);
-        message.expires_at = (second > 0).then(|| Timestamp::from_second(second).unwrap());
+        if second > 0 {
+            message.body = job(Timestamp::from_second(second).unwrap());
+        }
         message
     });
     let running = Running::start(policy, handler, messages).await;

@@ -78,7 +78,9 @@ async fn a_replay_takes_what_is_selected(inbox: &dyn Inbox) {
     ]) {
         let mut message = message(id);
         message.endpoint = endpoint.into();
-        message.event_type = event_type.map(Into::into);
+        if let Some(event_type) = event_type {
+            message.body = format!(r#"{{"eventType":"{event_type}"}}"#).into();
+        }
         message.received_at = at(second);
         store(inbox, message).await;
     }

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails loudly")]
 
+#[path = "../job/mod.rs"]
+mod job;
+
 use core::time::Duration;
 
 use jiff::Timestamp;
@@ -9,6 +12,8 @@ use pleo_receiver::{
     Appended, ClaimId, Claimed, Counts, Entry, Filter, Inbox, NewMessage, Origin, Outcome, Room,
     Selection, State,
 };
+
+use job::job;
 
 const LEASE: Duration = Duration::from_secs(100);
 
@@ -68,10 +73,6 @@ fn message(id: &str) -> NewMessage {
         endpoint: "one".into(),
         webhook_id: id.into(),
         received_at: at(0),
-        event_type: None,
-        event_id: None,
-        resource_id: None,
-        expires_at: None,
         origin: Origin::Webhook,
         body: id.to_owned().into(),
     }
@@ -186,18 +187,30 @@ async fn what_is_stored_comes_out_as_it_went_in(inbox: &dyn Inbox) {
         endpoint: "/webhooks/ø".into(),
         webhook_id: "msg_'; --".into(),
         received_at: "2026-01-02T03:04:05.678Z".parse().unwrap(),
-        event_type: Some("v1.export-job.created".into()),
-        event_id: Some("e1".into()),
-        resource_id: Some("ø".into()),
-        expires_at: Some("2026-01-03T03:04:05.999Z".parse().unwrap()),
         origin: Origin::CatchUp,
-        body: b"\0\xff{}"[..].into(),
+        body: r#"{"eventType":"v1.export-job.created","eventId":"e\u0031","data":{"id":"ø",
+            "createdAt":"2026-01-03T02:04:05.9999Z","expiresIn":3600}}"#
+            .into(),
     };
+    let expires_at = "2026-01-03T03:04:05.999Z".parse().unwrap();
+    let mut odd = message("odd");
+    odd.body = b"\0\xff{}"[..].into();
     let mut bare = message("bare");
     bare.body = b""[..].into();
     store(inbox, full.clone()).await;
+    store(inbox, odd.clone()).await;
     store(inbox, bare.clone()).await;
-    for (sent, claimed) in [full, bare].iter().zip(claim(inbox, at(0)).await) {
+    let known = ["v1.export-job.created", "e1", "ø"].map(|text| Some(text.to_owned()));
+    let sent = [
+        (full, known, Some(expires_at)),
+        (odd, [None, None, None], None),
+        (bare, [None, None, None], None),
+    ];
+    let claimed = claim(inbox, at(0)).await;
+    assert_eq!(claimed.len(), sent.len());
+    for ((sent, [event_type, event_id, resource_id], expires_at), claimed) in
+        sent.into_iter().zip(claimed)
+    {
         assert_eq!(format!("{:?}", claimed.message), format!("{sent:?}"));
         let (entry, body) = inbox
             .show(sent.webhook_id.to_string())
@@ -210,14 +223,14 @@ async fn what_is_stored_comes_out_as_it_went_in(inbox: &dyn Inbox) {
             sequence,
             endpoint: sent.endpoint.to_string(),
             webhook_id: sent.webhook_id.to_string(),
-            event_type: sent.event_type.clone(),
-            event_id: sent.event_id.clone(),
-            resource_id: sent.resource_id.clone(),
+            event_type,
+            event_id,
+            resource_id,
             origin: sent.origin,
             state: State::Pending,
             attempts: 1,
             received_at: sent.received_at,
-            expires_at: sent.expires_at,
+            expires_at,
             due_at: Some(at(100)),
             last_error: None,
             body_len: u64::try_from(sent.body.len()).unwrap(),
@@ -245,15 +258,9 @@ async fn the_first_to_expire_is_claimed_first(inbox: &dyn Inbox) {
         ("late again", Some(at(20))),
         ("over", Some(at(-10))),
     ] {
-        let message = message(id);
-        store(
-            inbox,
-            NewMessage {
-                expires_at,
-                ..message
-            },
-        )
-        .await;
+        let mut message = message(id);
+        message.body = expires_at.map_or(message.body, job);
+        store(inbox, message).await;
     }
     let first = inbox
         .claim(Room::of(2), at(0), LEASE)
@@ -270,7 +277,7 @@ async fn no_endpoint_gets_more_than_there_is_room_for(inbox: &dyn Inbox) {
         let mut message = message(&number.to_string());
         message.endpoint = endpoint.into();
         // Those of the first go first, and 5 goes before 4.
-        message.expires_at = Some(at(if number == 5 { 4 } else { 10 + number }));
+        message.body = job(at(if number == 5 { 4 } else { 10 + number }));
         store(inbox, message).await;
     }
     let room = |total, per_endpoint, in_hand: &[(&str, usize)]| Room {

@@ -10,6 +10,8 @@ use pleo_receiver::{
 use proptest::prelude::*;
 use proptest::sample::Index;
 
+use super::job::job;
+
 /// What may be asked. Times are in seconds; what is relative counts from now.
 #[derive(Clone, Debug)]
 enum Operation {
@@ -145,12 +147,11 @@ impl Side<'_> {
                     endpoint: endpoint.into(),
                     webhook_id: id.to_string().into(),
                     received_at: now,
-                    event_type: Some(format!("type {body}")),
-                    event_id: None,
-                    resource_id: None,
-                    expires_at: expires_in.map(|seconds| shift(now, seconds)),
                     origin: Origin::Webhook,
-                    body: vec![body; 3].into(),
+                    body: match expires_in {
+                        Some(seconds) => job(shift(now, seconds)),
+                        None => vec![body; 3].into(),
+                    },
                 };
                 format!("{:?}", inbox.append(message).await)
             }

@@ -37,16 +37,18 @@ impl<'c> Appends<'c> {
     }
 
     pub(super) fn append(&mut self, message: &NewMessage) -> rusqlite::Result<Appended> {
+        let outline = message.outline();
+        let outline = outline.as_ref();
         let inserted = self.message.execute((
             self.next,
             &*message.endpoint,
             &message.webhook_id,
-            &message.event_type,
-            &message.event_id,
-            &message.resource_id,
+            outline.map(|outline| &*outline.event_type),
+            outline.and_then(|outline| outline.event_id.as_deref()),
+            outline.and_then(|outline| outline.resource_id.as_deref()),
             message.origin.as_str(),
             message.received_at.as_millisecond(),
-            message.expires_at.map(Timestamp::as_millisecond),
+            outline.and_then(|outline| outline.expires_at.map(Timestamp::as_millisecond)),
         ))?;
         if inserted == 0 {
             return self.compare(message);

@@ -31,7 +31,7 @@ use self::file::Opened;
 use self::writer::{Command, Reply, Writer};
 use super::{
     AppendFuture, Appended, Claim, ClaimId, Counts, Entry, Filter, Inbox, InboxError, InboxFuture,
-    NewMessage, Origin, Outcome, Room, Selection, State,
+    NewMessage, Origin, Outcome, Room, Selection, State, ceil, timestamp,
 };
 
 /// What a waiting message takes beside its body, roughly.
@@ -487,19 +487,4 @@ fn origin(row: &Row<'_>) -> rusqlite::Result<Origin> {
         "catch-up" => Origin::CatchUp,
         _ => Origin::Webhook,
     })
-}
-
-/// In milliseconds, rounded up: nothing is due before its time.
-fn ceil(at: Timestamp) -> i64 {
-    let millisecond = at.as_millisecond();
-    if at.subsec_nanosecond() % 1_000_000 > 0 {
-        millisecond + 1
-    } else {
-        millisecond
-    }
-}
-
-/// Milliseconds beyond what a timestamp holds become the last moment that it does.
-fn timestamp(millisecond: i64) -> Timestamp {
-    Timestamp::from_millisecond(millisecond).unwrap_or(Timestamp::MAX)
 }

@@ -28,8 +28,7 @@ impl Statements<'_> {
             "UPDATE message SET leased = 1, due_at = ?2, attempts = attempts + 1,
                  claims = claims + 1
              WHERE sequence = ?1
-             RETURNING sequence, endpoint, webhook_id, received_at, event_type, event_id,
-                 resource_id, origin, expires_at, attempts, claims,
+             RETURNING sequence, endpoint, webhook_id, received_at, origin, attempts, claims,
                  (SELECT body FROM body WHERE body.sequence = ?1) AS body",
         )?;
         let until = ceil(now.checked_add(lease).unwrap_or(Timestamp::MAX));
@@ -147,11 +146,7 @@ fn claimed(row: &Row<'_>) -> rusqlite::Result<Claimed> {
             endpoint: row.get::<_, String>("endpoint")?.into(),
             webhook_id: row.get("webhook_id")?,
             received_at: timestamp(row.get("received_at")?),
-            event_type: row.get("event_type")?,
-            event_id: row.get("event_id")?,
-            resource_id: row.get("resource_id")?,
             origin: origin(row)?,
-            expires_at: row.get::<_, Option<i64>>("expires_at")?.map(timestamp),
             body: row.get::<_, Vec<u8>>("body")?.into(),
         },
         attempt: row.get("attempts")?,

@@ -1,0 +1,404 @@
+//! An inbox that lasts as long as the process.
+
+mod rows;
+
+use core::future::ready;
+use core::hash::BuildHasher;
+use core::pin::Pin;
+use core::time::Duration;
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::RandomState;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use hashbrown::HashTable;
+use hashbrown::hash_table::Entry as Key;
+use jiff::Timestamp;
+use tokio::sync::Notify;
+
+use self::rows::{Chunk, NEVER, Row, Rows};
+use super::{
+    AppendFuture, Appended, Claim, ClaimId, Claimed, Counts, Entry, Filter, Inbox, InboxError,
+    InboxFuture, NewMessage, Outcome, Room, Selection, State, ceil, cut, timestamp,
+};
+
+/// How many messages get their place in line at once, so that nobody waits long meanwhile.
+const AT_ONCE: usize = 256;
+
+/// An inbox in memory: for tests, and for those who can lose messages. What is done stays until it
+/// is pruned, so that a retry of it is known; the sender is told *stored* though nothing is on disk.
+#[derive(Debug, Default)]
+pub struct MemoryInbox {
+    hasher: RandomState,
+    chunk: Chunk,
+    store: Mutex<Store>,
+    ready: Notify,
+}
+
+/// The order in which what is due goes: by expiry, those without one last.
+type Rank = (i64, i64);
+
+#[derive(Debug, Default)]
+struct Store {
+    rows: Rows,
+    /// Of endpoint and id: the hash, and the place of the message.
+    keys: HashTable<(u64, i64)>,
+    /// The place of the last message in line. Those behind it are not looked into before somebody
+    /// claims, since the sender waits for an append.
+    ranked: i64,
+    /// What is due, of each endpoint that has any.
+    ready: BTreeMap<Arc<str>, BTreeSet<Rank>>,
+    waiting: BTreeSet<(i64, i64)>,
+    closed: bool,
+}
+
+impl Store {
+    fn append(&mut self, hash: u64, row: Row) -> Result<Appended, InboxError> {
+        if self.closed {
+            return Err(InboxError::Closed);
+        }
+        let Self { rows, keys, .. } = self;
+        let found = |&(known, sequence): &(u64, i64)| {
+            known == hash
+                && rows
+                    .get(sequence)
+                    .is_some_and(|known| known.has_key_of(&row))
+        };
+        match keys.entry(hash, found, |&(hash, _)| hash) {
+            Key::Occupied(known) => {
+                let known = rows.get(known.get().1);
+                Ok(if known.is_some_and(|known| known.has_body_of(&row)) {
+                    Appended::Known
+                } else {
+                    Appended::Conflict
+                })
+            }
+            Key::Vacant(new) => {
+                rows.push(row);
+                new.insert((hash, rows.last));
+                Ok(Appended::Stored)
+            }
+        }
+    }
+
+    /// Puts some more messages in line; says whether all are.
+    fn rank(&mut self) -> bool {
+        for _ in 0..AT_ONCE {
+            if self.ranked == self.rows.last {
+                return true;
+            }
+            self.ranked += 1;
+            if let Some(row) = self.rows.get_mut(self.ranked) {
+                let expires_at = row.outline().and_then(|outline| outline.expires_at);
+                row.expires_at = expires_at.map_or(NEVER, Timestamp::as_millisecond);
+            }
+            self.queue(self.ranked);
+        }
+        false
+    }
+
+    /// Changes a row, and keeps the two queues in step with it.
+    fn update(&mut self, sequence: i64, change: impl FnOnce(&mut Row)) {
+        self.unqueue(sequence);
+        if let Some(row) = self.rows.get_mut(sequence) {
+            change(row);
+        }
+        if sequence <= self.ranked {
+            self.queue(sequence);
+        }
+    }
+
+    fn queue(&mut self, sequence: i64) {
+        let Some(row) = self.rows.get(sequence) else {
+            return;
+        };
+        match (row.state, row.due_at) {
+            (State::Pending, None) => {
+                let endpoint = Arc::clone(&row.endpoint);
+                let ready = self.ready.entry(endpoint).or_default();
+                ready.insert((row.expires_at, sequence));
+            }
+            (State::Pending, Some(due_at)) => drop(self.waiting.insert((due_at, sequence))),
+            _ => {}
+        }
+    }
+
+    fn unqueue(&mut self, sequence: i64) {
+        let Some(row) = self.rows.get(sequence) else {
+            return;
+        };
+        if let Some(ready) = self.ready.get_mut(&row.endpoint) {
+            ready.remove(&(row.expires_at, sequence));
+            if ready.is_empty() {
+                self.ready.remove(&row.endpoint);
+            }
+        }
+        if let Some(due_at) = row.due_at {
+            self.waiting.remove(&(due_at, sequence));
+        }
+    }
+
+    fn claim(&mut self, room: &Room, now: Timestamp, lease: Duration) -> Claim {
+        while let Some((due_at, sequence)) = self.waiting.first().copied()
+            && due_at <= now.as_millisecond()
+        {
+            self.update(sequence, |row| {
+                row.due_at = None;
+                row.leased = false;
+            });
+        }
+        let of_each = self.ready.iter().flat_map(|(endpoint, ready)| {
+            let room = room.for_endpoint(endpoint);
+            ready.iter().take(room).copied()
+        });
+        let mut next: Vec<Rank> = of_each.collect();
+        next.sort_unstable();
+        next.truncate(room.total);
+        let until = ceil(now.checked_add(lease).unwrap_or(Timestamp::MAX));
+        let mut messages = Vec::new();
+        for (_, sequence) in next {
+            self.update(sequence, |row| {
+                row.due_at = Some(until);
+                row.leased = true;
+                row.attempts += 1;
+                row.claims += 1;
+                messages.push(Claimed {
+                    claim: ClaimId {
+                        message: sequence,
+                        number: row.claims,
+                    },
+                    message: row.message(),
+                    attempt: row.attempts,
+                });
+            });
+        }
+        let next_due = self.waiting.first().map(|(due_at, _)| timestamp(*due_at));
+        Claim { messages, next_due }
+    }
+
+    fn settle(&mut self, claim: ClaimId, outcome: Outcome) {
+        let row = self.rows.get(claim.message);
+        if !row.is_some_and(|row| row.leased && row.claims == claim.number) {
+            return;
+        }
+        self.update(claim.message, |row| {
+            row.leased = false;
+            row.due_at = None;
+            match outcome {
+                Outcome::Done => row.state = State::Done,
+                Outcome::Retry { at, error } => {
+                    row.due_at = Some(ceil(at));
+                    row.last_error = Some(cut(error).into());
+                }
+                Outcome::Dead { error } => {
+                    row.state = State::Dead;
+                    row.last_error = Some(cut(error).into());
+                }
+                Outcome::Release => row.attempts -= 1,
+                Outcome::Exhausted { error } => {
+                    row.state = State::Dead;
+                    row.last_error = Some(cut(error).into());
+                    row.attempts -= 1;
+                }
+            }
+        });
+    }
+
+    fn replay(&mut self, selection: &Selection) -> u64 {
+        let is = |wanted: &Option<String>, found: &str| {
+            wanted.as_deref().is_none_or(|wanted| wanted == found)
+        };
+        let wanted = |row: &&Row| {
+            is(&selection.webhook_id, row.webhook_id())
+                && is(&selection.endpoint, &row.endpoint)
+                && selection.state.is_none_or(|wanted| row.state == wanted)
+                && (selection.since).is_none_or(|since| row.received_at() >= since)
+                && (selection.until).is_none_or(|until| row.received_at() < until)
+                && !row.leased
+                && (selection.event_type.as_deref()).is_none_or(|wanted| {
+                    row.outline()
+                        .is_some_and(|found| found.event_type == wanted)
+                })
+        };
+        let selected = self.rows.iter().filter(wanted);
+        let sequences: Vec<_> = selected.map(|row| row.sequence).collect();
+        for sequence in &sequences {
+            self.update(*sequence, |row| {
+                row.state = State::Pending;
+                row.due_at = None;
+                row.leased = false;
+                row.attempts = 0;
+            });
+        }
+        u64::try_from(sequences.len()).unwrap_or(u64::MAX)
+    }
+
+    fn prune(&mut self, hash: impl Fn(&str, &str) -> u64, state: State, before: Timestamp) -> u64 {
+        let mut pruned = 0;
+        let Self { rows, keys, .. } = self;
+        rows.retain(|row| {
+            // What is neither pending nor leased is in no queue.
+            if row.state == State::Pending || row.state != state || row.received_at() >= before {
+                return true;
+            }
+            let key = hash(&row.endpoint, row.webhook_id());
+            if let Ok(key) = keys.find_entry(key, |(_, sequence)| *sequence == row.sequence) {
+                key.remove();
+            }
+            pruned += 1;
+            false
+        });
+        pruned
+    }
+}
+
+impl MemoryInbox {
+    /// An empty inbox.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        // Nothing in here panics half way.
+        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hash(&self, endpoint: &str, webhook_id: &str) -> u64 {
+        self.hasher.hash_one((endpoint, webhook_id))
+    }
+
+    /// What a message becomes, made before anybody has to wait.
+    fn row(&self, message: &NewMessage) -> (u64, Row) {
+        let hash = self.hash(&message.endpoint, &message.webhook_id);
+        (hash, Row::new(message, &self.chunk))
+    }
+
+    /// Does it at once, unless closed.
+    fn with<T: Send + 'static>(&self, act: impl FnOnce(&mut Store) -> T) -> InboxFuture<'_, T> {
+        let mut store = self.store();
+        let result = if store.closed {
+            Err(InboxError::Closed)
+        } else {
+            Ok(act(&mut store))
+        };
+        Box::pin(ready(result))
+    }
+}
+
+impl Inbox for MemoryInbox {
+    fn append_all(&self, messages: Vec<NewMessage>) -> AppendFuture<'_> {
+        let rows: Vec<_> = messages.iter().map(|message| self.row(message)).collect();
+        let mut store = self.store();
+        let appended = rows.into_iter().map(|(hash, row)| store.append(hash, row));
+        let appended = appended.collect();
+        drop(store);
+        self.ready.notify_one();
+        Box::pin(ready(appended))
+    }
+
+    fn append(&self, message: NewMessage) -> InboxFuture<'_, Appended> {
+        let (hash, row) = self.row(&message);
+        let appended = self.store().append(hash, row);
+        self.ready.notify_one();
+        Box::pin(ready(appended))
+    }
+
+    fn claim(&self, room: Room, now: Timestamp, lease: Duration) -> InboxFuture<'_, Claim> {
+        while !self.store().rank() {}
+        self.with(|store| store.claim(&room, now, lease))
+    }
+
+    fn settle(&self, claim: ClaimId, outcome: Outcome) -> InboxFuture<'_, ()> {
+        let settled = self.with(|store| store.settle(claim, outcome));
+        self.ready.notify_one();
+        settled
+    }
+
+    fn ready(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(self.ready.notified())
+    }
+
+    fn list(&self, filter: Filter) -> InboxFuture<'_, Vec<Entry>> {
+        self.with(|store| {
+            let limit = filter.limit.map_or(usize::MAX, |limit| {
+                usize::try_from(limit).unwrap_or(usize::MAX)
+            });
+            let wanted = |row: &&Row| {
+                filter.after.is_none_or(|after| row.sequence > after)
+                    && filter.state.is_none_or(|state| row.state == state)
+                    && (filter.endpoint.as_deref())
+                        .is_none_or(|endpoint| &*row.endpoint == endpoint)
+            };
+            let rows = store.rows.iter().filter(wanted);
+            if filter.newest_first {
+                rows.rev().take(limit).map(Row::entry).collect()
+            } else {
+                rows.take(limit).map(Row::entry).collect()
+            }
+        })
+    }
+
+    fn show(&self, webhook_id: String) -> InboxFuture<'_, Vec<(Entry, Bytes)>> {
+        self.with(|store| {
+            let rows = store.rows.iter();
+            rows.filter(|row| row.webhook_id() == webhook_id)
+                .map(|row| (row.entry(), row.body()))
+                .collect()
+        })
+    }
+
+    fn replay(&self, selection: Selection) -> InboxFuture<'_, u64> {
+        let replayed = self.with(|store| store.replay(&selection));
+        self.ready.notify_one();
+        replayed
+    }
+
+    fn prune(&self, state: State, before: Timestamp) -> InboxFuture<'_, u64> {
+        let hash = |endpoint: &str, webhook_id: &str| self.hash(endpoint, webhook_id);
+        self.with(|store| store.prune(hash, state, before))
+    }
+
+    fn counts(&self) -> InboxFuture<'_, Counts> {
+        self.with(|store| {
+            let mut counts = Counts::default();
+            for row in store.rows.iter() {
+                match row.state {
+                    State::Pending => counts.pending += 1,
+                    State::Done => counts.done += 1,
+                    State::Dead => counts.dead += 1,
+                }
+            }
+            counts
+        })
+    }
+
+    fn close(&self) -> InboxFuture<'_, ()> {
+        self.with(|store| store.closed = true)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails loudly")]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_pruned_leaves_nothing_behind() {
+        let inbox = MemoryInbox::new();
+        for id in 0..10 {
+            let message = NewMessage::new("one", id.to_string(), "body");
+            inbox.append(message).await.unwrap();
+        }
+        let (lease, now) = (Duration::from_secs(1), Timestamp::now());
+        let claim = inbox.claim(Room::of(10), now, lease).await.unwrap();
+        for claimed in claim.messages {
+            inbox.settle(claimed.claim, Outcome::Done).await.unwrap();
+        }
+        let before = Timestamp::MAX;
+        assert_eq!(inbox.prune(State::Done, before).await.unwrap(), 10);
+        let store = inbox.store();
+        assert_eq!(store.rows.iter().count(), 0);
+        assert!(store.keys.is_empty() && store.ready.is_empty() && store.waiting.is_empty());
+    }
+}
