@@ -4,11 +4,13 @@ use pleo_receiver::{
     Counts, Filter, Inbox, InboxError, NewMessage, Outcome, Room, Selection, State,
 };
 
+use crate::job::job;
 use crate::{LEASE, at, claim, claim_one, counts, dead, entries, ids, message, store};
 
 behaviours! {
     a_replay_by_id_takes_every_state_and_endpoint,
     a_replay_of_the_dead_takes_only_those,
+    what_is_replayed_before_anybody_claims_is_handed_out_once,
     a_replay_takes_what_is_selected,
     what_a_handler_has_in_hand_is_not_replayed,
     a_retry_that_waits_is_due_at_once_after_a_replay,
@@ -67,6 +69,15 @@ async fn a_replay_of_the_dead_takes_only_those(inbox: &dyn Inbox) {
     assert_eq!(inbox.replay(Selection::dead()).await.unwrap(), 0);
     assert_eq!(inbox.counts().await.unwrap(), counts(2, 1, 0));
     assert_eq!(ids(&claim(inbox, at(0)).await), ["a", "c"]);
+}
+
+async fn what_is_replayed_before_anybody_claims_is_handed_out_once(inbox: &dyn Inbox) {
+    let mut message = message("a");
+    message.body = job(at(10));
+    store(inbox, message).await;
+    assert_eq!(inbox.replay(Selection::id("a")).await.unwrap(), 1);
+    assert_eq!(ids(&claim(inbox, at(0)).await), ["a"]);
+    assert!(claim(inbox, at(0)).await.is_empty());
 }
 
 async fn a_replay_takes_what_is_selected(inbox: &dyn Inbox) {

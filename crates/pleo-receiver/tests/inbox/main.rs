@@ -51,6 +51,7 @@ behaviours! {
     what_is_stored_comes_out_as_it_went_in,
     times_are_kept_to_the_millisecond,
     the_first_to_expire_is_claimed_first,
+    the_first_to_expire_of_many_is_claimed_first,
     no_endpoint_gets_more_than_there_is_room_for,
     a_claim_counts_the_attempt_and_says_when_to_look_again,
     a_lease_that_ends_hands_the_message_out_again,
@@ -270,6 +271,18 @@ async fn the_first_to_expire_is_claimed_first(inbox: &dyn Inbox) {
     assert_eq!(ids(&first), ["over", "soon"]);
     let rest = claim(inbox, at(0)).await;
     assert_eq!(ids(&rest), ["late", "late again", "never", "never again"]);
+}
+
+async fn the_first_to_expire_of_many_is_claimed_first(inbox: &dyn Inbox) {
+    let many: Vec<_> = (0..1000)
+        .map(|number| NewMessage {
+            body: job(at(10_000 - number)),
+            ..message(&number.to_string())
+        })
+        .collect();
+    assert_eq!(inbox.append_all(many).await.len(), 1000);
+    let first = inbox.claim(Room::of(1), at(0), LEASE).await.unwrap();
+    assert_eq!(ids(&first.messages), ["999"]);
 }
 
 async fn no_endpoint_gets_more_than_there_is_room_for(inbox: &dyn Inbox) {

@@ -12,7 +12,7 @@ use proptest::sample::Index;
 
 use super::job::job;
 
-/// What may be asked. Times are in seconds; what is relative counts from now.
+/// What may be asked. Times are in steps of [`STEP`]; what is relative counts from now.
 #[derive(Clone, Debug)]
 enum Operation {
     Append {
@@ -23,7 +23,9 @@ enum Operation {
     },
     Claim {
         limit: usize,
-        lease: u64,
+        per_endpoint: usize,
+        in_hand: usize,
+        lease: u32,
     },
     /// Settles any claim that there ever was, so also those that are lost.
     Settle {
@@ -31,12 +33,19 @@ enum Operation {
         end: End,
     },
     Pass {
-        seconds: i64,
+        steps: i64,
     },
     Replay {
         id: u8,
     },
     ReplayDead,
+    ReplaySome {
+        event_type: Option<&'static str>,
+        endpoint: Option<&'static str>,
+        state: Option<State>,
+        since: Option<i64>,
+        until: Option<i64>,
+    },
     Prune {
         state: State,
         before: i64,
@@ -101,18 +110,31 @@ fn any_operation() -> impl Strategy<Value = Operation> {
         any::<bool>(),
         prop::option::of(0_u32..5),
     );
+    let some = (
+        prop::option::of(prop::sample::select(vec!["type", "other"])),
+        prop::option::of(any_endpoint()),
+        prop::option::of(any_state()),
+        prop::option::of(-60_i64..1),
+        prop::option::of(-30_i64..2),
+    );
     // Few ids, so that they meet each other often.
     let id = 0_u8..8;
     prop_oneof![
         6 => (any_endpoint(), id.clone(), 0_u8..2, prop::option::of(-5_i64..30)).prop_map(
             |(endpoint, id, body, expires_in)| Operation::Append { endpoint, id, body, expires_in }
         ),
-        4 => (0_usize..4, 0_u64..20)
-            .prop_map(|(limit, lease)| Operation::Claim { limit, lease }),
+        4 => (0_usize..4, 1_usize..4, 0_usize..2, 0_u32..20).prop_map(
+            |(limit, per_endpoint, in_hand, lease)| Operation::Claim {
+                limit, per_endpoint, in_hand, lease
+            }
+        ),
         5 => (any::<Index>(), end).prop_map(|(claim, end)| Operation::Settle { claim, end }),
-        3 => (0_i64..20).prop_map(|seconds| Operation::Pass { seconds }),
+        3 => (0_i64..20).prop_map(|steps| Operation::Pass { steps }),
         1 => id.clone().prop_map(|id| Operation::Replay { id }),
         1 => Just(Operation::ReplayDead),
+        2 => some.prop_map(|(event_type, endpoint, state, since, until)| Operation::ReplaySome {
+            event_type, endpoint, state, since, until
+        }),
         1 => (any_state(), -60_i64..1)
             .prop_map(|(state, before)| Operation::Prune { state, before }),
         1 => list.prop_map(|(state, endpoint, after, newest_first, limit)| Operation::List {
@@ -122,8 +144,16 @@ fn any_operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-fn shift(now: Timestamp, seconds: i64) -> Timestamp {
-    Timestamp::from_second(now.as_second() + seconds).unwrap()
+/// Inboxes keep millisteps, and none may round otherwise than the other.
+const STEP: Duration = Duration::from_micros(370);
+
+fn shift(now: Timestamp, steps: i64) -> Timestamp {
+    let distance = STEP * u32::try_from(steps.unsigned_abs()).unwrap();
+    if steps < 0 {
+        now - distance
+    } else {
+        now + distance
+    }
 }
 
 /// An inbox, and what a test remembers of it: the two need not number their messages alike.
@@ -149,15 +179,24 @@ impl Side<'_> {
                     received_at: now,
                     origin: Origin::Webhook,
                     body: match expires_in {
-                        Some(seconds) => job(shift(now, seconds)),
+                        Some(steps) => job(shift(now, steps)),
                         None => vec![body; 3].into(),
                     },
                 };
                 format!("{:?}", inbox.append(message).await)
             }
-            Operation::Claim { limit, lease } => {
-                let lease = Duration::from_secs(lease);
-                let claim = inbox.claim(Room::of(limit), now, lease).await.unwrap();
+            Operation::Claim {
+                limit,
+                per_endpoint,
+                in_hand,
+                lease,
+            } => {
+                let room = Room {
+                    total: limit,
+                    per_endpoint,
+                    in_hand: [("one".into(), in_hand)].into(),
+                };
+                let claim = inbox.claim(room, now, STEP * lease).await.unwrap();
                 let Claim { messages, next_due } = claim;
                 self.claims
                     .extend(messages.iter().map(|claimed| claimed.claim));
@@ -174,6 +213,23 @@ impl Side<'_> {
             Operation::Pass { .. } => String::new(),
             Operation::Replay { id } => {
                 let selection = Selection::id(id.to_string());
+                inbox.replay(selection).await.unwrap().to_string()
+            }
+            Operation::ReplaySome {
+                event_type,
+                endpoint,
+                state,
+                since,
+                until,
+            } => {
+                let selection = Selection {
+                    webhook_id: None,
+                    endpoint: endpoint.map(Into::into),
+                    event_type: event_type.map(Into::into),
+                    state,
+                    since: since.map(|steps| shift(now, steps)),
+                    until: until.map(|steps| shift(now, steps)),
+                };
                 inbox.replay(selection).await.unwrap().to_string()
             }
             Operation::ReplayDead => inbox.replay(Selection::dead()).await.unwrap().to_string(),
@@ -231,8 +287,8 @@ async fn do_the_same(operations: Vec<Operation>) -> Result<(), TestCaseError> {
     let (mut in_file, mut in_memory) = (side(&in_file), side(&in_memory));
     let mut now = Timestamp::from_second(1_800_000_000).unwrap();
     for operation in operations {
-        if let Operation::Pass { seconds } = operation {
-            now = shift(now, seconds);
+        if let Operation::Pass { steps } = operation {
+            now = shift(now, steps);
         }
         let expected = in_memory.perform(&operation, now).await;
         prop_assert_eq!(

@@ -4,6 +4,7 @@ mod rows;
 
 use core::future::ready;
 use core::hash::BuildHasher;
+use core::iter::zip;
 use core::pin::Pin;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,22 +16,23 @@ use hashbrown::HashTable;
 use hashbrown::hash_table::Entry as Key;
 use jiff::Timestamp;
 use tokio::sync::Notify;
+use tokio::task::yield_now;
 
-use self::rows::{Chunk, NEVER, Row, Rows};
+use self::rows::{Row, Rows};
 use super::{
     AppendFuture, Appended, Claim, ClaimId, Claimed, Counts, Entry, Filter, Inbox, InboxError,
     InboxFuture, NewMessage, Outcome, Room, Selection, State, ceil, cut, timestamp,
 };
 
-/// How many messages get their place in line at once, so that nobody waits long meanwhile.
+/// How many messages are looked into at once, and how many bytes of them unless one has more.
 const AT_ONCE: usize = 256;
+const BYTES_AT_ONCE: usize = 256 * 1024;
 
 /// An inbox in memory: for tests, and for those who can lose messages. What is done stays until it
 /// is pruned, so that a retry of it is known; the sender is told *stored* though nothing is on disk.
 #[derive(Debug, Default)]
 pub struct MemoryInbox {
     hasher: RandomState,
-    chunk: Chunk,
     store: Mutex<Store>,
     ready: Notify,
 }
@@ -53,48 +55,65 @@ struct Store {
 }
 
 impl Store {
-    fn append(&mut self, hash: u64, row: Row) -> Result<Appended, InboxError> {
+    fn append(
+        &mut self,
+        hash: u64,
+        message: &NewMessage,
+        long: Option<Bytes>,
+    ) -> Result<Appended, InboxError> {
         if self.closed {
             return Err(InboxError::Closed);
         }
         let Self { rows, keys, .. } = self;
+        let is_it = |row: &Row| row.has_key(&message.endpoint, &message.webhook_id);
         let found = |&(known, sequence): &(u64, i64)| {
-            known == hash
-                && rows
-                    .get(sequence)
-                    .is_some_and(|known| known.has_key_of(&row))
+            known == hash && rows.get(sequence).is_some_and(is_it)
         };
         match keys.entry(hash, found, |&(hash, _)| hash) {
             Key::Occupied(known) => {
                 let known = rows.get(known.get().1);
-                Ok(if known.is_some_and(|known| known.has_body_of(&row)) {
-                    Appended::Known
-                } else {
-                    Appended::Conflict
-                })
+                Ok(
+                    if known.is_some_and(|known| known.has_body(&message.body)) {
+                        Appended::Known
+                    } else {
+                        Appended::Conflict
+                    },
+                )
             }
             Key::Vacant(new) => {
-                rows.push(row);
+                rows.push(message, long);
                 new.insert((hash, rows.last));
                 Ok(Appended::Stored)
             }
         }
     }
 
-    /// Puts some more messages in line; says whether all are.
-    fn rank(&mut self) -> bool {
-        for _ in 0..AT_ONCE {
-            if self.ranked == self.rows.last {
-                return true;
+    /// Some of the messages that aren't in line yet.
+    fn unranked(&self) -> Vec<Row> {
+        let mut bytes = 0;
+        (self.ranked + 1..=self.rows.last)
+            .map_while(|sequence| self.rows.get(sequence))
+            .take_while(|row| {
+                let is_first = bytes == 0;
+                bytes += row.len();
+                is_first || bytes <= BYTES_AT_ONCE
+            })
+            .take(AT_ONCE)
+            .cloned()
+            .collect()
+    }
+
+    /// Puts in line what isn't there since.
+    fn rank(&mut self, ranks: impl IntoIterator<Item = Rank>) {
+        for (expires_at, sequence) in ranks {
+            if sequence > self.ranked
+                && let Some(row) = self.rows.get_mut(sequence)
+            {
+                row.expires_at = expires_at;
+                self.queue(sequence);
+                self.ranked = sequence;
             }
-            self.ranked += 1;
-            if let Some(row) = self.rows.get_mut(self.ranked) {
-                let expires_at = row.outline().and_then(|outline| outline.expires_at);
-                row.expires_at = expires_at.map_or(NEVER, Timestamp::as_millisecond);
-            }
-            self.queue(self.ranked);
         }
-        false
     }
 
     /// Changes a row, and keeps the two queues in step with it.
@@ -204,33 +223,30 @@ impl Store {
         });
     }
 
-    fn replay(&mut self, selection: &Selection) -> u64 {
-        let is = |wanted: &Option<String>, found: &str| {
-            wanted.as_deref().is_none_or(|wanted| wanted == found)
-        };
+    /// What is selected, as far as that can be told without a look into the bodies.
+    fn select(&self, selection: &Selection) -> Vec<Row> {
         let wanted = |row: &&Row| {
-            is(&selection.webhook_id, row.webhook_id())
-                && is(&selection.endpoint, &row.endpoint)
-                && selection.state.is_none_or(|wanted| row.state == wanted)
+            (selection.webhook_id.as_deref()).is_none_or(|id| row.has_id(id))
+                && (selection.endpoint.as_deref()).is_none_or(|wanted| *row.endpoint == *wanted)
                 && (selection.since).is_none_or(|since| row.received_at() >= since)
                 && (selection.until).is_none_or(|until| row.received_at() < until)
+                && selection.state.is_none_or(|state| row.state == state)
                 && !row.leased
-                && (selection.event_type.as_deref()).is_none_or(|wanted| {
-                    row.outline()
-                        .is_some_and(|found| found.event_type == wanted)
-                })
         };
-        let selected = self.rows.iter().filter(wanted);
-        let sequences: Vec<_> = selected.map(|row| row.sequence).collect();
-        for sequence in &sequences {
-            self.update(*sequence, |row| {
-                row.state = State::Pending;
-                row.due_at = None;
-                row.leased = false;
-                row.attempts = 0;
-            });
+        self.rows.iter().filter(wanted).cloned().collect()
+    }
+
+    fn replay(&mut self, sequence: i64, state: Option<State>) -> bool {
+        let replayable = |row: &Row| !row.leased && state.is_none_or(|state| row.state == state);
+        if !self.rows.get(sequence).is_some_and(replayable) {
+            return false;
         }
-        u64::try_from(sequences.len()).unwrap_or(u64::MAX)
+        self.update(sequence, |row| {
+            row.state = State::Pending;
+            row.due_at = None;
+            row.attempts = 0;
+        });
+        true
     }
 
     fn prune(&mut self, hash: impl Fn(&str, &str) -> u64, state: State, before: Timestamp) -> u64 {
@@ -248,6 +264,9 @@ impl Store {
             pruned += 1;
             false
         });
+        if keys.len() < keys.capacity() / 4 {
+            keys.shrink_to(keys.len() * 2, |&(hash, _)| hash);
+        }
         pruned
     }
 }
@@ -268,10 +287,10 @@ impl MemoryInbox {
         self.hasher.hash_one((endpoint, webhook_id))
     }
 
-    /// What a message becomes, made before anybody has to wait.
-    fn row(&self, message: &NewMessage) -> (u64, Row) {
+    /// What it takes to append a message, made before anybody has to wait.
+    fn prepare(&self, message: &NewMessage) -> (u64, Option<Bytes>) {
         let hash = self.hash(&message.endpoint, &message.webhook_id);
-        (hash, Row::new(message, &self.chunk))
+        (hash, rows::long_text(message))
     }
 
     /// Does it at once, unless closed.
@@ -288,25 +307,44 @@ impl MemoryInbox {
 
 impl Inbox for MemoryInbox {
     fn append_all(&self, messages: Vec<NewMessage>) -> AppendFuture<'_> {
-        let rows: Vec<_> = messages.iter().map(|message| self.row(message)).collect();
+        let prepared = messages.iter().map(|message| self.prepare(message));
+        let prepared: Vec<_> = prepared.collect();
         let mut store = self.store();
-        let appended = rows.into_iter().map(|(hash, row)| store.append(hash, row));
-        let appended = appended.collect();
+        let appended = zip(&messages, prepared)
+            .map(|(message, (hash, long))| store.append(hash, message, long))
+            .collect();
         drop(store);
         self.ready.notify_one();
         Box::pin(ready(appended))
     }
 
     fn append(&self, message: NewMessage) -> InboxFuture<'_, Appended> {
-        let (hash, row) = self.row(&message);
-        let appended = self.store().append(hash, row);
+        let (hash, long) = self.prepare(&message);
+        let appended = self.store().append(hash, &message, long);
         self.ready.notify_one();
         Box::pin(ready(appended))
     }
 
     fn claim(&self, room: Room, now: Timestamp, lease: Duration) -> InboxFuture<'_, Claim> {
-        while !self.store().rank() {}
-        self.with(|store| store.claim(&room, now, lease))
+        Box::pin(async move {
+            loop {
+                let unranked = {
+                    let mut store = self.store();
+                    let unranked = store.unranked();
+                    if store.closed {
+                        return Err(InboxError::Closed);
+                    }
+                    if unranked.is_empty() {
+                        return Ok(store.claim(&room, now, lease));
+                    }
+                    unranked
+                };
+                // Nobody waits while they are read.
+                let ranks: Vec<_> = unranked.iter().map(Row::rank).collect();
+                self.store().rank(ranks);
+                yield_now().await;
+            }
+        })
     }
 
     fn settle(&self, claim: ClaimId, outcome: Outcome) -> InboxFuture<'_, ()> {
@@ -320,7 +358,7 @@ impl Inbox for MemoryInbox {
     }
 
     fn list(&self, filter: Filter) -> InboxFuture<'_, Vec<Entry>> {
-        self.with(|store| {
+        let rows = self.with(|store| -> Vec<Row> {
             let limit = filter.limit.map_or(usize::MAX, |limit| {
                 usize::try_from(limit).unwrap_or(usize::MAX)
             });
@@ -328,30 +366,51 @@ impl Inbox for MemoryInbox {
                 filter.after.is_none_or(|after| row.sequence > after)
                     && filter.state.is_none_or(|state| row.state == state)
                     && (filter.endpoint.as_deref())
-                        .is_none_or(|endpoint| &*row.endpoint == endpoint)
+                        .is_none_or(|endpoint| *row.endpoint == *endpoint)
             };
             let rows = store.rows.iter().filter(wanted);
             if filter.newest_first {
-                rows.rev().take(limit).map(Row::entry).collect()
+                rows.rev().take(limit).cloned().collect()
             } else {
-                rows.take(limit).map(Row::entry).collect()
+                rows.take(limit).cloned().collect()
             }
-        })
+        });
+        Box::pin(async { Ok(rows.await?.iter().map(Row::entry).collect()) })
     }
 
     fn show(&self, webhook_id: String) -> InboxFuture<'_, Vec<(Entry, Bytes)>> {
-        self.with(|store| {
+        let rows = self.with(|store| -> Vec<Row> {
             let rows = store.rows.iter();
-            rows.filter(|row| row.webhook_id() == webhook_id)
-                .map(|row| (row.entry(), row.body()))
+            rows.filter(|row| row.has_id(&webhook_id))
+                .cloned()
                 .collect()
+        });
+        Box::pin(async {
+            let rows = rows.await?;
+            Ok(rows
+                .iter()
+                .map(|row| (row.entry(), row.own_body()))
+                .collect())
         })
     }
 
     fn replay(&self, selection: Selection) -> InboxFuture<'_, u64> {
-        let replayed = self.with(|store| store.replay(&selection));
-        self.ready.notify_one();
-        replayed
+        Box::pin(async move {
+            let mut rows = self.with(|store| store.select(&selection)).await?;
+            if let Some(wanted) = &selection.event_type {
+                rows.retain(|row| {
+                    row.outline()
+                        .is_some_and(|found| found.event_type == **wanted)
+                });
+            }
+            let replayed = self.with(|store| {
+                let places = rows.iter().map(|row| row.sequence);
+                let replayed = places.filter(|place| store.replay(*place, selection.state));
+                replayed.fold(0, |count, _| count + 1)
+            });
+            self.ready.notify_one();
+            replayed.await
+        })
     }
 
     fn prune(&self, state: State, before: Timestamp) -> InboxFuture<'_, u64> {
@@ -400,5 +459,6 @@ mod tests {
         let store = inbox.store();
         assert_eq!(store.rows.iter().count(), 0);
         assert!(store.keys.is_empty() && store.ready.is_empty() && store.waiting.is_empty());
+        assert_eq!(store.keys.capacity(), 0);
     }
 }

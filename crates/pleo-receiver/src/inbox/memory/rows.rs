@@ -5,7 +5,7 @@
 //! chunk instead of an allocation.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
@@ -23,10 +23,10 @@ const LONG: usize = CHUNK / 16;
 const SEGMENT: usize = 1024;
 
 /// What comes after all that expires.
-pub(super) const NEVER: i64 = i64::MAX;
+const NEVER: i64 = i64::MAX;
 
 /// A message, and where it stands. Times are in milliseconds since 1970.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Row {
     pub(super) sequence: i64,
     pub(super) endpoint: Arc<str>,
@@ -46,16 +46,12 @@ pub(super) struct Row {
 }
 
 impl Row {
-    /// A message that has no place yet.
-    pub(super) fn new(message: &NewMessage, chunk: &Chunk) -> Self {
-        let NewMessage {
-            webhook_id, body, ..
-        } = message;
+    fn new(sequence: i64, message: &NewMessage, text: Bytes) -> Self {
         Self {
-            sequence: 0,
+            sequence,
             endpoint: Arc::clone(&message.endpoint),
-            text: chunk.pack(webhook_id.as_bytes(), body),
-            id_len: webhook_id.len(),
+            text,
+            id_len: message.webhook_id.len(),
             received_at: message.received_at.as_millisecond(),
             expires_at: NEVER,
             due_at: None,
@@ -68,31 +64,61 @@ impl Row {
         }
     }
 
-    pub(super) fn webhook_id(&self) -> &str {
-        // It was one.
-        str::from_utf8(&self.text[..self.id_len]).unwrap_or_default()
+    fn id(&self) -> &[u8] {
+        &self.text[..self.id_len]
     }
 
-    pub(super) fn body(&self) -> Bytes {
-        self.text.slice(self.id_len..)
+    fn body(&self) -> &[u8] {
+        &self.text[self.id_len..]
+    }
+
+    pub(super) fn has_key(&self, endpoint: &str, webhook_id: &str) -> bool {
+        self.has_id(webhook_id) && &*self.endpoint == endpoint
+    }
+
+    pub(super) fn has_id(&self, webhook_id: &str) -> bool {
+        self.id() == webhook_id.as_bytes()
+    }
+
+    pub(super) fn has_body(&self, body: &[u8]) -> bool {
+        self.body() == body
+    }
+
+    pub(super) fn webhook_id(&self) -> &str {
+        // It was one.
+        str::from_utf8(self.id()).unwrap_or_default()
     }
 
     /// As [`NewMessage::outline`].
     pub(super) fn outline(&self) -> Option<Outline<'_>> {
-        Outline::parse(&self.text[self.id_len..]).ok()
+        Outline::parse(self.body()).ok()
     }
 
-    /// Of two with one key.
-    pub(super) fn has_body_of(&self, other: &Self) -> bool {
-        self.text == other.text
+    /// How many bytes id and body have.
+    pub(super) fn len(&self) -> usize {
+        self.text.len()
     }
 
-    pub(super) fn has_key_of(&self, other: &Self) -> bool {
-        self.endpoint == other.endpoint && self.webhook_id() == other.webhook_id()
+    /// Its place in line, as its body has it.
+    pub(super) fn rank(&self) -> (i64, i64) {
+        let expires_at = self.outline().and_then(|outline| outline.expires_at);
+        (
+            expires_at.map_or(NEVER, Timestamp::as_millisecond),
+            self.sequence,
+        )
     }
 
     pub(super) fn received_at(&self) -> Timestamp {
         timestamp(self.received_at)
+    }
+
+    /// A body that keeps none of a chunk, however long it stays in somebody's hands.
+    pub(super) fn own_body(&self) -> Bytes {
+        if is_long(&self.text) {
+            self.text.slice(self.id_len..)
+        } else {
+            Bytes::copy_from_slice(self.body())
+        }
     }
 
     pub(super) fn message(&self) -> NewMessage {
@@ -101,55 +127,31 @@ impl Row {
             webhook_id: self.webhook_id().into(),
             received_at: self.received_at(),
             origin: self.origin,
-            body: self.body(),
+            body: self.own_body(),
         }
     }
 
     pub(super) fn entry(&self) -> Entry {
         let outline = self.outline();
         let outline = outline.as_ref();
+        let owned = |text: Option<&str>| text.map(String::from);
         let expires_at = outline.and_then(|outline| outline.expires_at);
         Entry {
             sequence: self.sequence,
             endpoint: self.endpoint.to_string(),
             webhook_id: self.webhook_id().to_owned(),
             event_type: outline.map(|outline| outline.event_type.to_string()),
-            event_id: outline.and_then(|outline| outline.event_id.as_deref().map(String::from)),
-            resource_id: outline
-                .and_then(|outline| outline.resource_id.as_deref().map(String::from)),
+            event_id: owned(outline.and_then(|outline| outline.event_id.as_deref())),
+            resource_id: owned(outline.and_then(|outline| outline.resource_id.as_deref())),
             origin: self.origin,
             state: self.state,
             attempts: self.attempts,
             received_at: self.received_at(),
             expires_at: expires_at.map(|at| timestamp(at.as_millisecond())),
             due_at: self.due_at.map(timestamp),
-            last_error: self.last_error.as_deref().map(String::from),
-            body_len: u64::try_from(self.text.len() - self.id_len).unwrap_or(u64::MAX),
+            last_error: owned(self.last_error.as_deref()),
+            body_len: u64::try_from(self.body().len()).unwrap_or(u64::MAX),
         }
-    }
-}
-
-/// Where the next texts go.
-#[derive(Debug, Default)]
-pub(super) struct Chunk(Mutex<BytesMut>);
-
-impl Chunk {
-    fn pack(&self, id: &[u8], body: &[u8]) -> Bytes {
-        let len = id.len() + body.len();
-        let write = |text: &mut BytesMut| {
-            text.extend_from_slice(id);
-            text.extend_from_slice(body);
-            text.split().freeze()
-        };
-        if len > LONG {
-            return write(&mut BytesMut::with_capacity(len));
-        }
-        // Nothing in here panics half way.
-        let mut chunk = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if chunk.capacity() < len {
-            *chunk = BytesMut::with_capacity(CHUNK);
-        }
-        write(&mut chunk)
     }
 }
 
@@ -158,63 +160,108 @@ impl Chunk {
 pub(super) struct Rows {
     /// Each by the place of the first message that it had. The last one gets what is new, until it
     /// would have to grow.
-    segments: BTreeMap<i64, Vec<Row>>,
+    segments: BTreeMap<i64, Segment>,
+    /// Where the next texts go.
+    chunk: BytesMut,
     /// The place of the last message that there ever was.
     pub(super) last: i64,
 }
 
+#[derive(Debug)]
+struct Segment {
+    rows: Vec<Row>,
+    /// How many bytes of chunks its messages had, with those that are deleted.
+    packed: usize,
+}
+
 impl Rows {
-    /// Adds a message at the end.
-    pub(super) fn push(&mut self, mut row: Row) {
+    /// Adds a message at the end. A text that is long was made before, by [`long_text`].
+    pub(super) fn push(&mut self, message: &NewMessage, long: Option<Bytes>) {
         self.last += 1;
-        row.sequence = self.last;
-        let last = self.segments.last_entry();
-        let mut last = last.filter(|last| last.get().len() < last.get().capacity());
-        match &mut last {
-            Some(last) => last.get_mut().push(row),
+        let text = long.unwrap_or_else(|| {
+            let (id, body) = (message.webhook_id.as_bytes(), &message.body[..]);
+            if self.chunk.capacity() < id.len() + body.len() {
+                self.chunk = BytesMut::with_capacity(CHUNK);
+            }
+            self.chunk.extend_from_slice(id);
+            self.chunk.extend_from_slice(body);
+            self.chunk.split().freeze()
+        });
+        let packed = packed(&text);
+        let row = Row::new(self.last, message, text);
+        let last = self.segments.last_entry().map(|last| last.into_mut());
+        match last.filter(|last| last.rows.len() < last.rows.capacity()) {
+            Some(last) => {
+                last.rows.push(row);
+                last.packed += packed;
+            }
             None => {
-                let mut segment = Vec::with_capacity(SEGMENT);
-                segment.push(row);
-                self.segments.insert(self.last, segment);
+                let mut rows = Vec::with_capacity(SEGMENT);
+                rows.push(row);
+                self.segments.insert(self.last, Segment { rows, packed });
             }
         }
     }
 
     pub(super) fn get(&self, sequence: i64) -> Option<&Row> {
-        let (_, segment) = self.segments.range(..=sequence).next_back()?;
-        segment.get(place(segment, sequence)?)
+        let (_, Segment { rows, .. }) = self.segments.range(..=sequence).next_back()?;
+        rows.get(place(rows, sequence)?)
     }
 
     pub(super) fn get_mut(&mut self, sequence: i64) -> Option<&mut Row> {
-        let (_, segment) = self.segments.range_mut(..=sequence).next_back()?;
-        let place = place(segment, sequence)?;
-        segment.get_mut(place)
+        let (_, Segment { rows, .. }) = self.segments.range_mut(..=sequence).next_back()?;
+        let place = place(rows, sequence)?;
+        rows.get_mut(place)
     }
 
     pub(super) fn iter(&self) -> impl DoubleEndedIterator<Item = &Row> {
-        self.segments.values().flatten()
+        self.segments.values().flat_map(|segment| &segment.rows)
     }
 
     /// Deletes those that are not to be kept.
     pub(super) fn retain(&mut self, mut keep: impl FnMut(&Row) -> bool) {
         self.segments.retain(|_, segment| {
-            let before = segment.len();
-            segment.retain(&mut keep);
-            if segment.len() < before && segment.len() <= segment.capacity() / 2 {
-                // So that the few which stay don't keep the memory of the many which went.
-                for row in &mut *segment {
-                    row.text = Bytes::copy_from_slice(&row.text);
-                }
-                segment.shrink_to_fit();
-            }
-            !segment.is_empty()
+            segment.rows.retain(&mut keep);
+            segment.tidy();
+            !segment.rows.is_empty()
         });
     }
 }
 
-fn place(segment: &[Row], sequence: i64) -> Option<usize> {
-    segment
-        .binary_search_by_key(&sequence, |row| row.sequence)
+impl Segment {
+    /// Sees to it that what stays doesn't keep much more memory than it needs.
+    fn tidy(&mut self) {
+        let Self { rows, packed: all } = self;
+        if rows.len() <= rows.capacity() / 2 {
+            rows.shrink_to_fit();
+        }
+        let left: usize = rows.iter().map(|row| packed(&row.text)).sum();
+        if left <= *all / 2 {
+            for row in rows.iter_mut().filter(|row| !is_long(&row.text)) {
+                row.text = Bytes::copy_from_slice(&row.text);
+            }
+            *all = left;
+        }
+    }
+}
+
+/// The text of a message, where it has memory of its own.
+pub(super) fn long_text(message: &NewMessage) -> Option<Bytes> {
+    let (id, body) = (message.webhook_id.as_bytes(), &message.body[..]);
+    (id.len() + body.len() > LONG).then(|| [id, body].concat().into())
+}
+
+fn is_long(text: &[u8]) -> bool {
+    text.len() > LONG
+}
+
+/// How many bytes of it are part of a chunk.
+fn packed(text: &[u8]) -> usize {
+    if is_long(text) { 0 } else { text.len() }
+}
+
+fn place(rows: &[Row], sequence: i64) -> Option<usize> {
+    rows.binary_search_by_key(&sequence, |row| row.sequence)
         .ok()
 }
 
@@ -223,37 +270,44 @@ fn place(segment: &[Row], sequence: i64) -> Option<usize> {
 mod tests {
     use super::*;
 
-    fn push(rows: &mut Rows, chunk: &Chunk, id: &str, body: &[u8]) {
+    fn push(rows: &mut Rows, id: &str, body: &[u8]) {
         let message = NewMessage::new("one", id, Bytes::copy_from_slice(body));
-        rows.push(Row::new(&message, chunk));
+        rows.push(&message, long_text(&message));
+    }
+
+    fn sequences(rows: &Rows) -> Vec<i64> {
+        rows.iter().map(|row| row.sequence).collect()
     }
 
     #[test]
     fn each_is_found_at_its_place_as_it_was() {
-        let (mut rows, chunk) = (Rows::default(), Chunk::default());
-        let bodies: Vec<_> = (0..40_usize).map(|n| vec![b'x'; n * n * 10]).collect();
+        let mut rows = Rows::default();
+        let bodies: Vec<_> = (0..60_usize).map(|n| vec![b'x'; n * n * 10]).collect();
         for (number, body) in bodies.iter().enumerate() {
-            push(&mut rows, &chunk, &number.to_string(), body);
+            push(&mut rows, &number.to_string(), body);
         }
         for (number, body) in bodies.iter().enumerate() {
             let row = rows.get(i64::try_from(number).unwrap() + 1).unwrap();
             assert_eq!(row.webhook_id(), number.to_string());
-            assert_eq!(row.body()[..], body[..]);
+            assert!(row.has_body(body) && row.own_body() == body);
+            // Long ones alone have their memory for themselves.
+            assert_eq!(row.text.is_unique(), row.text.len() > LONG, "{number}");
         }
-        assert!(rows.get(0).is_none() && rows.get(41).is_none());
+        assert!(rows.get(0).is_none() && rows.get(61).is_none());
     }
 
     #[test]
     fn few_that_stay_keep_no_memory_of_those_that_went() {
-        let (mut rows, chunk) = (Rows::default(), Chunk::default());
+        let mut rows = Rows::default();
         let count = i64::try_from(SEGMENT).unwrap() * 3 + 10;
         for number in 1..=count {
-            push(&mut rows, &chunk, &number.to_string(), b"body");
+            push(&mut rows, &number.to_string(), b"body");
         }
-        let stays = |row: &Row| row.sequence % 100 == 0;
-        rows.retain(stays);
+        // Little by little.
+        for every in [2, 10, 100] {
+            rows.retain(|row| row.sequence % every == 0);
+        }
         let expected: Vec<i64> = (1..=count).filter(|number| number % 100 == 0).collect();
-        let sequences = |rows: &Rows| rows.iter().map(|row| row.sequence).collect::<Vec<_>>();
         assert_eq!(sequences(&rows), expected);
         for sequence in 1..=count {
             let id = rows.get(sequence).map(Row::webhook_id);
@@ -261,16 +315,41 @@ mod tests {
             assert_eq!(id, expected.as_deref());
         }
         assert!(rows.iter().all(|row| row.text.is_unique()));
-        let room: usize = rows.segments.values().map(Vec::capacity).sum();
+        let room: usize = (rows.segments.values())
+            .map(|segment| segment.rows.capacity())
+            .sum();
         assert!(room < expected.len() * 2, "{room}");
 
-        push(&mut rows, &chunk, "next", b"body");
+        push(&mut rows, "next", b"body");
         assert_eq!(rows.get(count + 1).map(Row::webhook_id), Some("next"));
         rows.retain(|row| row.sequence > count);
         assert_eq!(sequences(&rows), [count + 1]);
         rows.retain(|_| false);
         assert!(rows.segments.is_empty());
-        push(&mut rows, &chunk, "last", b"body");
+        push(&mut rows, "last", b"body");
         assert_eq!(sequences(&rows), [count + 2]);
+    }
+
+    #[test]
+    fn many_short_ones_that_stay_keep_no_memory_of_few_that_were_longer() {
+        let mut rows = Rows::default();
+        for number in 0..160 {
+            let length = if number % 16 < 9 { 100 } else { 16_000 };
+            push(&mut rows, &number.to_string(), &vec![b'x'; length]);
+        }
+        rows.retain(|row| row.text.len() < 1000);
+        assert_eq!(rows.iter().count(), 90);
+        assert!(rows.iter().all(|row| row.text.is_unique()));
+    }
+
+    #[test]
+    fn what_is_in_somebody_s_hands_keeps_no_chunk() {
+        let mut rows = Rows::default();
+        push(&mut rows, "1", b"body");
+        push(&mut rows, "2", &[b'x'; LONG]);
+        let [short, long] = [1, 2].map(|sequence| rows.get(sequence).unwrap().message().body);
+        assert!(short.is_unique());
+        // That one isn't copied.
+        assert!(!long.is_unique());
     }
 }
