@@ -88,7 +88,7 @@ impl Default for ServerOptions {
 ///
 /// # Errors
 /// The system gives no thread or no more open files, what serves connections panicked, or the inbox
-/// could not be closed in good order.
+/// [broke](crate::Inbox::broken) or could not be closed in good order.
 pub async fn serve(
     listener: TcpListener,
     receiver: Receiver,
@@ -166,7 +166,7 @@ impl Server {
     ///
     /// # Errors
     /// The system gives no thread or no more open files, what serves connections panicked, or the
-    /// inbox could not be closed in good order.
+    /// inbox [broke](crate::Inbox::broken) or could not be closed in good order.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
         let hub = Arc::new(Hub::new(self.receiver, self.options));
         let threads = Threads::start(hub.options.threads, &hub).map_err(ServeError::Start)?;
@@ -189,6 +189,7 @@ impl Server {
             tokio::select! {
                 () = shutdown => {}
                 () = broken.notified() => error!("what serves connections has panicked: stopping"),
+                () = hub.receiver.inbox().broken() => error!("the inbox is broken: stopping"),
             }
             hub.receiver.refuse_new();
             hub.stop();

@@ -118,6 +118,7 @@ async fn what_could_not_be_stored_is_to_be_sent_again() {
     for (failure, code) in [
         (InboxError::Full, "inbox_full"),
         (disk(), "inbox_failed"),
+        (InboxError::Panicked, "inbox_failed"),
         (InboxError::Closed, "shutting_down"),
     ] {
         let server = Server::start(builder(Gate::new(Some(failure)))).await;

@@ -7,6 +7,7 @@ mod memory;
 mod sqlite;
 
 use core::fmt;
+use core::future::pending;
 use core::pin::Pin;
 use core::time::Duration;
 use std::collections::HashMap;
@@ -44,7 +45,7 @@ pub trait Inbox: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// For each, [`InboxError::Full`] at once where too many appends are waiting,
     /// [`InboxError::Failed`] where the store couldn't keep it, [`InboxError::Closed`] while the
-    /// inbox shuts down.
+    /// inbox shuts down, [`InboxError::Panicked`] once it is [`broken`](Self::broken).
     fn append_all(&self, messages: Vec<NewMessage>) -> AppendFuture<'_>;
 
     /// Stores one message, as [`append_all`](Self::append_all) does.
@@ -95,6 +96,12 @@ pub trait Inbox: fmt::Debug + Send + Sync + 'static {
 
     /// How many messages are in each state.
     fn counts(&self) -> InboxFuture<'_, Counts>;
+
+    /// Resolves when this can store nothing more until it is opened anew, as after a panic of its own:
+    /// a server ends then, rather than refuse everything for ever. Never unless said otherwise.
+    fn broken(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(pending())
+    }
 
     /// Stops taking appends, finishes those that wait, and lets go of the store. Later calls get
     /// [`InboxError::Closed`].
@@ -399,6 +406,12 @@ pub enum InboxError {
     /// The inbox is closed.
     #[error("the inbox is closed")]
     Closed,
+    /// What works it has panicked: it does nothing more until it's opened anew.
+    #[error(
+        "what writes the inbox has panicked: restart the receiver, and see what was written of the \
+         panic"
+    )]
+    Panicked,
     /// Another server holds this inbox.
     #[error("the inbox {path} is in use by another server: stop that one, or choose another inbox")]
     InUse {

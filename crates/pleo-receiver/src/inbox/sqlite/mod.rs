@@ -12,6 +12,7 @@ mod statements;
 mod writer;
 
 use core::fmt;
+use core::future::pending;
 use core::pin::Pin;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
@@ -23,7 +24,7 @@ use std::thread;
 use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{Connection, Row, named_params, params};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 use tokio::{task, time};
 
 use self::checkpoint::Checkpointer;
@@ -91,6 +92,8 @@ pub struct SqliteInbox {
     commands: Option<mpsc::Sender<Command>>,
     waiting: Arc<AtomicUsize>,
     ready: Arc<Notify>,
+    /// Whether the writer has ended in good order; its sender is gone once it has ended at all.
+    ended: watch::Receiver<bool>,
     /// `None` once closed.
     reader: Arc<Mutex<Option<Connection>>>,
     writer: Option<thread::JoinHandle<()>>,
@@ -158,6 +161,7 @@ impl SqliteInbox {
         let waiting = Arc::new(AtomicUsize::new(0));
         let ready = Arc::new(Notify::new());
         let (commands, receiver) = mpsc::channel();
+        let (end, ended) = watch::channel(false);
         let (checkpointer, lock) = owner.unzip();
         let writer = Writer {
             connection,
@@ -169,7 +173,10 @@ impl SqliteInbox {
         };
         let writer = thread::Builder::new()
             .name("pleo-inbox".into())
-            .spawn(move || writer.run(&receiver))
+            .spawn(move || {
+                writer.run(&receiver);
+                end.send_replace(true);
+            })
             .map_err(|error| file::open_error(path, error))?;
         Ok(Self {
             path: path.display().to_string(),
@@ -177,6 +184,7 @@ impl SqliteInbox {
             commands: Some(commands),
             waiting,
             ready,
+            ended,
             reader: Arc::new(Mutex::new(Some(reader))),
             writer: Some(writer),
         })
@@ -188,12 +196,22 @@ impl SqliteInbox {
         command: impl FnOnce(Reply<T>) -> Command,
     ) -> InboxFuture<'_, T> {
         let (reply, answer) = oneshot::channel();
-        let commands = self.commands.as_ref();
-        let sent = commands.and_then(|commands| commands.send(command(reply)).ok());
-        Box::pin(async move {
-            sent.ok_or(InboxError::Closed)?;
-            answer.await.map_err(|_| InboxError::Closed)?
+        if let Some(commands) = &self.commands {
+            // Where the writer is gone, `reply` is too.
+            let _ = commands.send(command(reply));
+        }
+        Box::pin(async {
+            match answer.await {
+                Ok(result) => result,
+                Err(_) if self.has_panicked().await => Err(InboxError::Panicked),
+                Err(_) => Err(InboxError::Closed),
+            }
         })
+    }
+
+    /// Waits until the writer has ended, and says how.
+    async fn has_panicked(&self) -> bool {
+        self.ended.clone().wait_for(|ended| *ended).await.is_err()
     }
 
     fn read<T: Send + 'static>(
@@ -389,6 +407,14 @@ impl Inbox for SqliteInbox {
         })
     }
 
+    fn broken(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async {
+            if !self.has_panicked().await {
+                pending().await
+            }
+        })
+    }
+
     fn close(&self) -> InboxFuture<'_, ()> {
         let reader = Arc::clone(&self.reader);
         let closed = self.command(|reply| Command::Close { reply });
@@ -406,7 +432,7 @@ impl Drop for SqliteInbox {
     fn drop(&mut self) {
         self.commands = None;
         if let Some(writer) = self.writer.take() {
-            // It doesn't panic; if it did, there is nothing left to wait for.
+            // If it panicked, there is nothing left to wait for.
             let _ = writer.join();
         }
     }

@@ -58,6 +58,9 @@ pub(super) enum Command {
     Close {
         reply: Reply<()>,
     },
+    /// A fault of our own.
+    #[cfg(test)]
+    Panic,
 }
 
 /// What became of an append.
@@ -93,6 +96,8 @@ impl Command {
             Self::Claim { reply, .. } => drop(reply.send(Err(error))),
             Self::Settle { reply, .. } | Self::Close { reply } => drop(reply.send(Err(error))),
             Self::Replay { reply, .. } | Self::Prune { reply, .. } => drop(reply.send(Err(error))),
+            #[cfg(test)]
+            Self::Panic => {}
         }
     }
 }
@@ -254,6 +259,8 @@ fn perform<'c>(
             reply,
         } => answer(reply, statements.prune(&places, state)),
         Command::Close { reply } => answer(reply, Ok(())),
+        #[cfg(test)]
+        Command::Panic => panic!("this is part of the test"),
     }
 }
 
@@ -296,4 +303,52 @@ fn answer<T: 'static>(reply: Reply<T>, result: rusqlite::Result<T>) -> Answer {
         // Whoever asked may be gone.
         let _ = reply.send(failure.cloned().map_or(result, Err));
     })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails loudly")]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::super::file;
+    use super::*;
+
+    #[test]
+    fn of_a_batch_in_which_it_panics_nothing_is_answered_and_nothing_stored() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = file::make(&directory.path().join("inbox.db")).unwrap();
+        let writer = Writer {
+            connection: file::open(&path).unwrap(),
+            opened: Opened::at(&path).unwrap(),
+            checkpointer: None,
+            lock: None,
+            waiting: Arc::default(),
+            ready: Arc::default(),
+        };
+        let (commands, receiver) = mpsc::channel();
+        let append = |id: &str| {
+            let (reply, answer) = oneshot::channel();
+            let append = Command::Append {
+                messages: vec![NewMessage::new("one", id, "{}")],
+                size: 0,
+                reply,
+            };
+            commands.send(append).unwrap();
+            answer
+        };
+        let before = append("before");
+        commands.send(Command::Panic).unwrap();
+        let after = append("after");
+        thread::spawn(move || writer.run(&receiver))
+            .join()
+            .unwrap_err();
+        assert!(before.blocking_recv().is_err());
+        assert!(after.blocking_recv().is_err());
+        let count = "SELECT count(*) FROM message";
+        let count = file::open(&path)
+            .unwrap()
+            .query_row(count, [], |row| row.get::<_, i64>(0));
+        assert_eq!(count.unwrap(), 0);
+    }
 }
