@@ -79,6 +79,15 @@ pub enum Error {
     /// A page says that another one follows, but not where.
     #[error("Pleo says that another page follows, but not where: the list is incomplete")]
     NoNextPage,
+    /// Page follows page, and no end is in sight.
+    #[error(
+        "more follows even after {pages} pages, which no list of Pleo's should have: the list is \
+         incomplete; narrow it by its filters, or ask for longer pages"
+    )]
+    TooManyPages {
+        /// How many were fetched.
+        pages: usize,
+    },
     /// No answer came.
     #[error("no answer from {host}")]
     Connection {

@@ -77,11 +77,14 @@ pub struct CurrentRequest {
     pub sorting_order: Option<Vec<SortOrder>>,
 }
 
+/// How many pages a list may have: far more than any of Pleo's, and an end all the same.
+const MOST: usize = 10_000;
+
 type Fetched<T> = Pin<Box<dyn Future<Output = Result<Page<T>, Error>> + Send>>;
 type Fetch<T> = Box<dyn FnMut(Option<Cursor>) -> Fetched<T> + Send>;
 
 /// Every entry of a list, from the page that was asked for to the last one. The next page is fetched
-/// when the one before is used up.
+/// when the one before is used up, up to 10,000 of them.
 ///
 /// It is a [`Stream`]; [`Self::next`] serves where nothing else needs one. After an error it ends.
 #[must_use = "nothing is fetched until it is asked for"]
@@ -98,8 +101,8 @@ enum State<T> {
     Next(Option<Cursor>),
     /// It is being fetched.
     Fetching(Fetched<T>),
-    /// More was promised, but not where.
-    Lost,
+    /// There should be more, but it can't be had. The error is told once.
+    Broken(Option<Error>),
     End,
 }
 
@@ -155,10 +158,7 @@ impl<T: Unpin> Stream for Pages<T> {
                         return Poll::Ready(Some(Err(error)));
                     }
                 },
-                State::Lost => {
-                    this.state = State::End;
-                    return Poll::Ready(Some(Err(Error::NoNextPage)));
-                }
+                State::Broken(error) => return Poll::Ready(error.take().map(Err)),
                 State::End => return Poll::Ready(None),
             };
         }
@@ -166,12 +166,15 @@ impl<T: Unpin> Stream for Pages<T> {
 }
 
 impl Pagination {
-    /// A cursor that leads back would be followed for ever.
+    /// A cursor that leads back would be followed for ever, and so would one after the other.
     fn following<T>(self, ends: &mut HashSet<Cursor>) -> State<T> {
         match self.end_cursor {
             _ if !self.has_next_page => State::End,
+            Some(_) if ends.len() + 1 == MOST => {
+                State::Broken(Some(Error::TooManyPages { pages: MOST }))
+            }
             Some(end) if ends.insert(end.clone()) => State::Next(Some(end)),
-            _ => State::Lost,
+            _ => State::Broken(Some(Error::NoNextPage)),
         }
     }
 }
@@ -181,5 +184,44 @@ impl<T> fmt::Debug for Pages<T> {
         f.debug_struct("Pages")
             .field("fetched", &self.entries.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails loudly")]
+mod tests {
+    use core::future::ready;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use super::*;
+    use crate::{ExportJob, ExportJobList};
+
+    #[tokio::test]
+    async fn a_list_without_end_ends_with_an_error() {
+        const JOB: &str = r#"{"id": "0190163d-8694-739b-aea5-966c26f8ad90"}"#;
+        let fetched = Arc::new(AtomicU32::new(0));
+        let count = Arc::clone(&fetched);
+        let mut pages = Pages::new(ExportJobList::default(), move |_| {
+            let number = count.fetch_add(1, Ordering::Relaxed);
+            // In the alphabet of a cursor, and another one each time.
+            let cursor = format!("{number:b}").replace('0', "A").replace('1', "B");
+            let page: Page<ExportJob> = serde_json::from_str(&format!(
+                r#"{{"data": [{JOB}], "pagination": {{"hasNextPage": true, "hasPreviousPage": false,
+                    "endCursor": "{cursor}"}}}}"#
+            ))
+            .unwrap();
+            ready(Ok(page))
+        });
+        for _ in 0..MOST {
+            pages.next().await.unwrap().unwrap();
+        }
+        let error = pages.next().await.unwrap().unwrap_err();
+        assert!(
+            matches!(error, Error::TooManyPages { pages: MOST }),
+            "{error:?}"
+        );
+        assert!(pages.next().await.is_none(), "it ends");
+        assert_eq!(fetched.load(Ordering::Relaxed), 10_000);
     }
 }
