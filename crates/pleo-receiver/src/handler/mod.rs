@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use pleo_events::{Envelope, ParseError};
 
 use crate::NewMessage;
+use crate::inbox::timestamp;
 
 #[cfg(feature = "exec")]
 pub use exec::{Exec, ExecError};
@@ -65,7 +66,7 @@ pub struct Delivery {
     pub attempt: u32,
     /// When the message arrived.
     pub received_at: Timestamp,
-    /// When the export job in it expires.
+    /// When the export job in it expires, to the millisecond.
     pub expires_at: Option<Timestamp>,
     /// Whether that was over when this attempt began; Pleo has then failed the job already.
     pub expired: bool,
@@ -91,6 +92,8 @@ impl Delivery {
             .and_then(|outline| outline.event_id.as_deref());
         let event_id = event_id.map(String::from);
         let expires_at = outline.as_ref().and_then(|outline| outline.expires_at);
+        // As the inbox has it.
+        let expires_at = expires_at.map(|at| timestamp(at.as_millisecond()));
         let event_type = outline.map(|outline| outline.event_type.into_owned());
         Self {
             endpoint: message.endpoint,

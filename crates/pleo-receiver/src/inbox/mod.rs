@@ -64,7 +64,8 @@ pub trait Inbox: fmt::Debug + Send + Sync + 'static {
     }
 
     /// Takes messages that are due at `now`, as many as there is room for, for as long as `lease`:
-    /// first the one that expires first, those without an expiry last, else in the order of arrival.
+    /// first the one that expires first ([`NewMessage::outline`] tells when), those without an expiry
+    /// last, else in the order of arrival.
     /// Counts an attempt for each. A claim need not outlast the machine: what is in hand when it
     /// stops is handed out again.
     fn claim(&self, room: Room, now: Timestamp, lease: Duration) -> InboxFuture<'_, Claim>;
@@ -140,7 +141,7 @@ impl NewMessage {
     }
 
     /// What a queue wants to know of the body; `None` where that isn't an envelope. Reads the body
-    /// each time, which takes about half as long as verifying it.
+    /// each time.
     #[must_use]
     pub fn outline(&self) -> Option<Outline<'_>> {
         Outline::parse(&self.body).ok()
@@ -448,6 +449,6 @@ fn ceil(at: Timestamp) -> i64 {
 }
 
 /// Milliseconds beyond what a timestamp holds become the last moment that it does.
-fn timestamp(millisecond: i64) -> Timestamp {
+pub(crate) fn timestamp(millisecond: i64) -> Timestamp {
     Timestamp::from_millisecond(millisecond).unwrap_or(Timestamp::MAX)
 }

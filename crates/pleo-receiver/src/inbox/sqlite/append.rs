@@ -5,6 +5,32 @@ use rusqlite::{CachedStatement, Connection};
 
 use super::{Appended, NewMessage};
 
+/// A message, and what its row says of the body: that is read before it gets to the writer, so that
+/// nobody waits meanwhile.
+pub(super) struct New {
+    pub(super) message: NewMessage,
+    event_type: Option<String>,
+    event_id: Option<String>,
+    resource_id: Option<String>,
+    expires_at: Option<i64>,
+}
+
+impl New {
+    pub(super) fn read(message: NewMessage) -> Self {
+        let outline = message.outline();
+        let outline = outline.as_ref();
+        let owned = |text: Option<&str>| text.map(String::from);
+        Self {
+            event_type: outline.map(|outline| String::from(&*outline.event_type)),
+            event_id: owned(outline.and_then(|outline| outline.event_id.as_deref())),
+            resource_id: owned(outline.and_then(|outline| outline.resource_id.as_deref())),
+            expires_at: outline
+                .and_then(|outline| outline.expires_at.map(Timestamp::as_millisecond)),
+            message,
+        }
+    }
+}
+
 /// The appends of one transaction.
 pub(super) struct Appends<'c> {
     connection: &'c Connection,
@@ -36,19 +62,18 @@ impl<'c> Appends<'c> {
         })
     }
 
-    pub(super) fn append(&mut self, message: &NewMessage) -> rusqlite::Result<Appended> {
-        let outline = message.outline();
-        let outline = outline.as_ref();
+    pub(super) fn append(&mut self, new: &New) -> rusqlite::Result<Appended> {
+        let message = &new.message;
         let inserted = self.message.execute((
             self.next,
             &*message.endpoint,
             &message.webhook_id,
-            outline.map(|outline| &*outline.event_type),
-            outline.and_then(|outline| outline.event_id.as_deref()),
-            outline.and_then(|outline| outline.resource_id.as_deref()),
+            &new.event_type,
+            &new.event_id,
+            &new.resource_id,
             message.origin.as_str(),
             message.received_at.as_millisecond(),
-            outline.and_then(|outline| outline.expires_at.map(Timestamp::as_millisecond)),
+            new.expires_at,
         ))?;
         if inserted == 0 {
             return self.compare(message);

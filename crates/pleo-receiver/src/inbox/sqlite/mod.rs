@@ -27,6 +27,7 @@ use rusqlite::{Connection, Row, named_params, params};
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::{task, time};
 
+use self::append::New;
 use self::checkpoint::Checkpointer;
 use self::file::Opened;
 use self::writer::{Command, Reply, Writer};
@@ -275,6 +276,7 @@ impl Inbox for SqliteInbox {
         }
         let too_many = messages.len() - fit;
         messages.truncate(fit);
+        let messages: Vec<_> = messages.into_iter().map(New::read).collect();
         let appended = (fit > 0).then(|| {
             self.command(|reply| Command::Append {
                 messages,

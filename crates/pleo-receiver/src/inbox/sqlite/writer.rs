@@ -11,13 +11,11 @@ use rusqlite::Connection;
 use tokio::sync::{Notify, oneshot};
 use tracing::error;
 
-use super::append::Appends;
+use super::append::{Appends, New};
 use super::checkpoint::Checkpointer;
 use super::file::Opened;
 use super::statements::Statements;
-use super::{
-    Appended, Claim, ClaimId, InboxError, NewMessage, Outcome, Room, Selection, State, failed,
-};
+use super::{Appended, Claim, ClaimId, InboxError, Outcome, Room, Selection, State, failed};
 
 /// How many commands share one commit, and messages of appends; one more append may be larger.
 const BATCH: usize = 1024;
@@ -27,7 +25,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, InboxError>>;
 
 pub(super) enum Command {
     Append {
-        messages: Vec<NewMessage>,
+        messages: Vec<New>,
         /// What they count against the limit of what may wait.
         size: usize,
         reply: Reply<Stored>,
@@ -68,7 +66,7 @@ pub(super) struct Stored {
     /// Of each message.
     pub(super) results: Vec<Result<Appended, InboxError>>,
     /// The messages go back, since whoever made them frees them cheaper.
-    _messages: Vec<NewMessage>,
+    _messages: Vec<New>,
 }
 
 impl Command {
@@ -267,7 +265,7 @@ fn perform<'c>(
 fn append<'c>(
     connection: &'c Connection,
     appends: &mut Option<Appends<'c>>,
-    messages: Vec<NewMessage>,
+    messages: Vec<New>,
     reply: Reply<Stored>,
 ) -> Answer {
     let begun = match appends.take() {
@@ -311,7 +309,7 @@ mod tests {
     use std::sync::mpsc;
     use std::thread;
 
-    use super::super::file;
+    use super::super::{NewMessage, file};
     use super::*;
 
     #[test]
@@ -330,7 +328,7 @@ mod tests {
         let append = |id: &str| {
             let (reply, answer) = oneshot::channel();
             let append = Command::Append {
-                messages: vec![NewMessage::new("one", id, "{}")],
+                messages: vec![New::read(NewMessage::new("one", id, "{}"))],
                 size: 0,
                 reply,
             };
