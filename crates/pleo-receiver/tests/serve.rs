@@ -158,6 +158,35 @@ fn a_command_gets_the_body_and_the_facts_but_none_of_the_secrets() {
     }
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn its_limit_of_open_files_is_raised_no_further_than_it_needs() {
+    let place = Place::new();
+    place.write("pleo.toml", "[limits]\nconnections = 16\n");
+    let done = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = done.local_addr().unwrap().port();
+    let exec = format!("bash -c 'ulimit -Sn > files; echo > /dev/tcp/127.0.0.1/{port}'");
+    let mut args = vec!["serve", "--listen", "127.0.0.1:0"];
+    args.extend(["--config", "pleo.toml", "--exec", &exec]);
+    let program = place.command(&args);
+    for (before, inherited) in [("64:", "8208\n"), ("9000:", "9000\n"), ("64:200", "200\n")] {
+        let mut limited = std::process::Command::new("prlimit");
+        limited
+            .args([&format!("--nofile={before}"), "--"])
+            .arg(program.get_program())
+            .args(program.get_args())
+            .current_dir(place.path())
+            .envs(env())
+            .stderr(std::process::Stdio::piped());
+        let server = program::Serving::start(limited);
+        send(&place, &server.url, SECRET, &[]);
+        done.accept().unwrap();
+        assert_eq!(server.stop("-TERM").0, Some(0));
+        let files = std::fs::read_to_string(place.path().join("files"));
+        assert_eq!(files.unwrap(), inherited, "{before}");
+    }
+}
+
 #[test]
 fn a_target_that_fails_gets_it_again_and_then_it_is_dead_until_replayed() {
     let place = Place::new();

@@ -78,32 +78,9 @@ impl Place {
     /// Starts a server on a free port, and waits until it listens.
     pub fn serve(&self, args: &[&str], env: &[(&str, &str)]) -> Serving {
         let args = [&["serve", "--listen", "127.0.0.1:0"], args].concat();
-        let mut child = self
-            .command(&args)
-            .envs(env.iter().copied())
-            .spawn()
-            .unwrap();
-        let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        let mut log = String::new();
-        while !log.contains("listening on ") {
-            assert_ne!(stderr.read_line(&mut log).unwrap(), 0, "it ended: {log}");
-        }
-        let url = log.split("listening on ").nth(1).unwrap();
-        let url = url.split([',', '\n']).next().unwrap().to_owned();
-        // A server whose log nobody reads would lose lines of it.
-        let (sender, lines) = mpsc::channel();
-        thread::spawn(move || {
-            let mut line = String::new();
-            while stderr.read_line(&mut line).unwrap() > 0 {
-                let _ = sender.send(core::mem::take(&mut line));
-            }
-        });
-        Serving {
-            child,
-            lines,
-            log,
-            url,
-        }
+        let mut command = self.command(&args);
+        command.envs(env.iter().copied());
+        Serving::start(command)
     }
 }
 
@@ -133,6 +110,32 @@ pub struct Serving {
 }
 
 impl Serving {
+    /// Waits until it listens. Its standard error must be a pipe.
+    pub fn start(mut command: Command) -> Self {
+        let mut child = command.spawn().unwrap();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut log = String::new();
+        while !log.contains("listening on ") {
+            assert_ne!(stderr.read_line(&mut log).unwrap(), 0, "it ended: {log}");
+        }
+        let url = log.split("listening on ").nth(1).unwrap();
+        let url = url.split([',', '\n']).next().unwrap().to_owned();
+        // A server whose log nobody reads would lose lines of it.
+        let (sender, lines) = mpsc::channel();
+        thread::spawn(move || {
+            let mut line = String::new();
+            while stderr.read_line(&mut line).unwrap() > 0 {
+                let _ = sender.send(core::mem::take(&mut line));
+            }
+        });
+        Self {
+            child,
+            lines,
+            log,
+            url,
+        }
+    }
+
     pub fn address(&self) -> &str {
         self.url.split('/').nth(2).unwrap()
     }

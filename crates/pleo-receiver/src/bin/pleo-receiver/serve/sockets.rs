@@ -14,6 +14,11 @@ use crate::Failure;
 #[cfg(unix)]
 const OTHER_FILES: usize = 128;
 
+/// How many of them there may ever be, with the pipes of commands and the sockets to targets. More
+/// isn't asked for: a command inherits the limit, and some close every number up to it first.
+#[cfg(unix)]
+const MOST_OTHER_FILES: u64 = 8192;
+
 /// How many connections may wait to be accepted. One more is dropped, and tried again by its client
 /// after a second; the usual 128 are too few for a burst.
 const BACKLOG: u32 = 4096;
@@ -24,11 +29,15 @@ const BACKLOG: u32 = 4096;
 pub(super) fn within_file_limit(mut options: ServerOptions) -> ServerOptions {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limit = getrlimit(Resource::Nofile);
-    limit.current = limit.maximum;
-    if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        warn!(%error, "cannot raise the number of open files");
-    }
+    let connections = u64::try_from(options.max_connections).unwrap_or(u64::MAX);
+    let wanted = connections.saturating_add(MOST_OTHER_FILES);
     // No limit at all is `None`.
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit.current = Some(limit.maximum.map_or(wanted, |most| most.min(wanted)));
+        if let Err(error) = setrlimit(Resource::Nofile, limit) {
+            warn!(%error, "cannot raise the number of open files");
+        }
+    }
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     let left = usize::try_from(files).unwrap_or(usize::MAX);
     let left = left.saturating_sub(OTHER_FILES).max(1);
