@@ -443,6 +443,20 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn what_comes_again_takes_no_memory() {
+        let inbox = MemoryInbox::new();
+        let message = || NewMessage::new("one", "1", "body");
+        inbox.append(message()).await.unwrap();
+        let room = inbox.store().rows.room();
+        assert!(room > 0);
+        let other = NewMessage::new("one", "1", "other");
+        assert_eq!(inbox.append(message()).await.unwrap(), Appended::Known);
+        assert_eq!(inbox.append(other).await.unwrap(), Appended::Conflict);
+        inbox.append_all(vec![message(), message()]).await;
+        assert_eq!(inbox.store().rows.room(), room);
+    }
+
+    #[tokio::test]
     async fn what_is_pruned_leaves_nothing_behind() {
         let inbox = MemoryInbox::new();
         for id in 0..10 {

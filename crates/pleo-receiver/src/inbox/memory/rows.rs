@@ -203,6 +203,12 @@ impl Rows {
         }
     }
 
+    /// How many bytes of text fit into the chunk.
+    #[cfg(test)]
+    pub(super) fn room(&self) -> usize {
+        self.chunk.capacity()
+    }
+
     pub(super) fn get(&self, sequence: i64) -> Option<&Row> {
         let (_, Segment { rows, .. }) = self.segments.range(..=sequence).next_back()?;
         rows.get(place(rows, sequence)?)
