@@ -14,7 +14,7 @@ use jiff::Timestamp;
 use pleo_events::{Envelope, ParseError};
 
 use crate::NewMessage;
-use crate::inbox::timestamp;
+use crate::inbox::Known;
 
 #[cfg(feature = "exec")]
 pub use exec::{Exec, ExecError};
@@ -86,24 +86,16 @@ impl Delivery {
     /// ```
     #[must_use]
     pub fn new(message: NewMessage, attempt: u32) -> Self {
-        let outline = message.outline();
-        let event_id = outline
-            .as_ref()
-            .and_then(|outline| outline.event_id.as_deref());
-        let event_id = event_id.map(String::from);
-        let expires_at = outline.as_ref().and_then(|outline| outline.expires_at);
-        // As the inbox has it.
-        let expires_at = expires_at.map(|at| timestamp(at.as_millisecond()));
-        let event_type = outline.map(|outline| outline.event_type.into_owned());
+        let known = Known::of(message.outline());
         Self {
             endpoint: message.endpoint,
             webhook_id: message.webhook_id.to_string(),
-            event_type,
-            event_id,
+            event_type: known.event_type,
+            event_id: known.event_id,
             attempt,
             received_at: message.received_at,
-            expires_at,
-            expired: expires_at.is_some_and(|at| at <= Timestamp::now()),
+            expires_at: known.expires_at,
+            expired: (known.expires_at).is_some_and(|at| at <= Timestamp::now()),
             body: message.body,
         }
     }

@@ -10,6 +10,7 @@ use core::fmt;
 use core::future::pending;
 use core::pin::Pin;
 use core::time::Duration;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::error::Error;
 use std::sync::Arc;
@@ -145,6 +146,26 @@ impl NewMessage {
     #[must_use]
     pub fn outline(&self) -> Option<Outline<'_>> {
         Outline::parse(&self.body).ok()
+    }
+}
+
+/// An outline to keep, with times to the millisecond; nothing where the body isn't an envelope.
+#[derive(Default)]
+pub(crate) struct Known {
+    pub(crate) event_type: Option<String>,
+    pub(crate) event_id: Option<String>,
+    pub(crate) resource_id: Option<String>,
+    pub(crate) expires_at: Option<Timestamp>,
+}
+
+impl Known {
+    pub(crate) fn of(outline: Option<Outline<'_>>) -> Self {
+        outline.map_or_else(Self::default, |outline| Self {
+            event_type: Some(outline.event_type.into_owned()),
+            event_id: outline.event_id.map(Cow::into_owned),
+            resource_id: outline.resource_id.map(Cow::into_owned),
+            expires_at: (outline.expires_at).map(|at| timestamp(at.as_millisecond())),
+        })
     }
 }
 
@@ -449,6 +470,6 @@ fn ceil(at: Timestamp) -> i64 {
 }
 
 /// Milliseconds beyond what a timestamp holds become the last moment that it does.
-pub(crate) fn timestamp(millisecond: i64) -> Timestamp {
+fn timestamp(millisecond: i64) -> Timestamp {
     Timestamp::from_millisecond(millisecond).unwrap_or(Timestamp::MAX)
 }

@@ -11,7 +11,7 @@ use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
 use pleo_events::Outline;
 
-use super::super::{Entry, NewMessage, Origin, State, timestamp};
+use super::super::{Entry, Known, NewMessage, Origin, State, timestamp};
 
 /// How much memory for text is asked for at once.
 const CHUNK: usize = 256 * 1024;
@@ -132,24 +132,21 @@ impl Row {
     }
 
     pub(super) fn entry(&self) -> Entry {
-        let outline = self.outline();
-        let outline = outline.as_ref();
-        let owned = |text: Option<&str>| text.map(String::from);
-        let expires_at = outline.and_then(|outline| outline.expires_at);
+        let known = Known::of(self.outline());
         Entry {
             sequence: self.sequence,
             endpoint: self.endpoint.to_string(),
             webhook_id: self.webhook_id().to_owned(),
-            event_type: outline.map(|outline| outline.event_type.to_string()),
-            event_id: owned(outline.and_then(|outline| outline.event_id.as_deref())),
-            resource_id: owned(outline.and_then(|outline| outline.resource_id.as_deref())),
+            event_type: known.event_type,
+            event_id: known.event_id,
+            resource_id: known.resource_id,
             origin: self.origin,
             state: self.state,
             attempts: self.attempts,
             received_at: self.received_at(),
-            expires_at: expires_at.map(|at| timestamp(at.as_millisecond())),
+            expires_at: known.expires_at,
             due_at: self.due_at.map(timestamp),
-            last_error: owned(self.last_error.as_deref()),
+            last_error: self.last_error.as_deref().map(String::from),
             body_len: u64::try_from(self.body().len()).unwrap_or(u64::MAX),
         }
     }

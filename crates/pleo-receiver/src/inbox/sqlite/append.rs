@@ -4,30 +4,19 @@ use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection};
 
 use super::{Appended, NewMessage};
+use crate::inbox::Known;
 
 /// A message, and what its row says of the body: that is read before it gets to the writer, so that
 /// nobody waits meanwhile.
 pub(super) struct New {
     pub(super) message: NewMessage,
-    event_type: Option<String>,
-    event_id: Option<String>,
-    resource_id: Option<String>,
-    expires_at: Option<i64>,
+    known: Known,
 }
 
 impl New {
     pub(super) fn read(message: NewMessage) -> Self {
-        let outline = message.outline();
-        let outline = outline.as_ref();
-        let owned = |text: Option<&str>| text.map(String::from);
-        Self {
-            event_type: outline.map(|outline| String::from(&*outline.event_type)),
-            event_id: owned(outline.and_then(|outline| outline.event_id.as_deref())),
-            resource_id: owned(outline.and_then(|outline| outline.resource_id.as_deref())),
-            expires_at: outline
-                .and_then(|outline| outline.expires_at.map(Timestamp::as_millisecond)),
-            message,
-        }
+        let known = Known::of(message.outline());
+        Self { message, known }
     }
 }
 
@@ -63,17 +52,17 @@ impl<'c> Appends<'c> {
     }
 
     pub(super) fn append(&mut self, new: &New) -> rusqlite::Result<Appended> {
-        let message = &new.message;
+        let New { message, known } = new;
         let inserted = self.message.execute((
             self.next,
             &*message.endpoint,
             &message.webhook_id,
-            &new.event_type,
-            &new.event_id,
-            &new.resource_id,
+            &known.event_type,
+            &known.event_id,
+            &known.resource_id,
             message.origin.as_str(),
             message.received_at.as_millisecond(),
-            new.expires_at,
+            known.expires_at.map(Timestamp::as_millisecond),
         ))?;
         if inserted == 0 {
             return self.compare(message);
