@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use common::{Answer, PATH, Request, Server, counted, endpoint};
+use common::{Answer, PATH, Request, Server, counted, endpoint, settle_down, within};
 use jiff::Timestamp;
 use pleo_receiver::{
     AppendFuture, Appended, Builder, Claim, Delivery, HandlerError, Inbox, InboxError, InboxFuture,
@@ -96,20 +96,6 @@ impl Inbox for Gate {
 
 fn builder(inbox: Gate) -> Builder {
     Receiver::builder().endpoint(endpoint()).inbox(inbox)
-}
-
-/// A test that waits for what never happens should fail rather than hang.
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    time::timeout(Duration::from_secs(20), future)
-        .await
-        .unwrap()
-}
-
-/// Lets every task go as far as it gets. Nothing else runs on the thread of a test.
-async fn settle_down() {
-    for _ in 0..100 {
-        yield_now().await;
-    }
 }
 
 #[tokio::test]

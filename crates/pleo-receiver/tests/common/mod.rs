@@ -22,7 +22,7 @@ use pleo_receiver::{Builder, Endpoint, Inbox, Receiver, ServeError, ServerOption
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time::{self, Sleep};
 
 pub const PATH: &str = "/webhooks/pleo";
@@ -312,4 +312,18 @@ pub fn counted(receiver: &Receiver, line: &str) -> u64 {
         .lines()
         .find_map(|candidate| candidate.strip_prefix(line));
     value.map_or(0, |value| value.trim().parse().unwrap())
+}
+
+/// A test that waits for what never happens should fail rather than hang.
+pub async fn within<T>(future: impl Future<Output = T>) -> T {
+    time::timeout(Duration::from_secs(20), future)
+        .await
+        .unwrap()
+}
+
+/// Lets every task go as far as it gets. Nothing else runs on the thread of a test.
+pub async fn settle_down() {
+    for _ in 0..100 {
+        yield_now().await;
+    }
 }

@@ -13,16 +13,15 @@ use core::future::pending;
 use core::time::Duration;
 use std::sync::Arc;
 
-use common::{PATH, counted, endpoint};
+use common::{PATH, counted, endpoint, settle_down, within};
 use jiff::Timestamp;
 use job::job;
 use pleo_receiver::{
-    Delivery, Entry, Handler, HandlerError, MemoryInbox, NewMessage, Origin, Receiver, RetryPolicy,
-    State,
+    Delivery, Entry, Handler, HandlerError, MemoryInbox, NewMessage, Receiver, RetryPolicy, State,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot};
-use tokio::task::{JoinHandle, yield_now};
+use tokio::task::JoinHandle;
 use tokio::time;
 
 /// Retries at once, and has time.
@@ -89,27 +88,10 @@ impl Running {
     }
 }
 
-/// A test that waits for what never happens should fail rather than hang.
-async fn within<T>(future: impl Future<Output = T>) -> T {
-    time::timeout(Duration::from_secs(20), future)
-        .await
-        .unwrap()
-}
-
-/// Lets every task go as far as it gets. Nothing else runs on the thread of a test.
-async fn settle_down() {
-    for _ in 0..100 {
-        yield_now().await;
-    }
-}
-
 fn message(id: &str) -> NewMessage {
     NewMessage {
-        endpoint: PATH.into(),
-        webhook_id: id.into(),
         received_at: Timestamp::UNIX_EPOCH,
-        origin: Origin::Webhook,
-        body: id.to_owned().into(),
+        ..NewMessage::new(PATH, id, id.to_owned())
     }
 }
 

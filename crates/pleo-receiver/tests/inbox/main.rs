@@ -71,11 +71,8 @@ fn at(second: i64) -> Timestamp {
 
 fn message(id: &str) -> NewMessage {
     NewMessage {
-        endpoint: "one".into(),
-        webhook_id: id.into(),
         received_at: at(0),
-        origin: Origin::Webhook,
-        body: id.to_owned().into(),
+        ..NewMessage::new("one", id, id.to_owned())
     }
 }
 

@@ -17,8 +17,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use pleo_receiver::{
-    Appended, Claimed, Counts, Filter, Inbox, InboxError, NewMessage, Origin, Outcome, Room,
-    Selection, SqliteInbox, SqliteOptions, State,
+    Appended, Claimed, Counts, Filter, Inbox, InboxError, NewMessage, Outcome, Room, Selection,
+    SqliteInbox, SqliteOptions, State,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -38,11 +38,8 @@ fn at(second: i64) -> Timestamp {
 
 fn message(id: &str) -> NewMessage {
     NewMessage {
-        endpoint: "one".into(),
-        webhook_id: id.into(),
         received_at: at(0),
-        origin: Origin::Webhook,
-        body: body(id),
+        ..NewMessage::new("one", id, body(id))
     }
 }
 
