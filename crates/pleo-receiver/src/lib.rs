@@ -22,11 +22,9 @@
 //!
 //! | feature | what it adds |
 //! | --- | --- |
-//! | `cli` (default) | the binary; a library needs none of it: `default-features = false` |
 //! | `sqlite` (default) | [`SqliteInbox`] |
 //! | `exec` | [`Exec`], a handler that runs a command |
 //! | `forward` | [`Forward`], a handler that posts to a URL |
-//! | `subscriptions` | [`subscriptions`], the client of Pleo's Subscriptions API |
 //! | `tls` | [`Tls`], for HTTPS with HTTP/1.1 and HTTP/2 |
 // The documentation links to items of every feature; it is built with all of them.
 #![cfg_attr(
@@ -34,7 +32,6 @@
         feature = "sqlite",
         feature = "exec",
         feature = "forward",
-        feature = "subscriptions",
         feature = "tls"
     )),
     allow(rustdoc::broken_intra_doc_links)
@@ -71,8 +68,6 @@ pub use inbox::{
 #[cfg(feature = "sqlite")]
 pub use inbox::{SqliteInbox, SqliteOptions};
 pub use pleo_events as events;
-#[cfg(feature = "subscriptions")]
-pub use pleo_subscriptions as subscriptions;
 pub use pleo_webhook_verify as verify;
 pub use receiver::{BuildError, Builder, Receiver};
 pub use server::{ServeError, Server, ServerOptions, serve};

@@ -1,0 +1,49 @@
+//! A stand-in for Pleo, and clients of it.
+
+#![allow(dead_code, reason = "not every test uses everything")]
+#![allow(unreachable_pub, reason = "a module of each test")]
+#![allow(clippy::unwrap_used, reason = "a test fails loudly")]
+
+use core::time::Duration;
+use std::error::Error as StdError;
+
+use pleo_api::{Builder, Client, Credentials, SubscriptionRequest};
+use pleo_sandbox::{Sandbox, Token};
+use uuid::Uuid;
+
+pub const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2VjcmV0";
+pub const KEY: &str = "plp_0123456789";
+pub const URL: &str = "https://receiver.example.com/webhooks/pleo";
+pub const EXPORT: &str = "v1.export-job.created";
+pub const VENDOR: &str = "v1.vendor.created";
+pub const SCOPES: [&str; 2] = ["export-jobs:read", "export-jobs:write"];
+
+/// A stand-in that knows `TOKEN`, a client with it, and the company that it stands for.
+pub async fn start() -> (Sandbox, Client, Uuid) {
+    let pleo = Sandbox::start().await;
+    let company = pleo.grant(Token::bearer(TOKEN).scopes(SCOPES));
+    let client = builder(&pleo).build().unwrap();
+    (pleo, client, company)
+}
+
+pub fn builder(pleo: &Sandbox) -> Builder {
+    builder_for(pleo, Credentials::bearer(TOKEN).unwrap())
+}
+
+/// Patient, but not slow.
+pub fn builder_for(pleo: &Sandbox, credentials: Credentials) -> Builder {
+    Client::builder(credentials)
+        .base_url(pleo.url())
+        .add_root_certificates(pleo.authority().pem())
+        .retries(4, Duration::from_millis(1))
+}
+
+pub fn request() -> SubscriptionRequest {
+    SubscriptionRequest::new(URL, [EXPORT])
+}
+
+/// An error with everything that caused it.
+pub fn chain(error: &dyn StdError) -> String {
+    core::iter::successors(error.source(), |&error| error.source())
+        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -1,0 +1,383 @@
+//! What the configuration says of subscriptions: read, and changed with all comments kept.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use pleo_api::{EndpointAuth, Sensitive};
+use pleo_receiver::events::EventType;
+use pleo_receiver::verify::Secret;
+use serde::Deserialize;
+use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, value};
+
+use super::api::Login;
+use super::args::{Api, Receiver};
+use super::files;
+use super::plan::Wanted;
+use crate::Failure;
+use crate::config::{self, Basic, DEFAULT_INBOX, Secrets};
+use crate::hidden::Hidden;
+
+/// The part of the configuration that says what Pleo should send.
+#[derive(Debug, Default, Deserialize)]
+pub(crate) struct Declared {
+    inbox: Option<String>,
+    path: Option<String>,
+    #[serde(default, alias = "secrets")]
+    secret: Secrets,
+    #[serde(default)]
+    pub(crate) endpoint: Vec<Endpoint>,
+    pub(crate) subscriptions: Option<Owner>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Endpoint {
+    name: Option<String>,
+    pub(crate) path: String,
+    #[serde(alias = "secrets")]
+    pub(crate) secret: Secrets,
+    pub(crate) basic: Option<Basic>,
+    #[serde(default)]
+    pub(crate) headers: BTreeMap<String, Hidden>,
+    pub(crate) subscription: Option<Subscription>,
+}
+
+/// The key `subscription` of an endpoint: what Pleo should have for it.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Subscription {
+    /// The public URL of the endpoint.
+    pub(crate) url: String,
+    /// The types of events.
+    pub(crate) events: Vec<String>,
+    /// Who asks, where it isn't the same for all endpoints.
+    token: Option<Hidden>,
+    api_key: Option<Hidden>,
+}
+
+/// The table `[subscriptions]`: who looks after them.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Owner {
+    /// Marks at Pleo what was made for this configuration, so that only that is ever deleted. A copy
+    /// of the configuration is another one.
+    pub(crate) name: String,
+}
+
+impl Declared {
+    pub(crate) fn read(receiver: &Receiver) -> Result<Self, Failure> {
+        let place = receiver.config.display();
+        if !receiver.config.exists() {
+            return Err(Failure::Usage(format!(
+                "cannot read {place}: there is no such file; `pleo-receiver setup --url https://…` \
+                 makes one, and `--config FILE` names another"
+            )));
+        }
+        config::check_keys(&receiver.config)?;
+        let declared: Self = config::read(&receiver.config)?;
+        let mut paths = BTreeMap::new();
+        for one in &declared.endpoint {
+            let url = one.subscription.as_ref().map(|one| &one.url);
+            if let Some(other) = url.and_then(|url| paths.insert(url, &one.path)) {
+                return Err(Failure::Usage(format!(
+                    "{place}: the endpoints `{other}` and `{}` have the same URL in `subscription`, \
+                     which can only lead to one of them: give each its own",
+                    one.path
+                )));
+            }
+        }
+        Ok(declared)
+    }
+
+    /// Where the receiver's inbox is.
+    pub(crate) fn inbox<'a>(&'a self, receiver: &'a Receiver) -> &'a str {
+        let inbox = receiver.inbox.as_deref().or(self.inbox.as_deref());
+        inbox.unwrap_or(DEFAULT_INBOX)
+    }
+
+    /// The URLs of the subscriptions.
+    pub(crate) fn urls(&self) -> BTreeSet<&str> {
+        let subscriptions = self
+            .endpoint
+            .iter()
+            .filter_map(|one| one.subscription.as_ref());
+        subscriptions.map(|one| one.url.as_str()).collect()
+    }
+
+    /// Whether the endpoint at this path has its secret in this file, and no other one has.
+    pub(crate) fn is_only_user(&self, path: &str, file: &Path) -> bool {
+        let mut users = self.endpoint.iter().filter(|one| one.uses(file));
+        users.next().is_some_and(|one| one.path == path) && users.next().is_none()
+    }
+
+    /// Whether its one endpoint stands at the top instead of in a table.
+    pub(crate) fn is_single(&self) -> bool {
+        self.endpoint.is_empty() && (self.path.is_some() || !self.secret.0.is_empty())
+    }
+}
+
+impl Endpoint {
+    /// What it is called in the inbox.
+    pub(crate) fn as_name(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.path)
+    }
+
+    pub(crate) fn secrets(&self) -> Result<Vec<Secret>, Failure> {
+        self.secret.parse(&self.place("secret"))
+    }
+
+    /// Where the newest secret is, if in a file.
+    pub(crate) fn secret_file(&self) -> Option<&Path> {
+        self.secret.0.iter().find_map(Hidden::file)
+    }
+
+    fn uses(&self, file: &Path) -> bool {
+        // However it is written, and whether or not it is there yet.
+        let name = |path| fs::canonicalize(path).or_else(|_| std::path::absolute(path));
+        let is_same = |other| other == file || name(other).ok() == name(file).ok();
+        self.secret.0.iter().filter_map(Hidden::file).any(is_same)
+    }
+
+    /// What Pleo should send beside the signature.
+    pub(crate) fn extras(&self) -> Result<Extras, Failure> {
+        let resolve = |hidden: &Hidden, key: &str| {
+            let usage = |why| Failure::Usage(format!("{}: {why}", self.place(key)));
+            hidden.resolve().map_err(usage)
+        };
+        let mut headers = BTreeMap::new();
+        for (name, hidden) in &self.headers {
+            let text = resolve(hidden, &format!("headers.{name}"))?;
+            headers.insert(name.clone(), Sensitive::from(text));
+        }
+        let basic = self.basic.as_ref().map(|basic| {
+            let username = resolve(&basic.username, "basic.username")?;
+            let password = resolve(&basic.password, "basic.password")?;
+            Ok::<_, Failure>((username, password))
+        });
+        let basic = basic.transpose()?;
+        Ok(Extras { headers, basic })
+    }
+
+    fn place(&self, key: &str) -> String {
+        format!("`[[endpoint]]` `{}`, key `{key}`", self.path)
+    }
+}
+
+/// What Pleo should send beside the signature.
+#[derive(Default)]
+pub(crate) struct Extras {
+    pub(crate) headers: BTreeMap<String, Sensitive>,
+    /// User name and password.
+    pub(crate) basic: Option<(String, String)>,
+}
+
+impl Extras {
+    pub(crate) fn auth(&self) -> Option<EndpointAuth> {
+        let (username, password) = self.basic.as_ref()?;
+        Some(EndpointAuth::basic(username.as_str(), password.as_str()))
+    }
+}
+
+impl Subscription {
+    /// Who asks: whom the endpoint names, else whom the command line does.
+    pub(crate) fn login<'a>(&'a self, api: &'a Api) -> Result<Login<'a>, Failure> {
+        let token = self.token.as_ref().map(Login::Token);
+        let login = token.or_else(|| self.api_key.as_ref().map(Login::ApiKey));
+        login.map_or_else(|| api.login(), Ok)
+    }
+
+    pub(crate) fn wanted(&self, extras: &Extras) -> Wanted {
+        Wanted {
+            url: self.url.clone(),
+            event_types: self.events.clone(),
+            headers: extras.headers.clone(),
+            auth: extras.auth(),
+        }
+    }
+
+    /// The spelling of the event for new export jobs that it uses.
+    pub(crate) fn export_event(&self) -> Option<&str> {
+        let is_export =
+            |text: &&String| EventType::from(text.as_str()) == EventType::ExportJobCreated;
+        self.events.iter().find(is_export).map(String::as_str)
+    }
+
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &Hidden> {
+        self.token.iter().chain(&self.api_key)
+    }
+}
+
+/// The file itself, to be changed.
+pub(crate) struct Document {
+    path: PathBuf,
+    before: String,
+    toml: DocumentMut,
+}
+
+impl Document {
+    /// The file, or a new one where there is none.
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        let place = path.display();
+        let before = match fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(Failure::Usage(format!("cannot read {place}: {error}"))),
+        };
+        // Its own words would show the line, which may hold a secret.
+        let toml = before.parse();
+        let toml = toml.map_err(|_| Failure::Usage(format!("{place} is not TOML")))?;
+        Ok(Self {
+            path: path.to_owned(),
+            before,
+            toml,
+        })
+    }
+
+    pub(crate) fn owner(&self) -> Option<&str> {
+        self.toml.get("subscriptions")?.get("name")?.as_str()
+    }
+
+    pub(crate) fn set_owner(&mut self, name: &str) {
+        let mut table = Table::new();
+        table.insert("name", value(name));
+        let key = table.key_mut("name");
+        if let Some(mut key) = key {
+            let comment = "# Marks at Pleo what was made for this file; only that is ever deleted. Leave it \
+                           out of a copy.\n";
+            key.leaf_decor_mut().set_prefix(comment);
+        }
+        self.toml.insert("subscriptions", Item::Table(table));
+    }
+
+    /// Whether an endpoint could be added.
+    pub(crate) fn check_endpoints(&self) -> Result<(), Failure> {
+        match self.toml.get("endpoint") {
+            None | Some(Item::ArrayOfTables(_)) => Ok(()),
+            Some(_) => {
+                let why = "`endpoint` is a list in one line: write it as `[[endpoint]]` tables";
+                Err(Failure::Usage(format!("{}: {why}", self.path.display())))
+            }
+        }
+    }
+
+    /// Says that the endpoint at this path is subscribed, and signed with the secret that is where
+    /// `secret` says; makes the endpoint where there is none.
+    pub(crate) fn subscribe(&mut self, change: &Subscribe<'_>) -> Result<(), Failure> {
+        self.check_endpoints()?;
+        let entry = self.toml.entry("endpoint");
+        let tables = entry.or_insert(Item::ArrayOfTables(ArrayOfTables::new()));
+        let Some(tables) = tables.as_array_of_tables_mut() else {
+            return Ok(());
+        };
+        let is_it = |table: &Table| table.get("path").and_then(Item::as_str) == Some(change.path);
+        let found = tables.iter().position(is_it);
+        let table = match found.and_then(|index| tables.get_mut(index)) {
+            Some(table) => table,
+            None => {
+                let mut table = Table::new();
+                table.insert("path", value(change.path));
+                if let Some(name) = change.name {
+                    table.insert("name", value(name));
+                }
+                tables.push(table);
+                let last = tables.len() - 1;
+                // It was just put there.
+                let Some(table) = tables.get_mut(last) else {
+                    return Ok(());
+                };
+                table
+            }
+        };
+        if let Some(secret) = change.secret {
+            add_secret(table, secret);
+        }
+        let subscription = table.entry("subscription");
+        let subscription = subscription.or_insert(value(InlineTable::new()));
+        if let Some(subscription) = subscription.as_table_like_mut() {
+            set(subscription, "url", change.url.into());
+            set(
+                subscription,
+                "events",
+                Array::from_iter(change.events).into(),
+            );
+            if let Some((key, reference)) = change.login {
+                set(subscription, key, reference.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes the file where anything changed. Says whether anything did.
+    pub(crate) fn save(&self) -> Result<bool, Failure> {
+        let text = self.toml.to_string();
+        if text == self.before {
+            return Ok(false);
+        }
+        // A new file needn't begin with what parts tables.
+        let text = if self.before.is_empty() {
+            text.trim_start()
+        } else {
+            &text
+        };
+        files::replace(&self.path, text, false)?;
+        Ok(true)
+    }
+}
+
+/// What [`Document::subscribe`] says of an endpoint.
+#[derive(Clone, Copy)]
+pub(crate) struct Subscribe<'a> {
+    pub(crate) path: &'a str,
+    pub(crate) name: Option<&'a str>,
+    /// `file:PATH`; `None` where the endpoint has the secret already.
+    pub(crate) secret: Option<&'a str>,
+    pub(crate) url: &'a str,
+    pub(crate) events: &'a [String],
+    /// `token` or `api_key`, and where it is.
+    pub(crate) login: Option<(&'a str, &'a str)>,
+}
+
+/// Adds a secret to those that are there, which may sign the deliveries of other subscriptions.
+fn add_secret(table: &mut Table, secret: &str) {
+    let key = if table.contains_key("secrets") {
+        "secrets"
+    } else {
+        "secret"
+    };
+    let Some(there) = table.get_mut(key).and_then(Item::as_value_mut) else {
+        table.insert(key, value(secret));
+        return;
+    };
+    let is_it = |one: &toml_edit::Value| one.as_str() == Some(secret);
+    match there {
+        toml_edit::Value::Array(list) if !list.iter().any(is_it) => list.insert(0, secret),
+        toml_edit::Value::Array(_) => {}
+        one if is_it(one) => {}
+        one => {
+            let mut list = Array::from_iter([secret]);
+            list.push(one.clone().decorated(" ", ""));
+            let mut list = toml_edit::Value::from(list);
+            *list.decor_mut() = one.decor().clone();
+            *one = list;
+        }
+    }
+}
+
+/// Sets a key, and leaves it as it is written where it says the same.
+fn set(table: &mut dyn TableLike, key: &str, new: toml_edit::Value) {
+    let plain = |value: &toml_edit::Value| match value {
+        toml_edit::Value::Array(list) => list
+            .iter()
+            .map(|one| one.as_str().map(str::to_owned))
+            .collect(),
+        one => vec![one.as_str().map(str::to_owned)],
+    };
+    let same = table
+        .get(key)
+        .and_then(Item::as_value)
+        .is_some_and(|old| plain(old) == plain(&new));
+    if !same {
+        table.insert(key, value(new));
+    }
+}

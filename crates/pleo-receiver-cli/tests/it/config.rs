@@ -1,0 +1,279 @@
+//! Bad configuration: each stops the start and says where, what and how to mend it.
+
+#![cfg(unix)]
+
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+
+use crate::support::program::{Ended, OTHER, Place, SECRET};
+
+fn env() -> [(&'static str, &'static str); 1] {
+    [("PLEO_WEBHOOK_SECRET", SECRET)]
+}
+
+fn assert_refused(ended: &Ended, parts: &[&str]) {
+    assert_eq!(ended.code, 2, "{ended:?}");
+    assert_eq!(ended.stdout, "", "{ended:?}");
+    for part in parts {
+        assert!(
+            ended.stderr.contains(part),
+            "{part:?} is not in {:?}",
+            ended.stderr
+        );
+    }
+    for secret in [SECRET, OTHER, &SECRET[6..], "hunter2"] {
+        assert!(!ended.stderr.contains(secret), "{:?}", ended.stderr);
+    }
+}
+
+#[test]
+fn a_file_that_says_something_wrong_is_refused_with_the_place() {
+    let endpoint =
+        |keys: &str| format!("[[endpoint]]\npath = \"/a\"\nsecret = \"{SECRET}\"\n{keys}");
+    let place = Place::new();
+    for (file, parts) in [
+        (
+            "listem = \"127.0.0.1:0\"",
+            &["pleo.toml, line 1", "`listem`", "listen"][..],
+        ),
+        (
+            "\nlisten = \"everywhere\"",
+            &["pleo.toml, line 2, key `listen`", "address"],
+        ),
+        ("tolerance = \"5\"", &["line 1, key `tolerance`"]),
+        (
+            "log = \"loud\"",
+            &["pleo.toml, line 1, key `log`", "`loud`", "off, error, warn"],
+        ),
+        ("inbox = \"sqlite:a.db", &["pleo.toml, line 1"]),
+        ("secret = 5", &["line 1, key `secret`", "must be a text"]),
+        (
+            "secret = \"whsec_x\"",
+            &["`secret` in pleo.toml", "standard base64"],
+        ),
+        (
+            "secret = \"env:NOT_THERE\"",
+            &["`secret` in pleo.toml", "NOT_THERE is not set"],
+        ),
+        (
+            "secret = \"file:not-there\"",
+            &["`secret` in pleo.toml", "cannot read the file not-there"],
+        ),
+        (
+            "inbox = \"postgres://x\"",
+            &["`postgres://x` is not an inbox", "sqlite:"],
+        ),
+        (
+            "path = \"hooks\"",
+            &["`path` in pleo.toml", "must begin with `/`"],
+        ),
+        (
+            "forward = \"ftp://user:hunter2@x/\"",
+            &["`forward` in pleo.toml", "scheme"],
+        ),
+        ("exec = \"sh -c 'x\"", &["line 1, key `exec`", "quote"]),
+        (
+            "exec = \"x\"\nforward = \"http://x/\"",
+            &["`forward` in pleo.toml", "choose one"],
+        ),
+        (
+            "tls_listen = \"127.0.0.1:0\"\ntls_key = \"key.pem\"",
+            &["`tls_certificate` in pleo.toml", "missing"],
+        ),
+        (
+            "tls_certificate = \"cert.pem\"\ntls_key = \"key.pem\"",
+            &["`tls_listen` in pleo.toml", "missing"],
+        ),
+        (
+            "tls_listen = \"127.0.0.1:0\"\ntls_certificate = \"not-there\"\ntls_key = \"key.pem\"",
+            &["TLS: cannot read not-there"],
+        ),
+        (
+            &endpoint("sources = [\"pleo-eu\", \"pleo-moon\"]"),
+            &["number 1 (`/a`), key `sources`", "`pleo-moon`", "`pleo-us`"],
+        ),
+        (
+            &endpoint("sources = [\"10.0.0.0/33\"]"),
+            &["line 4, key `sources`", "`10.0.0.0/33` is neither"],
+        ),
+        (
+            "trusted_proxies = [\"10.0.0.0/33\"]",
+            &["line 1, key `trusted_proxies`", "10.0.0.0/33"],
+        ),
+        (
+            "[retry]\nmin_delay = \"soon\"",
+            &["line 2, key `min_delay`", "`soon` is not a time span"],
+        ),
+        ("[retry]\nmin_delay = \"-5s\"", &["line 2, key `min_delay`"]),
+        (
+            "[limits]\nbody_byte = 1",
+            &["pleo.toml, line 2", "`body_byte`", "body_bytes"],
+        ),
+        (
+            &endpoint(&endpoint("")),
+            &["number 2, key `path`", "number 1 has the path `/a` too"],
+        ),
+        (
+            &endpoint(&format!(
+                "[[endpoint]]\npath = \"/b\"\nname = \"/a\"\nsecret = \"{SECRET}\""
+            )),
+            &["number 2, key `name`", "number 1 has the name `/a` too"],
+        ),
+        (&endpoint("tenant = 1"), &["line 4", "`tenant`"]),
+        (
+            &endpoint("headers = { \"a b\" = \"hunter2\" }"),
+            &["`[[endpoint]]` number 1 (`/a`)", "headers.a b"],
+        ),
+        (
+            &endpoint("basic = { username = \"u\", password = 5 }"),
+            &["line 4", "must be a text"],
+        ),
+        (
+            &endpoint("basic = { username = \"u\", password = \"env:NOT_THERE\" }"),
+            &["basic.password", "NOT_THERE"],
+        ),
+        (
+            &endpoint("[[endpoint]]\npath = \"/b\"\nsecret = []"),
+            &["number 2 (`/b`), key `secret`", "no secret"],
+        ),
+        (
+            "[[endpoint]]\npath = \"/b\"",
+            &["pleo.toml, line 1", "missing field `secret`"],
+        ),
+        (
+            &format!("path = \"/x\"\n{}", endpoint("")),
+            &["pleo.toml", "move them into the tables"],
+        ),
+    ] {
+        place.write("pleo.toml", file);
+        let args = ["serve", "--config", "pleo.toml", "--listen", "127.0.0.1:0"];
+        // The variable would hide the file's key.
+        let set = if file.starts_with("secret") {
+            &[][..]
+        } else {
+            &env()[..]
+        };
+        assert_refused(&place.run_with(&args, set, b""), parts);
+    }
+    assert!(
+        !place.path().join("pleo-inbox.db").exists(),
+        "nothing was begun"
+    );
+}
+
+#[test]
+fn a_flag_that_says_something_wrong_is_refused_with_its_name() {
+    let place = Place::new();
+    place.write(
+        "tables.toml",
+        &format!("[[endpoint]]\npath = \"/a\"\nsecret = \"{SECRET}\"\n"),
+    );
+    let five = [["--secret", SECRET]; 5].concat();
+    let many = [&["serve"][..], &five].concat();
+    for (args, parts) in [
+        (&["serve", "--nonsense"][..], &["--nonsense"][..]),
+        (&["serve", "--listen", "x"], &["--listen"]),
+        (
+            &["serve", "--secret", "whsec_"],
+            &["--secret", "24 are needed"],
+        ),
+        (
+            &["serve", "--secret", "v1,whsec_x"],
+            &["--secret", "remove what stands before `whsec_`"],
+        ),
+        (&many, &["secret", "at most 4"]),
+        (
+            &["serve", "--config", "not-there.toml"],
+            &["not-there.toml: cannot read"],
+        ),
+        (
+            &["serve", "--inbox", "books.db"],
+            &["--inbox", "sqlite:FILE"],
+        ),
+        (
+            &["serve", "--exec", "x", "--forward", "http://x/"],
+            &["--exec", "--forward"],
+        ),
+        (&["serve", "--exec", ""], &["--exec", "empty"]),
+        (
+            &["serve", "--trusted-proxy", "x"],
+            &["--trusted-proxy", "`x`"],
+        ),
+        (
+            &["serve", "--config", "tables.toml", "--secret", OTHER],
+            &["--secret", "[[endpoint]]"],
+        ),
+        (
+            &["inbox", "list", "--inbox", "memory:"],
+            &["--inbox", "memory"],
+        ),
+        (
+            &["inbox", "prune", "--state", "pending"],
+            &["--state", "pending"],
+        ),
+        (
+            &["inbox", "prune", "--older-than", "1 month"],
+            &["--older-than", "30d"],
+        ),
+        (&["send", "ftp://x/"], &["scheme"]),
+        (&["send", "--header", "x"], &["--header", "name: value"]),
+        (&["sign", "--id", "a.b"], &["--id", "full stop"]),
+        (&[], &["Usage"]),
+    ] {
+        assert_refused(&place.run_with(args, &env(), b""), parts);
+    }
+    assert_refused(
+        &place.run(&["serve"]),
+        &["no signing secret", "PLEO_WEBHOOK_SECRET"],
+    );
+    assert_refused(&place.run(&["sign"]), &["--secret"]);
+}
+
+#[test]
+fn a_port_in_use_stops_the_start() {
+    let place = Place::new();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for flag in ["--listen", "--metrics"] {
+        let args = ["serve", flag, &address, "--inbox", "memory:"];
+        assert_refused(
+            &place.run_with(&args, &env(), b""),
+            &[flag, &address, "in use", "choose another"],
+        );
+    }
+}
+
+#[test]
+fn an_inbox_that_cannot_be_used_stops_the_start() {
+    let place = Place::new();
+    let serve = |inbox: &str| {
+        let args = ["serve", "--listen", "127.0.0.1:0", "--inbox", inbox];
+        place.run_with(&args, &env(), b"")
+    };
+    assert_refused(
+        &serve("sqlite:no/such/folder.db"),
+        &["--inbox", "no/such/folder.db", "can write to"],
+    );
+    place.write(
+        "text.db",
+        "not a database, but a text that is long enough to be taken for one",
+    );
+    assert_refused(&serve("sqlite:text.db"), &["--inbox", "text.db"]);
+    // Root may write everywhere, so that this shows nothing there.
+    std::fs::create_dir(place.path().join("locked")).unwrap();
+    let rights = std::fs::Permissions::from_mode(0o500);
+    std::fs::set_permissions(place.path().join("locked"), rights).unwrap();
+    if std::fs::write(place.path().join("locked/x"), "").is_err() {
+        assert_refused(
+            &serve("sqlite:locked/inbox.db"),
+            &["--inbox", "locked/inbox.db", "can write to"],
+        );
+    }
+
+    let server = place.serve(&["--inbox", "sqlite:books.db"], &env());
+    assert_refused(
+        &serve("sqlite:books.db"),
+        &["--inbox", "books.db", "in use by another server"],
+    );
+    assert_eq!(server.stop("-TERM").0, Some(0));
+}

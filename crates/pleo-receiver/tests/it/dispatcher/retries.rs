@@ -1,0 +1,150 @@
+//! How often what failed comes again, and when.
+
+use core::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use jiff::Timestamp;
+use pleo_receiver::{Delivery, HandlerError, Room, Selection, State};
+use tokio::sync::mpsc::unbounded_channel;
+
+use super::{
+    Running, assert_counts, assert_handled, entry, failing, holding, message, policy, settle_down,
+    within,
+};
+
+#[tokio::test]
+async fn what_fails_comes_again_until_it_succeeds() {
+    let (handler, mut deliveries) = failing(2);
+    let running = Running::start(policy(), handler, [message("a")]).await;
+    for attempt in 1..=3 {
+        let delivery = within(deliveries.recv()).await.unwrap();
+        assert_eq!((delivery.attempt, &*delivery.body), (attempt, &b"a"[..]));
+    }
+    let receiver = running.stop().await;
+    let entry = entry(&receiver, "a").await;
+    assert_eq!((entry.state, entry.attempts), (State::Done, 3));
+    assert_handled(&receiver, 1, 2, 0);
+    assert!(deliveries.try_recv().is_err(), "it came after it was done");
+}
+
+#[tokio::test]
+async fn what_keeps_failing_is_dead_and_says_the_whole_cause() {
+    let (handler, mut deliveries) = failing(u32::MAX);
+    let mut policy = policy();
+    policy.max_attempts = 3;
+    let running = Running::start(policy, handler, [message("a")]).await;
+    for _ in 0..3 {
+        within(deliveries.recv()).await.unwrap();
+    }
+    let receiver = running.stop().await;
+    let entry = entry(&receiver, "a").await;
+    let stands = (entry.state, entry.attempts, entry.due_at);
+    assert_eq!(stands, (State::Dead, 3, None));
+    assert_eq!(
+        entry.last_error.as_deref(),
+        Some("cannot book the export: the ledger refused: the period is closed")
+    );
+    assert_handled(&receiver, 0, 2, 1);
+    assert!(deliveries.try_recv().is_err(), "it came after it was dead");
+}
+
+#[tokio::test]
+async fn there_is_one_attempt_at_least() {
+    let (handler, mut deliveries) = failing(1);
+    let mut policy = policy();
+    (policy.max_attempts, policy.concurrency) = (0, 0);
+    policy.total_concurrency = 0;
+    let running = Running::start(policy, handler, [message("a")]).await;
+    within(deliveries.recv()).await.unwrap();
+    assert_counts(&running.stop().await, 0, 0, 1).await;
+}
+
+#[tokio::test]
+async fn what_was_cut_off_in_its_last_attempt_is_dead_without_another() {
+    let (handler, mut deliveries) = failing(0);
+    let mut policy = policy();
+    policy.max_attempts = 2;
+    let receiver = holding(policy, handler, ["a", "b"].map(message)).await;
+    // Two attempts of `a` began and one of `b`, and none ended before its lease did.
+    for (second, messages) in [(0, 2), (100, 1)] {
+        let now = Timestamp::from_second(second).unwrap();
+        let claim = receiver
+            .inbox()
+            .claim(Room::of(messages), now, Duration::from_secs(10));
+        assert_eq!(claim.await.unwrap().messages.len(), messages);
+    }
+    let mut handed = Vec::new();
+    let done = async { handed.push(deliveries.recv().await.unwrap()) };
+    within(receiver.dispatch(done)).await;
+    let handed = handed.remove(0);
+    assert_eq!((&*handed.webhook_id, handed.attempt), ("b", 2));
+    assert!(deliveries.try_recv().is_err(), "`a` came once more");
+    let entry = entry(&receiver, "a").await;
+    assert_eq!((entry.state, entry.attempts), (State::Dead, 2));
+    let error = entry.last_error.unwrap();
+    assert!(error.starts_with("2 attempts began, of 2"), "{error}");
+    assert_counts(&receiver, 0, 1, 1).await;
+    assert_handled(&receiver, 1, 0, 1);
+
+    assert_eq!(receiver.inbox().replay(Selection::dead()).await.unwrap(), 1);
+    let again = async { assert_eq!(deliveries.recv().await.unwrap().attempt, 1) };
+    within(receiver.dispatch(again)).await;
+    assert_counts(&receiver, 0, 2, 0).await;
+}
+
+#[tokio::test]
+async fn a_retry_waits_for_its_time() {
+    let (handler, mut deliveries) = failing(1);
+    let mut policy = policy();
+    policy.min_delay = Duration::from_secs(1000);
+    policy.max_delay = Duration::from_secs(1000);
+    let before = Timestamp::now();
+    let running = Running::start(policy, handler, [message("a")]).await;
+    within(deliveries.recv()).await.unwrap();
+    let receiver = running.stop().await;
+    let delay = entry(&receiver, "a")
+        .await
+        .due_at
+        .unwrap()
+        .duration_since(before);
+    assert!((1000..2100).contains(&delay.as_secs()), "{delay}");
+    assert_counts(&receiver, 1, 0, 0).await;
+    assert!(deliveries.try_recv().is_err());
+}
+
+#[tokio::test]
+async fn the_dead_run_again_after_a_replay() {
+    let (sender, mut deliveries) = unbounded_channel();
+    let healed = Arc::new(AtomicUsize::new(0));
+    let handler = {
+        let healed = Arc::clone(&healed);
+        move |delivery: Delivery| {
+            let result = match healed.load(Ordering::SeqCst) {
+                0 => Err(HandlerError::from("broken")),
+                _ => Ok(()),
+            };
+            sender.send(delivery.attempt).unwrap();
+            async { result }
+        }
+    };
+    let mut policy = policy();
+    policy.max_attempts = 1;
+    let running = Running::start(policy, handler, [message("a")]).await;
+    assert_eq!(within(deliveries.recv()).await, Some(1));
+    settle_down().await;
+    assert_counts(&running.receiver, 0, 0, 1).await;
+
+    healed.store(1, Ordering::SeqCst);
+    let replayed = running
+        .receiver
+        .inbox()
+        .replay(Selection::dead())
+        .await
+        .unwrap();
+    assert_eq!(replayed, 1);
+    assert_eq!(within(deliveries.recv()).await, Some(1));
+    let receiver = running.stop().await;
+    assert_counts(&receiver, 0, 1, 0).await;
+    assert_handled(&receiver, 1, 0, 1);
+}

@@ -1,0 +1,208 @@
+//! The handler that runs a command, with real processes.
+
+#![cfg(all(unix, feature = "exec"))]
+
+use core::time::Duration;
+use std::fs;
+use std::path::Path;
+
+use pleo_receiver::{Delivery, Exec, Handler, NewMessage};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+use tokio::time;
+
+const JOB: &str = r#"{"eventType":"v1.export-job.created","eventId":"e1","data":{
+    "id":"8c0d3a58-9a8e-4a2a-93a7-7a4a0f1d3b11","companyId":"8c0d3a58-9a8e-4a2a-93a7-7a4a0f1d3b12",
+    "createdAt":"2026-11-24T10:00:00Z","numberOfItems":3,"expiresIn":3600,"status":"pending"}}"#;
+
+/// Whatever goes wrong, no test waits longer.
+const LONG: Duration = Duration::from_secs(20);
+
+fn delivery(body: impl Into<bytes::Bytes>) -> Delivery {
+    Delivery::new(NewMessage::new("books", "msg_1", body), 2)
+}
+
+fn shell(script: &str) -> Exec {
+    Exec::new("sh").args(["-c", script])
+}
+
+async fn run(exec: &Exec, delivery: Delivery) -> Result<(), String> {
+    let ended = time::timeout(LONG, exec.handle(delivery)).await.unwrap();
+    ended.map_err(|error| match error.source() {
+        None => error.to_string(),
+        Some(source) => format!("{error}: {source}"),
+    })
+}
+
+/// Runs a script whose `$OUT` is a file, and gives that file's content.
+async fn output(script: &str, delivery: Delivery) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let script = format!("OUT='{}'; {script}", out.display());
+    run(&shell(&script), delivery).await.unwrap();
+    fs::read(out).unwrap()
+}
+
+#[tokio::test]
+async fn the_body_arrives_on_standard_input_byte_for_byte() {
+    let bodies = [b"".to_vec(), b"\x00\xff\r\n".to_vec(), vec![b'x'; 1 << 20]];
+    for body in bodies {
+        assert!(output("cat > $OUT", delivery(body.clone())).await == body);
+    }
+}
+
+#[tokio::test]
+async fn the_environment_says_what_the_message_is() {
+    let mut sent = delivery(JOB);
+    sent.expired = false;
+    let environment = output("env | grep ^PLEO_ | sort > $OUT", sent).await;
+    let environment = String::from_utf8(environment).unwrap();
+    let lines: Vec<_> = environment.lines().collect();
+    let [
+        attempt,
+        endpoint,
+        event_id,
+        event_type,
+        expires_at,
+        received_at,
+        webhook_id,
+    ] = lines[..]
+    else {
+        panic!("{environment}");
+    };
+    assert_eq!(attempt, "PLEO_ATTEMPT=2");
+    assert_eq!(endpoint, "PLEO_ENDPOINT=books");
+    assert_eq!(event_id, "PLEO_EVENT_ID=e1");
+    assert_eq!(event_type, "PLEO_EVENT_TYPE=v1.export-job.created");
+    assert_eq!(expires_at, "PLEO_EXPIRES_AT=2026-11-24T11:00:00Z");
+    assert!(received_at.starts_with("PLEO_RECEIVED_AT=20"));
+    assert_eq!(webhook_id, "PLEO_WEBHOOK_ID=msg_1");
+}
+
+#[tokio::test]
+async fn an_expired_job_is_marked() {
+    let mut sent = delivery(JOB);
+    for (expired, shown) in [(false, "unset\n"), (true, "1\n")] {
+        sent.expired = expired;
+        let output = output("echo ${PLEO_EXPIRED-unset} > $OUT", sent.clone()).await;
+        assert_eq!(output, shown.as_bytes());
+    }
+}
+
+#[tokio::test]
+async fn nothing_of_the_message_is_in_the_arguments() {
+    let script = r#"tr '\0' '\n' < /proc/$$/cmdline > "$0""#;
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let exec = Exec::new("sh").args(["-c".into(), script.into(), out.clone().into_os_string()]);
+    run(&exec, delivery(JOB)).await.unwrap();
+    let arguments = format!("sh\n-c\n{script}\n{}\n", out.display());
+    assert_eq!(fs::read_to_string(out).unwrap(), arguments);
+}
+
+#[tokio::test]
+async fn named_variables_are_taken_away() {
+    // Cargo sets these two for every test.
+    let shown = output("env > $OUT", delivery(JOB)).await;
+    let shown = String::from_utf8(shown).unwrap();
+    assert!(shown.contains("CARGO_PKG_NAME=") && shown.contains("CARGO_PKG_VERSION="));
+
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    let exec = shell(&format!("env > '{}'", out.display())).without_env(["CARGO_PKG_NAME"]);
+    run(&exec, delivery(JOB)).await.unwrap();
+    let shown = fs::read_to_string(out).unwrap();
+    assert!(!shown.contains("CARGO_PKG_NAME=") && shown.contains("CARGO_PKG_VERSION="));
+}
+
+#[tokio::test]
+async fn a_value_that_no_environment_can_hold_is_left_out() {
+    let long = "x".repeat(200_000);
+    for event_type in [r"v1\u0000x", &*long] {
+        let body = format!(r#"{{"eventType":"{event_type}","eventId":"e1","data":{{}}}}"#);
+        let sent = delivery(body);
+        assert!(sent.event_type.is_some());
+        let shown = output("echo ${PLEO_EVENT_TYPE-unset} $PLEO_EVENT_ID > $OUT", sent).await;
+        assert_eq!(shown, b"unset e1\n");
+    }
+}
+
+#[tokio::test]
+async fn a_failure_says_how_it_ended_and_what_it_printed() {
+    let exec = shell("echo first >&2; echo out; printf 'no such account' >&2; exit 3");
+    assert_eq!(
+        run(&exec, delivery(JOB)).await.unwrap_err(),
+        "the command failed: exit status: 3: first\nno such account"
+    );
+    let error = run(&shell("kill -9 $$"), delivery(JOB)).await.unwrap_err();
+    assert_eq!(error, "the command failed: signal: 9 (SIGKILL)");
+    let error = run(&Exec::new("/no/such/program"), delivery(JOB)).await;
+    let error = error.unwrap_err();
+    assert!(
+        error.starts_with("cannot run \"/no/such/program\": No such file"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_command_that_prints_much_neither_blocks_nor_fills_the_memory() {
+    let script =
+        "yes | head -c 5000000; yes | head -c 5000000 >&2; cat >/dev/null; echo end >&2; exit 1";
+    let error = run(&shell(script), delivery(vec![b'x'; 1 << 20]))
+        .await
+        .unwrap_err();
+    assert!(
+        error.ends_with("end") && error.len() < 1200,
+        "{}",
+        error.len()
+    );
+}
+
+#[tokio::test]
+async fn a_command_need_not_read_its_input() {
+    assert_eq!(
+        run(&shell("exec true"), delivery(vec![b'x'; 1 << 20])).await,
+        Ok(())
+    );
+}
+
+#[tokio::test]
+async fn what_a_command_leaves_running_is_not_waited_for() {
+    // The one that stays holds all three pipes, and doesn't read.
+    let folder = tempfile::tempdir().unwrap();
+    let pid = folder.path().join("pid");
+    let script = format!("sleep 1000 & echo $! > '{}'", pid.display());
+    let ended = run(&shell(&script), delivery(vec![b'x'; 1 << 20])).await;
+    kill(&pid);
+    assert_eq!(ended, Ok(()));
+}
+
+#[tokio::test]
+async fn dropping_the_future_kills_the_command_and_all_that_it_started() {
+    // Each process holds a connection open, which closes when the process is gone.
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let hold = format!("exec 3<>/dev/tcp/127.0.0.1/{port}; sleep 1000");
+    let exec = Exec::new("bash").args(["-c".to_owned(), format!("({hold}) & {hold}")]);
+    let running = exec.handle(delivery(JOB));
+    let accept = async {
+        (
+            listener.accept().await.unwrap().0,
+            listener.accept().await.unwrap().0,
+        )
+    };
+    let (mut one, mut other) = tokio::select! {
+        ended = running => panic!("{ended:?}"),
+        both = accept => both,
+    };
+    for held in [&mut one, &mut other] {
+        let read = time::timeout(LONG, held.read(&mut [0])).await;
+        assert_eq!(read.expect("the process is still there").unwrap_or(0), 0);
+    }
+}
+
+fn kill(pid: &Path) {
+    let pid = fs::read_to_string(pid).unwrap();
+    let killed = std::process::Command::new("kill").arg(pid.trim()).status();
+    assert!(killed.unwrap().success());
+}

@@ -1,0 +1,393 @@
+//! Looking after what is stored: list, show, replay, prune, close.
+
+use pleo_receiver::{
+    Counts, Filter, Inbox, InboxError, NewMessage, Outcome, Room, Selection, State,
+};
+
+use super::{LEASE, at, claim, claim_one, counts, dead, entries, ids, message, store};
+use crate::support::job::job;
+
+behaviours! {
+    a_replay_by_id_takes_every_state_and_endpoint,
+    a_replay_of_the_dead_takes_only_those,
+    what_is_replayed_before_anybody_claims_is_handed_out_once,
+    a_replay_takes_what_is_selected,
+    what_a_handler_has_in_hand_is_not_replayed,
+    a_retry_that_waits_is_due_at_once_after_a_replay,
+    a_prune_takes_what_is_old_and_in_that_state,
+    a_message_that_changes_its_state_meanwhile_is_counted_once,
+    what_is_pending_is_not_pruned,
+    what_was_pruned_is_stored_again,
+    a_list_filters,
+    an_unknown_id_shows_nothing,
+    a_closed_inbox_takes_nothing,
+    a_closed_inbox_shows_nothing,
+    ready_resolves_after_an_append_and_after_a_replay,
+}
+
+async fn a_replay_by_id_takes_every_state_and_endpoint(inbox: &dyn Inbox) {
+    for endpoint in ["done", "dead", "pending"] {
+        let (endpoint, message) = (endpoint.into(), message("a"));
+        store(
+            inbox,
+            NewMessage {
+                endpoint,
+                ..message
+            },
+        )
+        .await;
+    }
+    store(inbox, message("b")).await;
+    for claimed in claim(inbox, at(0)).await {
+        let outcome = match &*claimed.message.endpoint {
+            "dead" => dead("why"),
+            "pending" => Outcome::Release,
+            _ => Outcome::Done,
+        };
+        inbox.settle(claimed.claim, outcome).await.unwrap();
+    }
+    let selection = Selection::id("a");
+    assert_eq!(inbox.replay(selection).await.unwrap(), 3);
+    let claimed = claim(inbox, at(0)).await;
+    assert_eq!(ids(&claimed), ["a"; 3]);
+    assert!(claimed.iter().all(|claimed| claimed.attempt == 1));
+
+    let selection = Selection::id("c");
+    assert_eq!(inbox.replay(selection).await.unwrap(), 0);
+}
+
+async fn a_replay_of_the_dead_takes_only_those(inbox: &dyn Inbox) {
+    for id in ["a", "b", "c"] {
+        store(inbox, message(id)).await;
+    }
+    for (claimed, outcome) in
+        (claim(inbox, at(0)).await.iter()).zip([dead("why"), Outcome::Done, dead("why")])
+    {
+        inbox.settle(claimed.claim, outcome).await.unwrap();
+    }
+    assert_eq!(inbox.replay(Selection::dead()).await.unwrap(), 2);
+    assert_eq!(inbox.replay(Selection::dead()).await.unwrap(), 0);
+    assert_eq!(inbox.counts().await.unwrap(), counts(2, 1, 0));
+    assert_eq!(ids(&claim(inbox, at(0)).await), ["a", "c"]);
+}
+
+async fn what_is_replayed_before_anybody_claims_is_handed_out_once(inbox: &dyn Inbox) {
+    let mut message = message("a");
+    message.body = job(at(10));
+    store(inbox, message).await;
+    assert_eq!(inbox.replay(Selection::id("a")).await.unwrap(), 1);
+    assert_eq!(ids(&claim(inbox, at(0)).await), ["a"]);
+    assert!(claim(inbox, at(0)).await.is_empty());
+}
+
+async fn a_replay_takes_what_is_selected(inbox: &dyn Inbox) {
+    for (second, (id, endpoint, event_type)) in (0..).zip([
+        ("a", "one", Some("v1.vendor.created")),
+        ("b", "one", Some("v1.export-job.created")),
+        ("c", "two", Some("v1.vendor.created")),
+        ("d", "two", None),
+    ]) {
+        let mut message = message(id);
+        message.endpoint = endpoint.into();
+        if let Some(event_type) = event_type {
+            message.body = format!(r#"{{"eventType":"{event_type}"}}"#).into();
+        }
+        message.received_at = at(second);
+        store(inbox, message).await;
+    }
+    let all = Selection::default;
+    for (selection, expected) in [
+        (all(), "abcd"),
+        (Selection::id("b"), "b"),
+        (Selection::dead(), ""),
+        (
+            Selection {
+                state: Some(State::Done),
+                ..all()
+            },
+            "abcd",
+        ),
+        (
+            Selection {
+                endpoint: Some("one".into()),
+                ..all()
+            },
+            "ab",
+        ),
+        (
+            Selection {
+                event_type: Some("v1.vendor.created".into()),
+                ..all()
+            },
+            "ac",
+        ),
+        (
+            Selection {
+                since: Some(at(1)),
+                ..all()
+            },
+            "bcd",
+        ),
+        (
+            Selection {
+                until: Some(at(2)),
+                ..all()
+            },
+            "ab",
+        ),
+        (
+            Selection {
+                since: Some(at(0)),
+                until: Some(at(3)),
+                event_type: Some("v1.vendor.created".into()),
+                endpoint: Some("two".into()),
+                ..all()
+            },
+            "c",
+        ),
+        (
+            Selection {
+                since: Some(at(1)),
+                until: Some(at(1)),
+                ..all()
+            },
+            "",
+        ),
+    ] {
+        for claimed in claim(inbox, at(10)).await {
+            inbox.settle(claimed.claim, Outcome::Done).await.unwrap();
+        }
+        let replayed = inbox.replay(selection.clone()).await.unwrap();
+        let claimed = claim(inbox, at(10)).await;
+        assert_eq!(ids(&claimed).concat(), expected, "{selection:?}");
+        assert_eq!(usize::try_from(replayed).unwrap(), claimed.len());
+        for claimed in claimed {
+            inbox.settle(claimed.claim, Outcome::Done).await.unwrap();
+        }
+    }
+}
+
+async fn what_a_handler_has_in_hand_is_not_replayed(inbox: &dyn Inbox) {
+    store(inbox, message("a")).await;
+    let held = claim_one(inbox, at(0)).await.claim;
+    let selection = Selection::id("a");
+    assert_eq!(inbox.replay(selection).await.unwrap(), 0);
+    assert!(claim(inbox, at(0)).await.is_empty());
+    inbox.settle(held, Outcome::Done).await.unwrap();
+    assert_eq!(inbox.counts().await.unwrap(), counts(0, 1, 0));
+}
+
+async fn a_retry_that_waits_is_due_at_once_after_a_replay(inbox: &dyn Inbox) {
+    store(inbox, message("a")).await;
+    let claimed = claim_one(inbox, at(0)).await.claim;
+    let error = "why".to_owned();
+    let retry = Outcome::Retry { at: at(500), error };
+    inbox.settle(claimed, retry).await.unwrap();
+    let selection = Selection::id("a");
+    assert_eq!(inbox.replay(selection).await.unwrap(), 1);
+    assert_eq!(claim_one(inbox, at(1)).await.attempt, 1);
+}
+
+async fn a_prune_takes_what_is_old_and_in_that_state(inbox: &dyn Inbox) {
+    for (second, id) in (0..).zip(["done 0", "dead 1", "pending 2", "done 3", "done 4"]) {
+        let (received_at, message) = (at(second), message(id));
+        store(
+            inbox,
+            NewMessage {
+                received_at,
+                ..message
+            },
+        )
+        .await;
+    }
+    for claimed in claim(inbox, at(10)).await {
+        let outcome = match claimed.message.webhook_id.split_once(' ').unwrap().0 {
+            "dead" => dead("why"),
+            "pending" => Outcome::Release,
+            _ => Outcome::Done,
+        };
+        inbox.settle(claimed.claim, outcome).await.unwrap();
+    }
+    for (state, before, pruned, left) in [
+        (State::Done, 0, 0, counts(1, 3, 1)),
+        (State::Done, 4, 2, counts(1, 1, 1)),
+        (State::Dead, 1, 0, counts(1, 1, 1)),
+        (State::Dead, 9, 1, counts(1, 1, 0)),
+        (State::Pending, 9, 0, counts(1, 1, 0)),
+    ] {
+        assert_eq!(inbox.prune(state, at(before)).await.unwrap(), pruned);
+        assert_eq!(inbox.counts().await.unwrap(), left, "{state} {before}");
+    }
+    assert_eq!(ids(&claim(inbox, at(10)).await), ["pending 2"]);
+    assert_eq!(entries(inbox).await[1].webhook_id, "done 4");
+}
+
+async fn a_message_that_changes_its_state_meanwhile_is_counted_once(inbox: &dyn Inbox) {
+    for number in 0..100 {
+        store(inbox, message(&number.to_string())).await;
+    }
+    let settle_all = async {
+        while let [claimed] = &inbox
+            .claim(Room::of(1), at(0), LEASE)
+            .await
+            .unwrap()
+            .messages[..]
+        {
+            inbox.settle(claimed.claim, Outcome::Done).await.unwrap();
+        }
+    };
+    let mut settle_all = core::pin::pin!(settle_all);
+    loop {
+        tokio::select! {
+            () = &mut settle_all => break,
+            counted = inbox.counts() => {
+                let Counts { pending, done, dead } = counted.unwrap();
+                assert_eq!((pending + done, dead), (100, 0), "{pending} pending, {done} done");
+            }
+        }
+    }
+    assert_eq!(inbox.counts().await.unwrap(), counts(0, 100, 0));
+}
+
+async fn what_is_pending_is_not_pruned(inbox: &dyn Inbox) {
+    for id in ["held", "waiting", "new"] {
+        store(inbox, message(id)).await;
+    }
+    let claimed = inbox.claim(Room::of(2), at(0), LEASE).await.unwrap();
+    let error = "why".to_owned();
+    let retry = Outcome::Retry { at: at(500), error };
+    inbox
+        .settle(claimed.messages[1].claim, retry)
+        .await
+        .unwrap();
+    assert_eq!(inbox.prune(State::Pending, at(1)).await.unwrap(), 0);
+    assert_eq!(inbox.counts().await.unwrap(), counts(3, 0, 0));
+}
+
+async fn what_was_pruned_is_stored_again(inbox: &dyn Inbox) {
+    // More than are deleted at once.
+    for number in 0..1200 {
+        store(inbox, message(&number.to_string())).await;
+    }
+    let claimed = inbox.claim(Room::of(1200), at(0), LEASE).await.unwrap();
+    for claimed in claimed.messages {
+        inbox.settle(claimed.claim, Outcome::Done).await.unwrap();
+    }
+    let last = entries(inbox).await.last().unwrap().sequence;
+    assert_eq!(inbox.prune(State::Done, at(1)).await.unwrap(), 1200);
+    assert!(inbox.show("7".into()).await.unwrap().is_empty());
+    store(inbox, message("7")).await;
+    // Who lists from the last known place on must not miss it.
+    assert!(entries(inbox).await[0].sequence > last);
+}
+
+async fn a_list_filters(inbox: &dyn Inbox) {
+    for (id, endpoint) in [("a", "one"), ("b", "two"), ("c", "one"), ("d", "two")] {
+        let (endpoint, message) = (endpoint.into(), message(id));
+        store(
+            inbox,
+            NewMessage {
+                endpoint,
+                ..message
+            },
+        )
+        .await;
+    }
+    for claimed in inbox
+        .claim(Room::of(2), at(0), LEASE)
+        .await
+        .unwrap()
+        .messages
+    {
+        inbox.settle(claimed.claim, Outcome::Done).await.unwrap();
+    }
+    let all = entries(inbox).await;
+    let filter =
+        |state: Option<State>, endpoint: Option<&str>, after: Option<usize>, limit| Filter {
+            state,
+            endpoint: endpoint.map(Into::into),
+            after: after.map(|index| all[index].sequence),
+            limit,
+            newest_first: false,
+        };
+    for (filter, expected) in [
+        (filter(None, None, None, None), "abcd"),
+        (filter(Some(State::Done), None, None, None), "ab"),
+        (filter(Some(State::Pending), None, None, None), "cd"),
+        (filter(Some(State::Dead), None, None, None), ""),
+        (filter(None, Some("two"), None, None), "bd"),
+        (filter(None, Some("three"), None, None), ""),
+        (filter(None, None, Some(1), None), "cd"),
+        (filter(None, None, Some(3), None), ""),
+        (filter(None, None, None, Some(3)), "abc"),
+        (filter(None, None, None, Some(0)), ""),
+        (
+            filter(Some(State::Pending), Some("two"), Some(0), Some(1)),
+            "d",
+        ),
+        (
+            Filter {
+                newest_first: true,
+                ..filter(None, None, Some(0), Some(2))
+            },
+            "dc",
+        ),
+    ] {
+        let listed = inbox.list(filter.clone()).await.unwrap();
+        let listed: String = listed.into_iter().map(|entry| entry.webhook_id).collect();
+        assert_eq!(listed, expected, "{filter:?}");
+    }
+}
+
+async fn an_unknown_id_shows_nothing(inbox: &dyn Inbox) {
+    store(inbox, message("a")).await;
+    for id in ["b", "A", "", "%"] {
+        assert!(inbox.show(id.into()).await.unwrap().is_empty(), "{id}");
+    }
+}
+
+async fn a_closed_inbox_takes_nothing(inbox: &dyn Inbox) {
+    store(inbox, message("a")).await;
+    let claim = claim_one(inbox, at(0)).await.claim;
+    inbox.close().await.unwrap();
+    let prune = inbox.prune(State::Pending, at(1));
+    for (call, closed) in [
+        ("append", refused(inbox.append(message("b")).await)),
+        (
+            "claim",
+            refused(inbox.claim(Room::of(1), at(0), LEASE).await),
+        ),
+        ("settle", refused(inbox.settle(claim, Outcome::Done).await)),
+        ("replay", refused(inbox.replay(Selection::dead()).await)),
+        ("prune", refused(prune.await)),
+        ("close", refused(inbox.close().await)),
+    ] {
+        assert!(closed, "{call}");
+    }
+}
+
+async fn a_closed_inbox_shows_nothing(inbox: &dyn Inbox) {
+    store(inbox, message("a")).await;
+    inbox.close().await.unwrap();
+    for (call, closed) in [
+        ("list", refused(inbox.list(Filter::default()).await)),
+        ("show", refused(inbox.show("a".into()).await)),
+        ("counts", refused(inbox.counts().await)),
+    ] {
+        assert!(closed, "{call}");
+    }
+}
+
+fn refused<T>(result: Result<T, InboxError>) -> bool {
+    matches!(result, Err(InboxError::Closed))
+}
+
+async fn ready_resolves_after_an_append_and_after_a_replay(inbox: &dyn Inbox) {
+    store(inbox, message("a")).await;
+    inbox.ready().await;
+    let claim = claim_one(inbox, at(0)).await.claim;
+    inbox.settle(claim, dead("why")).await.unwrap();
+    inbox.replay(Selection::dead()).await.unwrap();
+    inbox.ready().await;
+    claim_one(inbox, at(0)).await;
+}

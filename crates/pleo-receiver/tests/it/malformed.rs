@@ -1,0 +1,266 @@
+//! Requests that are not what they seem, byte for byte: each gets the answer that leaves no doubt
+//! where the next request begins, and nobody else notices.
+
+// Elsewhere not all of 127.0.0.0/8 is this machine.
+#![cfg(target_os = "linux")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails loudly"
+)]
+
+use core::time::Duration;
+use std::time::Instant;
+
+use crate::support::{Client, PATH, Request, Server, endpoint};
+use pleo_receiver::{MemoryInbox, Receiver};
+use tokio::time;
+
+const BODY: &[u8] = br#"{"eventType":"v9.new","eventId":"e1","data":{}}"#;
+
+/// What becomes of the connection after the answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Then {
+    Closed,
+    Usable,
+}
+
+use Then::{Closed, Usable};
+
+async fn start() -> Server {
+    let builder = Receiver::builder()
+        .endpoint(endpoint())
+        .inbox(MemoryInbox::new())
+        .body_limit(100_000)
+        .body_timeout(Duration::from_millis(300));
+    Server::start(builder).await
+}
+
+/// Sends bytes and expects these answers, and a connection in this state.
+async fn assert_answers(server: &Server, what: &str, bytes: &[u8], statuses: &[u16], then: Then) {
+    let exchange = async {
+        let mut client = server.connect_from("127.0.0.2").await;
+        client.write(bytes).await;
+        for status in statuses {
+            let answer = client.answer().await;
+            assert_eq!(answer.status, *status, "{what}: {answer:?}");
+        }
+        assert_eq!(state(&mut client).await, then, "{what}");
+    };
+    let done = time::timeout(Duration::from_secs(20), exchange).await;
+    done.expect(what);
+
+    let start = Instant::now();
+    let answer = server.send(&Request::signed("msg_1", BODY)).await;
+    let took = start.elapsed();
+    assert_eq!(answer.status, 204, "after {what}: {answer:?}");
+    assert!(took < Duration::from_secs(1), "after {what}: {took:?}");
+}
+
+async fn state(client: &mut Client) -> Then {
+    client.write(&Request::signed("msg_1", BODY).bytes()).await;
+    match client.answer().await.status {
+        0 => Closed,
+        204 => Usable,
+        other => unreachable!("{other}"),
+    }
+}
+
+/// A valid delivery with something else in the place of its framing.
+fn framed(framing: &[(&'static str, &'static str)], body: &[u8]) -> Vec<u8> {
+    let mut request = Request::signed("msg_1", BODY).with("content-length", None);
+    for (name, value) in framing {
+        request = request.and(name, *value);
+    }
+    request.body = body.to_vec();
+    request.bytes()
+}
+
+fn chunked(body: &[u8]) -> Vec<u8> {
+    [
+        format!("{:x}\r\n", body.len()).as_bytes(),
+        body,
+        b"\r\n0\r\n\r\n",
+    ]
+    .concat()
+}
+
+#[tokio::test]
+async fn a_length_that_lies_leaves_no_doubt() {
+    let server = start().await;
+    let length = BODY.len();
+    assert_eq!(length, 47, "it is spelled out below");
+    let next = Request::signed("msg_2", BODY).bytes();
+    let two = |first, second| [("content-length", first), ("content-length", second)];
+    #[rustfmt::skip]
+    let cases = [
+        // The rest of the body is read as a request, and is none.
+        ("short", framed(&[("content-length", "40")], BODY), &[401, 400][..], Closed),
+        ("long", framed(&[("content-length", "48")], BODY), &[408], Closed),
+        // The next request is taken for the rest of the body.
+        ("long, then a request", [framed(&[("content-length", "57")], BODY), next.clone()].concat(), &[401, 400], Closed),
+        ("none", framed(&[], BODY), &[401, 400], Closed),
+        ("negative", framed(&[("content-length", "-1")], BODY), &[400], Closed),
+        ("signed", framed(&[("content-length", "+47")], BODY), &[400], Closed),
+        ("hexadecimal", framed(&[("content-length", "0x2f")], BODY), &[400], Closed),
+        ("fractional", framed(&[("content-length", "47.0")], BODY), &[400], Closed),
+        ("empty", framed(&[("content-length", "")], BODY), &[400], Closed),
+        ("more than a u64", framed(&[("content-length", "18446744073709551663")], BODY), &[400], Closed),
+        ("almost a u64", framed(&[("content-length", "18446744073709551614")], BODY), &[431], Closed),
+        ("huge", framed(&[("content-length", "9223372036854775807")], BODY), &[413], Closed),
+        ("a list", framed(&[("content-length", "47, 47")], BODY), &[400], Closed),
+        ("two different", framed(&two("47", "48"), BODY), &[400], Closed),
+        ("two different, the other way round", framed(&two("0", "47"), BODY), &[400], Closed),
+        ("two that agree", framed(&two("47", "47"), BODY), &[204], Usable),
+    ];
+    for (what, bytes, statuses, then) in cases {
+        assert_answers(&server, what, &bytes, statuses, then).await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn chunks_leave_no_doubt() {
+    let server = start().await;
+    let te = [("transfer-encoding", "chunked")];
+    let whole = chunked(BODY);
+    let smuggled = Request::signed("msg_2", BODY).bytes();
+    let twice = |a, b| [("transfer-encoding", a), ("transfer-encoding", b)];
+    let both = [("content-length", "4"), ("transfer-encoding", "chunked")];
+    let both_turned = [("transfer-encoding", "chunked"), ("content-length", "4")];
+    let endless = b"1000\r\n"
+        .iter()
+        .chain(&[b'x'; 0x1000])
+        .chain(b"\r\n")
+        .copied()
+        .collect::<Vec<_>>();
+    #[rustfmt::skip]
+    let cases = [
+        ("in order", framed(&te, &whole), &[204][..], Usable),
+        ("upper case", framed(&[("transfer-encoding", "Chunked")], &whole), &[204], Usable),
+        ("with trailers", framed(&te, &[&whole[..whole.len() - 2], b"x: y\r\n\r\n"].concat()), &[204], Usable),
+        ("a signature among the trailers", framed(&te, &[&whole[..whole.len() - 2], b"webhook-id: msg_2\r\n\r\n"].concat()), &[204], Usable),
+        // RFC 9112 section 6.3: the chunks count, and the connection closes after the answer.
+        ("with a length before", framed(&both, &[&whole[..], &smuggled].concat()), &[204], Closed),
+        ("with a length after", framed(&both_turned, &[&whole[..], &smuggled].concat()), &[204], Closed),
+        ("a length's body", framed(&both, &[b"0\r\n\r\n", &smuggled[..]].concat()), &[401], Closed),
+        ("not the last encoding", framed(&twice("chunked", "identity"), &whole), &[400], Closed),
+        ("another encoding", framed(&[("transfer-encoding", "gzip")], &whole), &[400], Closed),
+        ("misspelled", framed(&[("transfer-encoding", "xchunked")], &whole), &[400], Closed),
+        ("quoted", framed(&[("transfer-encoding", "\"chunked\"")], &whole), &[400], Closed),
+        ("a space before the colon", framed(&[("transfer-encoding ", "chunked")], &whole), &[400], Closed),
+        ("a size that is none", framed(&te, b"zz\r\n"), &[400], Closed),
+        ("a negative size", framed(&te, b"-1\r\n"), &[400], Closed),
+        ("a prefixed size", framed(&te, b"0x2f\r\n"), &[400], Closed),
+        ("a size beyond a u64", framed(&te, b"fffffffffffffffff\r\n"), &[400], Closed),
+        ("a huge size", framed(&te, b"7fffffffffffffff\r\nx"), &[408], Closed),
+        ("longer than it says", framed(&te, b"1\r\nxyz\r\n0\r\n\r\n"), &[400], Closed),
+        ("no end", framed(&te, &endless), &[408], Closed),
+        ("no end, and no pause", framed(&te, &endless.repeat(100)), &[413], Closed),
+        ("an extension without end", framed(&te, &[b"1;", &[b'x'; 200_000][..]].concat()), &[400], Closed),
+        ("trailers without end", framed(&te, &[b"0\r\n", &b"x: y\r\n".repeat(50_000)[..]].concat()), &[400], Closed),
+    ];
+    for (what, bytes, statuses, then) in cases {
+        assert_answers(&server, what, &bytes, statuses, then).await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn request_lines_of_every_kind_have_an_answer() {
+    let server = start().await;
+    let request = Request::signed("msg_1", BODY);
+    let line = |line: &str| {
+        let bytes = request.bytes();
+        let usual = format!("POST {PATH} HTTP/1.1");
+        [line.as_bytes(), &bytes[usual.len()..]].concat()
+    };
+    let to = |target: &str| line(&format!("POST {target} HTTP/1.1"));
+    #[rustfmt::skip]
+    let cases = [
+        ("absolute", to("http://localhost/webhooks/pleo"), &[204][..], Usable),
+        ("absolute, of somebody else", to("https://example.com:1/webhooks/pleo"), &[204], Usable),
+        ("with a query", to("/webhooks/pleo?x=1"), &[204], Usable),
+        ("an authority", to("localhost:80"), &[404], Usable),
+        ("an asterisk", line("OPTIONS * HTTP/1.1"), &[404], Usable),
+        ("a tunnel", line("CONNECT localhost:80 HTTP/1.1"), &[404], Usable),
+        ("dots", to("/x/../webhooks/pleo"), &[404], Usable),
+        ("an encoded letter", to("/webhooks/%70leo"), &[404], Usable),
+        ("a double slash", to("//webhooks/pleo"), &[404], Usable),
+        ("upper case", to("/WEBHOOKS/pleo"), &[404], Usable),
+        ("no slash", to("webhooks/pleo"), &[400], Closed),
+        ("a space", to("/webhooks/pleo x"), &[400], Closed),
+        ("not ASCII", to("/webhooks/pl\u{e9}o"), &[404], Usable),
+        ("too long", to(&format!("/{}", "x".repeat(70_000))), &[431], Closed),
+        ("HTTP/1.0", line("POST /webhooks/pleo HTTP/1.0"), &[204], Closed),
+        ("HTTP/0.9", b"GET /webhooks/pleo\r\n\r\n".to_vec(), &[400], Closed),
+        ("HTTP/3.0", line("POST /webhooks/pleo HTTP/3.0"), &[400], Closed),
+        ("HTTP/2 in the clear", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), &[], Closed),
+        ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), &[400], Closed),
+        ("a method of nobody", line("P@ST /webhooks/pleo HTTP/1.1"), &[400], Closed),
+        ("garbage", vec![0xff; 5000], &[400], Closed),
+        ("a request, then garbage", [&request.bytes()[..], &[0; 100]].concat(), &[204, 400], Closed),
+        ("three at once", request.bytes().repeat(3), &[204; 3], Usable),
+        ("line breaks first", [b"\r\n\r\n", &request.bytes()[..]].concat(), &[204], Usable),
+    ];
+    for (what, bytes, statuses, then) in cases {
+        assert_answers(&server, what, &bytes, statuses, then).await;
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn headers_that_contradict_or_are_not_text_have_an_answer() {
+    let server = start().await;
+    let good = || Request::signed("msg_1", BODY);
+    let raw = |name: &str, value: &[u8]| {
+        let bytes = good().bytes();
+        let end = bytes
+            .windows(4)
+            .position(|four| four == b"\r\n\r\n")
+            .unwrap();
+        let header = [b"\r\n", name.as_bytes(), b": ", value].concat();
+        [&bytes[..end], &header, &bytes[end..]].concat()
+    };
+    let replaced = |name: &'static str, value: &[u8]| {
+        let bytes = good().with(name, None).bytes();
+        let end = bytes
+            .windows(4)
+            .position(|four| four == b"\r\n\r\n")
+            .unwrap();
+        let header = [b"\r\n", name.as_bytes(), b": ", value].concat();
+        [&bytes[..end], &header, &bytes[end..]].concat()
+    };
+    let many = |count| {
+        (0..count)
+            .fold(good(), |request, _| request.and("x", "y"))
+            .bytes()
+    };
+    #[rustfmt::skip]
+    let cases = [
+        ("Latin-1 where nobody looks", raw("x", b"caf\xe9"), &[204][..], Usable),
+        ("UTF-8 where nobody looks", raw("x", "\u{1f9fe}".as_bytes()), &[204], Usable),
+        ("Latin-1 in the id", replaced("webhook-id", b"msg_\xe9"), &[400], Usable),
+        ("UTF-8 in the timestamp", replaced("webhook-timestamp", "\u{661}".as_bytes()), &[400], Usable),
+        ("UTF-8 in the signature", replaced("webhook-signature", "v1,\u{e9}".as_bytes()), &[401], Usable),
+        ("Latin-1 in the type", replaced("content-type", b"application/json\xe9"), &[415], Usable),
+        ("a NUL", raw("x", b"a\0b"), &[400], Closed),
+        ("a bare CR", raw("x", b"a\rb"), &[400], Closed),
+        ("a fold", raw("x", b"a\r\n b"), &[400], Closed),
+        ("no name", raw("", b"x"), &[400], Closed),
+        ("a name that is none", raw("x y", b"z"), &[400], Closed),
+        ("no colon", raw("x\r\ny", b"z"), &[400], Closed),
+        ("two hosts", good().and("host", "example.com").bytes(), &[400], Usable),
+        ("two types", good().and("content-type", "text/plain").bytes(), &[415], Usable),
+        ("two ids", good().and("webhook-id", "msg_1").bytes(), &[400], Usable),
+        ("both families", good().and("svix-id", "msg_2").bytes(), &[204], Usable),
+        ("close and keep-alive", good().and("connection", "close").and("connection", "keep-alive").bytes(), &[204], Closed),
+        ("a wish for another protocol", good().and("connection", "upgrade").and("upgrade", "h2c").bytes(), &[204], Usable),
+        ("as many as are allowed", many(100 - 6), &[204], Usable),
+        ("one more", many(101 - 6), &[431], Closed),
+    ];
+    for (what, bytes, statuses, then) in cases {
+        assert_answers(&server, what, &bytes, statuses, then).await;
+    }
+    server.stop().await;
+}

@@ -1,0 +1,81 @@
+//! An inbox whose writer panics, which it does only by a fault of its own.
+
+#![cfg(feature = "sqlite")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
+
+use core::future::pending;
+use core::time::Duration;
+use std::sync::Arc;
+
+use crate::support::{Request, endpoint};
+use bytes::Bytes;
+use pleo_receiver::{Filter, Inbox, InboxError, NewMessage, Receiver, ServeError, SqliteInbox};
+use rusqlite::Connection;
+use tokio::net::TcpListener;
+use tokio::time;
+
+/// A body that whoever has it last panics of.
+struct Bomb;
+
+impl AsRef<[u8]> for Bomb {
+    fn as_ref(&self) -> &[u8] {
+        b"{}"
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("this is part of the test");
+    }
+}
+
+#[tokio::test]
+async fn a_server_whose_inbox_panics_ends_and_says_so_and_the_next_one_has_all() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("inbox.db");
+    let inbox = Arc::new(SqliteInbox::open(&path).unwrap());
+    let builder = Receiver::builder().endpoint(endpoint());
+    let receiver = builder
+        .shared_inbox(Arc::<SqliteInbox>::clone(&inbox))
+        .build();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let running = pleo_receiver::serve(listener, receiver.unwrap(), pending());
+    let meanwhile = async {
+        let answer =
+            crate::support::http::send_to(&address, &Request::signed("msg_1", b"{}")).await;
+        assert_eq!(answer.status, 204);
+        // While somebody else writes, the writer waits; nobody is left then to take the body back.
+        let other = Connection::open(&path).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        drop(inbox.append(NewMessage::new("one", "bomb", Bytes::from_owner(Bomb))));
+        other.execute_batch("COMMIT").unwrap();
+        inbox.broken().await;
+    };
+    let both = async { tokio::join!(running, meanwhile).0 };
+    let ended = time::timeout(Duration::from_secs(20), both).await;
+    let ended = ended.expect("it goes on for ever").unwrap_err();
+    assert!(
+        matches!(ended, ServeError::Inbox(InboxError::Panicked)),
+        "{ended:?}"
+    );
+    let late = inbox.append(NewMessage::new("one", "late", "{}")).await;
+    assert!(matches!(late, Err(InboxError::Panicked)), "{late:?}");
+    drop(inbox);
+
+    let next = SqliteInbox::open(&path).unwrap();
+    let stored = next.list(Filter::default()).await.unwrap();
+    let stored: Vec<_> = stored.iter().map(|entry| &*entry.webhook_id).collect();
+    assert_eq!(stored, ["msg_1", "bomb"]);
+}
+
+#[tokio::test]
+async fn an_inbox_that_was_closed_is_not_broken() {
+    let directory = tempfile::tempdir().unwrap();
+    let inbox = SqliteInbox::open(directory.path().join("inbox.db")).unwrap();
+    inbox.close().await.unwrap();
+    let late = inbox.append(NewMessage::new("one", "late", "{}")).await;
+    assert!(matches!(late, Err(InboxError::Closed)), "{late:?}");
+    let broken = time::timeout(Duration::ZERO, inbox.broken());
+    assert!(broken.await.is_err());
+}

@@ -1,0 +1,336 @@
+//! HTTPS: with either version of HTTP, with limits as in the clear, and with a certificate that is
+//! renewed while it serves.
+
+#![cfg(feature = "tls")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test fails loudly"
+)]
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+use std::fs::File;
+use std::io::Write;
+use std::net::SocketAddr;
+use std::time::SystemTime;
+
+use crate::support::tls::{connector, framed};
+use crate::support::{Answer, Request, endpoint};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http2::SendRequest;
+use pleo_receiver::{
+    Builder, MemoryInbox, Receiver, ServeError, Server, ServerOptions, Tls, TlsError,
+};
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+
+const BODY: &[u8] = br#"{"eventType":"v9.new","eventId":"e1","data":{}}"#;
+
+fn builder() -> Builder {
+    Receiver::builder()
+        .endpoint(endpoint())
+        .inbox(MemoryInbox::new())
+}
+
+/// How many files were written.
+static TICKS: AtomicU64 = AtomicU64::new(0);
+
+/// Files with a certificate for `localhost`.
+struct Files(TempDir);
+
+impl Files {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    /// Puts a new certificate into the files.
+    fn renew(&self) -> CertificateDer<'static> {
+        let (certificate, key, trusted) = crate::support::tls::certificate();
+        self.write("cert.pem", &certificate);
+        self.write("key.pem", &key);
+        trusted
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let file = File::create(self.0.path().join(name)).unwrap();
+        (&file).write_all(text.as_bytes()).unwrap();
+        // A file system's clock may be too coarse for how quickly they follow each other here.
+        let ticks = TICKS.fetch_add(1, Ordering::Relaxed);
+        let time = SystemTime::UNIX_EPOCH + Duration::from_secs(ticks);
+        file.set_modified(time).unwrap();
+    }
+
+    fn tls(&self) -> Result<Tls, TlsError> {
+        let path = |name| self.0.path().join(name);
+        Tls::from_pem_files(path("cert.pem"), path("key.pem"))
+    }
+}
+
+struct Serving {
+    https: SocketAddr,
+    http: SocketAddr,
+    tls: Tls,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<Result<(), ServeError>>,
+}
+
+impl Serving {
+    async fn start(files: &Files, builder: Builder, options: ServerOptions) -> Self {
+        Self::start_with(files.tls().unwrap(), builder, options).await
+    }
+
+    async fn start_with(tls: Tls, builder: Builder, options: ServerOptions) -> Self {
+        let (https, http) = (listener().await, listener().await);
+        let (stop, stopped) = oneshot::channel::<()>();
+        Self {
+            https: https.local_addr().unwrap(),
+            http: http.local_addr().unwrap(),
+            tls: tls.clone(),
+            stop,
+            running: tokio::spawn(
+                Server::new(builder.build().unwrap())
+                    .options(options)
+                    .listen(http)
+                    .listen_tls(https, tls)
+                    .run(async { drop(stopped.await) }),
+            ),
+        }
+    }
+
+    /// Connects, and trusts this certificate only.
+    async fn connect(
+        &self,
+        certificate: &CertificateDer<'static>,
+        protocols: &[&str],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        crate::support::tls::connect(&connector(certificate, protocols), self.https).await
+    }
+
+    async fn http2(&self, certificate: &CertificateDer<'static>) -> SendRequest<Full<Bytes>> {
+        crate::support::tls::http2(self.connect(certificate, &["h2"]).await.unwrap()).await
+    }
+
+    async fn stop(self) {
+        self.stop.send(()).unwrap();
+        self.running.await.unwrap().unwrap();
+    }
+}
+
+async fn listener() -> TcpListener {
+    TcpListener::bind("127.0.0.1:0").await.unwrap()
+}
+
+async fn send_http1(stream: &mut TlsStream<TcpStream>) -> Answer {
+    let request = Request::signed("msg_1", BODY).bytes();
+    stream.write_all(&request).await.unwrap();
+    Answer::read(stream).await
+}
+
+/// Fails where something takes so long that it will never happen.
+async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
+    time::timeout(Duration::from_secs(20), future)
+        .await
+        .expect(what)
+}
+
+#[tokio::test]
+async fn each_version_of_http_is_served_beside_plain_http() {
+    let files = Files::new();
+    let certificate = files.renew();
+    let server = Serving::start(&files, builder(), ServerOptions::default()).await;
+    for protocols in [&["http/1.1"][..], &[]] {
+        let mut stream = server.connect(&certificate, protocols).await.unwrap();
+        for _ in 0..2 {
+            let answer = send_http1(&mut stream).await;
+            assert_eq!(answer.status, 204, "{protocols:?}");
+        }
+    }
+    let both = server.connect(&certificate, &["http/1.1", "h2"]).await;
+    assert_eq!(both.unwrap().get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+
+    let mut client = server.http2(&certificate).await;
+    for _ in 0..2 {
+        let request = framed(&Request::signed("msg_1", BODY));
+        let answer = client.send_request(request).await.unwrap();
+        assert_eq!(answer.status(), 204);
+    }
+    let mut plain = TcpStream::connect(server.http).await.unwrap();
+    let request = Request::signed("msg_1", BODY).bytes();
+    plain.write_all(&request).await.unwrap();
+    assert_eq!(Answer::read(&mut plain).await.status, 204);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn http2_gets_the_answers_that_http1_gets() {
+    let files = Files::new();
+    let certificate = files.renew();
+    let builder = builder()
+        .body_limit(1000)
+        .body_timeout(Duration::from_millis(200));
+    let server = Serving::start(&files, builder, ServerOptions::default()).await;
+    let mut client = server.http2(&certificate).await;
+    let good = || Request::signed("msg_1", BODY);
+    let large = || Request::signed("msg_1", &[b'x'; 200_000]);
+    let mut elsewhere = framed(&good());
+    *elsewhere.uri_mut() = "https://localhost/elsewhere".parse().unwrap();
+    for (what, request, status, code) in [
+        ("nowhere", elsewhere, 404, "no_such_path"),
+        (
+            "tampered with",
+            framed(&good().with("webhook-id", "msg_2")),
+            401,
+            "signature_mismatch",
+        ),
+        (
+            "too large by its length",
+            framed(&large()),
+            413,
+            "body_too_large",
+        ),
+        (
+            "too large",
+            framed(&large().with("content-length", None)),
+            413,
+            "body_too_large",
+        ),
+        (
+            "headers too large",
+            framed(&good().and("x", Some(&*"x".repeat(17_000).leak()))),
+            431,
+            "",
+        ),
+    ] {
+        let answer = soon(what, client.send_request(request)).await.unwrap();
+        assert_eq!(answer.status(), status, "{what}");
+        assert!(!answer.headers().contains_key("connection"), "{what}");
+        let body = answer.into_body().collect().await.unwrap().to_bytes();
+        let problem: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
+        assert_eq!(problem["code"].as_str().unwrap_or_default(), code, "{what}");
+    }
+    // None of them cost the connection.
+    let answer = client.send_request(framed(&good())).await.unwrap();
+    assert_eq!(answer.status(), 204);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_slow_is_cut_off_here_too() {
+    let files = Files::new();
+    let certificate = files.renew();
+    let mut options = ServerOptions::default();
+    options.header_timeout = Duration::from_millis(300);
+    options.idle_timeout = Duration::from_millis(600);
+    let server = Serving::start(&files, builder(), options).await;
+
+    // No handshake at all, or one that is none.
+    for bytes in [
+        &b""[..],
+        b"\x16\x03\x01",
+        b"GET / HTTP/1.1\r\nhost: x\r\n\r\n",
+    ] {
+        let mut stream = TcpStream::connect(server.https).await.unwrap();
+        stream.write_all(bytes).await.unwrap();
+        // Perhaps an alert, then the end.
+        let mut rest = Vec::new();
+        let ended = stream.read_to_end(&mut rest);
+        let _ = soon("the end of half a handshake", ended).await;
+    }
+    // A handshake, and nothing after it.
+    for protocol in ["h2", "http/1.1"] {
+        let mut stream = server.connect(&certificate, &[protocol]).await.unwrap();
+        let mut rest = Vec::new();
+        let ended = stream.read_to_end(&mut rest);
+        let _ = soon("the end of silence", ended).await;
+    }
+    // A request, and nothing after it.
+    let mut client = server.http2(&certificate).await;
+    let request = framed(&Request::signed("msg_1", BODY));
+    assert_eq!(client.send_request(request).await.unwrap().status(), 204);
+    let closed = async {
+        while client.ready().await.is_ok() {
+            time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    soon("the end of an idle connection", closed).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_certificate_is_renewed_while_connections_go_on() {
+    let files = Files::new();
+    files.renew();
+    let tls = files.tls().unwrap();
+    // Also where it was renewed between being read and being served.
+    let first = files.renew();
+    let server = Serving::start_with(tls, builder(), ServerOptions::default()).await;
+    let renewed = async |certificate| {
+        let served = async {
+            while server.connect(certificate, &[]).await.is_err() {
+                time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        soon("the new certificate", served).await;
+    };
+    renewed(&first).await;
+    let mut before = server.connect(&first, &[]).await.unwrap();
+    assert_eq!(send_http1(&mut before).await.status, 204);
+
+    let second = files.renew();
+    renewed(&second).await;
+    assert!(server.connect(&first, &[]).await.is_err());
+    assert_eq!(send_http1(&mut before).await.status, 204);
+
+    // When told to, at once.
+    let third = files.renew();
+    server.tls.reload().unwrap();
+    assert!(server.connect(&third, &[]).await.is_ok());
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_cannot_be_used_is_refused_and_the_old_one_stays() {
+    let files = Files::new();
+    files.renew();
+    let foreign = std::fs::read_to_string(files.0.path().join("key.pem")).unwrap();
+    let certificate = files.renew();
+    let pem = |name| std::fs::read_to_string(files.0.path().join(name)).unwrap();
+    let (good, key) = (pem("cert.pem"), pem("key.pem"));
+    let server = Serving::start(&files, builder(), ServerOptions::default()).await;
+    for (cert, key, part) in [
+        (&*good, &*foreign, "cannot be used together"),
+        (&good, "", "key.pem holds no PEM"),
+        (&good, &good, "key.pem holds no PEM"),
+        (
+            &good,
+            "-----BEGIN PRIVATE KEY-----\nhunter2\n",
+            "key.pem holds no PEM",
+        ),
+        ("nothing", &key, "cert.pem holds no PEM"),
+        (&key, &key, "cert.pem holds no PEM"),
+    ] {
+        files.write("cert.pem", cert);
+        files.write("key.pem", key);
+        for error in [server.tls.reload().unwrap_err(), files.tls().unwrap_err()] {
+            let text = error.to_string();
+            assert!(text.contains(part), "{part:?} is not in {text:?}");
+            assert!(!text.contains("hunter2"), "{text}");
+        }
+        assert!(server.connect(&certificate, &[]).await.is_ok());
+    }
+    std::fs::remove_file(files.0.path().join("cert.pem")).unwrap();
+    let error = server.tls.reload().unwrap_err().to_string();
+    assert!(
+        error.contains("cannot read") && error.contains("cert.pem"),
+        "{error}"
+    );
+    server.stop().await;
+}

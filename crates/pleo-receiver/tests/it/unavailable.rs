@@ -1,0 +1,287 @@
+//! What a sender sees while nothing can be stored, and while the server shuts down.
+
+use core::time::Duration;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::support::{Answer, PATH, Request, Server, counted, endpoint, settle_down, within};
+use jiff::Timestamp;
+use pleo_receiver::{
+    AppendFuture, Appended, Builder, Claim, Delivery, HandlerError, Inbox, InboxError, InboxFuture,
+    MemoryInbox, NewMessage, Receiver, Room, ServeError, ServerOptions,
+};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::task::{JoinHandle, yield_now};
+use tokio::time;
+
+const BODY: &[u8] = b"{}";
+
+/// An inbox whose appends fail, or wait at a gate, and whose claims may panic.
+#[derive(Debug)]
+struct Gate {
+    inner: MemoryInbox,
+    failure: Option<InboxError>,
+    /// Has as many permits as appends came.
+    came: Arc<Semaphore>,
+    /// Lets as many appends through as it has permits.
+    open: Arc<Semaphore>,
+    /// Makes as many claims panic.
+    panics: AtomicUsize,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Gate {
+    fn new(failure: Option<InboxError>) -> Self {
+        Self {
+            inner: MemoryInbox::new(),
+            failure,
+            came: Arc::new(Semaphore::new(0)),
+            open: Arc::new(Semaphore::new(0)),
+            panics: AtomicUsize::new(0),
+            log: Arc::default(),
+        }
+    }
+}
+
+impl Gate {
+    async fn append_one(&self, message: NewMessage) -> Result<Appended, InboxError> {
+        self.came.add_permits(1);
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        self.open.acquire().await.unwrap().forget();
+        let appended = self.inner.append(message).await?;
+        self.log.lock().unwrap().push(format!("{appended:?}"));
+        Ok(appended)
+    }
+}
+
+impl Inbox for Gate {
+    fn append_all(&self, messages: Vec<NewMessage>) -> AppendFuture<'_> {
+        Box::pin(async move {
+            let mut results = Vec::new();
+            for message in messages {
+                results.push(self.append_one(message).await);
+            }
+            results
+        })
+    }
+
+    fn close(&self) -> InboxFuture<'_, ()> {
+        self.log.lock().unwrap().push("Closed".into());
+        self.inner.close()
+    }
+
+    fn claim(&self, room: Room, now: Timestamp, lease: Duration) -> InboxFuture<'_, Claim> {
+        let panics = &self.panics;
+        let less = panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+            left.checked_sub(1)
+        });
+        assert!(less.is_err(), "this panic is part of the test");
+        self.inner.claim(room, now, lease)
+    }
+
+    rest_as_inner!();
+}
+
+fn builder(inbox: Gate) -> Builder {
+    Receiver::builder().endpoint(endpoint()).inbox(inbox)
+}
+
+#[tokio::test]
+async fn what_could_not_be_stored_is_to_be_sent_again() {
+    let disk = || InboxError::Failed(Arc::new(io::Error::other("disk secret")));
+    for (failure, code) in [
+        (InboxError::Full, "inbox_full"),
+        (disk(), "inbox_failed"),
+        (InboxError::Panicked, "inbox_failed"),
+        (InboxError::Closed, "shutting_down"),
+    ] {
+        let server = Server::start(builder(Gate::new(Some(failure)))).await;
+        for count in 1..=2 {
+            let answer = server.send(&Request::signed("msg_1", BODY)).await;
+            assert_eq!((answer.status, &*answer.code()), (503, code));
+            assert_eq!(answer.header("retry-after"), Some("5"));
+            let inside = answer.body.contains("disk secret");
+            assert!(!inside, "the sender need not know: {}", answer.body);
+            let line =
+                format!("pleo_receiver_rejected_total{{endpoint=\"{PATH}\",reason=\"{code}\"}}");
+            assert_eq!(counted(&server.receiver, &line), count);
+        }
+        let stored =
+            format!("pleo_receiver_accepted_total{{endpoint=\"{PATH}\",outcome=\"stored\"}}");
+        assert_eq!(counted(&server.receiver, &stored), 0);
+        server.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_authentic_does_not_reach_the_inbox() {
+    let gate = Gate::new(Some(InboxError::Full));
+    let came = Arc::clone(&gate.came);
+    let server = Server::start(builder(gate)).await;
+    let forged = Request::signed("msg_1", BODY).with("webhook-signature", "v1,AAAA");
+    assert_eq!(server.send(&forged).await.status, 401);
+    assert_eq!(came.available_permits(), 0);
+    server.stop().await;
+}
+
+/// A server whose end can be waited for.
+struct Stoppable {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    running: JoinHandle<Result<(), ServeError>>,
+}
+
+impl Stoppable {
+    async fn start(inbox: Gate, mut options: ServerOptions) -> Self {
+        // All on the thread of the test.
+        options.threads = 0;
+        let receiver = builder(inbox).build().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let shutdown = async { drop(stopped.await) };
+        let server = pleo_receiver::Server::new(receiver).options(options);
+        let running = tokio::spawn(server.listen(listener).run(shutdown));
+        Self {
+            address,
+            stop,
+            running,
+        }
+    }
+
+    async fn send(&self, request: &Request) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(&request.bytes()).await.unwrap();
+        stream
+    }
+}
+
+async fn refuses_connections(address: SocketAddr) {
+    while TcpStream::connect(address).await.is_ok() {
+        yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_acknowledged_before_it_is_stored() {
+    let gate = Gate::new(None);
+    let (came, open) = (Arc::clone(&gate.came), Arc::clone(&gate.open));
+    let server = Stoppable::start(gate, ServerOptions::default()).await;
+    let mut stream = server.send(&Request::signed("msg_1", BODY)).await;
+    within(came.acquire()).await.unwrap().forget();
+    settle_down().await;
+    let early = stream.try_read(&mut [0]).unwrap_err();
+    assert_eq!(early.kind(), io::ErrorKind::WouldBlock);
+    open.add_permits(1);
+    assert_eq!(within(Answer::read(&mut stream)).await.status, 204);
+    server.stop.send(()).unwrap();
+    drop(stream);
+    within(server.running).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn shutdown_finishes_what_is_in_flight_and_takes_nothing_new() {
+    let gate = Gate::new(None);
+    let (came, open) = (Arc::clone(&gate.came), Arc::clone(&gate.open));
+    let log = Arc::clone(&gate.log);
+    let server = Stoppable::start(gate, ServerOptions::default()).await;
+
+    // One connection is idle, one has a request in flight.
+    open.add_permits(1);
+    let mut idle = server.send(&Request::signed("msg_1", BODY)).await;
+    assert_eq!(within(Answer::read(&mut idle)).await.status, 204);
+    within(came.acquire()).await.unwrap().forget();
+    let mut in_flight = server.send(&Request::signed("msg_2", BODY)).await;
+    within(came.acquire()).await.unwrap().forget();
+
+    server.stop.send(()).unwrap();
+    within(refuses_connections(server.address)).await;
+    assert_eq!(within(Answer::read(&mut idle)).await.status, 0);
+    // Nearly the whole grace passes.
+    time::pause();
+    time::advance(Duration::from_secs(19)).await;
+    settle_down().await;
+    assert!(!server.running.is_finished());
+    time::resume();
+    assert_eq!(*log.lock().unwrap(), ["Stored"]);
+
+    open.add_permits(1);
+    assert_eq!(within(Answer::read(&mut in_flight)).await.status, 204);
+    within(server.running).await.unwrap().unwrap();
+    assert_eq!(*log.lock().unwrap(), ["Stored", "Stored", "Closed"]);
+}
+
+#[tokio::test]
+async fn a_request_that_comes_during_shutdown_is_to_be_sent_again() {
+    let gate = Gate::new(None);
+    let (came, open) = (Arc::clone(&gate.came), Arc::clone(&gate.open));
+    let server = Stoppable::start(gate, ServerOptions::default()).await;
+    // Half a head keeps the connection open. It is read before what a later connection sends.
+    let request = Request::signed("msg_2", BODY).bytes();
+    let (half, rest) = request.split_at(30);
+    let mut early = TcpStream::connect(server.address).await.unwrap();
+    early.write_all(half).await.unwrap();
+    let mut in_flight = server.send(&Request::signed("msg_1", BODY)).await;
+    within(came.acquire()).await.unwrap().forget();
+    server.stop.send(()).unwrap();
+    within(refuses_connections(server.address)).await;
+
+    early.write_all(rest).await.unwrap();
+    let answer = within(Answer::read(&mut early)).await;
+    assert_eq!((answer.status, &*answer.code()), (503, "shutting_down"));
+    assert_eq!(answer.header("retry-after"), Some("5"));
+    assert_eq!(came.available_permits(), 0);
+
+    open.add_permits(1);
+    assert_eq!(within(Answer::read(&mut in_flight)).await.status, 204);
+    within(server.running).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn what_outlasts_the_grace_is_not_acknowledged() {
+    let gate = Gate::new(None);
+    let (came, open) = (Arc::clone(&gate.came), Arc::clone(&gate.open));
+    let log = Arc::clone(&gate.log);
+    let mut options = ServerOptions::default();
+    options.grace = Duration::from_millis(10);
+    let server = Stoppable::start(gate, options).await;
+    let mut stream = server.send(&Request::signed("msg_1", BODY)).await;
+    within(came.acquire()).await.unwrap().forget();
+    server.stop.send(()).unwrap();
+    within(server.running).await.unwrap().unwrap();
+    open.add_permits(1);
+    let status = within(Answer::read(&mut stream)).await.status;
+    assert!(matches!(status, 0 | 503), "{status}");
+    assert_eq!(*log.lock().unwrap(), ["Closed"]);
+}
+
+#[tokio::test]
+async fn handing_on_begins_again_after_an_inbox_panicked() {
+    let inbox = Gate::new(None);
+    inbox.open.add_permits(1);
+    inbox.panics.store(2, Ordering::SeqCst);
+    let (sender, mut handed) = mpsc::unbounded_channel();
+    let handler = move |delivery: Delivery| {
+        sender.send(delivery.webhook_id).unwrap();
+        async { Ok::<_, HandlerError>(()) }
+    };
+    let server = Server::start(builder(inbox).handler(handler)).await;
+    // It is taken whatever becomes of handing on.
+    assert_eq!(
+        server.send(&Request::signed("msg_1", BODY)).await.status,
+        204
+    );
+    assert_eq!(within(handed.recv()).await.unwrap(), "msg_1");
+    let line = "pleo_receiver_dispatcher_restarts_total";
+    assert_eq!(counted(&server.receiver, line), 2);
+    let receiver = server.receiver.clone();
+    within(server.stop()).await;
+    let done = format!("pleo_receiver_handled_total{{endpoint=\"{PATH}\",outcome=\"done\"}}");
+    assert_eq!(counted(&receiver, &done), 1);
+}
