@@ -6,8 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use pleo_receiver::{
-    AppendFuture, Appended, Claim, ClaimId, Counts, Entry, Filter, Inbox, InboxError, InboxFuture,
-    NewMessage, Outcome, Room, Selection, State,
+    AppendFuture, Appended, Leased, LeaseId, Counts, Entry, Filter, Inbox, InboxError, InboxFuture,
+    NewMessage, Outcome, LeaseRequest, Selection, State,
 };
 
 /// Says that it stored everything, and keeps nothing.
@@ -24,11 +24,11 @@ impl Inbox for Forgetful {
         Box::pin(std::future::ready(stored))
     }
 
-    fn claim(&self, _: Room, _: Timestamp, _: Duration) -> InboxFuture<'_, Claim> {
-        ready(Claim::default())
+    fn lease(&self, _: LeaseRequest, _: Timestamp, _: Duration) -> InboxFuture<'_, Leased> {
+        ready(Leased::default())
     }
 
-    fn settle(&self, _: ClaimId, _: Outcome) -> InboxFuture<'_, ()> {
+    fn complete(&self, _: LeaseId, _: Outcome) -> InboxFuture<'_, ()> {
         ready(())
     }
 

@@ -47,8 +47,8 @@ impl Client {
     }
 
     /// A client that is otherwise than usual.
-    pub fn builder(credentials: Credentials) -> Builder {
-        Builder {
+    pub fn builder(credentials: Credentials) -> ClientBuilder {
+        ClientBuilder {
             credentials,
             base_url: Self::PRODUCTION.to_owned(),
             timeout: Duration::from_secs(30),
@@ -224,7 +224,7 @@ impl fmt::Debug for Client {
 /// Makes a [`Client`].
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct Builder {
+pub struct ClientBuilder {
     credentials: Credentials,
     base_url: String,
     timeout: Duration,
@@ -233,7 +233,7 @@ pub struct Builder {
     roots: Vec<Vec<u8>>,
 }
 
-impl Builder {
+impl ClientBuilder {
     /// Asks here instead of [`Client::PRODUCTION`]; [`Client::STAGING`] is another place.
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
         self.base_url = url.into();

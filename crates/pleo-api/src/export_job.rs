@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::Select;
+use crate::PageRequest;
 use crate::list::Query;
 
 /// An export job as the Export API answers it: the same object that is the `data` of a webhook.
@@ -44,7 +44,7 @@ pub struct ExportJobList {
     /// Only those in one of these states, such as `pending`; all where there is none.
     pub statuses: Vec<String>,
     /// Which page, how long and in which order.
-    pub select: Select,
+    pub select: PageRequest,
 }
 
 impl ExportJobList {
@@ -53,7 +53,7 @@ impl ExportJobList {
     pub fn pending() -> Self {
         Self {
             statuses: vec!["pending".to_owned()],
-            select: Select::default(),
+            select: PageRequest::default(),
         }
     }
 }
@@ -67,7 +67,7 @@ impl Query for ExportJobList {
         statuses.chain(self.select.pairs()).collect()
     }
 
-    fn select(&mut self) -> &mut Select {
+    fn select(&mut self) -> &mut PageRequest {
         &mut self.select
     }
 }

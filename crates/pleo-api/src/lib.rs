@@ -48,10 +48,12 @@ mod subscription;
 mod transport;
 
 pub use auth::Credentials;
-pub use client::{Builder, Client};
+pub use client::{Client, ClientBuilder};
 pub use error::{ApiMessage, ConfigError, Error, InvalidRequest};
 pub use export_job::{ExportJob, ExportJobList};
-pub use list::{ActivityList, Cursor, CursorError, Place, Select, SortOrder, SubscriptionList};
+pub use list::{
+    ActivityList, Cursor, CursorError, PageRequest, PageStart, SortOrder, SubscriptionList,
+};
 pub use pages::{CurrentRequest, Page, Pages, Pagination};
 pub use sensitive::{Extra, Sensitive};
 pub use subscription::{

@@ -15,26 +15,26 @@ pub(crate) trait Query: Send {
     /// Names and values, not yet encoded.
     fn pairs(&self) -> Vec<(&'static str, String)>;
 
-    fn select(&mut self) -> &mut Select;
+    fn select(&mut self) -> &mut PageRequest;
 }
 
 /// Which page of a list, how long and in which order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Select {
+pub struct PageRequest {
     /// Where the page is; at the beginning where it is `None`.
-    pub place: Option<Place>,
+    pub place: Option<PageStart>,
     /// The most entries of a page; as many as Pleo likes where it is `None`.
     pub limit: Option<u32>,
     /// By which keys to sort, the first one first, such as `createdAt`.
     pub sorting: Vec<(String, SortOrder)>,
 }
 
-impl Select {
+impl PageRequest {
     pub(crate) fn pairs(&self) -> impl Iterator<Item = (&'static str, String)> {
         let place = self.place.as_ref().map(|place| match place {
-            Place::Before(cursor) => ("before", cursor.0.clone()),
-            Place::After(cursor) => ("after", cursor.0.clone()),
-            Place::Offset(offset) => ("offset", offset.to_string()),
+            PageStart::Before(cursor) => ("before", cursor.0.clone()),
+            PageStart::After(cursor) => ("after", cursor.0.clone()),
+            PageStart::Offset(offset) => ("offset", offset.to_string()),
         });
         let limit = self.limit.map(|limit| ("limit", limit.to_string()));
         let keys = self.sorting.iter();
@@ -47,7 +47,7 @@ impl Select {
 
 /// Where a page of a list is. The three ways exclude each other.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum PageStart {
     /// It ends before this cursor: the page that comes before the one whose
     /// [`start_cursor`](crate::Pagination::start_cursor) this is.
     Before(Cursor),
@@ -127,7 +127,7 @@ pub struct SubscriptionList {
     /// Only those for one of these event types; all where there is none.
     pub event_types: Vec<String>,
     /// Which page, how long and in which order.
-    pub select: Select,
+    pub select: PageRequest,
 }
 
 impl Query for SubscriptionList {
@@ -144,7 +144,7 @@ impl Query for SubscriptionList {
             .collect()
     }
 
-    fn select(&mut self) -> &mut Select {
+    fn select(&mut self) -> &mut PageRequest {
         &mut self.select
     }
 }
@@ -155,7 +155,7 @@ pub struct ActivityList {
     /// Only operations of these types; all where there is none.
     pub operation_types: Vec<OperationType>,
     /// Which page, how long and in which order.
-    pub select: Select,
+    pub select: PageRequest,
 }
 
 impl Query for ActivityList {
@@ -167,7 +167,7 @@ impl Query for ActivityList {
         types.chain(self.select.pairs()).collect()
     }
 
-    fn select(&mut self) -> &mut Select {
+    fn select(&mut self) -> &mut PageRequest {
         &mut self.select
     }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::list::Query;
-use crate::{Cursor, Error, Extra, Place, SortOrder};
+use crate::{Cursor, Error, Extra, PageStart, SortOrder};
 
 /// One page of a list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -57,22 +57,22 @@ pub struct CurrentRequest {
     /// The filters.
     #[serde(default)]
     pub parameters: Map<String, Value>,
-    /// See [`Place::Before`].
+    /// See [`PageStart::Before`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Cursor>,
-    /// See [`Place::After`].
+    /// See [`PageStart::After`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<Cursor>,
-    /// See [`Place::Offset`].
+    /// See [`PageStart::Offset`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub offset: Option<u64>,
-    /// See [`Select::limit`](crate::Select::limit).
+    /// See [`PageRequest::limit`](crate::PageRequest::limit).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
-    /// The keys of [`Select::sorting`](crate::Select::sorting).
+    /// The keys of [`PageRequest::sorting`](crate::PageRequest::sorting).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sorting_keys: Option<Vec<String>>,
-    /// The orders of [`Select::sorting`](crate::Select::sorting).
+    /// The orders of [`PageRequest::sorting`](crate::PageRequest::sorting).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sorting_order: Option<Vec<SortOrder>>,
 }
@@ -115,7 +115,7 @@ impl<T> Pages<T> {
         Self {
             fetch: Box::new(move |cursor| {
                 if let Some(cursor) = cursor {
-                    query.select().place = Some(Place::After(cursor));
+                    query.select().place = Some(PageStart::After(cursor));
                 }
                 Box::pin(fetch(query.clone()))
             }),

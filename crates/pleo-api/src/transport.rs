@@ -208,7 +208,7 @@ pub(crate) fn http_client(
     tcp.enforce_http(false);
     let connector = HttpsConnectorBuilder::new()
         .with_tls_config(tls)
-        // `http` only where `Builder` allowed it.
+        // `http` only where `ClientBuilder` allowed it.
         .https_or_http()
         .enable_http1()
         .wrap_connector(tcp);

@@ -9,7 +9,7 @@ use common::{
 };
 use pleo_api::{
     ActivityList, Client, Credentials, EndpointAuth, Error, ExportJobList, OperationType, Page,
-    Place, SortOrder, Status, Subscription, SubscriptionList, SubscriptionRequest,
+    PageStart, SortOrder, Status, Subscription, SubscriptionList, SubscriptionRequest,
 };
 use pleo_sandbox::{Sandbox, Token};
 use uuid::Uuid;
@@ -149,7 +149,7 @@ async fn a_list_is_paged_in_three_ways_and_as_a_stream() {
     );
     assert_eq!(pagination.total, Some(7));
 
-    list.select.place = pagination.end_cursor.clone().map(Place::After);
+    list.select.place = pagination.end_cursor.clone().map(PageStart::After);
     let second = client.list(&list).await.unwrap();
     assert_eq!(ids_of(&second), made[3..6]);
     assert!(second.pagination.has_previous_page);
@@ -159,10 +159,10 @@ async fn a_list_is_paged_in_three_ways_and_as_a_stream() {
         (pagination.end_cursor.clone(), Some(3))
     );
 
-    list.select.place = second.pagination.start_cursor.map(Place::Before);
+    list.select.place = second.pagination.start_cursor.map(PageStart::Before);
     assert_eq!(ids(&client.list(&list).await), made[..3]);
 
-    list.select.place = Some(Place::Offset(5));
+    list.select.place = Some(PageStart::Offset(5));
     let last = client.list(&list).await.unwrap();
     assert_eq!(ids_of(&last), made[5..]);
     assert!(!last.pagination.has_next_page);
@@ -171,7 +171,7 @@ async fn a_list_is_paged_in_three_ways_and_as_a_stream() {
         for start in [0, 5, 7] {
             let mut list = SubscriptionList::default();
             list.select.limit = limit;
-            list.select.place = Some(Place::Offset(start));
+            list.select.place = Some(PageStart::Offset(start));
             let start = usize::try_from(start).unwrap();
             assert_eq!(
                 all(&client, list).await,

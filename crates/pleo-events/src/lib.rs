@@ -42,13 +42,13 @@ mod open_enum;
 mod envelope;
 mod error;
 mod event;
+mod event_summary;
 mod export_job;
-mod outline;
 mod vendor;
 
 pub use envelope::Envelope;
 pub use error::ParseError;
 pub use event::{Event, EventType};
+pub use event_summary::EventSummary;
 pub use export_job::{ExportJob, ExportJobStatus, FailureReasonType};
-pub use outline::Outline;
 pub use vendor::{Vendor, VendorState};

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::error::Error;
 
 use pleo_events::{
-    Envelope, Event, EventType, ExportJob, ExportJobStatus, Outline, Vendor, VendorState,
+    Envelope, Event, EventSummary, EventType, ExportJob, ExportJobStatus, Vendor, VendorState,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -177,7 +177,10 @@ fn expiry_counts_from_the_last_action() {
         let body = json!({"eventType": "v1.export-job.created", "data": job}).to_string();
         let envelope = Envelope::parse(body.as_bytes()).unwrap();
         let whole = envelope.export_job().unwrap().expires_at();
-        assert_eq!(Outline::parse(body.as_bytes()).unwrap().expires_at, whole);
+        assert_eq!(
+            EventSummary::parse(body.as_bytes()).unwrap().expires_at,
+            whole
+        );
         whole.map(|at| at.to_string())
     };
     assert_eq!(expiry(export_job()).unwrap(), "2025-05-23T16:21:32Z");
@@ -219,7 +222,7 @@ fn an_outline_needs_no_more_than_its_own_fields() {
         // The same, and what no sample has.
         let more = with(plain.clone(), "more", json!({"id": "b"}));
         for body in [plain.to_string(), more.to_string()] {
-            let outline = Outline::parse(body.as_bytes()).unwrap();
+            let outline = EventSummary::parse(body.as_bytes()).unwrap();
             assert_eq!(outline.event_type, "v9.new");
             assert_eq!(outline.event_id.as_deref(), Some("e1"));
             assert_eq!(outline.resource_id.as_deref(), resource_id, "{body}");
@@ -232,7 +235,7 @@ fn an_outline_needs_no_more_than_its_own_fields() {
         r#"{"eventType":"v9.new","eventId":7}"#,
         r#"{"eventType":"v9.new","data":{"id":"a","id":"b"}}"#,
     ] {
-        let outline = Outline::parse(body.as_bytes()).unwrap();
+        let outline = EventSummary::parse(body.as_bytes()).unwrap();
         let nothing = (None, None, None);
         assert_eq!(
             (outline.event_id, outline.resource_id, outline.expires_at),
@@ -241,9 +244,9 @@ fn an_outline_needs_no_more_than_its_own_fields() {
         );
     }
     for body in [r#"{"data":{"id":"a"}}"#, r#"["t",null,{}]"#, "{", ""] {
-        assert!(Outline::parse(body.as_bytes()).is_err(), "{body}");
+        assert!(EventSummary::parse(body.as_bytes()).is_err(), "{body}");
     }
-    let outline = Outline::parse(br#"{"eventType":"t","data":{"id":"a"}}"#).unwrap();
+    let outline = EventSummary::parse(br#"{"eventType":"t","data":{"id":"a"}}"#).unwrap();
     assert!(matches!(outline.resource_id, Some(Cow::Borrowed("a"))));
     assert!(matches!(outline.event_type, Cow::Borrowed("t")));
 }

@@ -85,15 +85,15 @@ async fn catch_up(
     if jobs.is_empty() {
         return Ok(());
     }
-    let known = known(inbox, endpoint.as_name()).await?;
+    let known = known(inbox, endpoint.name()).await?;
     for job in jobs {
         if known.contains(&job.id.to_string()) {
             continue;
         }
-        let message = message(endpoint.as_name(), event_type, &job)?;
+        let message = message(endpoint.name(), event_type, &job)?;
         // Twice the same catch-up is one message.
         if args.dry_run || inbox.append(message).await? == Appended::Stored {
-            report.line(endpoint.as_name(), &job)?;
+            report.line(endpoint.name(), &job)?;
         }
     }
     Ok(())
@@ -178,13 +178,13 @@ impl Report {
 
     fn failed(&mut self, endpoint: &Endpoint, failure: Failure) -> io::Result<()> {
         self.failures += 1;
-        let failure = failure.at(endpoint.as_name());
+        let failure = failure.at(endpoint.name());
         writeln!(io::stderr().lock(), "error: {failure}")
     }
 
     fn end(self) -> Result<(), Failure> {
         if self.failures > 0 {
-            return Err(Failure::Told);
+            return Err(Failure::AlreadyReported);
         }
         if self.count == 0 && !self.json {
             writeln!(

@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use jiff::{Span, SpanRelativeTo, Timestamp};
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::hidden::Hidden;
+use crate::secret_ref::SecretRef;
 use crate::subscriptions::args::{CatchUp, Doctor, Setup, Subscriptions};
 
 /// Receives Pleo webhooks: verifies each, stores it durably, only then answers, and hands it on.
@@ -101,7 +101,7 @@ pub(crate) struct Serve {
         hide_env_values = true,
         value_name = "SECRET"
     )]
-    pub(crate) secret: Vec<Hidden>,
+    pub(crate) secret: Vec<SecretRef>,
 
     /// How many seconds a timestamp may be off [default: 300].
     #[arg(long, env = "PLEO_TOLERANCE", value_name = "SECONDS")]
@@ -120,7 +120,7 @@ pub(crate) struct Serve {
         value_name = "URL",
         conflicts_with = "exec"
     )]
-    pub(crate) forward: Option<Hidden>,
+    pub(crate) forward: Option<SecretRef>,
 
     /// Sign what is forwarded with this secret; without it, it goes unsigned.
     #[arg(
@@ -129,7 +129,7 @@ pub(crate) struct Serve {
         hide_env_values = true,
         value_name = "SECRET"
     )]
-    pub(crate) forward_secret: Option<Hidden>,
+    pub(crate) forward_secret: Option<SecretRef>,
 
     /// Run this command for each message, without a shell, with the body on standard input; any exit
     /// code but 0 is tried again.
@@ -239,11 +239,11 @@ pub(crate) struct InboxReplay {
     /// All received then or later: a time such as `2026-11-24T08:00:00Z`, or so long ago, such as
     /// `12h`. Of several such conditions, all must hold.
     #[arg(long, value_name = "TIME", conflicts_with = "ids")]
-    pub(crate) since: Option<Moment>,
+    pub(crate) since: Option<TimeOrAge>,
 
     /// All received before then.
     #[arg(long, value_name = "TIME", conflicts_with = "ids")]
-    pub(crate) until: Option<Moment>,
+    pub(crate) until: Option<TimeOrAge>,
 
     /// What was done, as a JSON object.
     #[arg(long)]
@@ -258,7 +258,7 @@ pub(crate) struct InboxPrune {
     /// Only those that arrived longer ago than this: `30d`, `12h`. The sender may repeat a message
     /// for days, and one that was deleted is stored and handed on again.
     #[arg(long, value_name = "AGE", default_value = "30d")]
-    pub(crate) older_than: Moment,
+    pub(crate) older_than: TimeOrAge,
 
     /// Which ones.
     #[arg(long, default_value = "done")]
@@ -289,9 +289,9 @@ pub(crate) struct InboxTail {
 
 /// A time, or how long ago it was.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Moment(pub(crate) Timestamp);
+pub(crate) struct TimeOrAge(pub(crate) Timestamp);
 
-impl FromStr for Moment {
+impl FromStr for TimeOrAge {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -330,7 +330,7 @@ pub(crate) struct Signing {
         value_name = "SECRET",
         required = true
     )]
-    pub(crate) secret: Vec<Hidden>,
+    pub(crate) secret: Vec<SecretRef>,
 
     /// The message's identifier [default: a new one].
     #[arg(long, value_name = "ID")]
@@ -357,7 +357,7 @@ pub(crate) struct Send {
         default_value = "http://127.0.0.1:8787/webhooks/pleo",
         value_name = "URL"
     )]
-    pub(crate) url: Hidden,
+    pub(crate) url: SecretRef,
 
     /// A ready-made event of this type; one that is not known is sent with empty data.
     #[arg(
@@ -374,7 +374,7 @@ pub(crate) struct Send {
 
     /// A further header, such as `authorization: Basic …`; may be given again.
     #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]
-    pub(crate) headers: Vec<Hidden>,
+    pub(crate) headers: Vec<SecretRef>,
 }
 
 #[derive(Args, Debug)]
@@ -387,7 +387,7 @@ pub(crate) struct Verify {
         value_name = "SECRET",
         required = true
     )]
-    pub(crate) secret: Vec<Hidden>,
+    pub(crate) secret: Vec<SecretRef>,
 
     /// A header of the delivery, such as `webhook-id: msg_…`; may be given again.
     #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use pleo_receiver::verify::Secret;
-use pleo_receiver::{Endpoint, PLEO_EU, PLEO_US, RetryPolicy};
+use pleo_receiver::{DispatchOptions, Endpoint, PLEO_EU, PLEO_US};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tracing_subscriber::filter::LevelFilter;
@@ -25,7 +25,7 @@ pub(crate) use self::values::Secrets;
 use self::values::{Level, Network, Source, Words, networks, parse_network};
 use crate::Failure;
 use crate::cli::Serve;
-use crate::hidden::Hidden;
+use crate::secret_ref::SecretRef;
 use crate::subscriptions::declared::{Owner, Subscription};
 
 pub(crate) const DEFAULT_INBOX: &str = "sqlite:pleo-inbox.db";
@@ -38,7 +38,7 @@ pub(crate) struct Config {
     pub(crate) fixed: Fixed,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) handler: Option<Target>,
-    pub(crate) retry: RetryPolicy,
+    pub(crate) retry: DispatchOptions,
     /// A hash of all that makes `handler` and `retry` what they are, to tell whether they changed.
     pub(crate) handing_on: u64,
     /// What the file says of the log.
@@ -79,8 +79,8 @@ struct File {
     #[serde(default, alias = "secrets")]
     secret: Secrets,
     tolerance: Option<u64>,
-    forward: Option<Hidden>,
-    forward_secret: Option<Hidden>,
+    forward: Option<SecretRef>,
+    forward_secret: Option<SecretRef>,
     exec: Option<Words>,
     #[serde(default, alias = "trusted-proxy")]
     trusted_proxies: Vec<Network>,
@@ -107,7 +107,7 @@ struct FileEndpoint {
     tolerance: Option<u64>,
     basic: Option<Basic>,
     #[serde(default)]
-    headers: BTreeMap<String, Hidden>,
+    headers: BTreeMap<String, SecretRef>,
     #[serde(default)]
     sources: Vec<Source>,
     subscription: Option<Subscription>,
@@ -116,8 +116,8 @@ struct FileEndpoint {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Basic {
-    pub(crate) username: Hidden,
-    pub(crate) password: Hidden,
+    pub(crate) username: SecretRef,
+    pub(crate) password: SecretRef,
 }
 
 impl Config {
@@ -257,13 +257,13 @@ impl FileEndpoint {
         let secrets = self.secret.parse(&place("secret"))?;
         let mut endpoint = endpoint(&self.path, secrets, &place("path"), &place("secret"))?;
         if let Some(name) = &self.name {
-            endpoint = endpoint.name(name.as_str());
+            endpoint = endpoint.with_name(name.as_str());
         }
         if let Some(seconds) = self.tolerance {
             endpoint = endpoint.tolerance(seconds);
         }
         if let Some(basic) = &self.basic {
-            let resolve = |hidden: &Hidden, key| {
+            let resolve = |hidden: &SecretRef, key| {
                 let resolved = hidden.resolve();
                 resolved.map_err(|why| usage(&place(key), &why))
             };
@@ -422,7 +422,7 @@ impl File {
         });
         (self.secret.0.iter())
             .chain(endpoints)
-            .filter_map(Hidden::env_name)
+            .filter_map(SecretRef::env_name)
     }
 }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use pleo_receiver::verify::{Headers, Secret, Verifier, VerifyError, unix_now};
 
 use crate::cli::Verify;
-use crate::hidden::Hidden;
+use crate::secret_ref::SecretRef;
 use crate::{Failure, sign};
 
 mod rewrite;
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
             index + 1,
             secrets.len()
         )?;
-        return clock.map_err(|_| Failure::Told);
+        return clock.map_err(|_| Failure::AlreadyReported);
     }
     writeln!(out, "FAILED  signature  {}", VerifyError::SignatureMismatch)?;
     let rewritten = rewrite::candidates(&body)
@@ -74,13 +74,13 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
         mismatch_causes(&body)
     };
     writeln!(out, "{}", indent(&causes))?;
-    Err(Failure::Told)
+    Err(Failure::AlreadyReported)
 }
 
 fn refuse(out: &mut impl Write, check: &str, error: VerifyError) -> Result<(), Failure> {
     writeln!(out, "FAILED  {check:<9}  {error}")?;
     writeln!(out, "{}", indent(header_causes(error)))?;
-    Err(Failure::Told)
+    Err(Failure::AlreadyReported)
 }
 
 fn header_causes(error: VerifyError) -> &'static str {
@@ -141,7 +141,7 @@ fn mismatch_causes(body: &[u8]) -> String {
     causes
 }
 
-fn secrets(hidden: &[Hidden]) -> Result<Vec<Secret>, Failure> {
+fn secrets(hidden: &[SecretRef]) -> Result<Vec<Secret>, Failure> {
     let mut secrets = Vec::new();
     for hidden in hidden {
         let parsed = hidden.secrets();
@@ -152,7 +152,7 @@ fn secrets(hidden: &[Hidden]) -> Result<Vec<Secret>, Failure> {
 }
 
 /// The secrets as somebody has them who forgot to decode them.
-fn raw_keys(hidden: &[Hidden]) -> Result<Vec<Secret>, Failure> {
+fn raw_keys(hidden: &[SecretRef]) -> Result<Vec<Secret>, Failure> {
     let mut keys = Vec::new();
     for hidden in hidden {
         let text = hidden.resolve().map_err(Failure::Usage)?;

@@ -45,7 +45,7 @@ pub(crate) async fn run(args: Doctor) -> Result<(), Failure> {
     report.ok("configuration", &format!("{config} can be served"))?;
     let inbox = check_inbox(&args, &declared, &mut report)?;
     for endpoint in &declared.endpoint {
-        report.endpoint = Some(endpoint.as_name().to_owned());
+        report.endpoint = Some(endpoint.name().to_owned());
         let Some(subscription) = &endpoint.subscription else {
             let fix = "`pleo-receiver setup --url https://…` makes one, and says so in the file";
             report.failed("subscription", "the file says of none", fix)?;
@@ -283,7 +283,7 @@ impl Report {
         if self.failures == 0 {
             Ok(())
         } else {
-            Err(Failure::Told)
+            Err(Failure::AlreadyReported)
         }
     }
 }

@@ -9,11 +9,11 @@ mod config;
 mod demo;
 mod diagnose;
 mod doctor;
-mod hidden;
 mod inbox;
 mod log;
 mod metrics;
 mod samples;
+mod secret_ref;
 mod serve;
 mod setup;
 mod sign;
@@ -62,11 +62,11 @@ fn main() -> ExitCode {
         Err(Failure::Usage(_)) => 2,
         // Whoever read our output has seen enough.
         Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => 0,
-        Err(Failure::Run(_) | Failure::Told | Failure::Output(_)) => 1,
+        Err(Failure::Run(_) | Failure::AlreadyReported | Failure::Output(_)) => 1,
     };
     if let Err(failure) = &result
         && code != 0
-        && !matches!(failure, Failure::Told)
+        && !matches!(failure, Failure::AlreadyReported)
     {
         log.say(&format!("error: {failure}"));
     }
@@ -102,7 +102,7 @@ enum Failure {
     /// It tried and failed: exit code 1.
     Run(String),
     /// Exit code 1, and what there was to say is said already.
-    Told,
+    AlreadyReported,
     /// Its output could not be written.
     Output(io::Error),
 }
@@ -122,7 +122,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Usage(text) | Self::Run(text) => f.write_str(text),
-            Self::Told => Ok(()),
+            Self::AlreadyReported => Ok(()),
             Self::Output(error) => write!(f, "cannot write: {error}"),
         }
     }

@@ -41,7 +41,7 @@ pub(crate) async fn run(
     let mut builder = Receiver::builder()
         .shared_inbox(open(inbox, limits.inbox())?)
         .trusted_proxies(config.fixed.trusted_proxies.clone())
-        .retry_policy(config.retry);
+        .dispatch_options(config.retry);
     let paths: Vec<_> = (config.endpoints.iter())
         .map(|endpoint| endpoint.path().to_owned())
         .collect();

@@ -158,7 +158,7 @@ fn check_new(path: &str, name: &str, declared: &Declared) -> Result<(), Failure>
     pleo_receiver::Endpoint::new(path, secret)
         .map_err(|error| Failure::Usage(format!("`--path`: {error}")))?;
     let mut others = declared.endpoint.iter().filter(|one| one.path != path);
-    match others.find(|one| one.as_name() == name) {
+    match others.find(|one| one.name() == name) {
         Some(other) => Err(Failure::Usage(format!(
             "`--name`: the endpoint `{}` has the name `{name}` already: give another",
             other.path

@@ -76,7 +76,7 @@ pub(crate) async fn send(args: Send) -> Result<(), Failure> {
     if status.is_success() {
         Ok(())
     } else {
-        Err(Failure::Told)
+        Err(Failure::AlreadyReported)
     }
 }
 

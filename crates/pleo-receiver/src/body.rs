@@ -12,7 +12,7 @@ use pleo_webhook_verify::{Headers, Verification, Verified, Verifier, unix_now};
 use tokio::time::{self, Instant};
 
 use crate::Rejection;
-use crate::unverified::Waiting;
+use crate::body_budget::Waiting;
 
 /// How long a body may be slower than the least rate.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -13,7 +13,7 @@ use pleo_webhook_verify::{Secret, TooManySecrets, Verifier};
 use subtle::ConstantTimeEq;
 
 use crate::Rejection;
-use crate::source;
+use crate::client_ip;
 
 /// A path that takes the deliveries of one subscription.
 #[derive(Clone)]
@@ -51,7 +51,7 @@ impl Endpoint {
     /// Names the endpoint otherwise than by its path. Together with the `webhook-id`, the name is
     /// the key that messages are stored under: keep it when the path changes.
     #[must_use]
-    pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
+    pub fn with_name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = name.into();
         self
     }
@@ -102,7 +102,7 @@ impl Endpoint {
 
     /// What it is called.
     #[must_use]
-    pub fn as_name(&self) -> &Arc<str> {
+    pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
@@ -131,7 +131,7 @@ impl Endpoint {
         if method != Method::POST {
             return Err(Rejection::MethodNotAllowed);
         }
-        let allowed = |address| source::contains(&self.sources, address);
+        let allowed = |address| client_ip::contains(&self.sources, address);
         if !self.sources.is_empty() && !source.is_some_and(allowed) {
             return Err(Rejection::SourceNotAllowed);
         }

@@ -37,24 +37,24 @@
     allow(rustdoc::broken_intra_doc_links)
 )]
 
-mod answer;
 mod body;
+mod body_budget;
 #[cfg(feature = "forward")]
 mod client;
-mod dispatcher;
+mod client_ip;
+mod dispatch;
 mod endpoint;
 mod handler;
 mod inbox;
 mod metrics;
 mod receiver;
+mod rejection;
 mod server;
-mod source;
-mod unverified;
 
-pub use answer::Rejection;
 #[cfg(feature = "forward")]
 pub use client::{ClientError, HttpClient};
-pub use dispatcher::RetryPolicy;
+pub use client_ip::{PLEO_EU, PLEO_US, PeerAddr};
+pub use dispatch::DispatchOptions;
 pub use endpoint::{Endpoint, EndpointError};
 pub use handler::{Delivery, Handler, HandlerError, HandlerFuture};
 #[cfg(feature = "exec")]
@@ -62,15 +62,16 @@ pub use handler::{Exec, ExecError};
 #[cfg(feature = "forward")]
 pub use handler::{Forward, ForwardError};
 pub use inbox::{
-    AppendFuture, Appended, Claim, ClaimId, Claimed, Counts, Entry, Filter, Inbox, InboxError,
-    InboxFuture, MemoryInbox, NewMessage, Origin, Outcome, Room, Selection, State,
+    AppendFuture, Appended, Counts, Entry, Filter, Inbox, InboxError, InboxFuture, LeaseId,
+    LeaseRequest, Leased, LeasedMessage, MemoryInbox, NewMessage, Origin, Outcome, Selection,
+    State,
 };
 #[cfg(feature = "sqlite")]
 pub use inbox::{SqliteInbox, SqliteOptions};
 pub use pleo_events as events;
 pub use pleo_webhook_verify as verify;
-pub use receiver::{BuildError, Builder, Receiver};
+pub use receiver::{BuildError, Receiver, ReceiverBuilder};
+pub use rejection::Rejection;
 pub use server::{ServeError, Server, ServerOptions, serve};
 #[cfg(feature = "tls")]
 pub use server::{Tls, TlsError};
-pub use source::{PLEO_EU, PLEO_US, PeerAddr};

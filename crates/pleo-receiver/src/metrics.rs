@@ -210,7 +210,7 @@ impl Accepted {
     pub(crate) fn count(&self, appended: Appended) {
         match appended {
             Appended::Stored => &self.stored,
-            Appended::Known => &self.known,
+            Appended::Duplicate => &self.known,
             Appended::Conflict => &self.conflict,
         }
         .inc();

@@ -22,13 +22,13 @@ use tokio::task::JoinSet;
 use tokio::time;
 use tracing::{error, info, warn};
 
-use crate::dispatcher::{self, Dispatching, RetryPolicy};
+use crate::body_budget::BodyBudget;
+use crate::client_ip::{self, PeerAddr};
+use crate::dispatch::{self, DispatchOptions, Dispatching};
 use crate::metrics::{Accepted, Metrics};
-use crate::server::Gather;
-use crate::source::{self, PeerAddr};
-use crate::unverified::Unverified;
+use crate::server::AppendBatcher;
 use crate::{Appended, Endpoint, Handler, Inbox, InboxError, NewMessage, Rejection};
-use crate::{answer, body};
+use crate::{body, rejection};
 
 /// How long to wait where what hands messages on has panicked.
 const DISPATCHER_PAUSE: Duration = Duration::from_secs(1);
@@ -48,7 +48,7 @@ struct Inner {
     dispatching: watch::Sender<Arc<Dispatching>>,
     body: body::Limits,
     max_in_flight: usize,
-    unverified: Unverified,
+    unverified: BodyBudget,
     trusted_proxies: Vec<IpNet>,
     metrics: Metrics,
     closing: AtomicBool,
@@ -64,12 +64,12 @@ struct Route {
 
 impl Receiver {
     /// Starts to put a receiver together.
-    pub fn builder() -> Builder {
-        Builder {
+    pub fn builder() -> ReceiverBuilder {
+        ReceiverBuilder {
             endpoints: Vec::new(),
             inbox: None,
             handler: None,
-            policy: RetryPolicy::default(),
+            policy: DispatchOptions::default(),
             body: body::Limits::default(),
             max_in_flight: 4096,
             max_unverified_bytes: 64 * 1024 * 1024,
@@ -93,7 +93,7 @@ impl Receiver {
         peer: Option<IpAddr>,
         parts: Parts,
         body: B,
-        gather: Option<&Gather>,
+        gather: Option<&AppendBatcher>,
     ) -> Response<Full<Bytes>>
     where
         B: Body<Data = Bytes> + Unpin,
@@ -104,9 +104,9 @@ impl Receiver {
         match self.receive(&route, peer, parts, body, gather).await {
             Ok(appended) => {
                 route.accepted.count(appended);
-                answer::accepted()
+                rejection::accepted()
             }
-            Err(rejection) => self.reject(route.endpoint.as_name(), rejection),
+            Err(rejection) => self.reject(route.endpoint.name(), rejection),
         }
     }
 
@@ -132,7 +132,7 @@ impl Receiver {
     /// Puts this handler and this policy in the place of those there were. Attempts that are under
     /// way end under the old ones, within the old policy's grace; till then they count against the
     /// new policy's limits.
-    pub fn replace_handler(&self, handler: Option<Arc<dyn Handler>>, policy: RetryPolicy) {
+    pub fn replace_handler(&self, handler: Option<Arc<dyn Handler>>, policy: DispatchOptions) {
         let dispatching = Dispatching { handler, policy };
         self.inner.dispatching.send_replace(Arc::new(dispatching));
     }
@@ -181,11 +181,11 @@ impl Receiver {
             // Nothing is ever sent: it ends with the other side.
             let _ = stop.await;
         };
-        dispatcher::run(inbox, dispatching.subscribe(), metrics, stopped).await;
+        dispatch::run(inbox, dispatching.subscribe(), metrics, stopped).await;
     }
 
     /// Answers 503 from now on.
-    pub fn refuse_new(&self) {
+    pub fn start_shutdown(&self) {
         self.inner.closing.store(true, Ordering::Relaxed);
     }
 
@@ -209,7 +209,7 @@ impl Receiver {
 
     /// Whether this is the address of a trusted proxy.
     pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
-        source::contains(&self.inner.trusted_proxies, peer.to_canonical())
+        client_ip::contains(&self.inner.trusted_proxies, peer.to_canonical())
     }
 
     fn route(&self, path: &str) -> Option<Arc<Route>> {
@@ -230,14 +230,14 @@ impl Receiver {
         peer: Option<IpAddr>,
         parts: Parts,
         body: B,
-        gather: Option<&Gather>,
+        gather: Option<&AppendBatcher>,
     ) -> Result<Appended, Rejection>
     where
         B: Body<Data = Bytes> + Unpin,
     {
         let inner = &*self.inner;
-        let source =
-            peer.and_then(|peer| source::source(peer, &parts.headers, &inner.trusted_proxies));
+        let source = peer
+            .and_then(|peer| client_ip::client_ip(peer, &parts.headers, &inner.trusted_proxies));
         let endpoint = &route.endpoint;
         endpoint.check(&parts.method, &parts.headers, source, inner.body.bytes)?;
         if inner.closing.load(Ordering::Relaxed) {
@@ -252,17 +252,17 @@ impl Receiver {
         let waiting = inner.unverified.request(source);
         let verifying = body::verify(body, endpoint.verifier(), &headers, inner.body, waiting);
         let (id, body) = verifying.await?;
-        let message = NewMessage::new(Arc::clone(endpoint.as_name()), id, body);
+        let message = NewMessage::new(Arc::clone(endpoint.name()), id, body);
         // As long as it's there, it keeps the buffer that it was read into.
         drop(parts);
-        self.store(endpoint.as_name(), message, gather).await
+        self.store(endpoint.name(), message, gather).await
     }
 
     async fn store(
         &self,
         endpoint: &str,
         message: NewMessage,
-        gather: Option<&Gather>,
+        gather: Option<&AppendBatcher>,
     ) -> Result<Appended, Rejection> {
         let webhook_id = Arc::clone(&message.webhook_id);
         let appended = match gather {
@@ -287,7 +287,7 @@ impl Receiver {
     fn reject(&self, endpoint: &Arc<str>, rejection: Rejection) -> Response<Full<Bytes>> {
         self.inner.metrics.rejected(endpoint, rejection.code());
         info!(%endpoint, reason = rejection.code(), %rejection, "rejected");
-        answer::rejected(&rejection)
+        rejection::rejected(&rejection)
     }
 }
 
@@ -338,18 +338,18 @@ where
 
 /// Puts a [`Receiver`] together.
 #[must_use = "call `build`"]
-pub struct Builder {
+pub struct ReceiverBuilder {
     endpoints: Vec<Endpoint>,
     inbox: Option<Arc<dyn Inbox>>,
     handler: Option<Arc<dyn Handler>>,
-    policy: RetryPolicy,
+    policy: DispatchOptions,
     body: body::Limits,
     max_in_flight: usize,
     max_unverified_bytes: usize,
     trusted_proxies: Vec<IpNet>,
 }
 
-impl Builder {
+impl ReceiverBuilder {
     /// Adds an endpoint; there must be at least one.
     pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
         self.endpoints.push(endpoint);
@@ -375,7 +375,7 @@ impl Builder {
     }
 
     /// Sets when a failed message comes again, and how many are handed on at once.
-    pub fn retry_policy(mut self, policy: RetryPolicy) -> Self {
+    pub fn dispatch_options(mut self, policy: DispatchOptions) -> Self {
         self.policy = policy;
         self
     }
@@ -394,7 +394,7 @@ impl Builder {
 
     /// Sets how many bytes a second a body must bring after its first 5 seconds, from the beginning on;
     /// 1,024 unless set. A client that is slower is answered 408 without waiting for the timeout.
-    pub fn least_body_rate(mut self, bytes_per_second: u32) -> Self {
+    pub fn min_body_rate(mut self, bytes_per_second: u32) -> Self {
         self.body.least_rate = bytes_per_second;
         self
     }
@@ -443,7 +443,7 @@ impl Builder {
                 })),
                 body: self.body,
                 max_in_flight: self.max_in_flight,
-                unverified: Unverified::new(
+                unverified: BodyBudget::new(
                     self.max_in_flight,
                     self.max_unverified_bytes,
                     self.body.bytes,
@@ -462,7 +462,7 @@ fn routes(
 ) -> Result<Routes, BuildError> {
     let (mut routes, mut names) = (Routes::new(), HashSet::new());
     for endpoint in endpoints {
-        let (name, path) = (endpoint.as_name(), endpoint.path().to_owned());
+        let (name, path) = (endpoint.name(), endpoint.path().to_owned());
         if routes.contains_key(&path) {
             return Err(BuildError::SamePath { path });
         }

@@ -7,7 +7,7 @@
 use core::time::Duration;
 use std::error::Error as StdError;
 
-use pleo_api::{Builder, Client, Credentials, SubscriptionRequest};
+use pleo_api::{Client, ClientBuilder, Credentials, SubscriptionRequest};
 use pleo_sandbox::{Sandbox, Token};
 use uuid::Uuid;
 
@@ -26,12 +26,12 @@ pub async fn start() -> (Sandbox, Client, Uuid) {
     (pleo, client, company)
 }
 
-pub fn builder(pleo: &Sandbox) -> Builder {
+pub fn builder(pleo: &Sandbox) -> ClientBuilder {
     builder_for(pleo, Credentials::bearer(TOKEN).unwrap())
 }
 
 /// Patient, but not slow.
-pub fn builder_for(pleo: &Sandbox, credentials: Credentials) -> Builder {
+pub fn builder_for(pleo: &Sandbox, credentials: Credentials) -> ClientBuilder {
     Client::builder(credentials)
         .base_url(pleo.url())
         .add_root_certificates(pleo.authority().pem())

@@ -8,7 +8,7 @@ use pleo_receiver::{Exec, Forward};
 use super::values::{Secrets, Words};
 use super::{File, usage};
 use crate::cli::Serve;
-use crate::hidden::Hidden;
+use crate::secret_ref::SecretRef;
 use crate::{Failure, chain};
 
 /// Who gets the messages.
@@ -39,7 +39,7 @@ pub(super) fn target(
         (None, Some(words)) => {
             let hidden: Vec<_> = file
                 .env_names()
-                .chain(args.secret.iter().filter_map(Hidden::env_name))
+                .chain(args.secret.iter().filter_map(SecretRef::env_name))
                 .collect();
             (&words, &hidden).hash(hash);
             let exec = Exec::new(words.program).args(words.args);

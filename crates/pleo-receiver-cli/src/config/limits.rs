@@ -2,7 +2,7 @@
 
 use core::time::Duration;
 
-use pleo_receiver::{Builder, RetryPolicy, ServerOptions, SqliteOptions};
+use pleo_receiver::{DispatchOptions, ReceiverBuilder, ServerOptions, SqliteOptions};
 use serde::Deserialize;
 
 use super::values::Span;
@@ -40,8 +40,8 @@ pub(crate) struct Limits {
 }
 
 impl Retry {
-    pub(super) fn policy(&self) -> RetryPolicy {
-        let mut policy = RetryPolicy::default();
+    pub(super) fn policy(&self) -> DispatchOptions {
+        let mut policy = DispatchOptions::default();
         set(&mut policy.max_attempts, self.max_attempts);
         set_span(&mut policy.min_delay, self.min_delay);
         set_span(&mut policy.max_delay, self.max_delay);
@@ -79,7 +79,7 @@ impl Limits {
     }
 
     /// What concerns requests.
-    pub(crate) fn receiver(&self, mut builder: Builder) -> Builder {
+    pub(crate) fn receiver(&self, mut builder: ReceiverBuilder) -> ReceiverBuilder {
         if let Some(requests) = self.in_flight {
             builder = builder.max_in_flight(requests);
         }
@@ -93,7 +93,7 @@ impl Limits {
             builder = builder.body_timeout(span.0);
         }
         if let Some(rate) = self.body_rate {
-            builder = builder.least_body_rate(rate);
+            builder = builder.min_body_rate(rate);
         }
         builder
     }

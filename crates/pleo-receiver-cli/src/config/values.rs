@@ -11,11 +11,11 @@ use tracing_subscriber::filter::LevelFilter;
 
 use super::usage;
 use crate::Failure;
-use crate::hidden::Hidden;
+use crate::secret_ref::SecretRef;
 
 /// One secret or a list of them.
 #[derive(Debug, Default)]
-pub(crate) struct Secrets(pub(crate) Vec<Hidden>);
+pub(crate) struct Secrets(pub(crate) Vec<SecretRef>);
 
 impl Secrets {
     pub(crate) fn parse(&self, place: &str) -> Result<Vec<Secret>, Failure> {
@@ -33,7 +33,7 @@ impl<'de> Deserialize<'de> for Secrets {
             toml::Value::Array(list) => list,
             one => vec![one],
         };
-        let hidden = list.into_iter().map(Hidden::deserialize);
+        let hidden = list.into_iter().map(SecretRef::deserialize);
         hidden
             .collect::<Result<_, _>>()
             .map(Self)

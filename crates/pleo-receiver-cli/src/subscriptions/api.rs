@@ -6,14 +6,14 @@ use tracing::warn;
 use uuid::Uuid;
 
 use super::args::Api;
-use crate::hidden::Hidden;
+use crate::secret_ref::SecretRef;
 use crate::{Failure, chain};
 
 /// A token or an API key, or where one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Login<'a> {
-    Token(&'a Hidden),
-    ApiKey(&'a Hidden),
+    Token(&'a SecretRef),
+    ApiKey(&'a SecretRef),
 }
 
 impl Login<'_> {

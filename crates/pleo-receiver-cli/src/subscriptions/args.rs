@@ -7,7 +7,7 @@ use jiff::SignedDuration;
 use pleo_api::{Cursor, Status};
 use uuid::Uuid;
 
-use crate::hidden::Hidden;
+use crate::secret_ref::SecretRef;
 
 /// Who asks Pleo, and where Pleo is. Behind a proxy that opens TLS, SSL_CERT_FILE names the
 /// certificate authorities to trust.
@@ -21,11 +21,11 @@ pub(crate) struct Api {
         value_name = "TOKEN",
         conflicts_with = "api_key"
     )]
-    pub(crate) token: Option<Hidden>,
+    pub(crate) token: Option<SecretRef>,
 
     /// The API key that Pleo gave you instead, likewise.
     #[arg(long, env = "PLEO_API_KEY", hide_env_values = true, value_name = "KEY")]
-    pub(crate) api_key: Option<Hidden>,
+    pub(crate) api_key: Option<SecretRef>,
 
     /// Ask Pleo's staging environment.
     #[arg(long, conflicts_with = "api_url")]
@@ -112,15 +112,15 @@ pub(crate) struct Extras {
     /// A header, such as `x-tenant: acme`, better given as `env:NAME` or `file:PATH`; again for
     /// others.
     #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]
-    pub(crate) headers: Vec<Hidden>,
+    pub(crate) headers: Vec<SecretRef>,
 
     /// The user name of Basic credentials.
     #[arg(long, value_name = "USER", requires = "password")]
-    pub(crate) username: Option<Hidden>,
+    pub(crate) username: Option<SecretRef>,
 
     /// Their password, better given as `env:NAME` or `file:PATH` than as it is.
     #[arg(long, value_name = "PASSWORD", requires = "username")]
-    pub(crate) password: Option<Hidden>,
+    pub(crate) password: Option<SecretRef>,
 }
 
 #[derive(Args, Debug)]

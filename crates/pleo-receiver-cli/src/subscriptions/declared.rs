@@ -17,7 +17,7 @@ use super::files;
 use super::plan::Wanted;
 use crate::Failure;
 use crate::config::{self, Basic, DEFAULT_INBOX, Secrets};
-use crate::hidden::Hidden;
+use crate::secret_ref::SecretRef;
 
 /// The part of the configuration that says what Pleo should send.
 #[derive(Debug, Default, Deserialize)]
@@ -39,7 +39,7 @@ pub(crate) struct Endpoint {
     pub(crate) secret: Secrets,
     pub(crate) basic: Option<Basic>,
     #[serde(default)]
-    pub(crate) headers: BTreeMap<String, Hidden>,
+    pub(crate) headers: BTreeMap<String, SecretRef>,
     pub(crate) subscription: Option<Subscription>,
 }
 
@@ -52,8 +52,8 @@ pub(crate) struct Subscription {
     /// The types of events.
     pub(crate) events: Vec<String>,
     /// Who asks, where it isn't the same for all endpoints.
-    token: Option<Hidden>,
-    api_key: Option<Hidden>,
+    token: Option<SecretRef>,
+    api_key: Option<SecretRef>,
 }
 
 /// The table `[subscriptions]`: who looks after them.
@@ -119,7 +119,7 @@ impl Declared {
 
 impl Endpoint {
     /// What it is called in the inbox.
-    pub(crate) fn as_name(&self) -> &str {
+    pub(crate) fn name(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.path)
     }
 
@@ -129,19 +129,23 @@ impl Endpoint {
 
     /// Where the newest secret is, if in a file.
     pub(crate) fn secret_file(&self) -> Option<&Path> {
-        self.secret.0.iter().find_map(Hidden::file)
+        self.secret.0.iter().find_map(SecretRef::file)
     }
 
     fn uses(&self, file: &Path) -> bool {
         // However it is written, and whether or not it is there yet.
         let name = |path| fs::canonicalize(path).or_else(|_| std::path::absolute(path));
         let is_same = |other| other == file || name(other).ok() == name(file).ok();
-        self.secret.0.iter().filter_map(Hidden::file).any(is_same)
+        self.secret
+            .0
+            .iter()
+            .filter_map(SecretRef::file)
+            .any(is_same)
     }
 
     /// What Pleo should send beside the signature.
     pub(crate) fn extras(&self) -> Result<Extras, Failure> {
-        let resolve = |hidden: &Hidden, key: &str| {
+        let resolve = |hidden: &SecretRef, key: &str| {
             let usage = |why| Failure::Usage(format!("{}: {why}", self.place(key)));
             hidden.resolve().map_err(usage)
         };
@@ -203,7 +207,7 @@ impl Subscription {
         self.events.iter().find(is_export).map(String::as_str)
     }
 
-    pub(crate) fn secrets(&self) -> impl Iterator<Item = &Hidden> {
+    pub(crate) fn secrets(&self) -> impl Iterator<Item = &SecretRef> {
         self.token.iter().chain(&self.api_key)
     }
 }

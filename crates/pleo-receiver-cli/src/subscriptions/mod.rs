@@ -11,15 +11,15 @@ mod sync;
 use std::io::{self, Write};
 
 use pleo_api::{
-    ActivityList, EndpointAuth, Page, Place, Select, Sensitive, SortOrder, SubscriptionList,
-    SubscriptionRequest,
+    ActivityList, EndpointAuth, Page, PageRequest, PageStart, Sensitive, SortOrder,
+    SubscriptionList, SubscriptionRequest,
 };
 use serde_json::json;
 
 use self::args::{Activities, Create, Extras, List, One, Paging, Secret, Subscriptions, Update};
 use self::print::Row;
 use crate::Failure;
-use crate::hidden::Hidden;
+use crate::secret_ref::SecretRef;
 
 pub(crate) async fn run(command: Subscriptions) -> Result<(), Failure> {
     match command {
@@ -168,9 +168,9 @@ impl Paging {
             || self.limit.is_some()
     }
 
-    fn select(&self) -> Result<Select, Failure> {
-        let before = self.before.clone().map(Place::Before);
-        let place = before.or_else(|| self.after.clone().map(Place::After));
+    fn select(&self) -> Result<PageRequest, Failure> {
+        let before = self.before.clone().map(PageStart::Before);
+        let place = before.or_else(|| self.after.clone().map(PageStart::After));
         let mut sorting = Vec::new();
         for text in &self.sort {
             let (key, order) = text.split_once(':').unwrap_or((text, "ASC"));
@@ -181,8 +181,8 @@ impl Paging {
             }
             sorting.push((key.to_owned(), order));
         }
-        Ok(Select {
-            place: place.or_else(|| self.offset.map(Place::Offset)),
+        Ok(PageRequest {
+            place: place.or_else(|| self.offset.map(PageStart::Offset)),
             limit: self.limit,
             sorting,
         })
@@ -191,7 +191,7 @@ impl Paging {
 
 impl Extras {
     fn apply(&self, request: &mut SubscriptionRequest) -> Result<(), Failure> {
-        let resolve = |hidden: &Hidden, flag: &str| {
+        let resolve = |hidden: &SecretRef, flag: &str| {
             let usage = |why| Failure::Usage(format!("`{flag}`: {why}"));
             hidden.resolve().map_err(usage)
         };

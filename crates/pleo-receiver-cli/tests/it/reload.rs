@@ -296,7 +296,7 @@ fn messages_go_where_the_new_configuration_says() {
         sender.send("/webhooks/pleo", &[SECRET]),
         "HTTP/1.1 204 No Content"
     );
-    let in_hand = take(&old);
+    let in_progress = take(&old);
     configure(&new);
     server.signal("-HUP", "handed on as the new configuration says");
     assert_eq!(
@@ -304,7 +304,7 @@ fn messages_go_where_the_new_configuration_says() {
         "HTTP/1.1 204 No Content"
     );
     finish(take(&new));
-    finish(in_hand);
+    finish(in_progress);
     assert_eq!(server.stop("-TERM").0, Some(0));
     let listed = place.json(&["inbox", "list", "--json"]);
     let is_done = |entry: &serde_json::Value| entry["state"] == "done" && entry["attempts"] == 1;

@@ -86,7 +86,7 @@ impl Delivery {
     /// ```
     #[must_use]
     pub fn new(message: NewMessage, attempt: u32) -> Self {
-        let known = Known::of(message.outline());
+        let known = Known::of(message.summary());
         Self {
             endpoint: message.endpoint,
             webhook_id: message.webhook_id.to_string(),

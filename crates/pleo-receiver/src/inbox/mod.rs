@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use pleo_events::Outline;
+use pleo_events::EventSummary;
 
 pub use memory::MemoryInbox;
 #[cfg(feature = "sqlite")]
@@ -69,12 +69,13 @@ pub trait Inbox: fmt::Debug + Send + Sync + 'static {
     /// last, else in the order of arrival.
     /// Counts an attempt for each. A claim need not outlast the machine: what is in hand when it
     /// stops is handed out again.
-    fn claim(&self, room: Room, now: Timestamp, lease: Duration) -> InboxFuture<'_, Claim>;
+    fn lease(&self, room: LeaseRequest, now: Timestamp, lease: Duration)
+    -> InboxFuture<'_, Leased>;
 
     /// Ends the claim on a message. Does nothing where the claim was lost: the lease ended and
     /// somebody else has the message, or it was replayed or settled meanwhile. The outcome outlasts
     /// the process at once; where the machine stops, the message may come again.
-    fn settle(&self, claim: ClaimId, outcome: Outcome) -> InboxFuture<'_, ()>;
+    fn complete(&self, lease: LeaseId, outcome: Outcome) -> InboxFuture<'_, ()>;
 
     /// Resolves when messages may have become claimable since the last call, or due at another time:
     /// after an append, a replay or the end of a claim. May resolve for nothing.
@@ -144,8 +145,8 @@ impl NewMessage {
     /// What a queue wants to know of the body; `None` where that isn't an envelope. Reads the body
     /// each time.
     #[must_use]
-    pub fn outline(&self) -> Option<Outline<'_>> {
-        Outline::parse(&self.body).ok()
+    pub fn summary(&self) -> Option<EventSummary<'_>> {
+        EventSummary::parse(&self.body).ok()
     }
 }
 
@@ -159,7 +160,7 @@ pub(crate) struct Known {
 }
 
 impl Known {
-    pub(crate) fn of(outline: Option<Outline<'_>>) -> Self {
+    pub(crate) fn of(outline: Option<EventSummary<'_>>) -> Self {
         outline.map_or_else(Self::default, |outline| Self {
             event_type: Some(outline.event_type.into_owned()),
             event_id: outline.event_id.map(Cow::into_owned),
@@ -204,54 +205,56 @@ pub enum Appended {
     /// It is new, and durable now.
     Stored,
     /// It was there before, with the same bytes.
-    Known,
+    Duplicate,
     /// Its key was there before with other bytes, which stay.
     Conflict,
 }
 
 /// How many messages [`Inbox::claim`] may hand out.
 #[derive(Clone, Debug)]
-pub struct Room {
+pub struct LeaseRequest {
     /// In all.
     pub total: usize,
     /// Of one endpoint, counting those that it has in hand.
     pub per_endpoint: usize,
     /// How many messages of each endpoint are in hand already.
-    pub in_hand: HashMap<Arc<str>, usize>,
+    pub in_progress: HashMap<Arc<str>, usize>,
 }
 
-impl Room {
+impl LeaseRequest {
     /// So many, of whatever endpoint.
     #[must_use]
     pub fn of(total: usize) -> Self {
         Self {
             total,
             per_endpoint: usize::MAX,
-            in_hand: HashMap::new(),
+            in_progress: HashMap::new(),
         }
     }
 
     /// How many of this endpoint fit in.
     fn for_endpoint(&self, endpoint: &str) -> usize {
-        let in_hand = self.in_hand.get(endpoint).copied().unwrap_or(0);
-        self.per_endpoint.saturating_sub(in_hand).min(self.total)
+        let in_progress = self.in_progress.get(endpoint).copied().unwrap_or(0);
+        self.per_endpoint
+            .saturating_sub(in_progress)
+            .min(self.total)
     }
 }
 
 /// What [`Inbox::claim`] hands out.
 #[derive(Debug, Default)]
-pub struct Claim {
+pub struct Leased {
     /// The messages, in the order in which to handle them.
-    pub messages: Vec<Claimed>,
+    pub messages: Vec<LeasedMessage>,
     /// When the next message is due that isn't yet, as far as is known.
     pub next_due: Option<Timestamp>,
 }
 
 /// A message under a lease.
 #[derive(Clone, Debug)]
-pub struct Claimed {
+pub struct LeasedMessage {
     /// What to settle it with.
-    pub claim: ClaimId,
+    pub lease: LeaseId,
     /// The message.
     pub message: NewMessage,
     /// Which attempt this is, counted from 1.
@@ -260,7 +263,7 @@ pub struct Claimed {
 
 /// Names one claim of one message; a later claim of the same message has another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ClaimId {
+pub struct LeaseId {
     /// The message's place in the store.
     pub message: i64,
     /// Which claim of the message it is, counted from 1; a replay doesn't start again.

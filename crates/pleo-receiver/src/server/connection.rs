@@ -16,10 +16,10 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::gather::Gather;
-use super::hub::Hub;
-use super::pace::{Overdue, Pace, Wait};
-use super::wire::Wire;
+use super::append_batcher::AppendBatcher;
+use super::connection_state::{ConnectionState, Phase, Timeout};
+use super::linger::LingeringStream;
+use super::state::ServerState;
 
 /// As many bytes as are read at once, at most.
 const BUFFER: usize = 64 * 1024;
@@ -29,22 +29,22 @@ const USUAL_HEADERS: usize = 100;
 
 /// Why a connection ended before its time.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Cut {
+pub(super) enum ConnectionError {
     #[error(transparent)]
     Http(#[from] hyper::Error),
     #[error("{0}")]
-    Overdue(Overdue),
+    Timeout(Timeout),
     #[cfg(feature = "tls")]
     #[error("no TLS connection came about: {0}")]
     Handshake(std::io::Error),
 }
 
-impl Cut {
+impl ConnectionError {
     /// A stable name, where the peer asked too much.
     pub(super) const fn reason(&self) -> Option<&'static str> {
         match self {
-            Self::Overdue(Overdue::Slow(Wait::Headers)) => Some("slow_headers"),
-            Self::Overdue(Overdue::Slow(Wait::Write)) => Some("slow_reader"),
+            Self::Timeout(Timeout::Slow(Phase::Headers)) => Some("slow_headers"),
+            Self::Timeout(Timeout::Slow(Phase::Write)) => Some("slow_reader"),
             _ => None,
         }
     }
@@ -52,22 +52,26 @@ impl Cut {
 
 /// What the connections of one thread share.
 #[derive(Debug)]
-pub(super) struct Here {
-    pub(super) hub: Arc<Hub>,
+pub(super) struct WorkerState {
+    pub(super) state: Arc<ServerState>,
     /// Where the inbox likes that.
-    pub(super) gather: Option<Gather>,
+    pub(super) gather: Option<AppendBatcher>,
 }
 
 /// A request that is not answered yet.
 struct Open {
-    pace: Arc<Pace>,
+    pace: Arc<ConnectionState>,
     refused: bool,
 }
 
 /// Serves HTTP/1.1 in the clear until the connection closes.
-pub(super) async fn http(stream: TcpStream, peer: IpAddr, here: &Arc<Here>) -> Result<(), Cut> {
-    let pace = Arc::new(Pace::default());
-    let wire = Wire::new(stream, Arc::clone(&pace));
+pub(super) async fn http(
+    stream: TcpStream,
+    peer: IpAddr,
+    here: &Arc<WorkerState>,
+) -> Result<(), ConnectionError> {
+    let pace = Arc::new(ConnectionState::default());
+    let wire = LingeringStream::new(stream, Arc::clone(&pace));
     http1(wire, peer, &pace, here).await
 }
 
@@ -75,13 +79,13 @@ pub(super) async fn http(stream: TcpStream, peer: IpAddr, here: &Arc<Here>) -> R
 pub(super) async fn http1<S>(
     stream: S,
     peer: IpAddr,
-    pace: &Arc<Pace>,
-    here: &Arc<Here>,
-) -> Result<(), Cut>
+    pace: &Arc<ConnectionState>,
+    here: &Arc<WorkerState>,
+) -> Result<(), ConnectionError>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let options = &here.hub.options;
+    let options = &here.state.options;
     let mut builder = http1::Builder::new();
     builder
         // It would set a timer for each request.
@@ -95,22 +99,22 @@ where
     }
     let service = service_fn(|request| answer(request, peer, pace, here));
     let connection = builder.serve_connection(TokioIo::new(stream), service);
-    drive(connection, pace, &here.hub).await
+    drive(connection, pace, &here.state).await
 }
 
 /// Has a request answered; it counts as open from now on.
 pub(super) fn answer(
     request: Request<Incoming>,
     peer: IpAddr,
-    pace: &Arc<Pace>,
-    here: &Arc<Here>,
+    pace: &Arc<ConnectionState>,
+    here: &Arc<WorkerState>,
 ) -> impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> + use<> {
     let mut open = Open::new(pace);
     let here = Arc::clone(here);
     async move {
         let (parts, body) = request.into_parts();
-        let Here { hub, gather } = &*here;
-        let responding = (hub.receiver).respond_to(Some(peer), parts, body, gather.as_ref());
+        let WorkerState { state, gather } = &*here;
+        let responding = (state.receiver).respond_to(Some(peer), parts, body, gather.as_ref());
         let response = responding.await;
         open.refused = response.status() != StatusCode::NO_CONTENT;
         drop(open);
@@ -120,7 +124,11 @@ pub(super) fn answer(
 
 /// Drives a connection to its end: gently where it only waits for one more request and the server
 /// stops, somebody else needs the room, or that takes too long; at once where the peer is too slow.
-pub(super) async fn drive<C>(connection: C, pace: &Pace, hub: &Hub) -> Result<(), Cut>
+pub(super) async fn drive<C>(
+    connection: C,
+    pace: &ConnectionState,
+    state: &ServerState,
+) -> Result<(), ConnectionError>
 where
     C: GracefulConnection<Error = hyper::Error>,
 {
@@ -128,22 +136,22 @@ where
     tokio::select! {
         biased;
         result = &mut connection => return Ok(result?),
-        overdue = pace.overdue(hub, false) => match overdue {
-            Overdue::Slow(Wait::Request(_)) | Overdue::Room(Wait::Request(_)) => {}
-            overdue => return Err(Cut::Overdue(overdue)),
+        overdue = pace.overdue(state, false) => match overdue {
+            Timeout::Slow(Phase::Request(_)) | Timeout::Evicted(Phase::Request(_)) => {}
+            overdue => return Err(ConnectionError::Timeout(overdue)),
         },
-        () = hub.stopped() => {}
+        () = state.stopped() => {}
     }
     connection.as_mut().graceful_shutdown();
     tokio::select! {
         biased;
         result = &mut connection => Ok(result?),
-        overdue = pace.overdue(hub, true) => Err(Cut::Overdue(overdue)),
+        overdue = pace.overdue(state, true) => Err(ConnectionError::Timeout(overdue)),
     }
 }
 
 impl Open {
-    fn new(pace: &Arc<Pace>) -> Self {
+    fn new(pace: &Arc<ConnectionState>) -> Self {
         pace.begin();
         Self {
             pace: Arc::clone(pace),

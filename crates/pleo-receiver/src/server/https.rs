@@ -10,10 +10,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::connection::{Cut, Here, answer, drive, http1};
-use super::pace::Pace;
+use super::connection::{ConnectionError, WorkerState, answer, drive, http1};
+use super::connection_state::ConnectionState;
+use super::linger::LingeringStream;
 use super::tls::Tls;
-use super::wire::Wire;
 
 /// How many requests an HTTP/2 connection may have open at once.
 const STREAMS: u32 = 64;
@@ -28,17 +28,17 @@ const WINDOW: u32 = 256 * 1024;
 pub(super) async fn https(
     stream: TcpStream,
     peer: IpAddr,
-    here: &Arc<Here>,
+    here: &Arc<WorkerState>,
     tls: &Tls,
-) -> Result<(), Cut> {
-    let pace = Arc::new(Pace::default());
-    let wire = Wire::new(stream, Arc::clone(&pace));
+) -> Result<(), ConnectionError> {
+    let pace = Arc::new(ConnectionState::default());
+    let wire = LingeringStream::new(stream, Arc::clone(&pace));
     let handshake = TlsAcceptor::from(tls.config()).accept(wire);
     let stream = tokio::select! {
         biased;
-        stream = handshake => stream.map_err(Cut::Handshake)?,
-        overdue = pace.overdue(&here.hub, false) => return Err(Cut::Overdue(overdue)),
-        () = here.hub.stopped() => return Ok(()),
+        stream = handshake => stream.map_err(ConnectionError::Handshake)?,
+        overdue = pace.overdue(&here.state, false) => return Err(ConnectionError::Timeout(overdue)),
+        () = here.state.stopped() => return Ok(()),
     };
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         pace.framed();
@@ -48,11 +48,16 @@ pub(super) async fn https(
     }
 }
 
-async fn http2<S>(stream: S, peer: IpAddr, pace: &Arc<Pace>, here: &Arc<Here>) -> Result<(), Cut>
+async fn http2<S>(
+    stream: S,
+    peer: IpAddr,
+    pace: &Arc<ConnectionState>,
+    here: &Arc<WorkerState>,
+) -> Result<(), ConnectionError>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let header_bytes = u32::try_from(here.hub.options.max_header_bytes).unwrap_or(u32::MAX);
+    let header_bytes = u32::try_from(here.state.options.max_header_bytes).unwrap_or(u32::MAX);
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .max_concurrent_streams(STREAMS)
@@ -61,5 +66,5 @@ where
         .max_header_list_size(header_bytes);
     let service = service_fn(|request| answer(request, peer, pace, here));
     let connection = builder.serve_connection(TokioIo::new(stream), service);
-    drive(connection, pace, &here.hub).await
+    drive(connection, pace, &here.state).await
 }

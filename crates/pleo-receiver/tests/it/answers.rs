@@ -4,13 +4,13 @@ use core::time::Duration;
 
 use crate::support::{Answer, PATH, Request, Server, counted, endpoint};
 use pleo_receiver::verify::unix_now;
-use pleo_receiver::{Builder, Counts, Endpoint, MemoryInbox, Receiver, ServerOptions};
+use pleo_receiver::{Counts, Endpoint, MemoryInbox, Receiver, ReceiverBuilder, ServerOptions};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 const BODY: &[u8] = br#"{"eventType":"v9.new","eventId":"e1","data":{}}"#;
 
-fn builder(endpoint: Endpoint) -> Builder {
+fn builder(endpoint: Endpoint) -> ReceiverBuilder {
     Receiver::builder()
         .endpoint(endpoint)
         .inbox(MemoryInbox::new())
@@ -277,13 +277,13 @@ async fn only_allowed_networks_may_send() {
         "source_not_allowed",
     )
     .await;
-    let claimed = Request::signed("msg_1", BODY).and("x-forwarded-for", "52.215.16.239");
-    assert_refused(&server, &claimed, 403, "source_not_allowed").await;
+    let leased = Request::signed("msg_1", BODY).and("x-forwarded-for", "52.215.16.239");
+    assert_refused(&server, &leased, 403, "source_not_allowed").await;
     server.stop().await;
 
     let proxied = builder(refused).trusted_proxies(["127.0.0.0/8".parse().unwrap()]);
     let server = Server::start(proxied).await;
-    assert_eq!(server.send(&claimed).await.status, 204);
+    assert_eq!(server.send(&leased).await.status, 204);
     server.stop().await;
 
     let allowed = endpoint().allow_sources(["127.0.0.0/8".parse().unwrap()]);

@@ -15,8 +15,8 @@ use std::time::Instant;
 use crate::support::{Request, Server, endpoint};
 use jiff::Timestamp;
 use pleo_receiver::{
-    AppendFuture, Claim, Inbox, InboxError, InboxFuture, MemoryInbox, NewMessage, Receiver, Room,
-    ServerOptions,
+    AppendFuture, Inbox, InboxError, InboxFuture, LeaseRequest, Leased, MemoryInbox, NewMessage,
+    Receiver, ServerOptions,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -107,8 +107,13 @@ impl Inbox for Foreign {
         true
     }
 
-    fn claim(&self, room: Room, now: Timestamp, lease: Duration) -> InboxFuture<'_, Claim> {
-        self.inner.claim(room, now, lease)
+    fn lease(
+        &self,
+        room: LeaseRequest,
+        now: Timestamp,
+        lease: Duration,
+    ) -> InboxFuture<'_, Leased> {
+        self.inner.lease(room, now, lease)
     }
 
     rest_as_inner!();

@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use crate::support::{Answer, Client, Drip, PATH, Request, Server, counted, endpoint, secret};
 use pleo_receiver::verify::unix_now;
-use pleo_receiver::{Builder, MemoryInbox, Receiver, ServerOptions};
+use pleo_receiver::{MemoryInbox, Receiver, ReceiverBuilder, ServerOptions};
 use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 use tokio::time;
@@ -26,7 +26,7 @@ const HALF: usize = 1024 * 1024;
 /// Another address of this machine than the one that ordinary requests come from.
 const ELSEWHERE: &str = "127.0.0.2";
 
-fn builder() -> Builder {
+fn builder() -> ReceiverBuilder {
     Receiver::builder()
         .endpoint(endpoint())
         .inbox(MemoryInbox::new())
@@ -185,7 +185,7 @@ async fn a_body_below_the_least_rate_is_refused_long_before_its_time_is_up() {
     for (rate, status, seconds) in [(1, 204, 30), (2, 408, 10), (1024, 408, 5), (0, 204, 30)] {
         let receiver = builder()
             .body_timeout(Duration::from_secs(60))
-            .least_body_rate(rate)
+            .min_body_rate(rate)
             .build()
             .unwrap();
         let (now, body) = (unix_now(), "x".repeat(30));

@@ -15,7 +15,7 @@ use std::sync::{Mutex, mpsc};
 use std::{fmt, thread};
 
 use crate::support::{Request, Server, endpoint};
-use pleo_receiver::{Builder, Delivery, MemoryInbox, Receiver, ServeError, ServerOptions};
+use pleo_receiver::{Delivery, MemoryInbox, Receiver, ReceiverBuilder, ServeError, ServerOptions};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -26,7 +26,7 @@ const BODY: &[u8] = br#"{"eventType":"v9.new","eventId":"e1","data":{}}"#;
 
 const LONG: Duration = Duration::from_secs(20);
 
-fn builder() -> Builder {
+fn builder() -> ReceiverBuilder {
     Receiver::builder()
         .endpoint(endpoint())
         .inbox(MemoryInbox::new())

@@ -21,7 +21,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::SendRequest;
 use pleo_receiver::{
-    Builder, MemoryInbox, Receiver, ServeError, Server, ServerOptions, Tls, TlsError,
+    MemoryInbox, Receiver, ReceiverBuilder, ServeError, Server, ServerOptions, Tls, TlsError,
 };
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -34,7 +34,7 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 
 const BODY: &[u8] = br#"{"eventType":"v9.new","eventId":"e1","data":{}}"#;
 
-fn builder() -> Builder {
+fn builder() -> ReceiverBuilder {
     Receiver::builder()
         .endpoint(endpoint())
         .inbox(MemoryInbox::new())
@@ -83,11 +83,11 @@ struct Serving {
 }
 
 impl Serving {
-    async fn start(files: &Files, builder: Builder, options: ServerOptions) -> Self {
+    async fn start(files: &Files, builder: ReceiverBuilder, options: ServerOptions) -> Self {
         Self::start_with(files.tls().unwrap(), builder, options).await
     }
 
-    async fn start_with(tls: Tls, builder: Builder, options: ServerOptions) -> Self {
+    async fn start_with(tls: Tls, builder: ReceiverBuilder, options: ServerOptions) -> Self {
         let (https, http) = (listener().await, listener().await);
         let (stop, stopped) = oneshot::channel::<()>();
         Self {

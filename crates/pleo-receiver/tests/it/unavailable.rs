@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use crate::support::{Answer, PATH, Request, Server, counted, endpoint, settle_down, within};
 use jiff::Timestamp;
 use pleo_receiver::{
-    AppendFuture, Appended, Builder, Claim, Delivery, HandlerError, Inbox, InboxError, InboxFuture,
-    MemoryInbox, NewMessage, Receiver, Room, ServeError, ServerOptions,
+    AppendFuture, Appended, Delivery, HandlerError, Inbox, InboxError, InboxFuture, LeaseRequest,
+    Leased, MemoryInbox, NewMessage, Receiver, ReceiverBuilder, ServeError, ServerOptions,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -76,19 +76,24 @@ impl Inbox for Gate {
         self.inner.close()
     }
 
-    fn claim(&self, room: Room, now: Timestamp, lease: Duration) -> InboxFuture<'_, Claim> {
+    fn lease(
+        &self,
+        room: LeaseRequest,
+        now: Timestamp,
+        lease: Duration,
+    ) -> InboxFuture<'_, Leased> {
         let panics = &self.panics;
         let less = panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
             left.checked_sub(1)
         });
         assert!(less.is_err(), "this panic is part of the test");
-        self.inner.claim(room, now, lease)
+        self.inner.lease(room, now, lease)
     }
 
     rest_as_inner!();
 }
 
-fn builder(inbox: Gate) -> Builder {
+fn builder(inbox: Gate) -> ReceiverBuilder {
     Receiver::builder().endpoint(endpoint()).inbox(inbox)
 }
 

@@ -20,8 +20,9 @@ use tokio::task::yield_now;
 
 use self::rows::{Row, Rows};
 use super::{
-    AppendFuture, Appended, Claim, ClaimId, Claimed, Counts, Entry, Filter, Inbox, InboxError,
-    InboxFuture, NewMessage, Outcome, Room, Selection, State, ceil, cut, timestamp,
+    AppendFuture, Appended, Counts, Entry, Filter, Inbox, InboxError, InboxFuture, LeaseId,
+    LeaseRequest, Leased, LeasedMessage, NewMessage, Outcome, Selection, State, ceil, cut,
+    timestamp,
 };
 
 /// How many messages are looked into at once, and how many bytes of them unless one has more.
@@ -74,7 +75,7 @@ impl Store {
                 let known = rows.get(known.get().1);
                 Ok(
                     if known.is_some_and(|known| known.has_body(&message.body)) {
-                        Appended::Known
+                        Appended::Duplicate
                     } else {
                         Appended::Conflict
                     },
@@ -157,7 +158,7 @@ impl Store {
         }
     }
 
-    fn claim(&mut self, room: &Room, now: Timestamp, lease: Duration) -> Claim {
+    fn lease(&mut self, room: &LeaseRequest, now: Timestamp, lease: Duration) -> Leased {
         while let Some((due_at, sequence)) = self.waiting.first().copied()
             && due_at <= now.as_millisecond()
         {
@@ -181,8 +182,8 @@ impl Store {
                 row.leased = true;
                 row.attempts += 1;
                 row.claims += 1;
-                messages.push(Claimed {
-                    claim: ClaimId {
+                messages.push(LeasedMessage {
+                    lease: LeaseId {
                         message: sequence,
                         number: row.claims,
                     },
@@ -192,15 +193,15 @@ impl Store {
             });
         }
         let next_due = self.waiting.first().map(|(due_at, _)| timestamp(*due_at));
-        Claim { messages, next_due }
+        Leased { messages, next_due }
     }
 
-    fn settle(&mut self, claim: ClaimId, outcome: Outcome) {
-        let row = self.rows.get(claim.message);
-        if !row.is_some_and(|row| row.leased && row.claims == claim.number) {
+    fn complete(&mut self, lease: LeaseId, outcome: Outcome) {
+        let row = self.rows.get(lease.message);
+        if !row.is_some_and(|row| row.leased && row.claims == lease.number) {
             return;
         }
-        self.update(claim.message, |row| {
+        self.update(lease.message, |row| {
             row.leased = false;
             row.due_at = None;
             match outcome {
@@ -325,7 +326,12 @@ impl Inbox for MemoryInbox {
         Box::pin(ready(appended))
     }
 
-    fn claim(&self, room: Room, now: Timestamp, lease: Duration) -> InboxFuture<'_, Claim> {
+    fn lease(
+        &self,
+        room: LeaseRequest,
+        now: Timestamp,
+        lease: Duration,
+    ) -> InboxFuture<'_, Leased> {
         Box::pin(async move {
             loop {
                 let unranked = {
@@ -335,7 +341,7 @@ impl Inbox for MemoryInbox {
                         return Err(InboxError::Closed);
                     }
                     if unranked.is_empty() {
-                        return Ok(store.claim(&room, now, lease));
+                        return Ok(store.lease(&room, now, lease));
                     }
                     unranked
                 };
@@ -347,8 +353,8 @@ impl Inbox for MemoryInbox {
         })
     }
 
-    fn settle(&self, claim: ClaimId, outcome: Outcome) -> InboxFuture<'_, ()> {
-        let settled = self.with(|store| store.settle(claim, outcome));
+    fn complete(&self, lease: LeaseId, outcome: Outcome) -> InboxFuture<'_, ()> {
+        let settled = self.with(|store| store.complete(lease, outcome));
         self.ready.notify_one();
         settled
     }
@@ -399,7 +405,7 @@ impl Inbox for MemoryInbox {
             let mut rows = self.with(|store| store.select(&selection)).await?;
             if let Some(wanted) = &selection.event_type {
                 rows.retain(|row| {
-                    row.outline()
+                    row.summary()
                         .is_some_and(|found| found.event_type == **wanted)
                 });
             }
@@ -450,7 +456,7 @@ mod tests {
         let room = inbox.store().rows.room();
         assert!(room > 0);
         let other = NewMessage::new("one", "1", "other");
-        assert_eq!(inbox.append(message()).await.unwrap(), Appended::Known);
+        assert_eq!(inbox.append(message()).await.unwrap(), Appended::Duplicate);
         assert_eq!(inbox.append(other).await.unwrap(), Appended::Conflict);
         inbox.append_all(vec![message(), message()]).await;
         assert_eq!(inbox.store().rows.room(), room);
@@ -464,9 +470,9 @@ mod tests {
             inbox.append(message).await.unwrap();
         }
         let (lease, now) = (Duration::from_secs(1), Timestamp::now());
-        let claim = inbox.claim(Room::of(10), now, lease).await.unwrap();
-        for claimed in claim.messages {
-            inbox.settle(claimed.claim, Outcome::Done).await.unwrap();
+        let lease = inbox.lease(LeaseRequest::of(10), now, lease).await.unwrap();
+        for leased in lease.messages {
+            inbox.complete(leased.lease, Outcome::Done).await.unwrap();
         }
         let before = Timestamp::MAX;
         assert_eq!(inbox.prune(State::Done, before).await.unwrap(), 10);

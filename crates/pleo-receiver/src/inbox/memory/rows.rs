@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use jiff::Timestamp;
-use pleo_events::Outline;
+use pleo_events::EventSummary;
 
 use super::super::{Entry, Known, NewMessage, Origin, State, timestamp};
 
@@ -90,8 +90,8 @@ impl Row {
     }
 
     /// As [`NewMessage::outline`].
-    pub(super) fn outline(&self) -> Option<Outline<'_>> {
-        Outline::parse(self.body()).ok()
+    pub(super) fn summary(&self) -> Option<EventSummary<'_>> {
+        EventSummary::parse(self.body()).ok()
     }
 
     /// How many bytes id and body have.
@@ -101,7 +101,7 @@ impl Row {
 
     /// Its place in line, as its body has it.
     pub(super) fn rank(&self) -> (i64, i64) {
-        let expires_at = self.outline().and_then(|outline| outline.expires_at);
+        let expires_at = self.summary().and_then(|outline| outline.expires_at);
         (
             expires_at.map_or(NEVER, Timestamp::as_millisecond),
             self.sequence,
@@ -132,7 +132,7 @@ impl Row {
     }
 
     pub(super) fn entry(&self) -> Entry {
-        let known = Known::of(self.outline());
+        let known = Known::of(self.summary());
         Entry {
             sequence: self.sequence,
             endpoint: self.endpoint.to_string(),

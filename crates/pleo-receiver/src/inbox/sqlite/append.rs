@@ -15,7 +15,7 @@ pub(super) struct New {
 
 impl New {
     pub(super) fn read(message: NewMessage) -> Self {
-        let known = Known::of(message.outline());
+        let known = Known::of(message.summary());
         Self { message, known }
     }
 }
@@ -83,7 +83,7 @@ impl<'c> Appends<'c> {
         let key = (&*message.endpoint, &message.webhook_id, &*message.body);
         let same = compare.query_row(key, |row| row.get(0))?;
         Ok(if same {
-            Appended::Known
+            Appended::Duplicate
         } else {
             Appended::Conflict
         })

@@ -32,8 +32,8 @@ use self::checkpoint::Checkpointer;
 use self::file::Opened;
 use self::writer::{Command, Reply, Writer};
 use super::{
-    AppendFuture, Appended, Claim, ClaimId, Counts, Entry, Filter, Inbox, InboxError, InboxFuture,
-    NewMessage, Origin, Outcome, Room, Selection, State, ceil, timestamp,
+    AppendFuture, Appended, Counts, Entry, Filter, Inbox, InboxError, InboxFuture, LeaseId,
+    LeaseRequest, Leased, NewMessage, Origin, Outcome, Selection, State, ceil, timestamp,
 };
 
 /// What a waiting message takes beside its body, roughly.
@@ -302,8 +302,13 @@ impl Inbox for SqliteInbox {
         true
     }
 
-    fn claim(&self, room: Room, now: Timestamp, lease: Duration) -> InboxFuture<'_, Claim> {
-        self.command(|reply| Command::Claim {
+    fn lease(
+        &self,
+        room: LeaseRequest,
+        now: Timestamp,
+        lease: Duration,
+    ) -> InboxFuture<'_, Leased> {
+        self.command(|reply| Command::Leased {
             room,
             now,
             lease,
@@ -311,9 +316,9 @@ impl Inbox for SqliteInbox {
         })
     }
 
-    fn settle(&self, claim: ClaimId, outcome: Outcome) -> InboxFuture<'_, ()> {
+    fn complete(&self, lease: LeaseId, outcome: Outcome) -> InboxFuture<'_, ()> {
         self.command(|reply| Command::Settle {
-            claim,
+            lease,
             outcome,
             reply,
         })

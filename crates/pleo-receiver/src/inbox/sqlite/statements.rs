@@ -5,19 +5,21 @@ use core::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, Row};
 
-use super::{Claim, ClaimId, NewMessage, Outcome, Room, Selection, State, ceil, origin, timestamp};
-use crate::inbox::{Claimed, cut};
+use super::{
+    LeaseId, LeaseRequest, Leased, NewMessage, Outcome, Selection, State, ceil, origin, timestamp,
+};
+use crate::inbox::{LeasedMessage, cut};
 
 /// The statements of one connection, which keeps them prepared.
 pub(super) struct Statements<'a>(pub(super) &'a Connection);
 
 impl Statements<'_> {
-    pub(super) fn claim(
+    pub(super) fn lease(
         &self,
-        room: &Room,
+        room: &LeaseRequest,
         now: Timestamp,
         lease: Duration,
-    ) -> rusqlite::Result<Claim> {
+    ) -> rusqlite::Result<Leased> {
         self.0
             .prepare_cached(
                 "UPDATE message INDEXED BY message_waiting SET due_at = NULL, leased = 0
@@ -43,7 +45,7 @@ impl Statements<'_> {
                  WHERE state = 'pending' AND due_at IS NOT NULL",
             )?
             .query_row([], |row| row.get::<_, Option<i64>>(0))?;
-        Ok(Claim {
+        Ok(Leased {
             messages,
             next_due: next_due.map(timestamp),
         })
@@ -51,7 +53,7 @@ impl Statements<'_> {
 
     /// What goes next, in order. Looks at no more messages of an endpoint than there is room for, so
     /// that one which has a million ready doesn't slow down the others.
-    fn next(&self, room: &Room) -> rusqlite::Result<Vec<i64>> {
+    fn next(&self, room: &LeaseRequest) -> rusqlite::Result<Vec<i64>> {
         let mut after = self.0.prepare_cached(
             "SELECT min(endpoint) FROM message INDEXED BY message_ready
              WHERE state = 'pending' AND due_at IS NULL AND endpoint > ?1",
@@ -84,7 +86,7 @@ impl Statements<'_> {
         Ok(next.into_iter().map(|(_, sequence)| sequence).collect())
     }
 
-    pub(super) fn settle(&self, claim: ClaimId, outcome: Outcome) -> rusqlite::Result<()> {
+    pub(super) fn complete(&self, lease: LeaseId, outcome: Outcome) -> rusqlite::Result<()> {
         let (state, due_at, error, uncounted) = match outcome {
             Outcome::Done => (State::Done, None, None, 0),
             Outcome::Retry { at, error } => (State::Pending, Some(ceil(at)), Some(error), 0),
@@ -103,8 +105,8 @@ impl Statements<'_> {
                 due_at,
                 uncounted,
                 error.map(cut),
-                claim.message,
-                claim.number,
+                lease.message,
+                lease.number,
             ))?;
         Ok(())
     }
@@ -136,9 +138,9 @@ fn count(rows: usize) -> u64 {
     u64::try_from(rows).unwrap_or(u64::MAX)
 }
 
-fn claimed(row: &Row<'_>) -> rusqlite::Result<Claimed> {
-    Ok(Claimed {
-        claim: ClaimId {
+fn claimed(row: &Row<'_>) -> rusqlite::Result<LeasedMessage> {
+    Ok(LeasedMessage {
+        lease: LeaseId {
             message: row.get("sequence")?,
             number: row.get("claims")?,
         },

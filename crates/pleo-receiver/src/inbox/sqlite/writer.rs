@@ -15,7 +15,9 @@ use super::append::{Appends, New};
 use super::checkpoint::Checkpointer;
 use super::file::Opened;
 use super::statements::Statements;
-use super::{Appended, Claim, ClaimId, InboxError, Outcome, Room, Selection, State, failed};
+use super::{
+    Appended, InboxError, LeaseId, LeaseRequest, Leased, Outcome, Selection, State, failed,
+};
 
 /// How many commands share one commit, and messages of appends; one more append may be larger.
 const BATCH: usize = 1024;
@@ -30,14 +32,14 @@ pub(super) enum Command {
         size: usize,
         reply: Reply<Stored>,
     },
-    Claim {
-        room: Room,
+    Leased {
+        room: LeaseRequest,
         now: Timestamp,
         lease: Duration,
-        reply: Reply<Claim>,
+        reply: Reply<Leased>,
     },
     Settle {
-        claim: ClaimId,
+        lease: LeaseId,
         outcome: Outcome,
         reply: Reply<()>,
     },
@@ -83,7 +85,7 @@ impl Command {
     const fn is_durable(&self) -> bool {
         !matches!(
             self,
-            Self::Claim { .. } | Self::Settle { .. } | Self::Close { .. }
+            Self::Leased { .. } | Self::Settle { .. } | Self::Close { .. }
         )
     }
 
@@ -91,7 +93,7 @@ impl Command {
         // Whoever asked may be gone.
         match self {
             Self::Append { reply, .. } => drop(reply.send(Err(error))),
-            Self::Claim { reply, .. } => drop(reply.send(Err(error))),
+            Self::Leased { reply, .. } => drop(reply.send(Err(error))),
             Self::Settle { reply, .. } | Self::Close { reply } => drop(reply.send(Err(error))),
             Self::Replay { reply, .. } | Self::Prune { reply, .. } => drop(reply.send(Err(error))),
             #[cfg(test)]
@@ -192,7 +194,7 @@ impl Writer {
                 command.refuse(InboxError::clone(failure));
                 continue;
             }
-            ready |= !matches!(command, Command::Claim { .. } | Command::Prune { .. });
+            ready |= !matches!(command, Command::Leased { .. } | Command::Prune { .. });
             answers.push(perform(&statements, &mut appends, command));
             // A failed statement may have rolled the whole transaction back; what follows would be
             // on its own then, and told that it failed all the same.
@@ -235,17 +237,17 @@ fn perform<'c>(
         Command::Append {
             messages, reply, ..
         } => append(statements.0, appends, messages, reply),
-        Command::Claim {
+        Command::Leased {
             room,
             now,
             lease,
             reply,
-        } => answer(reply, statements.claim(&room, now, lease)),
+        } => answer(reply, statements.lease(&room, now, lease)),
         Command::Settle {
-            claim,
+            lease,
             outcome,
             reply,
-        } => answer(reply, statements.settle(claim, outcome)),
+        } => answer(reply, statements.complete(lease, outcome)),
         Command::Replay {
             places,
             selection,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jiff::Timestamp;
-use pleo_receiver::{Delivery, Handler, HandlerError, Room};
+use pleo_receiver::{Delivery, Handler, HandlerError, LeaseRequest};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time;
@@ -193,7 +193,9 @@ async fn what_outlasts_its_lease_in_a_handler_is_not_handed_on_beside_it() {
     // As after a night in which the machine slept: the lease is over.
     let tomorrow = Timestamp::now() + Duration::from_secs(24 * 3600);
     let inbox = running.receiver.inbox();
-    let nothing = inbox.claim(Room::of(0), tomorrow, Duration::ZERO).await;
+    let nothing = inbox
+        .lease(LeaseRequest::of(0), tomorrow, Duration::ZERO)
+        .await;
     assert!(nothing.unwrap().messages.is_empty());
     inbox.append(message("b")).await.unwrap();
     assert_eq!(within(entries.recv()).await.unwrap(), "one has b 1");

@@ -11,7 +11,8 @@ use crate::support::job::job;
 use crate::support::{PATH, counted, endpoint, settle_down, within};
 use jiff::Timestamp;
 use pleo_receiver::{
-    Delivery, Entry, Handler, HandlerError, MemoryInbox, NewMessage, Receiver, RetryPolicy, State,
+    Delivery, DispatchOptions, Entry, Handler, HandlerError, MemoryInbox, NewMessage, Receiver,
+    State,
 };
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot};
@@ -19,8 +20,8 @@ use tokio::task::JoinHandle;
 use tokio::time;
 
 /// Retries at once, and has time.
-fn policy() -> RetryPolicy {
-    let mut policy = RetryPolicy::default();
+fn policy() -> DispatchOptions {
+    let mut policy = DispatchOptions::default();
     policy.min_delay = Duration::from_millis(1);
     policy.max_delay = Duration::from_millis(2);
     policy
@@ -28,7 +29,7 @@ fn policy() -> RetryPolicy {
 
 /// A receiver with these messages in its inbox.
 async fn holding(
-    policy: RetryPolicy,
+    policy: DispatchOptions,
     handler: impl Handler,
     messages: impl IntoIterator<Item = NewMessage>,
 ) -> Receiver {
@@ -36,7 +37,7 @@ async fn holding(
         .endpoint(endpoint())
         .inbox(MemoryInbox::new())
         .handler(handler)
-        .retry_policy(policy)
+        .dispatch_options(policy)
         .build()
         .unwrap();
     for message in messages {
@@ -54,7 +55,7 @@ struct Running {
 
 impl Running {
     async fn start(
-        policy: RetryPolicy,
+        policy: DispatchOptions,
         handler: impl Handler,
         messages: impl IntoIterator<Item = NewMessage>,
     ) -> Self {

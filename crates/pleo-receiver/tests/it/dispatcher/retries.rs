@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jiff::Timestamp;
-use pleo_receiver::{Delivery, HandlerError, Room, Selection, State};
+use pleo_receiver::{Delivery, HandlerError, LeaseRequest, Selection, State};
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::{
@@ -69,10 +69,11 @@ async fn what_was_cut_off_in_its_last_attempt_is_dead_without_another() {
     // Two attempts of `a` began and one of `b`, and none ended before its lease did.
     for (second, messages) in [(0, 2), (100, 1)] {
         let now = Timestamp::from_second(second).unwrap();
-        let claim = receiver
-            .inbox()
-            .claim(Room::of(messages), now, Duration::from_secs(10));
-        assert_eq!(claim.await.unwrap().messages.len(), messages);
+        let lease =
+            receiver
+                .inbox()
+                .lease(LeaseRequest::of(messages), now, Duration::from_secs(10));
+        assert_eq!(lease.await.unwrap().messages.len(), messages);
     }
     let mut handed = Vec::new();
     let done = async { handed.push(deliveries.recv().await.unwrap()) };

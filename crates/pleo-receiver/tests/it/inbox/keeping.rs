@@ -1,10 +1,10 @@
 //! Looking after what is stored: list, show, replay, prune, close.
 
 use pleo_receiver::{
-    Counts, Filter, Inbox, InboxError, NewMessage, Outcome, Room, Selection, State,
+    Counts, Filter, Inbox, InboxError, LeaseRequest, NewMessage, Outcome, Selection, State,
 };
 
-use super::{LEASE, at, claim, claim_one, counts, dead, entries, ids, message, store};
+use super::{LEASE, at, counts, dead, entries, ids, lease, lease_one, message, store};
 use crate::support::job::job;
 
 behaviours! {
@@ -38,19 +38,19 @@ async fn a_replay_by_id_takes_every_state_and_endpoint(inbox: &dyn Inbox) {
         .await;
     }
     store(inbox, message("b")).await;
-    for claimed in claim(inbox, at(0)).await {
-        let outcome = match &*claimed.message.endpoint {
+    for leased in lease(inbox, at(0)).await {
+        let outcome = match &*leased.message.endpoint {
             "dead" => dead("why"),
             "pending" => Outcome::Release,
             _ => Outcome::Done,
         };
-        inbox.settle(claimed.claim, outcome).await.unwrap();
+        inbox.complete(leased.lease, outcome).await.unwrap();
     }
     let selection = Selection::id("a");
     assert_eq!(inbox.replay(selection).await.unwrap(), 3);
-    let claimed = claim(inbox, at(0)).await;
-    assert_eq!(ids(&claimed), ["a"; 3]);
-    assert!(claimed.iter().all(|claimed| claimed.attempt == 1));
+    let leased = lease(inbox, at(0)).await;
+    assert_eq!(ids(&leased), ["a"; 3]);
+    assert!(leased.iter().all(|leased| leased.attempt == 1));
 
     let selection = Selection::id("c");
     assert_eq!(inbox.replay(selection).await.unwrap(), 0);
@@ -60,15 +60,15 @@ async fn a_replay_of_the_dead_takes_only_those(inbox: &dyn Inbox) {
     for id in ["a", "b", "c"] {
         store(inbox, message(id)).await;
     }
-    for (claimed, outcome) in
-        (claim(inbox, at(0)).await.iter()).zip([dead("why"), Outcome::Done, dead("why")])
+    for (leased, outcome) in
+        (lease(inbox, at(0)).await.iter()).zip([dead("why"), Outcome::Done, dead("why")])
     {
-        inbox.settle(claimed.claim, outcome).await.unwrap();
+        inbox.complete(leased.lease, outcome).await.unwrap();
     }
     assert_eq!(inbox.replay(Selection::dead()).await.unwrap(), 2);
     assert_eq!(inbox.replay(Selection::dead()).await.unwrap(), 0);
     assert_eq!(inbox.counts().await.unwrap(), counts(2, 1, 0));
-    assert_eq!(ids(&claim(inbox, at(0)).await), ["a", "c"]);
+    assert_eq!(ids(&lease(inbox, at(0)).await), ["a", "c"]);
 }
 
 async fn what_is_replayed_before_anybody_claims_is_handed_out_once(inbox: &dyn Inbox) {
@@ -76,8 +76,8 @@ async fn what_is_replayed_before_anybody_claims_is_handed_out_once(inbox: &dyn I
     message.body = job(at(10));
     store(inbox, message).await;
     assert_eq!(inbox.replay(Selection::id("a")).await.unwrap(), 1);
-    assert_eq!(ids(&claim(inbox, at(0)).await), ["a"]);
-    assert!(claim(inbox, at(0)).await.is_empty());
+    assert_eq!(ids(&lease(inbox, at(0)).await), ["a"]);
+    assert!(lease(inbox, at(0)).await.is_empty());
 }
 
 async fn a_replay_takes_what_is_selected(inbox: &dyn Inbox) {
@@ -154,38 +154,38 @@ async fn a_replay_takes_what_is_selected(inbox: &dyn Inbox) {
             "",
         ),
     ] {
-        for claimed in claim(inbox, at(10)).await {
-            inbox.settle(claimed.claim, Outcome::Done).await.unwrap();
+        for leased in lease(inbox, at(10)).await {
+            inbox.complete(leased.lease, Outcome::Done).await.unwrap();
         }
         let replayed = inbox.replay(selection.clone()).await.unwrap();
-        let claimed = claim(inbox, at(10)).await;
-        assert_eq!(ids(&claimed).concat(), expected, "{selection:?}");
-        assert_eq!(usize::try_from(replayed).unwrap(), claimed.len());
-        for claimed in claimed {
-            inbox.settle(claimed.claim, Outcome::Done).await.unwrap();
+        let leased = lease(inbox, at(10)).await;
+        assert_eq!(ids(&leased).concat(), expected, "{selection:?}");
+        assert_eq!(usize::try_from(replayed).unwrap(), leased.len());
+        for leased in leased {
+            inbox.complete(leased.lease, Outcome::Done).await.unwrap();
         }
     }
 }
 
 async fn what_a_handler_has_in_hand_is_not_replayed(inbox: &dyn Inbox) {
     store(inbox, message("a")).await;
-    let held = claim_one(inbox, at(0)).await.claim;
+    let held = lease_one(inbox, at(0)).await.lease;
     let selection = Selection::id("a");
     assert_eq!(inbox.replay(selection).await.unwrap(), 0);
-    assert!(claim(inbox, at(0)).await.is_empty());
-    inbox.settle(held, Outcome::Done).await.unwrap();
+    assert!(lease(inbox, at(0)).await.is_empty());
+    inbox.complete(held, Outcome::Done).await.unwrap();
     assert_eq!(inbox.counts().await.unwrap(), counts(0, 1, 0));
 }
 
 async fn a_retry_that_waits_is_due_at_once_after_a_replay(inbox: &dyn Inbox) {
     store(inbox, message("a")).await;
-    let claimed = claim_one(inbox, at(0)).await.claim;
+    let leased = lease_one(inbox, at(0)).await.lease;
     let error = "why".to_owned();
     let retry = Outcome::Retry { at: at(500), error };
-    inbox.settle(claimed, retry).await.unwrap();
+    inbox.complete(leased, retry).await.unwrap();
     let selection = Selection::id("a");
     assert_eq!(inbox.replay(selection).await.unwrap(), 1);
-    assert_eq!(claim_one(inbox, at(1)).await.attempt, 1);
+    assert_eq!(lease_one(inbox, at(1)).await.attempt, 1);
 }
 
 async fn a_prune_takes_what_is_old_and_in_that_state(inbox: &dyn Inbox) {
@@ -200,13 +200,13 @@ async fn a_prune_takes_what_is_old_and_in_that_state(inbox: &dyn Inbox) {
         )
         .await;
     }
-    for claimed in claim(inbox, at(10)).await {
-        let outcome = match claimed.message.webhook_id.split_once(' ').unwrap().0 {
+    for leased in lease(inbox, at(10)).await {
+        let outcome = match leased.message.webhook_id.split_once(' ').unwrap().0 {
             "dead" => dead("why"),
             "pending" => Outcome::Release,
             _ => Outcome::Done,
         };
-        inbox.settle(claimed.claim, outcome).await.unwrap();
+        inbox.complete(leased.lease, outcome).await.unwrap();
     }
     for (state, before, pruned, left) in [
         (State::Done, 0, 0, counts(1, 3, 1)),
@@ -218,7 +218,7 @@ async fn a_prune_takes_what_is_old_and_in_that_state(inbox: &dyn Inbox) {
         assert_eq!(inbox.prune(state, at(before)).await.unwrap(), pruned);
         assert_eq!(inbox.counts().await.unwrap(), left, "{state} {before}");
     }
-    assert_eq!(ids(&claim(inbox, at(10)).await), ["pending 2"]);
+    assert_eq!(ids(&lease(inbox, at(10)).await), ["pending 2"]);
     assert_eq!(entries(inbox).await[1].webhook_id, "done 4");
 }
 
@@ -227,13 +227,13 @@ async fn a_message_that_changes_its_state_meanwhile_is_counted_once(inbox: &dyn 
         store(inbox, message(&number.to_string())).await;
     }
     let settle_all = async {
-        while let [claimed] = &inbox
-            .claim(Room::of(1), at(0), LEASE)
+        while let [leased] = &inbox
+            .lease(LeaseRequest::of(1), at(0), LEASE)
             .await
             .unwrap()
             .messages[..]
         {
-            inbox.settle(claimed.claim, Outcome::Done).await.unwrap();
+            inbox.complete(leased.lease, Outcome::Done).await.unwrap();
         }
     };
     let mut settle_all = core::pin::pin!(settle_all);
@@ -253,11 +253,14 @@ async fn what_is_pending_is_not_pruned(inbox: &dyn Inbox) {
     for id in ["held", "waiting", "new"] {
         store(inbox, message(id)).await;
     }
-    let claimed = inbox.claim(Room::of(2), at(0), LEASE).await.unwrap();
+    let leased = inbox
+        .lease(LeaseRequest::of(2), at(0), LEASE)
+        .await
+        .unwrap();
     let error = "why".to_owned();
     let retry = Outcome::Retry { at: at(500), error };
     inbox
-        .settle(claimed.messages[1].claim, retry)
+        .complete(leased.messages[1].lease, retry)
         .await
         .unwrap();
     assert_eq!(inbox.prune(State::Pending, at(1)).await.unwrap(), 0);
@@ -269,9 +272,12 @@ async fn what_was_pruned_is_stored_again(inbox: &dyn Inbox) {
     for number in 0..1200 {
         store(inbox, message(&number.to_string())).await;
     }
-    let claimed = inbox.claim(Room::of(1200), at(0), LEASE).await.unwrap();
-    for claimed in claimed.messages {
-        inbox.settle(claimed.claim, Outcome::Done).await.unwrap();
+    let leased = inbox
+        .lease(LeaseRequest::of(1200), at(0), LEASE)
+        .await
+        .unwrap();
+    for leased in leased.messages {
+        inbox.complete(leased.lease, Outcome::Done).await.unwrap();
     }
     let last = entries(inbox).await.last().unwrap().sequence;
     assert_eq!(inbox.prune(State::Done, at(1)).await.unwrap(), 1200);
@@ -293,13 +299,13 @@ async fn a_list_filters(inbox: &dyn Inbox) {
         )
         .await;
     }
-    for claimed in inbox
-        .claim(Room::of(2), at(0), LEASE)
+    for leased in inbox
+        .lease(LeaseRequest::of(2), at(0), LEASE)
         .await
         .unwrap()
         .messages
     {
-        inbox.settle(claimed.claim, Outcome::Done).await.unwrap();
+        inbox.complete(leased.lease, Outcome::Done).await.unwrap();
     }
     let all = entries(inbox).await;
     let filter =
@@ -348,16 +354,19 @@ async fn an_unknown_id_shows_nothing(inbox: &dyn Inbox) {
 
 async fn a_closed_inbox_takes_nothing(inbox: &dyn Inbox) {
     store(inbox, message("a")).await;
-    let claim = claim_one(inbox, at(0)).await.claim;
+    let lease = lease_one(inbox, at(0)).await.lease;
     inbox.close().await.unwrap();
     let prune = inbox.prune(State::Pending, at(1));
     for (call, closed) in [
         ("append", refused(inbox.append(message("b")).await)),
         (
-            "claim",
-            refused(inbox.claim(Room::of(1), at(0), LEASE).await),
+            "lease",
+            refused(inbox.lease(LeaseRequest::of(1), at(0), LEASE).await),
         ),
-        ("settle", refused(inbox.settle(claim, Outcome::Done).await)),
+        (
+            "settle",
+            refused(inbox.complete(lease, Outcome::Done).await),
+        ),
         ("replay", refused(inbox.replay(Selection::dead()).await)),
         ("prune", refused(prune.await)),
         ("close", refused(inbox.close().await)),
@@ -385,9 +394,9 @@ fn refused<T>(result: Result<T, InboxError>) -> bool {
 async fn ready_resolves_after_an_append_and_after_a_replay(inbox: &dyn Inbox) {
     store(inbox, message("a")).await;
     inbox.ready().await;
-    let claim = claim_one(inbox, at(0)).await.claim;
-    inbox.settle(claim, dead("why")).await.unwrap();
+    let lease = lease_one(inbox, at(0)).await.lease;
+    inbox.complete(lease, dead("why")).await.unwrap();
     inbox.replay(Selection::dead()).await.unwrap();
     inbox.ready().await;
-    claim_one(inbox, at(0)).await;
+    lease_one(inbox, at(0)).await;
 }

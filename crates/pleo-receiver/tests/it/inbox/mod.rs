@@ -4,8 +4,8 @@ use core::time::Duration;
 
 use jiff::Timestamp;
 use pleo_receiver::{
-    Appended, ClaimId, Claimed, Counts, Entry, Filter, Inbox, NewMessage, Origin, Outcome, Room,
-    Selection, State,
+    Appended, Counts, Entry, Filter, Inbox, LeaseId, LeaseRequest, LeasedMessage, NewMessage,
+    Origin, Outcome, Selection, State,
 };
 
 use crate::support::job::job;
@@ -75,18 +75,18 @@ async fn store(inbox: &dyn Inbox, message: NewMessage) {
     assert_eq!(inbox.append(message).await.unwrap(), Appended::Stored);
 }
 
-async fn claim(inbox: &dyn Inbox, now: Timestamp) -> Vec<Claimed> {
+async fn lease(inbox: &dyn Inbox, now: Timestamp) -> Vec<LeasedMessage> {
     inbox
-        .claim(Room::of(10), now, LEASE)
+        .lease(LeaseRequest::of(10), now, LEASE)
         .await
         .unwrap()
         .messages
 }
 
-async fn claim_one(inbox: &dyn Inbox, now: Timestamp) -> Claimed {
-    let mut claimed = claim(inbox, now).await;
-    assert_eq!(claimed.len(), 1, "{claimed:?}");
-    claimed.remove(0)
+async fn lease_one(inbox: &dyn Inbox, now: Timestamp) -> LeasedMessage {
+    let mut leased = lease(inbox, now).await;
+    assert_eq!(leased.len(), 1, "{leased:?}");
+    leased.remove(0)
 }
 
 async fn entries(inbox: &dyn Inbox) -> Vec<Entry> {
@@ -97,9 +97,9 @@ async fn entry(inbox: &dyn Inbox, id: &str) -> Entry {
     inbox.show(id.into()).await.unwrap().remove(0).0
 }
 
-fn ids<'a>(ids: impl IntoIterator<Item = &'a Claimed>) -> Vec<&'a str> {
+fn ids<'a>(ids: impl IntoIterator<Item = &'a LeasedMessage>) -> Vec<&'a str> {
     let ids = ids.into_iter();
-    ids.map(|claimed| &*claimed.message.webhook_id).collect()
+    ids.map(|leased| &*leased.message.webhook_id).collect()
 }
 
 fn counts(pending: u64, done: u64, dead: u64) -> Counts {
@@ -120,9 +120,9 @@ async fn the_first_bytes_of_a_key_are_kept(inbox: &dyn Inbox) {
     other.body = "other".into();
     store(inbox, message("a")).await;
     for (message, appended) in [
-        (message("a"), Appended::Known),
+        (message("a"), Appended::Duplicate),
         (other, Appended::Conflict),
-        (message("a"), Appended::Known),
+        (message("a"), Appended::Duplicate),
     ] {
         assert_eq!(inbox.append(message).await.unwrap(), appended);
     }
@@ -130,9 +130,12 @@ async fn the_first_bytes_of_a_key_are_kept(inbox: &dyn Inbox) {
     assert_eq!((shown.len(), &shown[0].1[..]), (1, &b"a"[..]));
 
     // It's known for as long as it is there, whatever became of it.
-    let claim = claim_one(inbox, at(0)).await.claim;
-    inbox.settle(claim, Outcome::Done).await.unwrap();
-    assert_eq!(inbox.append(message("a")).await.unwrap(), Appended::Known);
+    let lease = lease_one(inbox, at(0)).await.lease;
+    inbox.complete(lease, Outcome::Done).await.unwrap();
+    assert_eq!(
+        inbox.append(message("a")).await.unwrap(),
+        Appended::Duplicate
+    );
     assert_eq!(inbox.counts().await.unwrap(), counts(0, 1, 0));
 }
 
@@ -149,9 +152,9 @@ async fn each_of_many_appended_together_is_told_its_own(inbox: &dyn Inbox) {
     ];
     let appended = inbox.append_all(messages).await;
     let appended: Vec<_> = appended.into_iter().map(Result::unwrap).collect();
-    let (stored, known) = (Appended::Stored, Appended::Known);
+    let (stored, known) = (Appended::Stored, Appended::Duplicate);
     assert_eq!(appended, [stored, known, Appended::Conflict, stored, known]);
-    assert_eq!(ids(&claim(inbox, at(0)).await), ["a", "b", "c"]);
+    assert_eq!(ids(&lease(inbox, at(0)).await), ["a", "b", "c"]);
     assert!(inbox.append_all(Vec::new()).await.is_empty());
 }
 
@@ -167,12 +170,15 @@ async fn one_id_on_two_endpoints_is_two_messages(inbox: &dyn Inbox) {
         .map(|(entry, body)| (&*entry.endpoint, &**body));
     let expected = [("one", &b"a"[..]), ("two", b"other")];
     assert_eq!(shown.collect::<Vec<_>>(), expected);
-    assert_eq!(claim(inbox, at(0)).await.len(), 2);
+    assert_eq!(lease(inbox, at(0)).await.len(), 2);
 }
 
 async fn an_append_is_done_though_nobody_waits_for_it(inbox: &dyn Inbox) {
     drop(inbox.append(message("a")));
-    assert_eq!(inbox.append(message("a")).await.unwrap(), Appended::Known);
+    assert_eq!(
+        inbox.append(message("a")).await.unwrap(),
+        Appended::Duplicate
+    );
 }
 
 async fn what_is_stored_comes_out_as_it_went_in(inbox: &dyn Inbox) {
@@ -199,12 +205,12 @@ async fn what_is_stored_comes_out_as_it_went_in(inbox: &dyn Inbox) {
         (odd, [None, None, None], None),
         (bare, [None, None, None], None),
     ];
-    let claimed = claim(inbox, at(0)).await;
-    assert_eq!(claimed.len(), sent.len());
-    for ((sent, [event_type, event_id, resource_id], expires_at), claimed) in
-        sent.into_iter().zip(claimed)
+    let leased = lease(inbox, at(0)).await;
+    assert_eq!(leased.len(), sent.len());
+    for ((sent, [event_type, event_id, resource_id], expires_at), leased) in
+        sent.into_iter().zip(leased)
     {
-        assert_eq!(format!("{:?}", claimed.message), format!("{sent:?}"));
+        assert_eq!(format!("{:?}", leased.message), format!("{sent:?}"));
         let (entry, body) = inbox
             .show(sent.webhook_id.to_string())
             .await
@@ -238,8 +244,8 @@ async fn times_are_kept_to_the_millisecond(inbox: &dyn Inbox) {
     store(inbox, precise).await;
     let kept: Timestamp = "2026-01-02T03:04:05.678Z".parse().unwrap();
     assert_eq!(entry(inbox, "a").await.received_at, kept);
-    let claimed = claim_one(inbox, at(0)).await;
-    assert_eq!(claimed.message.received_at, kept);
+    let leased = lease_one(inbox, at(0)).await;
+    assert_eq!(leased.message.received_at, kept);
 }
 
 async fn the_first_to_expire_is_claimed_first(inbox: &dyn Inbox) {
@@ -256,12 +262,12 @@ async fn the_first_to_expire_is_claimed_first(inbox: &dyn Inbox) {
         store(inbox, message).await;
     }
     let first = inbox
-        .claim(Room::of(2), at(0), LEASE)
+        .lease(LeaseRequest::of(2), at(0), LEASE)
         .await
         .unwrap()
         .messages;
     assert_eq!(ids(&first), ["over", "soon"]);
-    let rest = claim(inbox, at(0)).await;
+    let rest = lease(inbox, at(0)).await;
     assert_eq!(ids(&rest), ["late", "late again", "never", "never again"]);
 }
 
@@ -273,7 +279,10 @@ async fn the_first_to_expire_of_many_is_claimed_first(inbox: &dyn Inbox) {
         })
         .collect();
     assert_eq!(inbox.append_all(many).await.len(), 1000);
-    let first = inbox.claim(Room::of(1), at(0), LEASE).await.unwrap();
+    let first = inbox
+        .lease(LeaseRequest::of(1), at(0), LEASE)
+        .await
+        .unwrap();
     assert_eq!(ids(&first.messages), ["999"]);
 }
 
@@ -285,10 +294,10 @@ async fn no_endpoint_gets_more_than_there_is_room_for(inbox: &dyn Inbox) {
         message.body = job(at(if number == 5 { 4 } else { 10 + number }));
         store(inbox, message).await;
     }
-    let room = |total, per_endpoint, in_hand: &[(&str, usize)]| Room {
+    let room = |total, per_endpoint, in_progress: &[(&str, usize)]| LeaseRequest {
         total,
         per_endpoint,
-        in_hand: in_hand
+        in_progress: in_progress
             .iter()
             .map(|(name, count)| ((*name).into(), *count))
             .collect(),
@@ -304,15 +313,15 @@ async fn no_endpoint_gets_more_than_there_is_room_for(inbox: &dyn Inbox) {
         (room(9, 1, &[("two", 1)]), "16"),
         (room(9, 9, &[]), "237"),
     ] {
-        let claim = inbox.claim(room.clone(), at(0), LEASE).await.unwrap();
-        assert_eq!(ids(&claim.messages).concat(), expected, "{room:?}");
+        let lease = inbox.lease(room.clone(), at(0), LEASE).await.unwrap();
+        assert_eq!(ids(&lease.messages).concat(), expected, "{room:?}");
     }
 }
 
 async fn a_claim_counts_the_attempt_and_says_when_to_look_again(inbox: &dyn Inbox) {
     assert_eq!(
         inbox
-            .claim(Room::of(10), at(0), LEASE)
+            .lease(LeaseRequest::of(10), at(0), LEASE)
             .await
             .unwrap()
             .next_due,
@@ -322,63 +331,66 @@ async fn a_claim_counts_the_attempt_and_says_when_to_look_again(inbox: &dyn Inbo
     store(inbox, message("b")).await;
     assert_eq!(
         inbox
-            .claim(Room::of(0), at(0), LEASE)
+            .lease(LeaseRequest::of(0), at(0), LEASE)
             .await
             .unwrap()
             .next_due,
         None
     );
     for (now, id, next_due) in [(0, "a", 100), (5, "b", 100)] {
-        let claim = inbox.claim(Room::of(1), at(now), LEASE).await.unwrap();
-        assert_eq!(ids(&claim.messages), [id]);
-        assert_eq!(claim.messages[0].attempt, 1);
-        assert_eq!(claim.next_due, Some(at(next_due)));
+        let lease = inbox
+            .lease(LeaseRequest::of(1), at(now), LEASE)
+            .await
+            .unwrap();
+        assert_eq!(ids(&lease.messages), [id]);
+        assert_eq!(lease.messages[0].attempt, 1);
+        assert_eq!(lease.next_due, Some(at(next_due)));
         let entry = entry(inbox, id).await;
         assert_eq!((entry.attempts, entry.due_at), (1, Some(at(now + 100))));
     }
-    assert!(claim(inbox, at(99)).await.is_empty());
+    assert!(lease(inbox, at(99)).await.is_empty());
 }
 
 async fn a_lease_that_ends_hands_the_message_out_again(inbox: &dyn Inbox) {
     store(inbox, message("a")).await;
-    let first = claim_one(inbox, at(0)).await;
-    assert!(claim(inbox, at(99)).await.is_empty());
-    let second = claim_one(inbox, at(100)).await;
+    let first = lease_one(inbox, at(0)).await;
+    assert!(lease(inbox, at(99)).await.is_empty());
+    let second = lease_one(inbox, at(100)).await;
     assert_eq!((first.attempt, second.attempt), (1, 2));
-    assert_ne!(first.claim, second.claim);
+    assert_ne!(first.lease, second.lease);
     assert_eq!(second.message.body, "a");
 }
 
 async fn a_lost_claim_settles_nothing(inbox: &dyn Inbox) {
     store(inbox, message("a")).await;
-    let lost = claim_one(inbox, at(0)).await.claim;
-    let held = claim_one(inbox, at(100)).await.claim;
+    let lost = lease_one(inbox, at(0)).await.lease;
+    let held = lease_one(inbox, at(100)).await.lease;
     let before = entry(inbox, "a").await;
     let retry = Outcome::Retry {
         at: at(0),
         error: "late".into(),
     };
     for outcome in [Outcome::Done, retry, dead("late"), Outcome::Release] {
-        inbox.settle(lost, outcome).await.unwrap();
+        inbox.complete(lost, outcome).await.unwrap();
         assert_eq!(entry(inbox, "a").await, before);
     }
-    inbox.settle(held, Outcome::Done).await.unwrap();
+    inbox.complete(held, Outcome::Done).await.unwrap();
     assert_eq!(entry(inbox, "a").await.state, State::Done);
 
-    let unknown = ClaimId {
+    let unknown = LeaseId {
         message: held.message + 1,
         number: 1,
     };
-    inbox.settle(unknown, Outcome::Done).await.unwrap();
+    inbox.complete(unknown, Outcome::Done).await.unwrap();
     assert_eq!(inbox.counts().await.unwrap(), counts(0, 1, 0));
 }
 
 async fn a_claim_settles_once(inbox: &dyn Inbox) {
     store(inbox, message("a")).await;
-    let claim = claim_one(inbox, at(0)).await.claim;
-    inbox.settle(claim, Outcome::Done).await.unwrap();
-    inbox.settle(claim, dead("late")).await.unwrap();
-    inbox.settle(claim, Outcome::Release).await.unwrap();
+    let lease = lease_one(inbox, at(0)).await.lease;
+    inbox.complete(lease, Outcome::Done).await.unwrap();
+    inbox.complete(lease, dead("late")).await.unwrap();
+    inbox.complete(lease, Outcome::Release).await.unwrap();
     let entry = entry(inbox, "a").await;
     let stands = (entry.state, entry.attempts, entry.due_at, entry.last_error);
     assert_eq!(stands, (State::Done, 1, None, None));
@@ -386,82 +398,88 @@ async fn a_claim_settles_once(inbox: &dyn Inbox) {
 
 async fn a_claim_is_still_good_after_its_lease_when_nobody_took_the_message(inbox: &dyn Inbox) {
     store(inbox, message("a")).await;
-    let late = claim_one(inbox, at(0)).await.claim;
+    let late = lease_one(inbox, at(0)).await.lease;
     // The handler was slow, and nobody looked for messages meanwhile.
-    inbox.settle(late, Outcome::Done).await.unwrap();
-    assert!(claim(inbox, at(1000)).await.is_empty());
+    inbox.complete(late, Outcome::Done).await.unwrap();
+    assert!(lease(inbox, at(1000)).await.is_empty());
     assert_eq!(inbox.counts().await.unwrap(), counts(0, 1, 0));
 }
 
 async fn a_retry_is_due_at_its_time_and_not_before(inbox: &dyn Inbox) {
     store(inbox, message("a")).await;
-    let first = claim_one(inbox, at(0)).await.claim;
+    let first = lease_one(inbox, at(0)).await.lease;
     // A fraction of a millisecond is not rounded down.
     let due = at(50).checked_add(Duration::from_nanos(1)).unwrap();
     let error = "no answer".to_owned();
     let retry = Outcome::Retry { at: due, error };
-    inbox.settle(first, retry).await.unwrap();
+    inbox.complete(first, retry).await.unwrap();
     let waiting = entry(inbox, "a").await;
     assert_eq!((waiting.state, waiting.attempts), (State::Pending, 1));
     assert_eq!(waiting.last_error.as_deref(), Some("no answer"));
     assert!(waiting.due_at.unwrap() >= due);
 
-    let early = inbox.claim(Room::of(10), at(50), LEASE).await.unwrap();
+    let early = inbox
+        .lease(LeaseRequest::of(10), at(50), LEASE)
+        .await
+        .unwrap();
     assert!(early.messages.is_empty());
     assert_eq!(early.next_due, waiting.due_at);
-    let second = claim_one(inbox, waiting.due_at.unwrap()).await;
+    let second = lease_one(inbox, waiting.due_at.unwrap()).await;
     assert_eq!(second.attempt, 2);
 
-    inbox.settle(second.claim, Outcome::Done).await.unwrap();
+    inbox.complete(second.lease, Outcome::Done).await.unwrap();
     let last_error = entry(inbox, "a").await.last_error;
     assert_eq!(last_error.as_deref(), Some("no answer"));
 }
 
 async fn what_is_dead_says_why_and_is_not_claimed(inbox: &dyn Inbox) {
     store(inbox, message("a")).await;
-    let claimed = claim_one(inbox, at(0)).await.claim;
-    inbox.settle(claimed, dead("why")).await.unwrap();
+    let leased = lease_one(inbox, at(0)).await.lease;
+    inbox.complete(leased, dead("why")).await.unwrap();
     let entry = entry(inbox, "a").await;
     assert_eq!((entry.state, entry.due_at), (State::Dead, None));
     assert_eq!(entry.last_error.as_deref(), Some("why"));
-    let claim = inbox.claim(Room::of(10), at(1000), LEASE).await.unwrap();
-    assert!(claim.messages.is_empty() && claim.next_due.is_none());
+    let lease = inbox
+        .lease(LeaseRequest::of(10), at(1000), LEASE)
+        .await
+        .unwrap();
+    assert!(lease.messages.is_empty() && lease.next_due.is_none());
     assert_eq!(inbox.counts().await.unwrap(), counts(0, 0, 1));
 }
 
 async fn a_long_error_is_cut_between_characters(inbox: &dyn Inbox) {
     store(inbox, message("a")).await;
-    let claimed = claim_one(inbox, at(0)).await.claim;
+    let leased = lease_one(inbox, at(0)).await.lease;
     let error = format!("{}ø", "x".repeat(4095));
-    inbox.settle(claimed, dead(&error)).await.unwrap();
+    inbox.complete(leased, dead(&error)).await.unwrap();
     let last_error = entry(inbox, "a").await.last_error;
     assert_eq!(last_error, Some("x".repeat(4095)));
 }
 
 async fn a_release_does_not_count(inbox: &dyn Inbox) {
     store(inbox, message("a")).await;
-    let claimed = claim_one(inbox, at(0)).await.claim;
-    inbox.settle(claimed, Outcome::Release).await.unwrap();
+    let leased = lease_one(inbox, at(0)).await.lease;
+    inbox.complete(leased, Outcome::Release).await.unwrap();
     let entry = entry(inbox, "a").await;
     let stands = (entry.state, entry.attempts, entry.due_at, entry.last_error);
     assert_eq!(stands, (State::Pending, 0, None, None));
-    assert_eq!(claim_one(inbox, at(0)).await.attempt, 1);
+    assert_eq!(lease_one(inbox, at(0)).await.attempt, 1);
 }
 
 async fn a_claim_is_not_mistaken_for_a_later_one(inbox: &dyn Inbox) {
     store(inbox, message("a")).await;
-    let released = claim_one(inbox, at(0)).await.claim;
-    inbox.settle(released, Outcome::Release).await.unwrap();
-    let held = claim_one(inbox, at(0)).await.claim;
+    let released = lease_one(inbox, at(0)).await.lease;
+    inbox.complete(released, Outcome::Release).await.unwrap();
+    let held = lease_one(inbox, at(0)).await.lease;
     assert_ne!(released, held);
-    inbox.settle(released, Outcome::Done).await.unwrap();
+    inbox.complete(released, Outcome::Done).await.unwrap();
     assert_eq!(inbox.counts().await.unwrap(), counts(1, 0, 0));
 
-    inbox.settle(held, Outcome::Done).await.unwrap();
+    inbox.complete(held, Outcome::Done).await.unwrap();
     let selection = Selection::id("a");
     assert_eq!(inbox.replay(selection).await.unwrap(), 1);
-    let replayed = claim_one(inbox, at(0)).await.claim;
-    inbox.settle(held, Outcome::Done).await.unwrap();
+    let replayed = lease_one(inbox, at(0)).await.lease;
+    inbox.complete(held, Outcome::Done).await.unwrap();
     assert_eq!(
         inbox.counts().await.unwrap(),
         counts(1, 0, 0),

@@ -4,7 +4,7 @@ use core::time::Duration;
 
 use jiff::Timestamp;
 use pleo_receiver::{
-    Claim, ClaimId, Entry, Filter, Inbox, MemoryInbox, NewMessage, Origin, Outcome, Room,
+    Entry, Filter, Inbox, LeaseId, LeaseRequest, Leased, MemoryInbox, NewMessage, Origin, Outcome,
     Selection, SqliteInbox, State,
 };
 use proptest::prelude::*;
@@ -21,15 +21,15 @@ enum Operation {
         body: u8,
         expires_in: Option<i64>,
     },
-    Claim {
+    Leased {
         limit: usize,
         per_endpoint: usize,
-        in_hand: usize,
+        in_progress: usize,
         lease: u32,
     },
     /// Settles any claim that there ever was, so also those that are lost.
     Settle {
-        claim: Index,
+        lease: Index,
         end: End,
     },
     Pass {
@@ -124,11 +124,11 @@ fn any_operation() -> impl Strategy<Value = Operation> {
             |(endpoint, id, body, expires_in)| Operation::Append { endpoint, id, body, expires_in }
         ),
         4 => (0_usize..4, 1_usize..4, 0_usize..2, 0_u32..20).prop_map(
-            |(limit, per_endpoint, in_hand, lease)| Operation::Claim {
-                limit, per_endpoint, in_hand, lease
+            |(limit, per_endpoint, in_progress, lease)| Operation::Leased {
+                limit, per_endpoint, in_progress, lease
             }
         ),
-        5 => (any::<Index>(), end).prop_map(|(claim, end)| Operation::Settle { claim, end }),
+        5 => (any::<Index>(), end).prop_map(|(lease, end)| Operation::Settle { lease, end }),
         3 => (0_i64..20).prop_map(|steps| Operation::Pass { steps }),
         1 => id.clone().prop_map(|id| Operation::Replay { id }),
         1 => Just(Operation::ReplayDead),
@@ -159,7 +159,7 @@ fn shift(now: Timestamp, steps: i64) -> Timestamp {
 /// An inbox, and what a test remembers of it: the two need not number their messages alike.
 struct Side<'a> {
     inbox: &'a dyn Inbox,
-    claims: Vec<ClaimId>,
+    claims: Vec<LeaseId>,
 }
 
 impl Side<'_> {
@@ -185,28 +185,28 @@ impl Side<'_> {
                 };
                 format!("{:?}", inbox.append(message).await)
             }
-            Operation::Claim {
+            Operation::Leased {
                 limit,
                 per_endpoint,
-                in_hand,
+                in_progress,
                 lease,
             } => {
-                let room = Room {
+                let room = LeaseRequest {
                     total: limit,
                     per_endpoint,
-                    in_hand: [("one".into(), in_hand)].into(),
+                    in_progress: [("one".into(), in_progress)].into(),
                 };
-                let claim = inbox.claim(room, now, STEP * lease).await.unwrap();
-                let Claim { messages, next_due } = claim;
+                let lease = inbox.lease(room, now, STEP * lease).await.unwrap();
+                let Leased { messages, next_due } = lease;
                 self.claims
-                    .extend(messages.iter().map(|claimed| claimed.claim));
+                    .extend(messages.iter().map(|leased| leased.lease));
                 let messages = messages.iter().map(|one| (&one.message, one.attempt));
                 format!("{:?} {next_due:?}", messages.collect::<Vec<_>>())
             }
-            Operation::Settle { claim, end } => {
+            Operation::Settle { lease, end } => {
                 if !self.claims.is_empty() {
-                    let claim = *claim.get(&self.claims);
-                    inbox.settle(claim, end.outcome(now)).await.unwrap();
+                    let lease = *lease.get(&self.claims);
+                    inbox.complete(lease, end.outcome(now)).await.unwrap();
                 }
                 String::new()
             }

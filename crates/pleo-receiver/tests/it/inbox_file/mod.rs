@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use pleo_receiver::{
-    Appended, Claimed, Counts, Filter, Inbox, InboxError, NewMessage, Outcome, Room, Selection,
-    SqliteInbox, SqliteOptions, State,
+    Appended, Counts, Filter, Inbox, InboxError, LeaseRequest, LeasedMessage, NewMessage, Outcome,
+    Selection, SqliteInbox, SqliteOptions, State,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -48,9 +48,9 @@ fn body(id: &str) -> Bytes {
     id.repeat(1 + length * 100).into()
 }
 
-async fn claim(inbox: &SqliteInbox, now: Timestamp) -> Vec<Claimed> {
+async fn lease(inbox: &SqliteInbox, now: Timestamp) -> Vec<LeasedMessage> {
     inbox
-        .claim(Room::of(10), now, LEASE)
+        .lease(LeaseRequest::of(10), now, LEASE)
         .await
         .unwrap()
         .messages
@@ -71,20 +71,20 @@ async fn everything_is_there_after_it_was_opened_again() {
     for id in ["done", "dead", "retry", "held", "new"] {
         inbox.append(message(id)).await.unwrap();
     }
-    let claimed = inbox
-        .claim(Room::of(4), at(0), LEASE)
+    let leased = inbox
+        .lease(LeaseRequest::of(4), at(0), LEASE)
         .await
         .unwrap()
         .messages;
-    for claimed in &claimed {
+    for leased in &leased {
         let error = "why".to_owned();
-        let outcome = match &*claimed.message.webhook_id {
+        let outcome = match &*leased.message.webhook_id {
             "done" => Outcome::Done,
             "dead" => Outcome::Dead { error },
             "retry" => Outcome::Retry { at: at(50), error },
             _ => continue,
         };
-        inbox.settle(claimed.claim, outcome).await.unwrap();
+        inbox.complete(leased.lease, outcome).await.unwrap();
     }
     let mut expected = inbox.list(Filter::default()).await.unwrap();
     inbox.close().await.unwrap();
@@ -96,17 +96,23 @@ async fn everything_is_there_after_it_was_opened_again() {
     assert_eq!(inbox.list(Filter::default()).await.unwrap(), expected);
     for id in ["done", "dead", "retry", "held", "new"] {
         assert_eq!(inbox.show(id.into()).await.unwrap()[0].1, body(id));
-        assert_eq!(inbox.append(message(id)).await.unwrap(), Appended::Known);
+        assert_eq!(
+            inbox.append(message(id)).await.unwrap(),
+            Appended::Duplicate
+        );
     }
-    let again = claim(&inbox, at(0)).await;
+    let again = lease(&inbox, at(0)).await;
     let again = again
         .iter()
         .map(|one| (&*one.message.webhook_id, one.attempt));
     assert_eq!(again.collect::<Vec<_>>(), [("held", 2), ("new", 1)]);
-    assert_eq!(*claim(&inbox, at(50)).await[0].message.webhook_id, *"retry");
+    assert_eq!(*lease(&inbox, at(50)).await[0].message.webhook_id, *"retry");
 
     // A server that is gone can't settle what was handed out again.
-    inbox.settle(claimed[3].claim, Outcome::Done).await.unwrap();
+    inbox
+        .complete(leased[3].lease, Outcome::Done)
+        .await
+        .unwrap();
     assert_eq!(inbox.counts().await.unwrap().done, 1);
 }
 
@@ -125,7 +131,10 @@ async fn an_inbox_has_one_owner_at_a_time() {
     );
     drop(inbox);
     let inbox = SqliteInbox::open(&path).unwrap();
-    assert_eq!(inbox.append(message("a")).await.unwrap(), Appended::Known);
+    assert_eq!(
+        inbox.append(message("a")).await.unwrap(),
+        Appended::Duplicate
+    );
 }
 
 #[tokio::test]
@@ -160,8 +169,8 @@ async fn what_servers_keep_dying_with_waits_longer_each_time_and_apart() {
                 }
             }
         }
-        let claimed = claim(&inbox, Timestamp::now() + Duration::from_secs(3600)).await;
-        let attempts: Vec<_> = claimed.iter().map(|one| one.attempt).collect();
+        let leased = lease(&inbox, Timestamp::now() + Duration::from_secs(3600)).await;
+        let attempts: Vec<_> = leased.iter().map(|one| one.attempt).collect();
         assert_eq!(attempts, [attempt; 4]);
         // The server ends with all of them in hand.
     }
@@ -174,7 +183,10 @@ async fn a_closed_inbox_can_be_opened_by_the_next() {
     closed.append(message("a")).await.unwrap();
     closed.close().await.unwrap();
     let inbox = SqliteInbox::open(&path).unwrap();
-    assert_eq!(inbox.append(message("a")).await.unwrap(), Appended::Known);
+    assert_eq!(
+        inbox.append(message("a")).await.unwrap(),
+        Appended::Duplicate
+    );
 }
 
 #[cfg(unix)]
@@ -233,10 +245,10 @@ async fn who_shares_the_inbox_looks_and_replays() {
     for id in ["held", "dead"] {
         owner.append(message(id)).await.unwrap();
     }
-    let claimed = claim(&owner, at(0)).await;
+    let leased = lease(&owner, at(0)).await;
     let error = "why".to_owned();
     let dead = Outcome::Dead { error };
-    owner.settle(claimed[1].claim, dead).await.unwrap();
+    owner.complete(leased[1].lease, dead).await.unwrap();
 
     let shared = SqliteInbox::open_shared(&path).unwrap();
     let all = shared.list(Filter::default()).await.unwrap();
@@ -247,7 +259,7 @@ async fn who_shares_the_inbox_looks_and_replays() {
     drop(shared);
 
     owner.ready().await;
-    assert_eq!(*claim(&owner, at(0)).await[0].message.webhook_id, *"dead");
+    assert_eq!(*lease(&owner, at(0)).await[0].message.webhook_id, *"dead");
     let error = SqliteInbox::open(&path).unwrap_err();
     assert!(matches!(error, InboxError::InUse { .. }), "{error:?}");
 }
@@ -295,7 +307,7 @@ async fn many_at_once_are_all_stored_once() {
         tasks.spawn(async move { inbox.append(message(&id)).await.unwrap() });
     }
     let appended = tasks.join_all().await;
-    for outcome in [Appended::Stored, Appended::Known] {
+    for outcome in [Appended::Stored, Appended::Duplicate] {
         let count = appended.iter().filter(|one| **one == outcome).count();
         assert_eq!(count, 500, "{outcome:?}");
     }
@@ -399,7 +411,7 @@ async fn what_was_stored_is_there_after_the_process_was_killed() {
     for lines in [1, 60, 600] {
         let mut victim = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--nocapture"])
-            .arg("what_was_stored_is_there_after_the_process_was_killed")
+            .arg("inbox_file::what_was_stored_is_there_after_the_process_was_killed")
             .env(VICTIM, &path)
             .stdout(Stdio::piped())
             .spawn()

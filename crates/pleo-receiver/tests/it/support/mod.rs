@@ -12,7 +12,7 @@ use core::time::Duration;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use pleo_receiver::{Builder, Endpoint, Inbox, Receiver, ServeError, ServerOptions};
+use pleo_receiver::{Endpoint, Inbox, Receiver, ReceiverBuilder, ServeError, ServerOptions};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
@@ -33,11 +33,11 @@ pub struct Server {
 }
 
 impl Server {
-    pub async fn start(builder: Builder) -> Self {
+    pub async fn start(builder: ReceiverBuilder) -> Self {
         Self::start_with(builder, ServerOptions::default()).await
     }
 
-    pub async fn start_with(builder: Builder, options: ServerOptions) -> Self {
+    pub async fn start_with(builder: ReceiverBuilder, options: ServerOptions) -> Self {
         let receiver = builder.build().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();

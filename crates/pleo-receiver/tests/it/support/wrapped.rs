@@ -4,12 +4,12 @@
 /// appends, claims and the end.
 macro_rules! rest_as_inner {
     () => {
-        fn settle(
+        fn complete(
             &self,
-            claim: pleo_receiver::ClaimId,
+            lease: pleo_receiver::LeaseId,
             outcome: pleo_receiver::Outcome,
         ) -> pleo_receiver::InboxFuture<'_, ()> {
-            self.inner.settle(claim, outcome)
+            self.inner.complete(lease, outcome)
         }
 
         fn ready(&self) -> core::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>> {

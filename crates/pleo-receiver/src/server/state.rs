@@ -13,14 +13,14 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::ServerOptions;
-use crate::{Receiver, source};
+use crate::{Receiver, client_ip};
 
 /// How often a connection looks at its pace, at least.
 const TICK: Duration = Duration::from_secs(1);
 
 /// What all connections of a server share.
 #[derive(Debug)]
-pub(super) struct Hub {
+pub(super) struct ServerState {
     pub(super) receiver: Receiver,
     pub(super) options: ServerOptions,
     slots: Arc<Semaphore>,
@@ -32,12 +32,12 @@ pub(super) struct Hub {
 
 /// One connection's share in a source's number of connections.
 #[derive(Debug)]
-pub(super) struct Share {
-    hub: Arc<Hub>,
+pub(super) struct ConnectionPermit {
+    state: Arc<ServerState>,
     source: Option<IpAddr>,
 }
 
-impl Hub {
+impl ServerState {
     pub(super) fn new(receiver: Receiver, options: ServerOptions) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(
@@ -54,8 +54,8 @@ impl Hub {
 
     /// Counts a connection from an address; `None` where there are too many from there. Those of
     /// trusted proxies are not counted.
-    pub(super) fn share(self: &Arc<Self>, peer: IpAddr) -> Option<Share> {
-        let source = (!self.receiver.trusts(peer)).then(|| source::network(peer));
+    pub(super) fn share(self: &Arc<Self>, peer: IpAddr) -> Option<ConnectionPermit> {
+        let source = (!self.receiver.trusts(peer)).then(|| client_ip::network(peer));
         if let Some(source) = source {
             let mut by_source = self.by_source();
             let count = by_source.entry(source).or_default();
@@ -64,8 +64,8 @@ impl Hub {
             }
             *count += 1;
         }
-        let hub = Arc::clone(self);
-        Some(Share { hub, source })
+        let state = Arc::clone(self);
+        Some(ConnectionPermit { state, source })
     }
 
     /// Waits until one more connection may be served. Where none may, asks the one that has waited
@@ -134,12 +134,12 @@ impl Hub {
     }
 }
 
-impl Drop for Share {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let Some(source) = self.source else {
             return;
         };
-        let mut by_source = self.hub.by_source();
+        let mut by_source = self.state.by_source();
         if let Some(count) = by_source.get_mut(&source) {
             *count -= 1;
             if *count == 0 {

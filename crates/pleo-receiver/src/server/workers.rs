@@ -16,14 +16,14 @@ use tokio::task::JoinSet;
 use tokio::time;
 use tracing::{debug, warn};
 
-use super::connection::{self, Here};
-use super::gather::Gather;
-use super::hub::{Hub, Share};
+use super::append_batcher::AppendBatcher;
+use super::connection::{self, WorkerState};
+use super::state::{ConnectionPermit, ServerState};
 #[cfg(feature = "tls")]
 use super::{https, tls::Tls};
 
 /// The threads of a server. When this is dropped, all connections end at once.
-pub(super) struct Threads {
+pub(super) struct Workers {
     threads: Vec<Thread>,
     /// Of the first thread's runtime.
     handle: Handle,
@@ -32,7 +32,7 @@ pub(super) struct Threads {
 }
 
 struct Thread {
-    arrivals: mpsc::UnboundedSender<Arrival>,
+    arrivals: mpsc::UnboundedSender<AcceptedConnection>,
     /// How many connections it has.
     connections: Arc<AtomicUsize>,
     /// Closed when its work is done.
@@ -41,23 +41,23 @@ struct Thread {
 }
 
 /// A connection that was accepted.
-pub(super) struct Arrival {
+pub(super) struct AcceptedConnection {
     pub(super) stream: TcpStream,
     pub(super) peer: IpAddr,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<Tls>,
     pub(super) slot: Option<OwnedSemaphorePermit>,
-    pub(super) share: Share,
+    pub(super) share: ConnectionPermit,
 }
 
-impl Threads {
+impl Workers {
     /// Starts so many threads; with none, a task of this runtime does what a thread would.
-    pub(super) fn start(count: usize, hub: &Arc<Hub>) -> io::Result<Self> {
+    pub(super) fn start(count: usize, state: &Arc<ServerState>) -> io::Result<Self> {
         let (alive, _) = watch::channel(());
         let mut handle = Handle::current();
         let mut threads = Vec::new();
         if count == 0 {
-            let (thread, work) = Thread::new(hub, alive.subscribe());
+            let (thread, work) = Thread::new(state, alive.subscribe());
             tokio::spawn(work);
             threads.push(thread);
         }
@@ -68,8 +68,8 @@ impl Threads {
             if number == 1 {
                 handle = runtime.handle().clone();
             }
-            let runtime = Own(Some(runtime));
-            let (mut thread, work) = Thread::new(hub, alive.subscribe());
+            let runtime = RuntimeGuard(Some(runtime));
+            let (mut thread, work) = Thread::new(state, alive.subscribe());
             let handle = thread::Builder::new()
                 .name(format!("pleo-serve-{number}"))
                 .spawn(move || runtime.run(work))?;
@@ -89,7 +89,7 @@ impl Threads {
     }
 
     /// Has a connection served by the thread that has the fewest; says whether that one lives.
-    pub(super) fn serve(&self, arrival: Arrival) -> bool {
+    pub(super) fn serve(&self, arrival: AcceptedConnection) -> bool {
         let load = |thread: &&Thread| thread.connections.load(Ordering::Relaxed);
         let least = self.threads.iter().min_by_key(load);
         least.is_some_and(|thread| {
@@ -100,7 +100,7 @@ impl Threads {
     }
 
     /// Waits until all connections have ended, at the end of the grace period by force.
-    pub(super) async fn finish(self) -> Idle {
+    pub(super) async fn finish(self) -> DrainedWorkers {
         let Self { threads, alive, .. } = self;
         // Nothing arrives any more; that is told to all before waiting for one.
         let (ends, handles): (Vec<_>, Vec<_>) = (threads.into_iter())
@@ -111,18 +111,18 @@ impl Threads {
             let _ = at_end.recv().await;
         }
         let handles = handles.into_iter().flatten().collect();
-        Idle { handles, alive }
+        DrainedWorkers { handles, alive }
     }
 }
 
-/// Threads that serve nothing any more. Their runtimes go on, since what an inbox began there may be
+/// Workers that serve nothing any more. Their runtimes go on, since what an inbox began there may be
 /// what it needs to the end, such as a connection to a database.
-pub(super) struct Idle {
+pub(super) struct DrainedWorkers {
     handles: Vec<JoinHandle<()>>,
     alive: watch::Sender<()>,
 }
 
-impl Idle {
+impl DrainedWorkers {
     /// Ends them.
     pub(super) fn end(self) {
         drop(self.alive);
@@ -135,9 +135,9 @@ impl Idle {
 
 /// A thread's runtime. When it is dropped it doesn't wait for a call that blocks, such as an inbox
 /// may have made; nor may it, where the thread could not be started.
-struct Own(Option<Runtime>);
+struct RuntimeGuard(Option<Runtime>);
 
-impl Own {
+impl RuntimeGuard {
     fn run(&self, work: impl Future<Output = ()>) {
         if let Some(runtime) = &self.0 {
             runtime.block_on(work);
@@ -145,7 +145,7 @@ impl Own {
     }
 }
 
-impl Drop for Own {
+impl Drop for RuntimeGuard {
     fn drop(&mut self) {
         if let Some(runtime) = self.0.take() {
             runtime.shutdown_background();
@@ -155,11 +155,14 @@ impl Drop for Own {
 
 impl Thread {
     /// A thread that isn't there yet, and what it is to do.
-    fn new(hub: &Arc<Hub>, alive: watch::Receiver<()>) -> (Self, impl Future<Output = ()> + use<>) {
+    fn new(
+        state: &Arc<ServerState>,
+        alive: watch::Receiver<()>,
+    ) -> (Self, impl Future<Output = ()> + use<>) {
         let (arrivals, arriving) = mpsc::unbounded_channel();
         let (at_work, at_end) = mpsc::channel(1);
         let connections = Arc::new(AtomicUsize::new(0));
-        let (hub, counted) = (Arc::clone(hub), Arc::clone(&connections));
+        let (state, counted) = (Arc::clone(state), Arc::clone(&connections));
         let thread = Self {
             arrivals,
             connections,
@@ -168,8 +171,8 @@ impl Thread {
         };
         let mut ended = alive.clone();
         let work = async move {
-            serve_all(arriving, &hub, &counted, alive).await;
-            drop(hub);
+            serve_all(arriving, &state, &counted, alive).await;
+            drop(state);
             drop(at_work);
             // Nothing is ever sent: it ends with the other side.
             let _ = ended.changed().await;
@@ -180,15 +183,15 @@ impl Thread {
 
 /// Serves what arrives until nothing more can; then lets those still served finish.
 async fn serve_all(
-    mut arriving: mpsc::UnboundedReceiver<Arrival>,
-    hub: &Arc<Hub>,
+    mut arriving: mpsc::UnboundedReceiver<AcceptedConnection>,
+    state: &Arc<ServerState>,
     counted: &Arc<AtomicUsize>,
     mut alive: watch::Receiver<()>,
 ) {
-    let inbox = hub.receiver.inbox();
-    let here = Arc::new(Here {
-        gather: (inbox.likes_batches()).then(|| Gather::start(Arc::clone(inbox))),
-        hub: Arc::clone(hub),
+    let inbox = state.receiver.inbox();
+    let here = Arc::new(WorkerState {
+        gather: (inbox.likes_batches()).then(|| AppendBatcher::start(Arc::clone(inbox))),
+        state: Arc::clone(state),
     });
     let mut connections = JoinSet::new();
     loop {
@@ -209,7 +212,7 @@ async fn serve_all(
     let finished = async { while connections.join_next().await.is_some() {} };
     tokio::select! {
         () = finished => return,
-        () = time::sleep(hub.options.grace) => {
+        () = time::sleep(state.options.grace) => {
             warn!("requests still in flight at the end of the grace period are dropped");
         }
         _ = alive.changed() => {}
@@ -226,9 +229,9 @@ impl Drop for Counted {
     }
 }
 
-async fn serve(arrival: Arrival, here: &Arc<Here>) {
-    let counters = here.hub.receiver.counters();
-    let Arrival { stream, peer, .. } = arrival;
+async fn serve(arrival: AcceptedConnection, here: &Arc<WorkerState>) {
+    let counters = here.state.receiver.counters();
+    let AcceptedConnection { stream, peer, .. } = arrival;
     let stream = match tokio::net::TcpStream::from_std(stream) {
         Ok(stream) => stream,
         Err(error) => {

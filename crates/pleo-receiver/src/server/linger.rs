@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{self, Instant, Sleep};
 
-use super::pace::Pace;
+use super::connection_state::ConnectionState;
 
 /// How long a closed connection is still read, in all.
 pub(super) const LINGER: Duration = Duration::from_secs(5);
@@ -27,9 +27,9 @@ const AMOUNT: usize = 16 * 1024 * 1024;
 /// the sending half is closed at first, and what still comes is read and thrown away until the peer
 /// closes too, for a bounded time and amount (RFC 9112 section 9.6).
 #[derive(Debug)]
-pub(super) struct Wire<S> {
+pub(super) struct LingeringStream<S> {
     stream: S,
-    pace: Arc<Pace>,
+    pace: Arc<ConnectionState>,
     closing: Option<Closing>,
 }
 
@@ -40,8 +40,8 @@ struct Closing {
     left: usize,
 }
 
-impl<S> Wire<S> {
-    pub(super) const fn new(stream: S, pace: Arc<Pace>) -> Self {
+impl<S> LingeringStream<S> {
+    pub(super) const fn new(stream: S, pace: Arc<ConnectionState>) -> Self {
         Self {
             stream,
             pace,
@@ -50,7 +50,7 @@ impl<S> Wire<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LingeringStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -92,7 +92,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Wire<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for LingeringStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

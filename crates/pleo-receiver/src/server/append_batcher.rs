@@ -18,9 +18,9 @@ type Reply = oneshot::Sender<Result<Appended, InboxError>>;
 /// Where the requests of one thread append what they bring. How many wait in here is bounded by how
 /// many requests may be in flight.
 #[derive(Clone, Debug)]
-pub(crate) struct Gather(mpsc::UnboundedSender<(NewMessage, Reply)>);
+pub(crate) struct AppendBatcher(mpsc::UnboundedSender<(NewMessage, Reply)>);
 
-impl Gather {
+impl AppendBatcher {
     /// Works as long as a task of the current runtime can.
     pub(super) fn start(inbox: Arc<dyn Inbox>) -> Self {
         let (sender, mut receiver) = mpsc::unbounded_channel();

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::{Rejection, source};
+use crate::{Rejection, client_ip};
 
 /// One source may hold this part of what may be held, and this part of the requests in flight is kept
 /// for those that wait for no body.
@@ -17,7 +17,7 @@ const PART: usize = 4;
 
 /// What requests that wait for their bodies hold.
 #[derive(Debug)]
-pub(crate) struct Unverified {
+pub(crate) struct BodyBudget {
     most: Amount,
     most_of_one: Amount,
     held: Mutex<Held>,
@@ -38,12 +38,12 @@ struct Amount {
 /// One request's part in it, given back when this is dropped.
 #[derive(Debug)]
 pub(crate) struct Waiting<'a> {
-    unverified: &'a Unverified,
+    unverified: &'a BodyBudget,
     source: Option<IpAddr>,
     amount: Amount,
 }
 
-impl Unverified {
+impl BodyBudget {
     /// Any source may have one request with a body as large as there may be, if nobody else has.
     pub(crate) fn new(max_in_flight: usize, bytes: usize, body_limit: usize) -> Self {
         Self {
@@ -86,7 +86,7 @@ impl Waiting<'_> {
     /// Its source, or all together, would hold too much; then it holds nothing.
     pub(crate) fn hold(&mut self, bytes: usize) -> Result<(), Rejection> {
         let amount = Amount { requests: 1, bytes };
-        let source = self.source.map(source::network);
+        let source = self.source.map(client_ip::network);
         let mut held = self.unverified.held();
         held.give_back(source, mem::take(&mut self.amount));
         let of_one = source.map(|source| {
@@ -110,7 +110,7 @@ impl Waiting<'_> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         if self.amount.requests > 0 {
-            let source = self.source.map(source::network);
+            let source = self.source.map(client_ip::network);
             self.unverified.held().give_back(source, self.amount);
         }
     }
@@ -160,7 +160,7 @@ mod tests {
 
     /// What comes of a request from there that waits with so many bytes after others do.
     fn outcome(
-        unverified: &Unverified,
+        unverified: &BodyBudget,
         held: &[(&str, usize)],
         last: (&str, usize),
     ) -> Result<(), Rejection> {
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn a_source_has_its_part_and_all_have_theirs() {
         // One source: 2 requests, 25 bytes; all: 6 requests, 100 bytes.
-        let unverified = Unverified::new(8, 100, 20);
+        let unverified = BodyBudget::new(8, 100, 20);
         let (a, b) = ("192.0.2.1", "192.0.2.2");
         #[rustfmt::skip]
         let cases = [
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn there_is_room_for_one_request_and_its_body_however_narrow_the_limits() {
-        let unverified = Unverified::new(1, 0, 1000);
+        let unverified = BodyBudget::new(1, 0, 1000);
         let a = "192.0.2.1";
         assert_eq!(outcome(&unverified, &[], (a, 1000)), Ok(()));
         assert_eq!(outcome(&unverified, &[(a, 0)], (a, 0)), Err(OWN));
@@ -215,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_body_that_grows_counts_with_what_it_is_now() {
-        let unverified = Unverified::new(8, 100, 20);
+        let unverified = BodyBudget::new(8, 100, 20);
         let mut waiting = unverified.request("192.0.2.1".parse().ok());
         for bytes in [0, 10, 25] {
             assert!(!waiting.holds(bytes));

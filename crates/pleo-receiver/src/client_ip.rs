@@ -39,7 +39,7 @@ pub struct PeerAddr(pub IpAddr);
 ///
 /// `None` where a trusted proxy names none that can be read. A proxy that writes only one of the two
 /// headers passes the other on as the client made it up: so where both stand, they must agree.
-pub(crate) fn source(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Option<IpAddr> {
+pub(crate) fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Option<IpAddr> {
     let peer = peer.to_canonical();
     if !contains(trusted, peer) {
         return Some(peer);
@@ -166,7 +166,7 @@ mod tests {
             let name: HeaderName = name.parse().unwrap();
             map.append(name, value.parse().unwrap());
         }
-        source(peer.parse().unwrap(), &map, &trusted)
+        client_ip(peer.parse().unwrap(), &map, &trusted)
     }
 
     #[test]

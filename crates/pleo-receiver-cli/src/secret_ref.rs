@@ -12,9 +12,9 @@ use serde::{Deserialize, Deserializer, de};
 /// A text from a flag, a variable or a file that may be a secret, or say where one is: `env:NAME` or
 /// `file:PATH`.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) struct Hidden(String);
+pub(crate) struct SecretRef(String);
 
-impl Hidden {
+impl SecretRef {
     /// The text itself, fetched from where it says it is. A line break at the end of a file is not
     /// part of it.
     pub(crate) fn resolve(&self) -> Result<String, String> {
@@ -67,7 +67,7 @@ impl Hidden {
     }
 }
 
-impl FromStr for Hidden {
+impl FromStr for SecretRef {
     type Err = Infallible;
 
     fn from_str(text: &str) -> Result<Self, Infallible> {
@@ -75,13 +75,13 @@ impl FromStr for Hidden {
     }
 }
 
-impl fmt::Debug for Hidden {
+impl fmt::Debug for SecretRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Hidden(..)")
+        f.write_str("SecretRef(..)")
     }
 }
 
-impl<'de> Deserialize<'de> for Hidden {
+impl<'de> Deserialize<'de> for SecretRef {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // Not as a `String` at once: its error would show a value of another type.
         match toml::Value::deserialize(deserializer)? {

@@ -16,17 +16,17 @@ use crate::{Envelope, ParseError};
 /// read, so that it is quick, and right also where another field is not what it should be.
 ///
 /// ```
-/// use pleo_events::Outline;
+/// use pleo_events::EventSummary;
 ///
 /// let body = br#"{"eventType": "v9.new", "eventId": "e1", "data": {"id": "a", "state": 7}}"#;
-/// let outline = Outline::parse(body)?;
+/// let outline = EventSummary::parse(body)?;
 /// assert_eq!(outline.event_type, "v9.new");
 /// assert_eq!(outline.resource_id.as_deref(), Some("a"));
 /// # Ok::<(), pleo_events::ParseError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Outline<'a> {
+pub struct EventSummary<'a> {
     /// The event's type, as it was spelled.
     pub event_type: Cow<'a, str>,
     /// The event's id; `None` where it is absent or not a string.
@@ -38,7 +38,7 @@ pub struct Outline<'a> {
     pub expires_at: Option<Timestamp>,
 }
 
-impl<'a> Outline<'a> {
+impl<'a> EventSummary<'a> {
     /// Reads a body.
     ///
     /// # Errors
@@ -211,15 +211,15 @@ mod tests {
             } else {
                 format!("{{{known}}}")
             };
-            if let Some(outline) = Outline::at_once(body.as_bytes()) {
-                prop_assert_eq!(outline, Outline::in_steps(body.as_bytes()).unwrap());
+            if let Some(outline) = EventSummary::at_once(body.as_bytes()) {
+                prop_assert_eq!(outline, EventSummary::in_steps(body.as_bytes()).unwrap());
             }
         }
 
         #[test]
         fn no_bytes_are_read_in_one_pass_only(body in prop::collection::vec(any::<u8>(), 0..64)) {
-            if Outline::at_once(&body).is_some() {
-                prop_assert!(Outline::in_steps(&body).is_ok());
+            if EventSummary::at_once(&body).is_some() {
+                prop_assert!(EventSummary::in_steps(&body).is_ok());
             }
         }
     }
@@ -228,8 +228,8 @@ mod tests {
     fn what_pleo_sends_takes_one_pass() {
         let body = br#"{"data":{"id":"a","createdAt":"2026-11-24T09:30:00Z","expiresIn":3600,
             "status":"pending","startedAt":null},"eventType":"v1.export-job.created","eventId":"e"}"#;
-        let outline = Outline::at_once(body).unwrap();
-        assert_eq!(outline, Outline::in_steps(body).unwrap());
+        let outline = EventSummary::at_once(body).unwrap();
+        assert_eq!(outline, EventSummary::in_steps(body).unwrap());
         assert_eq!(outline.expires_at, "2026-11-24T10:30:00Z".parse().ok());
     }
 }

@@ -16,7 +16,7 @@ use tracing::{error, info, warn};
 
 use crate::handler::{Delivery, Handler, HandlerError};
 use crate::metrics::Metrics;
-use crate::{ClaimId, Claimed, Inbox, NewMessage, Outcome, Room};
+use crate::{Inbox, LeaseId, LeaseRequest, LeasedMessage, NewMessage, Outcome};
 
 /// How long a lease outlives the handler's time limit, for the outcome to be recorded.
 const LEASE_MARGIN: Duration = Duration::from_secs(60);
@@ -30,7 +30,7 @@ const INBOX_PAUSE: Duration = Duration::from_secs(1);
 /// it on top, so that what failed together doesn't come again together.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct RetryPolicy {
+pub struct DispatchOptions {
     /// How many attempts there are before a message is dead. 12 unless set, at least 1. One that was
     /// cut off, since the process was killed, counts too.
     pub max_attempts: u32,
@@ -51,7 +51,7 @@ pub struct RetryPolicy {
     pub grace: Duration,
 }
 
-impl Default for RetryPolicy {
+impl Default for DispatchOptions {
     fn default() -> Self {
         Self {
             max_attempts: 12,
@@ -65,7 +65,7 @@ impl Default for RetryPolicy {
     }
 }
 
-impl RetryPolicy {
+impl DispatchOptions {
     /// What follows when attempt `attempt` (counted from 1) failed at `now`.
     fn after_failure(&self, attempt: u32, now: Timestamp, error: String) -> Outcome {
         if attempt >= self.max_attempts {
@@ -88,7 +88,7 @@ impl RetryPolicy {
 /// Who gets the messages, and how.
 pub(crate) struct Dispatching {
     pub(crate) handler: Option<Arc<dyn Handler>>,
-    pub(crate) policy: RetryPolicy,
+    pub(crate) policy: DispatchOptions,
 }
 
 /// Hands messages on as it is said at the time, until `shutdown` resolves.
@@ -104,7 +104,7 @@ pub(crate) async fn run(
         current: Arc::clone(&dispatching.borrow_and_update()),
         metrics,
         handlers: JoinSet::new(),
-        in_hand: HashMap::new(),
+        in_progress: HashMap::new(),
         records: JoinSet::new(),
     };
     loop {
@@ -117,14 +117,14 @@ pub(crate) async fn run(
                 dispatcher.call_time();
                 dispatcher.current = Arc::clone(&dispatching.borrow_and_update());
             }
-            Some(ended) = dispatcher.handlers.join_next_with_id() => dispatcher.settle(ended),
+            Some(ended) = dispatcher.handlers.join_next_with_id() => dispatcher.complete(ended),
             () = sleep_until_over(over) => dispatcher.stop_over(),
             () = inbox.ready(), if has_room => {}
             () = sleep_until(wake_at), if has_room => {}
         }
         // Those that end together are followed by others together.
         while let Some(ended) = dispatcher.handlers.try_join_next_with_id() {
-            dispatcher.settle(ended);
+            dispatcher.complete(ended);
         }
         while dispatcher.records.try_join_next().is_some() {}
     }
@@ -140,14 +140,14 @@ struct Dispatcher<'a> {
     metrics: &'a Metrics,
     handlers: JoinSet<HandlerResult>,
     /// What each of them has in hand, also for when it panics or is stopped.
-    in_hand: HashMap<task::Id, InHand>,
+    in_progress: HashMap<task::Id, InHand>,
     /// Outcomes on their way into the inbox. A handler's place is free before its outcome is
     /// recorded, so that the inbox records many at once.
     records: JoinSet<()>,
 }
 
 struct InHand {
-    claim: ClaimId,
+    lease: LeaseId,
     attempt: u32,
     endpoint: Arc<str>,
     webhook_id: Arc<str>,
@@ -167,15 +167,15 @@ impl Dispatcher<'_> {
         self.current.policy.total_concurrency.max(1)
     }
 
-    fn room(&self) -> Room {
-        let mut in_hand = HashMap::new();
-        for held in self.in_hand.values() {
-            *in_hand.entry(Arc::clone(&held.endpoint)).or_insert(0) += 1;
+    fn room(&self) -> LeaseRequest {
+        let mut in_progress = HashMap::new();
+        for held in self.in_progress.values() {
+            *in_progress.entry(Arc::clone(&held.endpoint)).or_insert(0) += 1;
         }
-        Room {
+        LeaseRequest {
             total: self.total().saturating_sub(self.handlers.len()),
             per_endpoint: self.current.policy.concurrency.max(1),
-            in_hand,
+            in_progress,
         }
     }
 
@@ -184,15 +184,15 @@ impl Dispatcher<'_> {
         let current = Arc::clone(&self.current);
         let handler = current.handler.as_ref().filter(|_| self.has_room())?;
         let lease = current.policy.timeout.saturating_add(LEASE_MARGIN);
-        let claim = self.inbox.claim(self.room(), Timestamp::now(), lease);
-        match claim.await {
-            Ok(claim) => {
+        let lease = self.inbox.lease(self.room(), Timestamp::now(), lease);
+        match lease.await {
+            Ok(lease) => {
                 let mut all_started = true;
-                for claimed in claim.messages {
-                    all_started &= self.start(claimed, handler);
+                for leased in lease.messages {
+                    all_started &= self.start(leased, handler);
                 }
                 if all_started {
-                    claim.next_due
+                    lease.next_due
                 } else {
                     // Others may have been kept back for those that didn't.
                     Some(Timestamp::now())
@@ -206,21 +206,21 @@ impl Dispatcher<'_> {
     }
 
     /// Whether it took a place among those in hand.
-    fn start(&mut self, claimed: Claimed, handler: &Arc<dyn Handler>) -> bool {
-        let Claimed {
-            claim,
+    fn start(&mut self, leased: LeasedMessage, handler: &Arc<dyn Handler>) -> bool {
+        let LeasedMessage {
+            lease,
             message,
             attempt,
-        } = claimed;
-        let mut in_hand = self.in_hand.values_mut();
-        if let Some(held) = in_hand.find(|held| held.claim.message == claim.message) {
+        } = leased;
+        let mut in_progress = self.in_progress.values_mut();
+        if let Some(held) = in_progress.find(|held| held.lease.message == lease.message) {
             // The lease ended by the clock of the day, which was set, or went on while the machine
             // slept. The handler is still at it: this is its new lease.
-            (held.claim, held.attempt) = (claim, attempt);
+            (held.lease, held.attempt) = (lease, attempt);
             return false;
         }
         if attempt > self.current.policy.max_attempts.max(1) {
-            self.give_up(claim, &message, attempt);
+            self.give_up(lease, &message, attempt);
             return false;
         }
         let (endpoint, webhook_id) = (Arc::clone(&message.endpoint), message.webhook_id.clone());
@@ -235,8 +235,8 @@ impl Dispatcher<'_> {
                 .await
                 .unwrap_or_else(|_| Err(format!("took longer than {limit:?}").into()))
         });
-        let in_hand = InHand {
-            claim,
+        let in_progress = InHand {
+            lease,
             attempt,
             endpoint,
             webhook_id,
@@ -244,13 +244,13 @@ impl Dispatcher<'_> {
             task,
             over: None,
         };
-        self.in_hand.insert(in_hand.task.id(), in_hand);
+        self.in_progress.insert(in_progress.task.id(), in_progress);
         true
     }
 
     /// A message whose last attempt began and never ended would otherwise come again for ever, and
     /// may be what kills the process each time.
-    fn give_up(&mut self, claim: ClaimId, message: &NewMessage, attempt: u32) {
+    fn give_up(&mut self, lease: LeaseId, message: &NewMessage, attempt: u32) {
         let (endpoint, webhook_id) = (&message.endpoint, &message.webhook_id);
         let (began, most) = (attempt - 1, self.current.policy.max_attempts.max(1));
         let error = format!(
@@ -259,23 +259,23 @@ impl Dispatcher<'_> {
         );
         error!(%endpoint, webhook_id = &**webhook_id, error, "no attempt is left");
         self.metrics.handled(endpoint, "dead");
-        self.record(claim, Outcome::Exhausted { error });
+        self.record(lease, Outcome::Exhausted { error });
     }
 
-    fn settle(&mut self, ended: Result<(task::Id, HandlerResult), JoinError>) {
+    fn complete(&mut self, ended: Result<(task::Id, HandlerResult), JoinError>) {
         let (id, result) = match ended {
             Ok((id, result)) => (id, Some(result)),
             Err(error) if error.is_cancelled() => (error.id(), None),
             Err(error) => (error.id(), Some(Err("panicked".into()))),
         };
         let Some(InHand {
-            claim,
+            lease,
             attempt,
             endpoint,
             webhook_id,
             under,
             ..
-        }) = self.in_hand.remove(&id)
+        }) = self.in_progress.remove(&id)
         else {
             return;
         };
@@ -302,15 +302,15 @@ impl Dispatcher<'_> {
             }
             Outcome::Release | Outcome::Exhausted { .. } => {}
         }
-        self.record(claim, outcome);
+        self.record(lease, outcome);
     }
 
     /// Records an outcome, while others are claimed. Where that fails, the lease ends by itself and
     /// the message comes again.
-    fn record(&mut self, claim: ClaimId, outcome: Outcome) {
+    fn record(&mut self, lease: LeaseId, outcome: Outcome) {
         let inbox = Arc::clone(self.inbox);
         self.records.spawn(async move {
-            if let Err(error) = inbox.settle(claim, outcome).await {
+            if let Err(error) = inbox.complete(lease, outcome).await {
                 error!(%error, "cannot record what became of a message; it comes again");
             }
         });
@@ -318,14 +318,14 @@ impl Dispatcher<'_> {
 
     /// From now on, what is in hand has no more than the grace that it began under.
     fn call_time(&mut self) {
-        for held in self.in_hand.values_mut() {
+        for held in self.in_progress.values_mut() {
             let over = Instant::now().checked_add(held.under.policy.grace);
             held.over = held.over.into_iter().chain(over).min();
         }
     }
 
     fn next_over(&self) -> Option<Instant> {
-        self.in_hand.values().filter_map(|held| held.over).min()
+        self.in_progress.values().filter_map(|held| held.over).min()
     }
 
     /// Stops those whose time is over. Each is settled when it ended, which it does at once unless it
@@ -333,7 +333,7 @@ impl Dispatcher<'_> {
     fn stop_over(&mut self) {
         let now = Instant::now();
         let mut handlers = 0;
-        for held in self.in_hand.values_mut() {
+        for held in self.in_progress.values_mut() {
             if held.over.take_if(|over| *over <= now).is_some() {
                 held.task.abort();
                 handlers += 1;
@@ -353,7 +353,7 @@ impl Dispatcher<'_> {
         while !self.handlers.is_empty() {
             let over = self.next_over();
             tokio::select! {
-                Some(ended) = self.handlers.join_next_with_id() => self.settle(ended),
+                Some(ended) = self.handlers.join_next_with_id() => self.complete(ended),
                 () = sleep_until_over(over) => self.stop_over(),
             }
         }
@@ -397,7 +397,7 @@ mod tests {
 
     #[test]
     fn delays_double_up_to_the_longest_and_then_the_message_is_dead() {
-        let policy = RetryPolicy::default();
+        let policy = DispatchOptions::default();
         let now = Timestamp::UNIX_EPOCH;
         for (attempt, shortest, longest) in [
             (1, 5, 10),
@@ -423,7 +423,7 @@ mod tests {
 
     #[test]
     fn what_failed_together_does_not_come_again_together() {
-        let policy = RetryPolicy::default();
+        let policy = DispatchOptions::default();
         let delay = || match policy.after_failure(1, Timestamp::UNIX_EPOCH, String::new()) {
             Outcome::Retry { at, .. } => at,
             outcome => panic!("{outcome:?}"),

@@ -1,15 +1,15 @@
 //! The server: accepts connections, sets their limits, and ends in good order.
 
+mod append_batcher;
 mod connection;
-mod gather;
+mod connection_state;
 #[cfg(feature = "tls")]
 mod https;
-mod hub;
-mod pace;
-mod threads;
+mod linger;
+mod state;
 #[cfg(feature = "tls")]
 mod tls;
-mod wire;
+mod workers;
 
 use core::num::NonZero;
 use core::pin::pin;
@@ -25,11 +25,11 @@ use tokio::time;
 use tracing::{debug, error, warn};
 
 use crate::{InboxError, Receiver};
-pub(crate) use gather::Gather;
-use hub::Hub;
-use threads::{Arrival, Threads};
+pub(crate) use append_batcher::AppendBatcher;
+use state::ServerState;
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};
+use workers::{AcceptedConnection, Workers};
 
 /// What a server puts up with.
 ///
@@ -168,8 +168,8 @@ impl Server {
     /// The system gives no thread or no more open files, what serves connections panicked, or the
     /// inbox [broke](crate::Inbox::broken) or could not be closed in good order.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let hub = Arc::new(Hub::new(self.receiver, self.options));
-        let threads = Threads::start(hub.options.threads, &hub).map_err(ServeError::Start)?;
+        let state = Arc::new(ServerState::new(self.receiver, self.options));
+        let threads = Workers::start(state.options.threads, &state).map_err(ServeError::Start)?;
         let threads = Arc::new(threads);
         let mut listening = JoinSet::new();
         // Ends when this does.
@@ -181,7 +181,7 @@ impl Server {
                 watching.spawn(tls.clone().watch());
             }
             let listener = listener.on(threads.handle()).map_err(ServeError::Start)?;
-            let accepting = accept(listener, Arc::clone(&hub), Arc::clone(&threads));
+            let accepting = accept(listener, Arc::clone(&state), Arc::clone(&threads));
             listening.spawn_on(accepting, threads.handle());
         }
         let broken = Notify::new();
@@ -189,10 +189,10 @@ impl Server {
             tokio::select! {
                 () = shutdown => {}
                 () = broken.notified() => error!("what serves connections has panicked: stopping"),
-                () = hub.receiver.inbox().broken() => error!("the inbox is broken: stopping"),
+                () = state.receiver.inbox().broken() => error!("the inbox is broken: stopping"),
             }
-            hub.receiver.refuse_new();
-            hub.stop();
+            state.receiver.start_shutdown();
+            state.stop();
         };
         let serving = async {
             let mut result = Ok(());
@@ -207,9 +207,9 @@ impl Server {
                 None => (None, result),
             }
         };
-        let handing_on = hub.receiver.dispatch(hub.stopped());
+        let handing_on = state.receiver.dispatch(state.stopped());
         let ((), (idle, served), ()) = tokio::join!(end, serving, handing_on);
-        let closed = hub.receiver.inbox().close().await;
+        let closed = state.receiver.inbox().close().await;
         if let Some(idle) = idle {
             idle.end();
         }
@@ -236,8 +236,8 @@ pub enum ServeError {
 }
 
 /// Takes whoever connects until the server stops, or a thread is no more: says whether it's the former.
-async fn accept(listener: Listener, hub: Arc<Hub>, threads: Arc<Threads>) -> bool {
-    let mut stopped = pin!(hub.stopped());
+async fn accept(listener: Listener, state: Arc<ServerState>, threads: Arc<Workers>) -> bool {
+    let mut stopped = pin!(state.stopped());
     loop {
         let accepted = tokio::select! {
             () = &mut stopped => return true,
@@ -254,18 +254,18 @@ async fn accept(listener: Listener, hub: Arc<Hub>, threads: Arc<Threads>) -> boo
                 continue;
             }
         };
-        let Some(share) = hub.share(peer) else {
-            hub.receiver.counters().refused_connection("source");
+        let Some(share) = state.share(peer) else {
+            state.receiver.counters().refused_connection("source");
             debug!(%peer, "closed at once: too many connections from there");
             continue;
         };
         let slot = tokio::select! {
             () = &mut stopped => return true,
-            slot = hub.slot() => slot,
+            slot = state.slot() => slot,
         };
         // Answers are small and waited for.
         let _ = stream.set_nodelay(true);
-        let arrival = Arrival {
+        let arrival = AcceptedConnection {
             stream,
             peer,
             #[cfg(feature = "tls")]

@@ -6,8 +6,8 @@ use core::time::Duration;
 
 use tokio::time::{self, Instant};
 
-use super::hub::Hub;
-use super::wire::LINGER;
+use super::linger::LINGER;
+use super::state::ServerState;
 
 /// How long a connection may take to end, once it has nothing left to do.
 const ENDING: Duration = LINGER.saturating_add(Duration::from_secs(1));
@@ -16,7 +16,7 @@ const ENDING: Duration = LINGER.saturating_add(Duration::from_secs(1));
 /// price of a store; [`overdue`](Self::overdue) looks from time to time, so that no request needs a
 /// timer.
 #[derive(Debug, Default)]
-pub(super) struct Pace {
+pub(super) struct ConnectionState {
     /// Whether bytes came that no request is known of yet.
     reading: AtomicBool,
     /// Whether the peer takes no more bytes.
@@ -33,7 +33,7 @@ pub(super) struct Pace {
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Wait {
+pub(super) enum Phase {
     /// That the peer sends its first request, or the rest of a request's headers.
     Headers,
     /// That the peer sends one more request after this many.
@@ -46,14 +46,14 @@ pub(super) enum Wait {
 
 /// Why a connection must end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Overdue {
+pub(super) enum Timeout {
     #[error("its peer was too slow ({0:?})")]
-    Slow(Wait),
+    Slow(Phase),
     #[error("it waited for its peer, and another connection needed the room ({0:?})")]
-    Room(Wait),
+    Evicted(Phase),
 }
 
-impl Pace {
+impl ConnectionState {
     /// From now on it is an HTTP/2 connection.
     #[cfg(feature = "tls")]
     pub(super) fn framed(&self) {
@@ -92,21 +92,21 @@ impl Pace {
 
     /// Resolves when the connection must end: it waits for its peer for too long, or was chosen to
     /// make room. One that is `ending` has little time left once it waits for no answer.
-    pub(super) async fn overdue(&self, hub: &Hub, ending: bool) -> Overdue {
-        let mut room = pin!(hub.room());
+    pub(super) async fn overdue(&self, state: &ServerState, ending: bool) -> Timeout {
+        let mut room = pin!(state.room());
         let (mut wait, mut since) = (self.wait(), Instant::now());
         let mut is_settled = false;
         loop {
             let is_in_line = is_settled && wait.is_for_request() && !ending;
             tokio::select! {
-                () = time::sleep(hub.tick()) => {}
+                () = time::sleep(state.tick()) => {}
                 () = &mut room, if is_in_line => {
                     if self.wait() == wait {
-                        hub.receiver.counters().refused_connection("room");
-                        return Overdue::Room(wait);
+                        state.receiver.counters().refused_connection("room");
+                        return Timeout::Evicted(wait);
                     }
                     // It has a request after all: let it be another one.
-                    hub.make_room();
+                    state.make_room();
                 }
             }
             let now = self.wait();
@@ -114,42 +114,42 @@ impl Pace {
             if !is_settled {
                 (wait, since) = (now, Instant::now());
                 // It leaves the line.
-                room.set(hub.room());
+                room.set(state.room());
             } else if wait
-                .limit(hub, ending)
+                .limit(state, ending)
                 .is_some_and(|limit| since.elapsed() >= limit)
             {
-                return Overdue::Slow(wait);
+                return Timeout::Slow(wait);
             }
         }
     }
 
-    fn wait(&self) -> Wait {
+    fn wait(&self) -> Phase {
         if self.stuck.load(Ordering::Relaxed) {
-            return Wait::Write;
+            return Phase::Write;
         }
         if self.open.load(Ordering::Relaxed) > 0 {
-            return Wait::Answer;
+            return Phase::Answer;
         }
         match self.begun.load(Ordering::Relaxed) {
-            0 => Wait::Headers,
-            _ if self.reading.load(Ordering::Relaxed) => Wait::Headers,
-            begun => Wait::Request(begun),
+            0 => Phase::Headers,
+            _ if self.reading.load(Ordering::Relaxed) => Phase::Headers,
+            begun => Phase::Request(begun),
         }
     }
 }
 
-impl Wait {
+impl Phase {
     const fn is_for_request(self) -> bool {
         matches!(self, Self::Headers | Self::Request(_))
     }
 
-    const fn limit(self, hub: &Hub, ending: bool) -> Option<Duration> {
+    const fn limit(self, state: &ServerState, ending: bool) -> Option<Duration> {
         match self {
             Self::Headers | Self::Request(_) if ending => Some(ENDING),
-            Self::Headers => Some(hub.options.header_timeout),
-            Self::Request(_) => Some(hub.options.idle_timeout),
-            Self::Write => Some(hub.options.write_timeout),
+            Self::Headers => Some(state.options.header_timeout),
+            Self::Request(_) => Some(state.options.idle_timeout),
+            Self::Write => Some(state.options.write_timeout),
             Self::Answer => None,
         }
     }
