@@ -3,33 +3,25 @@
 //! Data goes to standard output, logs and errors to standard error. Exit codes: 0 done, 1 failed,
 //! 2 wrong usage or configuration.
 
-mod catch_up;
-mod cli;
+mod admin;
+mod args;
+mod commands;
 mod config;
-mod demo;
-mod diagnose;
-mod doctor;
-mod inbox;
+mod failure;
 mod log;
-mod metrics;
 mod samples;
 mod secret_ref;
-mod serve;
-mod setup;
-mod sign;
-mod subscriptions;
 
-use core::fmt;
-use std::error::Error;
 use std::io::{self, ErrorKind, Write};
 use std::process::ExitCode;
 
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory, FromArgMatches};
-use pleo_receiver::{InboxError, ServeError};
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::cli::{Cli, Command};
+use crate::args::{Cli, Command};
+use crate::commands::{catch_up, demo, doctor, inbox, serve, setup, sign, subscriptions, verify};
+use crate::failure::Failure;
 use crate::log::Log;
 
 fn main() -> ExitCode {
@@ -86,68 +78,10 @@ async fn run(command: Command, matches: &ArgMatches, log: &Log) -> Result<(), Fa
         Command::Inbox(command) => inbox::run(command).await,
         Command::Sign(args) => sign::sign(&args),
         Command::Send(args) => sign::send(args).await,
-        Command::Verify(args) => diagnose::run(&args),
+        Command::Verify(args) => verify::run(&args),
         Command::Subscriptions(command) => subscriptions::run(*command).await,
         Command::Setup(args) => setup::run(*args).await,
         Command::Doctor(args) => doctor::run(*args).await,
         Command::CatchUp(args) => catch_up::run(*args).await,
     }
-}
-
-/// Why the program ends otherwise than well.
-#[derive(Debug)]
-enum Failure {
-    /// It was told something that can't be: exit code 2.
-    Usage(String),
-    /// It tried and failed: exit code 1.
-    Run(String),
-    /// Exit code 1, and what there was to say is said already.
-    AlreadyReported,
-    /// Its output could not be written.
-    Output(io::Error),
-}
-
-impl Failure {
-    /// Says what it is about.
-    fn at(self, place: &str) -> Self {
-        match self {
-            Self::Usage(text) => Self::Usage(format!("{place}: {text}")),
-            Self::Run(text) => Self::Run(format!("{place}: {text}")),
-            other => other,
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Usage(text) | Self::Run(text) => f.write_str(text),
-            Self::AlreadyReported => Ok(()),
-            Self::Output(error) => write!(f, "cannot write: {error}"),
-        }
-    }
-}
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Self::Output(error)
-    }
-}
-
-impl From<InboxError> for Failure {
-    fn from(error: InboxError) -> Self {
-        Self::Run(error.to_string())
-    }
-}
-
-impl From<ServeError> for Failure {
-    fn from(error: ServeError) -> Self {
-        Self::Run(error.to_string())
-    }
-}
-
-/// An error with everything that caused it.
-fn chain(error: &dyn Error) -> String {
-    core::iter::successors(error.source(), |&error| error.source())
-        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

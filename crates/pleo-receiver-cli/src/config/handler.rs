@@ -7,9 +7,9 @@ use pleo_receiver::{Exec, Forward};
 
 use super::values::{Secrets, Words};
 use super::{File, usage};
-use crate::cli::Serve;
+use crate::args::Serve;
+use crate::failure::{Failure, chain};
 use crate::secret_ref::SecretRef;
-use crate::{Failure, chain};
 
 /// Who gets the messages.
 pub(crate) enum Target {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, de};
 use tracing_subscriber::filter::LevelFilter;
 
 use super::usage;
-use crate::Failure;
+use crate::failure::Failure;
 use crate::secret_ref::SecretRef;
 
 /// One secret or a list of them.

@@ -12,11 +12,11 @@ use serde::Deserialize;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, value};
 
 use super::api::Login;
-use super::args::{Api, Receiver};
 use super::files;
 use super::plan::Wanted;
-use crate::Failure;
+use crate::args::pleo::{Api, Receiver};
 use crate::config::{self, Basic, DEFAULT_INBOX, Secrets};
+use crate::failure::Failure;
 use crate::secret_ref::SecretRef;
 
 /// The part of the configuration that says what Pleo should send.

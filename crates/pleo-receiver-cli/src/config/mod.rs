@@ -23,10 +23,10 @@ use self::handler::target;
 use self::limits::{Limits, Retry};
 pub(crate) use self::values::Secrets;
 use self::values::{Level, Network, Source, Words, networks, parse_network};
-use crate::Failure;
-use crate::cli::Serve;
+use crate::args::Serve;
+use crate::commands::subscriptions::declared::{Owner, Subscription};
+use crate::failure::Failure;
 use crate::secret_ref::SecretRef;
-use crate::subscriptions::declared::{Owner, Subscription};
 
 pub(crate) const DEFAULT_INBOX: &str = "sqlite:pleo-inbox.db";
 const DEFAULT_LISTEN: SocketAddr =

@@ -7,7 +7,7 @@ use pleo_api::{Client, EndpointAuth, Error, Sensitive, Status, Subscription, Sub
 use uuid::Uuid;
 
 use super::print::plain;
-use crate::{Failure, chain};
+use crate::failure::{Failure, chain};
 
 /// The custom header that marks who made a subscription. Visible at Pleo, and sent along with each
 /// delivery, where it means nothing.

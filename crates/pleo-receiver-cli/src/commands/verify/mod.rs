@@ -7,9 +7,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 use pleo_receiver::verify::{Headers, Secret, Verifier, VerifyError, unix_now};
 
-use crate::cli::Verify;
+use crate::args::Verify;
+use crate::commands::sign;
+use crate::failure::Failure;
 use crate::secret_ref::SecretRef;
-use crate::{Failure, sign};
 
 mod rewrite;
 

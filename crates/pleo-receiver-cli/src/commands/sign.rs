@@ -12,8 +12,9 @@ use pleo_receiver::HttpClient;
 use pleo_receiver::verify::unix_now;
 use uuid::Uuid;
 
-use crate::cli::{Send, Sign, Signing};
-use crate::{Failure, chain, samples};
+use crate::args::{Send, Sign, Signing};
+use crate::failure::{Failure, chain};
+use crate::samples;
 
 /// How long the receiver may take: what the sender waits.
 const TIMEOUT: Duration = Duration::from_secs(15);

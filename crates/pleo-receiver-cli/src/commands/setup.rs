@@ -10,13 +10,13 @@ use pleo_receiver::verify::Secret;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::Failure;
-use crate::serve::sqlite_path;
-use crate::subscriptions::api::{self, Login, subscriptions};
-use crate::subscriptions::args::Setup;
-use crate::subscriptions::declared::{Declared, Document, Endpoint, Extras, Subscribe};
-use crate::subscriptions::plan::{Change, Wanted, check_copy, new_owner, owned};
-use crate::subscriptions::{files, print};
+use crate::args::pleo::Setup;
+use crate::commands::serve::sqlite_path;
+use crate::commands::subscriptions::api::{self, Login, subscriptions};
+use crate::commands::subscriptions::declared::{Declared, Document, Endpoint, Extras, Subscribe};
+use crate::commands::subscriptions::plan::{Change, Wanted, check_copy, new_owner, owned};
+use crate::commands::subscriptions::{files, print};
+use crate::failure::Failure;
 
 pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
     let config = &args.receiver.config;

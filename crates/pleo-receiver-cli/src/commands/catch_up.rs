@@ -12,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use serde_json::value::RawValue;
 
-use crate::Failure;
-use crate::serve::sqlite_path;
-use crate::subscriptions::args::CatchUp;
-use crate::subscriptions::declared::{Declared, Endpoint, Subscription};
+use crate::args::pleo::CatchUp;
+use crate::commands::serve::sqlite_path;
+use crate::commands::subscriptions::declared::{Declared, Endpoint, Subscription};
+use crate::failure::Failure;
 
 /// How many messages are read at once.
 const PAGE: u32 = 1000;

@@ -9,7 +9,9 @@ use jiff::{Span, SpanRelativeTo, Timestamp};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::secret_ref::SecretRef;
-use crate::subscriptions::args::{CatchUp, Doctor, Setup, Subscriptions};
+pub(crate) mod pleo;
+
+use self::pleo::{CatchUp, Doctor, Setup, Subscriptions};
 
 /// Receives Pleo webhooks: verifies each, stores it durably, only then answers, and hands it on.
 #[derive(Debug, Parser)]

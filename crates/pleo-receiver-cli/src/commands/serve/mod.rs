@@ -15,10 +15,11 @@ use tracing::{info, warn};
 
 use self::reload::{Hangup, Reload};
 use self::sockets::{bind, within_file_limit};
-use crate::cli::Serve;
+use crate::admin::metrics;
+use crate::args::Serve;
 use crate::config::{Config, Fixed, Target};
+use crate::failure::Failure;
 use crate::log::Log;
-use crate::{Failure, metrics};
 
 pub(crate) async fn run(
     args: Serve,

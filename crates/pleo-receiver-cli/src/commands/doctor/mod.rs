@@ -13,15 +13,15 @@ use pleo_receiver::SqliteInbox;
 use pleo_receiver::verify::Secret;
 use serde_json::json;
 
-use crate::cli::{Cli, Command};
+use crate::args::pleo::Doctor;
+use crate::args::{Cli, Command};
+use crate::commands::serve::sqlite_path;
+use crate::commands::setup::is_same;
+use crate::commands::subscriptions::api::subscriptions;
+use crate::commands::subscriptions::declared::{Declared, Endpoint, Subscription};
+use crate::commands::subscriptions::print::plain;
 use crate::config::Config;
-use crate::serve::sqlite_path;
-use crate::setup::is_same;
-use crate::subscriptions::api::subscriptions;
-use crate::subscriptions::args::Doctor;
-use crate::subscriptions::declared::{Declared, Endpoint, Subscription};
-use crate::subscriptions::print::plain;
-use crate::{Failure, chain};
+use crate::failure::{Failure, chain};
 
 /// How far the clock may be off, in seconds, before somebody should see to it. Deliveries may be off
 /// by 300, but drift adds up.

@@ -5,9 +5,9 @@ use pleo_receiver::verify::Secret;
 use tracing::warn;
 use uuid::Uuid;
 
-use super::args::Api;
+use crate::args::pleo::Api;
+use crate::failure::{Failure, chain};
 use crate::secret_ref::SecretRef;
-use crate::{Failure, chain};
 
 /// A token or an API key, or where one is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::Report;
-use crate::subscriptions::args::Doctor;
-use crate::subscriptions::declared::Endpoint;
-use crate::{Failure, chain};
+use crate::args::pleo::Doctor;
+use crate::commands::subscriptions::declared::Endpoint;
+use crate::failure::{Failure, chain};
 
 /// How long the endpoint may take: what the sender waits.
 const TIMEOUT: Duration = Duration::from_secs(15);

@@ -7,11 +7,11 @@ use pleo_api::{Client, Subscription};
 use serde_json::json;
 
 use super::api::{self, Login, subscriptions};
-use super::args::Sync;
 use super::declared::{Declared, Document};
 use super::plan::{Change, check_copy, new_owner, owned};
 use super::{files, print};
-use crate::Failure;
+use crate::args::pleo::Sync;
+use crate::failure::Failure;
 
 /// Those who ask as the same company, and what Pleo has for it.
 struct Account<'d> {

@@ -8,7 +8,7 @@ use tokio::net::{TcpListener, TcpSocket};
 #[cfg(unix)]
 use tracing::warn;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// Open files that are no connections from outside: the inbox, the handler's, listeners, logs.
 #[cfg(unix)]

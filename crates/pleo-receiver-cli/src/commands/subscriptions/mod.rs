@@ -1,7 +1,6 @@
 //! `pleo-receiver subscriptions`: Pleo's Subscriptions API from the command line.
 
 pub(crate) mod api;
-pub(crate) mod args;
 pub(crate) mod declared;
 pub(crate) mod files;
 pub(crate) mod plan;
@@ -16,9 +15,11 @@ use pleo_api::{
 };
 use serde_json::json;
 
-use self::args::{Activities, Create, Extras, List, One, Paging, Secret, Subscriptions, Update};
 use self::print::Row;
-use crate::Failure;
+use crate::args::pleo::{
+    Activities, Create, Extras, List, One, Paging, Secret, Subscriptions, Update,
+};
+use crate::failure::Failure;
 use crate::secret_ref::SecretRef;
 
 pub(crate) async fn run(command: Subscriptions) -> Result<(), Failure> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use uuid::Uuid;
 
-use crate::Failure;
+use crate::failure::Failure;
 
 /// Puts a secret into a file, for the owner of the file only. Says whether anything changed.
 ///

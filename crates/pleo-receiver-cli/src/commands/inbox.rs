@@ -9,9 +9,10 @@ use pleo_receiver::{Entry, Filter, Inbox as _, Selection, SqliteInbox, State};
 use serde_json::{Value, json};
 use tokio::time;
 
-use crate::cli::{self, Finished, Inbox, InboxPrune, InboxReplay, InboxShow, InboxTail, InboxUrl};
-use crate::serve::sqlite_path;
-use crate::{Failure, serve};
+use crate::args::{self, Finished, Inbox, InboxPrune, InboxReplay, InboxShow, InboxTail, InboxUrl};
+use crate::commands::serve;
+use crate::commands::serve::sqlite_path;
+use crate::failure::Failure;
 
 /// How many messages are read at once.
 const PAGE: u32 = 500;
@@ -254,12 +255,12 @@ fn plain(value: &Value) -> String {
     }
 }
 
-impl From<cli::State> for State {
-    fn from(state: cli::State) -> Self {
+impl From<args::State> for State {
+    fn from(state: args::State) -> Self {
         match state {
-            cli::State::Pending => Self::Pending,
-            cli::State::Done => Self::Done,
-            cli::State::Dead => Self::Dead,
+            args::State::Pending => Self::Pending,
+            args::State::Done => Self::Done,
+            args::State::Dead => Self::Dead,
         }
     }
 }

@@ -17,10 +17,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time;
 use uuid::Uuid;
 
-use crate::cli::Demo;
-use crate::serve::stop_signal;
-use crate::sign::new_id;
-use crate::{Failure, chain, samples};
+use crate::args::Demo;
+use crate::commands::serve::stop_signal;
+use crate::commands::sign::new_id;
+use crate::failure::{Failure, chain};
+use crate::samples;
 
 const PATH: &str = "/webhooks/pleo";
 

@@ -7,9 +7,9 @@ use std::sync::Arc;
 use pleo_receiver::{Handler, Receiver, Tls};
 use tracing::{error, info, warn};
 
-use crate::Failure;
-use crate::cli::Serve;
+use crate::args::Serve;
 use crate::config::{Config, Fixed, Target};
+use crate::failure::Failure;
 use crate::log::Log;
 
 /// What a running server needs to take on a new configuration.

@@ -1,0 +1,11 @@
+//! The commands, a file each.
+
+pub(crate) mod catch_up;
+pub(crate) mod demo;
+pub(crate) mod doctor;
+pub(crate) mod inbox;
+pub(crate) mod serve;
+pub(crate) mod setup;
+pub(crate) mod sign;
+pub(crate) mod subscriptions;
+pub(crate) mod verify;
