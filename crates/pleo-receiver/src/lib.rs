@@ -62,9 +62,8 @@ pub use handler::{Exec, ExecError};
 #[cfg(feature = "forward")]
 pub use handler::{Forward, ForwardError};
 pub use inbox::{
-    AppendFuture, Appended, Counts, Entry, Filter, Inbox, InboxError, InboxFuture, LeaseId,
-    LeaseRequest, Leased, LeasedMessage, MemoryInbox, NewMessage, Origin, Outcome, Selection,
-    State,
+    Appended, Counts, Entry, Filter, Inbox, InboxError, InboxFuture, LeaseId, LeaseRequest, Leased,
+    LeasedMessage, MemoryInbox, NewMessage, Origin, Outcome, Selection, State,
 };
 #[cfg(feature = "sqlite")]
 pub use inbox::{SqliteInbox, SqliteOptions};

@@ -2,6 +2,7 @@
 
 use core::convert::Infallible;
 use core::fmt;
+use core::panic::AssertUnwindSafe;
 use core::pin::{Pin, pin};
 use core::task::{Context, Poll};
 use core::time::Duration;
@@ -11,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use http::request::Parts;
 use http::{Request, Response};
 use http_body::Body;
@@ -26,7 +28,6 @@ use crate::body_budget::BodyBudget;
 use crate::client_ip::{self, PeerAddr};
 use crate::dispatch::{self, DispatchOptions, Dispatching};
 use crate::metrics::{Accepted, Metrics};
-use crate::server::AppendBatcher;
 use crate::{Appended, Endpoint, Handler, Inbox, InboxError, NewMessage, Rejection};
 use crate::{body, rejection};
 
@@ -84,16 +85,15 @@ impl Receiver {
     {
         let (parts, body) = request.into_parts();
         let peer = parts.extensions.get::<PeerAddr>().map(|peer| peer.0);
-        self.respond_to(peer, parts, body, None).await
+        self.respond_to(peer, parts, body).await
     }
 
-    /// Answers one request of a peer; what it brings is appended with that of others, if need be.
+    /// Answers one request of a peer.
     pub(crate) async fn respond_to<B>(
         &self,
         peer: Option<IpAddr>,
         parts: Parts,
         body: B,
-        gather: Option<&AppendBatcher>,
     ) -> Response<Full<Bytes>>
     where
         B: Body<Data = Bytes> + Unpin,
@@ -101,7 +101,7 @@ impl Receiver {
         let Some(route) = self.route(parts.uri.path()) else {
             return self.reject(&Arc::default(), Rejection::NoSuchPath);
         };
-        match self.receive(&route, peer, parts, body, gather).await {
+        match self.receive(&route, peer, parts, body).await {
             Ok(appended) => {
                 route.accepted.count(appended);
                 rejection::accepted()
@@ -230,7 +230,6 @@ impl Receiver {
         peer: Option<IpAddr>,
         parts: Parts,
         body: B,
-        gather: Option<&AppendBatcher>,
     ) -> Result<Appended, Rejection>
     where
         B: Body<Data = Bytes> + Unpin,
@@ -255,21 +254,15 @@ impl Receiver {
         let message = NewMessage::new(Arc::clone(endpoint.name()), id, body);
         // As long as it's there, it keeps the buffer that it was read into.
         drop(parts);
-        self.store(endpoint.name(), message, gather).await
+        self.store(endpoint.name(), message).await
     }
 
-    async fn store(
-        &self,
-        endpoint: &str,
-        message: NewMessage,
-        gather: Option<&AppendBatcher>,
-    ) -> Result<Appended, Rejection> {
+    async fn store(&self, endpoint: &str, message: NewMessage) -> Result<Appended, Rejection> {
         let webhook_id = Arc::clone(&message.webhook_id);
-        let appended = match gather {
-            Some(gather) => gather.append(message).await,
-            None => self.inner.inbox.append(message).await,
-        };
-        match appended {
+        // A panic of the store must not end the connection without an answer.
+        let appended = AssertUnwindSafe(async { self.inner.inbox.append(message).await });
+        let panicked = |_| Err(InboxError::Panicked);
+        match appended.catch_unwind().await.unwrap_or_else(panicked) {
             Ok(Appended::Conflict) => {
                 warn!(%endpoint, webhook_id = &*webhook_id, "known id with other bytes: kept the first");
                 Ok(Appended::Conflict)

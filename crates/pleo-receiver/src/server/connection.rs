@@ -16,7 +16,6 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::append_batcher::AppendBatcher;
 use super::connection_state::{ConnectionState, Phase, Timeout};
 use super::linger::LingeringStream;
 use super::state::ServerState;
@@ -50,14 +49,6 @@ impl ConnectionError {
     }
 }
 
-/// What the connections of one thread share.
-#[derive(Debug)]
-pub(super) struct WorkerState {
-    pub(super) state: Arc<ServerState>,
-    /// Where the inbox likes that.
-    pub(super) gather: Option<AppendBatcher>,
-}
-
 /// A request that is not answered yet.
 struct Open {
     pace: Arc<ConnectionState>,
@@ -68,11 +59,11 @@ struct Open {
 pub(super) async fn http(
     stream: TcpStream,
     peer: IpAddr,
-    here: &Arc<WorkerState>,
+    state: &Arc<ServerState>,
 ) -> Result<(), ConnectionError> {
     let pace = Arc::new(ConnectionState::default());
     let wire = LingeringStream::new(stream, Arc::clone(&pace));
-    http1(wire, peer, &pace, here).await
+    http1(wire, peer, &pace, state).await
 }
 
 /// Serves HTTP/1.1 until the connection closes.
@@ -80,12 +71,12 @@ pub(super) async fn http1<S>(
     stream: S,
     peer: IpAddr,
     pace: &Arc<ConnectionState>,
-    here: &Arc<WorkerState>,
+    state: &Arc<ServerState>,
 ) -> Result<(), ConnectionError>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let options = &here.state.options;
+    let options = &state.options;
     let mut builder = http1::Builder::new();
     builder
         // It would set a timer for each request.
@@ -97,9 +88,9 @@ where
     if options.max_headers != USUAL_HEADERS {
         builder.max_headers(options.max_headers);
     }
-    let service = service_fn(|request| answer(request, peer, pace, here));
+    let service = service_fn(|request| answer(request, peer, pace, state));
     let connection = builder.serve_connection(TokioIo::new(stream), service);
-    drive(connection, pace, &here.state).await
+    drive(connection, pace, state).await
 }
 
 /// Has a request answered; it counts as open from now on.
@@ -107,14 +98,13 @@ pub(super) fn answer(
     request: Request<Incoming>,
     peer: IpAddr,
     pace: &Arc<ConnectionState>,
-    here: &Arc<WorkerState>,
+    state: &Arc<ServerState>,
 ) -> impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> + use<> {
     let mut open = Open::new(pace);
-    let here = Arc::clone(here);
+    let state = Arc::clone(state);
     async move {
         let (parts, body) = request.into_parts();
-        let WorkerState { state, gather } = &*here;
-        let responding = (state.receiver).respond_to(Some(peer), parts, body, gather.as_ref());
+        let responding = state.receiver.respond_to(Some(peer), parts, body);
         let response = responding.await;
         open.refused = response.status() != StatusCode::NO_CONTENT;
         drop(open);

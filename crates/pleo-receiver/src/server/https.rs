@@ -10,9 +10,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 
-use super::connection::{ConnectionError, WorkerState, answer, drive, http1};
+use super::connection::{ConnectionError, answer, drive, http1};
 use super::connection_state::ConnectionState;
 use super::linger::LingeringStream;
+use super::state::ServerState;
 use super::tls::Tls;
 
 /// How many requests an HTTP/2 connection may have open at once.
@@ -28,7 +29,7 @@ const WINDOW: u32 = 256 * 1024;
 pub(super) async fn https(
     stream: TcpStream,
     peer: IpAddr,
-    here: &Arc<WorkerState>,
+    state: &Arc<ServerState>,
     tls: &Tls,
 ) -> Result<(), ConnectionError> {
     let pace = Arc::new(ConnectionState::default());
@@ -37,14 +38,14 @@ pub(super) async fn https(
     let stream = tokio::select! {
         biased;
         stream = handshake => stream.map_err(ConnectionError::Handshake)?,
-        overdue = pace.overdue(&here.state, false) => return Err(ConnectionError::Timeout(overdue)),
-        () = here.state.stopped() => return Ok(()),
+        overdue = pace.overdue(state, false) => return Err(ConnectionError::Timeout(overdue)),
+        () = state.stopped() => return Ok(()),
     };
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         pace.framed();
-        http2(stream, peer, &pace, here).await
+        http2(stream, peer, &pace, state).await
     } else {
-        http1(stream, peer, &pace, here).await
+        http1(stream, peer, &pace, state).await
     }
 }
 
@@ -52,19 +53,19 @@ async fn http2<S>(
     stream: S,
     peer: IpAddr,
     pace: &Arc<ConnectionState>,
-    here: &Arc<WorkerState>,
+    state: &Arc<ServerState>,
 ) -> Result<(), ConnectionError>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let header_bytes = u32::try_from(here.state.options.max_header_bytes).unwrap_or(u32::MAX);
+    let header_bytes = u32::try_from(state.options.max_header_bytes).unwrap_or(u32::MAX);
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_header_list_size(header_bytes);
-    let service = service_fn(|request| answer(request, peer, pace, here));
+    let service = service_fn(|request| answer(request, peer, pace, state));
     let connection = builder.serve_connection(TokioIo::new(stream), service);
-    drive(connection, pace, &here.state).await
+    drive(connection, pace, state).await
 }

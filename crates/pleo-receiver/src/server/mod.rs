@@ -1,6 +1,5 @@
 //! The server: accepts connections, sets their limits, and ends in good order.
 
-mod append_batcher;
 mod connection;
 mod connection_state;
 #[cfg(feature = "tls")]
@@ -25,7 +24,6 @@ use tokio::time;
 use tracing::{debug, error, warn};
 
 use crate::{InboxError, Receiver};
-pub(crate) use append_batcher::AppendBatcher;
 use state::ServerState;
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};

@@ -16,8 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time;
 use tracing::{debug, warn};
 
-use super::append_batcher::AppendBatcher;
-use super::connection::{self, WorkerState};
+use super::connection;
 use super::state::{ConnectionPermit, ServerState};
 #[cfg(feature = "tls")]
 use super::{https, tls::Tls};
@@ -188,11 +187,6 @@ async fn serve_all(
     counted: &Arc<AtomicUsize>,
     mut alive: watch::Receiver<()>,
 ) {
-    let inbox = state.receiver.inbox();
-    let here = Arc::new(WorkerState {
-        gather: (inbox.likes_batches()).then(|| AppendBatcher::start(Arc::clone(inbox))),
-        state: Arc::clone(state),
-    });
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -201,9 +195,9 @@ async fn serve_all(
                 let Some(arrival) = arrival else {
                     break;
                 };
-                let (here, counted) = (Arc::clone(&here), Counted(Arc::clone(counted)));
+                let (state, counted) = (Arc::clone(state), Counted(Arc::clone(counted)));
                 connections.spawn(async move {
-                    serve(arrival, &here).await;
+                    serve(arrival, &state).await;
                     drop(counted);
                 });
             }
@@ -229,8 +223,8 @@ impl Drop for Counted {
     }
 }
 
-async fn serve(arrival: AcceptedConnection, here: &Arc<WorkerState>) {
-    let counters = here.state.receiver.counters();
+async fn serve(arrival: AcceptedConnection, state: &Arc<ServerState>) {
+    let counters = state.receiver.counters();
     let AcceptedConnection { stream, peer, .. } = arrival;
     let stream = match tokio::net::TcpStream::from_std(stream) {
         Ok(stream) => stream,
@@ -243,11 +237,11 @@ async fn serve(arrival: AcceptedConnection, here: &Arc<WorkerState>) {
     #[cfg(feature = "tls")]
     let ended = match &arrival.tls {
         // Apart, since a connection in the clear needs much less room.
-        Some(tls) => Box::pin(https::https(stream, peer, here, tls)).await,
-        None => connection::http(stream, peer, here).await,
+        Some(tls) => Box::pin(https::https(stream, peer, state, tls)).await,
+        None => connection::http(stream, peer, state).await,
     };
     #[cfg(not(feature = "tls"))]
-    let ended = connection::http(stream, peer, here).await;
+    let ended = connection::http(stream, peer, state).await;
     drop(counted);
     if let Err(error) = ended {
         if let Some(reason) = error.reason() {

@@ -15,7 +15,7 @@ use std::time::Instant;
 use crate::support::{Request, Server, endpoint};
 use jiff::Timestamp;
 use pleo_receiver::{
-    AppendFuture, Inbox, InboxError, InboxFuture, LeaseRequest, Leased, MemoryInbox, NewMessage,
+    Appended, Inbox, InboxError, InboxFuture, LeaseRequest, Leased, MemoryInbox, NewMessage,
     Receiver, ServerOptions,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,11 +27,9 @@ const BODY: &[u8] = b"{}";
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// What it does with what is appended together.
+/// What it does with a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
-    /// Says nothing of what it doesn't store, which is `bad`.
-    SaysNothing,
     Panics,
     /// Waits for what blocks a thread for long.
     Blocks,
@@ -82,7 +80,7 @@ impl Foreign {
 }
 
 impl Inbox for Foreign {
-    fn append_all(&self, messages: Vec<NewMessage>) -> AppendFuture<'_> {
+    fn append(&self, message: NewMessage) -> InboxFuture<'_, Appended> {
         Box::pin(async move {
             assert!(self.way != Way::Panics, "this panic is part of the test");
             if self.way == Way::Blocks {
@@ -93,18 +91,8 @@ impl Inbox for Foreign {
             if self.way == Way::Connects {
                 self.reach().await.unwrap();
             }
-            let mut results = Vec::new();
-            for message in messages {
-                if &*message.webhook_id != "bad" {
-                    results.push(self.inner.append(message).await);
-                }
-            }
-            results
+            self.inner.append(message).await
         })
-    }
-
-    fn likes_batches(&self) -> bool {
-        true
     }
 
     fn lease(
@@ -127,22 +115,6 @@ impl Inbox for Foreign {
             self.inner.close().await
         })
     }
-}
-
-#[tokio::test]
-async fn a_result_that_may_be_anothers_acknowledges_nothing() {
-    let server = Foreign::new(Way::SaysNothing).await.serve().await;
-    for _ in 0..20 {
-        // Two connections, so that both are read between two looks at the sockets.
-        let (mut bad, mut good) = (server.connect().await, server.connect().await);
-        let bad_bytes = Request::signed("bad", BODY).bytes();
-        let good_bytes = Request::signed("good", BODY).bytes();
-        tokio::join!(bad.write(&bad_bytes), good.write(&good_bytes));
-        bad.answer().await.assert_inbox_failed();
-        // It may have come alone.
-        assert!(matches!(good.answer().await.status, 204 | 503));
-    }
-    server.stop().await;
 }
 
 #[tokio::test]

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use crate::support::{Answer, PATH, Request, Server, counted, endpoint, settle_down, within};
 use jiff::Timestamp;
 use pleo_receiver::{
-    AppendFuture, Appended, Delivery, HandlerError, Inbox, InboxError, InboxFuture, LeaseRequest,
-    Leased, MemoryInbox, NewMessage, Receiver, ReceiverBuilder, ServeError, ServerOptions,
+    Appended, Delivery, HandlerError, Inbox, InboxError, InboxFuture, LeaseRequest, Leased,
+    MemoryInbox, NewMessage, Receiver, ReceiverBuilder, ServeError, ServerOptions,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -47,27 +47,17 @@ impl Gate {
     }
 }
 
-impl Gate {
-    async fn append_one(&self, message: NewMessage) -> Result<Appended, InboxError> {
-        self.came.add_permits(1);
-        if let Some(failure) = &self.failure {
-            return Err(failure.clone());
-        }
-        self.open.acquire().await.unwrap().forget();
-        let appended = self.inner.append(message).await?;
-        self.log.lock().unwrap().push(format!("{appended:?}"));
-        Ok(appended)
-    }
-}
-
 impl Inbox for Gate {
-    fn append_all(&self, messages: Vec<NewMessage>) -> AppendFuture<'_> {
+    fn append(&self, message: NewMessage) -> InboxFuture<'_, Appended> {
         Box::pin(async move {
-            let mut results = Vec::new();
-            for message in messages {
-                results.push(self.append_one(message).await);
+            self.came.add_permits(1);
+            if let Some(failure) = &self.failure {
+                return Err(failure.clone());
             }
-            results
+            self.open.acquire().await.unwrap().forget();
+            let appended = self.inner.append(message).await?;
+            self.log.lock().unwrap().push(format!("{appended:?}"));
+            Ok(appended)
         })
     }
 
