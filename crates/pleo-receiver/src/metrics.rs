@@ -125,13 +125,13 @@ impl Metrics {
     }
 
     /// Counts one more request in flight, as long as what it gives lives.
-    pub(crate) fn in_flight(&self) -> Counted<'_> {
-        Counted::new(&self.in_flight)
+    pub(crate) fn in_flight(&self) -> GaugeGuard<'_> {
+        GaugeGuard::new(&self.in_flight)
     }
 
     /// Counts one more open connection, as long as what it gives lives.
-    pub(crate) fn connection(&self) -> Counted<'_> {
-        Counted::new(&self.connections)
+    pub(crate) fn connection(&self) -> GaugeGuard<'_> {
+        GaugeGuard::new(&self.connections)
     }
 
     pub(crate) fn refused_connection(&self, reason: &'static str) {
@@ -172,29 +172,20 @@ impl Metrics {
     }
 }
 
-/// One of those that a gauge counts.
+/// Counts one in a gauge until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Counted<'m> {
-    gauge: &'m Gauge,
-    count: usize,
-}
+pub(crate) struct GaugeGuard<'m>(&'m Gauge);
 
-impl<'m> Counted<'m> {
+impl<'m> GaugeGuard<'m> {
     fn new(gauge: &'m Gauge) -> Self {
-        let before = gauge.inc();
-        let count = usize::try_from(before).unwrap_or(0) + 1;
-        Self { gauge, count }
-    }
-
-    /// How many there were when it came, itself among them.
-    pub(crate) const fn count(&self) -> usize {
-        self.count
+        gauge.inc();
+        Self(gauge)
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for GaugeGuard<'_> {
     fn drop(&mut self) {
-        self.gauge.dec();
+        self.0.dec();
     }
 }
 

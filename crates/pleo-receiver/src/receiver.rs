@@ -19,7 +19,7 @@ use http_body::Body;
 use http_body_util::Full;
 use ipnet::IpNet;
 use pleo_webhook_verify::Headers;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time;
 use tracing::{error, info, warn};
@@ -48,7 +48,8 @@ struct Inner {
     inbox: Arc<dyn Inbox>,
     dispatching: watch::Sender<Arc<Dispatching>>,
     body: body::Limits,
-    max_in_flight: usize,
+    /// One permit for each request that may be read and stored at once.
+    in_flight: Semaphore,
     unverified: BodyBudget,
     trusted_proxies: Vec<IpNet>,
     metrics: Metrics,
@@ -244,10 +245,8 @@ impl Receiver {
         }
         endpoint.check_extras(&parts.headers)?;
         let headers = Headers::from_map(&parts.headers)?;
-        let in_flight = inner.metrics.in_flight();
-        if in_flight.count() > inner.max_in_flight {
-            return Err(Rejection::Overloaded);
-        }
+        let _permit = (inner.in_flight.try_acquire()).map_err(|_| Rejection::Overloaded)?;
+        let _in_flight = inner.metrics.in_flight();
         let waiting = inner.unverified.request(source);
         let verifying = body::verify(body, endpoint.verifier(), &headers, inner.body, waiting);
         let (id, body) = verifying.await?;
@@ -435,7 +434,7 @@ impl ReceiverBuilder {
                     policy: self.policy,
                 })),
                 body: self.body,
-                max_in_flight: self.max_in_flight,
+                in_flight: Semaphore::new(self.max_in_flight.min(Semaphore::MAX_PERMITS)),
                 unverified: BodyBudget::new(
                     self.max_in_flight,
                     self.max_unverified_bytes,
