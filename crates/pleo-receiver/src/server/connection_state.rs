@@ -6,8 +6,10 @@ use core::time::Duration;
 
 use tokio::time::{self, Instant};
 
-use super::linger::LINGER;
 use super::state::ServerState;
+
+/// How long a closed connection is still read, in all.
+pub(super) const LINGER: Duration = Duration::from_secs(5);
 
 /// How long a connection may take to end, once it has nothing left to do.
 const ENDING: Duration = LINGER.saturating_add(Duration::from_secs(1));

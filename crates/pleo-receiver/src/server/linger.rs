@@ -9,10 +9,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{self, Instant, Sleep};
 
-use super::connection_state::ConnectionState;
-
-/// How long a closed connection is still read, in all.
-pub(super) const LINGER: Duration = Duration::from_secs(5);
+use super::connection_state::{ConnectionState, LINGER};
 
 /// How long it is still read while nothing comes.
 const SILENCE: Duration = Duration::from_secs(1);

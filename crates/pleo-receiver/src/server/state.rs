@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::ServerOptions;
+use super::options::ServerOptions;
 use crate::{Receiver, client_ip};
 
 /// How often a connection looks at its pace, at least.
