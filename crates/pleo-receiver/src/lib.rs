@@ -39,6 +39,7 @@
 
 mod body;
 mod body_budget;
+mod builder;
 #[cfg(feature = "forward")]
 mod client;
 mod client_ip;
@@ -49,8 +50,10 @@ mod inbox;
 mod metrics;
 mod receiver;
 mod rejection;
+mod routes;
 mod server;
 
+pub use builder::ReceiverBuilder;
 #[cfg(feature = "forward")]
 pub use client::{ClientError, HttpClient};
 pub use client_ip::{PLEO_EU, PLEO_US, PeerAddr};
@@ -69,8 +72,9 @@ pub use inbox::{
 pub use inbox::{SqliteInbox, SqliteOptions};
 pub use pleo_events as events;
 pub use pleo_webhook_verify as verify;
-pub use receiver::{BuildError, Receiver, ReceiverBuilder};
+pub use receiver::Receiver;
 pub use rejection::Rejection;
+pub use routes::BuildError;
 pub use server::{ServeError, Server, ServerOptions, serve};
 #[cfg(feature = "tls")]
 pub use server::{Tls, TlsError};

@@ -6,7 +6,6 @@ use core::panic::AssertUnwindSafe;
 use core::pin::{Pin, pin};
 use core::task::{Context, Poll};
 use core::time::Duration;
-use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -24,12 +23,16 @@ use tokio::task::JoinSet;
 use tokio::time;
 use tracing::{error, info, warn};
 
+use crate::body;
 use crate::body_budget::BodyBudget;
 use crate::client_ip::{self, PeerAddr};
 use crate::dispatch::{self, DispatchOptions, Dispatching};
-use crate::metrics::{Accepted, Metrics};
-use crate::{Appended, Endpoint, Handler, Inbox, InboxError, NewMessage, Rejection};
-use crate::{body, rejection};
+use crate::endpoint::Endpoint;
+use crate::handler::Handler;
+use crate::inbox::{Appended, Inbox, InboxError, NewMessage};
+use crate::metrics::Metrics;
+use crate::rejection::{self, Rejection};
+use crate::routes::{self, BuildError, Route, Routes};
 
 /// How long to wait where what hands messages on has panicked.
 const DISPATCHER_PAUSE: Duration = Duration::from_secs(1);
@@ -43,40 +46,23 @@ pub struct Receiver {
     inner: Arc<Inner>,
 }
 
-struct Inner {
-    routes: RwLock<Routes>,
-    inbox: Arc<dyn Inbox>,
-    dispatching: watch::Sender<Arc<Dispatching>>,
-    body: body::Limits,
+pub(crate) struct Inner {
+    pub(crate) routes: RwLock<Routes>,
+    pub(crate) inbox: Arc<dyn Inbox>,
+    pub(crate) dispatching: watch::Sender<Arc<Dispatching>>,
+    pub(crate) body: body::Limits,
     /// One permit for each request that may be read and stored at once.
-    in_flight: Semaphore,
-    unverified: BodyBudget,
-    trusted_proxies: Vec<IpNet>,
-    metrics: Metrics,
-    closing: AtomicBool,
-}
-
-/// Each endpoint by its path.
-type Routes = HashMap<String, Arc<Route>>;
-
-struct Route {
-    endpoint: Endpoint,
-    accepted: Accepted,
+    pub(crate) in_flight: Semaphore,
+    pub(crate) unverified: BodyBudget,
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) metrics: Metrics,
+    pub(crate) closing: AtomicBool,
 }
 
 impl Receiver {
-    /// Starts to put a receiver together.
-    pub fn builder() -> ReceiverBuilder {
-        ReceiverBuilder {
-            endpoints: Vec::new(),
-            inbox: None,
-            handler: None,
-            policy: DispatchOptions::default(),
-            body: body::Limits::default(),
-            max_in_flight: 4096,
-            max_unverified_bytes: 64 * 1024 * 1024,
-            trusted_proxies: Vec::new(),
-        }
+    pub(crate) fn new(inner: Inner) -> Self {
+        let inner = Arc::new(inner);
+        Self { inner }
     }
 
     /// Answers one request. The answer is 204 only when the message is durable.
@@ -120,7 +106,7 @@ impl Receiver {
         &self,
         endpoints: impl IntoIterator<Item = Endpoint>,
     ) -> Result<(), BuildError> {
-        let new = routes(endpoints, &self.inner.metrics)?;
+        let new = routes::routes(endpoints, &self.inner.metrics)?;
         let mut routes = self
             .inner
             .routes
@@ -326,171 +312,4 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         hyper::service::Service::call(self, request)
     }
-}
-
-/// Puts a [`Receiver`] together.
-#[must_use = "call `build`"]
-pub struct ReceiverBuilder {
-    endpoints: Vec<Endpoint>,
-    inbox: Option<Arc<dyn Inbox>>,
-    handler: Option<Arc<dyn Handler>>,
-    policy: DispatchOptions,
-    body: body::Limits,
-    max_in_flight: usize,
-    max_unverified_bytes: usize,
-    trusted_proxies: Vec<IpNet>,
-}
-
-impl ReceiverBuilder {
-    /// Adds an endpoint; there must be at least one.
-    pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
-        self.endpoints.push(endpoint);
-        self
-    }
-
-    /// Sets the inbox; there must be one.
-    pub fn inbox(mut self, inbox: impl Inbox) -> Self {
-        self.inbox = Some(Arc::new(inbox));
-        self
-    }
-
-    /// Sets an inbox that somebody else holds too, or of a type known only at run time.
-    pub fn shared_inbox(mut self, inbox: Arc<dyn Inbox>) -> Self {
-        self.inbox = Some(inbox);
-        self
-    }
-
-    /// Sets who gets the messages. Without a handler they stay pending in the inbox.
-    pub fn handler(mut self, handler: impl Handler) -> Self {
-        self.handler = Some(Arc::new(handler));
-        self
-    }
-
-    /// Sets when a failed message comes again, and how many are handed on at once.
-    pub fn dispatch_options(mut self, policy: DispatchOptions) -> Self {
-        self.policy = policy;
-        self
-    }
-
-    /// Sets how many bytes a body may have; 1 MiB unless set.
-    pub fn body_limit(mut self, bytes: usize) -> Self {
-        self.body.bytes = bytes;
-        self
-    }
-
-    /// Sets how long a body may take to arrive; 10 seconds unless set. The sender gives up after 15.
-    pub fn body_timeout(mut self, timeout: Duration) -> Self {
-        self.body.timeout = timeout;
-        self
-    }
-
-    /// Sets how many bytes a second a body must bring after its first 5 seconds, from the beginning on;
-    /// 1,024 unless set. A client that is slower is answered 408 without waiting for the timeout.
-    pub fn min_body_rate(mut self, bytes_per_second: u32) -> Self {
-        self.body.least_rate = bytes_per_second;
-        self
-    }
-
-    /// Sets how many requests are read and stored at once; 4,096 unless set. More are answered 503
-    /// at once.
-    ///
-    /// Of these, no more than three quarters may wait for their bodies, and no more than a quarter
-    /// from one IPv4 address or one IPv6 network of 64 bits, as far as the source is known
-    /// ([`PeerAddr`](crate::PeerAddr), [`Self::trusted_proxies`]): so neither one who lets its bodies
-    /// drip nor many keep out a request that comes whole.
-    pub fn max_in_flight(mut self, requests: usize) -> Self {
-        self.max_in_flight = requests;
-        self
-    }
-
-    /// Sets how many bytes of bodies that are not there whole, so that nobody knows whether they are
-    /// authentic, are held at once; 64 MiB unless set, and at least one body of the size that
-    /// [`Self::body_limit`] allows. A quarter of it, and at least one such body, may be of one source.
-    /// A request that would bring more is answered 503. A body that comes whole doesn't count.
-    pub fn max_unverified_bytes(mut self, bytes: usize) -> Self {
-        self.max_unverified_bytes = bytes;
-        self
-    }
-
-    /// Names the networks of proxies in front, whose `X-Forwarded-For` and `Forwarded` are believed; none unless
-    /// set.
-    pub fn trusted_proxies(mut self, networks: impl IntoIterator<Item = IpNet>) -> Self {
-        self.trusted_proxies.extend(networks);
-        self
-    }
-
-    /// Puts it together.
-    ///
-    /// # Errors
-    /// No endpoint, no inbox, or two endpoints with one path or one name.
-    pub fn build(self) -> Result<Receiver, BuildError> {
-        let metrics = Metrics::new();
-        Ok(Receiver {
-            inner: Arc::new(Inner {
-                routes: RwLock::new(routes(self.endpoints, &metrics)?),
-                inbox: self.inbox.ok_or(BuildError::NoInbox)?,
-                dispatching: watch::Sender::new(Arc::new(Dispatching {
-                    handler: self.handler,
-                    policy: self.policy,
-                })),
-                body: self.body,
-                in_flight: Semaphore::new(self.max_in_flight.min(Semaphore::MAX_PERMITS)),
-                unverified: BodyBudget::new(
-                    self.max_in_flight,
-                    self.max_unverified_bytes,
-                    self.body.bytes,
-                ),
-                trusted_proxies: self.trusted_proxies,
-                metrics,
-                closing: AtomicBool::new(false),
-            }),
-        })
-    }
-}
-
-fn routes(
-    endpoints: impl IntoIterator<Item = Endpoint>,
-    metrics: &Metrics,
-) -> Result<Routes, BuildError> {
-    let (mut routes, mut names) = (Routes::new(), HashSet::new());
-    for endpoint in endpoints {
-        let (name, path) = (endpoint.name(), endpoint.path().to_owned());
-        if routes.contains_key(&path) {
-            return Err(BuildError::SamePath { path });
-        }
-        if !names.insert(Arc::clone(name)) {
-            let name = name.to_string();
-            return Err(BuildError::SameName { name });
-        }
-        let accepted = metrics.accepted(name);
-        routes.insert(path, Arc::new(Route { endpoint, accepted }));
-    }
-    if routes.is_empty() {
-        return Err(BuildError::NoEndpoint);
-    }
-    Ok(routes)
-}
-
-/// Why a receiver couldn't be put together.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// It would take nothing.
-    #[error("there is no endpoint: add at least one")]
-    NoEndpoint,
-    /// It could keep nothing.
-    #[error("there is no inbox: set one")]
-    NoInbox,
-    /// A request couldn't be told apart.
-    #[error("two endpoints have the path `{path}`: give each its own")]
-    SamePath {
-        /// The path.
-        path: String,
-    },
-    /// A stored message couldn't be told apart.
-    #[error("two endpoints have the name `{name}`: give each its own")]
-    SameName {
-        /// The name.
-        name: String,
-    },
 }
