@@ -1,4 +1,4 @@
-//! The receiver: endpoints, inbox and handler in one service, and the way of a request through it.
+//! The receiver: the request path from the first check to the durable append.
 
 use core::convert::Infallible;
 use core::fmt;
@@ -21,25 +21,29 @@ use pleo_webhook_verify::Headers;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time;
-use tracing::{error, info, warn};
+use tracing::{error, field, info, warn};
 
 use crate::body;
 use crate::body_budget::BodyBudget;
 use crate::client_ip::{self, PeerAddr};
 use crate::dispatch::{self, DispatchOptions, Dispatching};
 use crate::endpoint::Endpoint;
+use crate::error::error_chain;
 use crate::handler::Handler;
 use crate::inbox::{Appended, Inbox, InboxError, NewMessage};
 use crate::metrics::Metrics;
 use crate::rejection::{self, Rejection};
 use crate::routes::{self, BuildError, Route, Routes};
 
-/// How long to wait where what hands messages on has panicked.
-const DISPATCHER_PAUSE: Duration = Duration::from_secs(1);
+/// How long a dispatcher that panicked waits before it restarts.
+const RESTART_DELAY: Duration = Duration::from_secs(1);
 
-/// Takes deliveries at its endpoints, stores them in its inbox, and hands them to its handler.
+/// How many bytes of an unknown path are logged.
+const LOGGED_PATH: usize = 256;
+
+/// Receives deliveries at its endpoints, stores them in its inbox and dispatches them to its handler.
 ///
-/// Cheap to clone; all clones are the same receiver. [`serve`](crate::serve) runs it whole. Inside
+/// Cheap to clone; all clones share one receiver. [`serve`](crate::serve) runs it as a server. Inside
 /// another server, mount it as a hyper or tower service, and run [`Self::dispatch`] beside it.
 #[derive(Clone)]
 pub struct Receiver {
@@ -50,13 +54,13 @@ pub(crate) struct Inner {
     pub(crate) routes: RwLock<Routes>,
     pub(crate) inbox: Arc<dyn Inbox>,
     pub(crate) dispatching: watch::Sender<Arc<Dispatching>>,
-    pub(crate) body: body::Limits,
-    /// One permit for each request that may be read and stored at once.
+    pub(crate) body_limits: body::Limits,
+    /// One permit per request that is read or stored.
     pub(crate) in_flight: Semaphore,
-    pub(crate) unverified: BodyBudget,
+    pub(crate) body_budget: BodyBudget,
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) metrics: Metrics,
-    pub(crate) closing: AtomicBool,
+    pub(crate) shutting_down: AtomicBool,
 }
 
 impl Receiver {
@@ -65,7 +69,7 @@ impl Receiver {
         Self { inner }
     }
 
-    /// Answers one request. The answer is 204 only when the message is durable.
+    /// Answers a request. Responds 204 only after the message is durable.
     pub async fn respond<B>(&self, request: Request<B>) -> Response<Full<Bytes>>
     where
         B: Body<Data = Bytes> + Unpin,
@@ -75,7 +79,7 @@ impl Receiver {
         self.respond_to(peer, parts, body).await
     }
 
-    /// Answers one request of a peer.
+    /// Answers a request of the peer with this address.
     pub(crate) async fn respond_to<B>(
         &self,
         peer: Option<IpAddr>,
@@ -85,106 +89,103 @@ impl Receiver {
     where
         B: Body<Data = Bytes> + Unpin,
     {
+        let trusted_proxies = &self.inner.trusted_proxies;
+        let source =
+            peer.and_then(|peer| client_ip::client_ip(peer, &parts.headers, trusted_proxies));
         let Some(route) = self.route(parts.uri.path()) else {
-            return self.reject(&Arc::default(), Rejection::NoSuchPath);
+            return self.reject_path(parts.uri.path(), source);
         };
-        match self.receive(&route, peer, parts, body).await {
+        match self.receive(&route.endpoint, source, parts, body).await {
             Ok(appended) => {
                 route.accepted.count(appended);
                 rejection::accepted()
             }
-            Err(rejection) => self.reject(route.endpoint.name(), rejection),
+            Err(rejection) => self.reject(&route.endpoint, source, rejection),
         }
     }
 
-    /// Puts these endpoints in the place of all there were, at once: a request that comes after this
-    /// finds the new ones only, and one that came before is still checked against the old.
+    /// Replaces all endpoints at once. Requests that already started are checked against the old
+    /// endpoints.
     ///
     /// # Errors
-    /// No endpoint, or two with one path or one name; then nothing changes.
+    /// There is no endpoint, or two have the same path or name. Then nothing changes.
     pub fn replace_endpoints(
         &self,
         endpoints: impl IntoIterator<Item = Endpoint>,
     ) -> Result<(), BuildError> {
         let new = routes::routes(endpoints, &self.inner.metrics)?;
-        let mut routes = self
-            .inner
-            .routes
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        *routes = new;
+        let routes = self.inner.routes.write();
+        *routes.unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
     }
 
-    /// Puts this handler and this policy in the place of those there were. Attempts that are under
-    /// way end under the old ones, within the old policy's grace; till then they count against the
-    /// new policy's limits.
-    pub fn replace_handler(&self, handler: Option<Arc<dyn Handler>>, policy: DispatchOptions) {
+    /// Replaces the handler and its options. Attempts that already started keep the old handler and
+    /// the old options, for the old grace period at most. They count against the new concurrency.
+    pub fn replace_handler(&self, handler: Option<Arc<dyn Handler>>, options: DispatchOptions) {
+        let policy = options;
         let dispatching = Dispatching { handler, policy };
         self.inner.dispatching.send_replace(Arc::new(dispatching));
     }
 
-    /// Hands messages to the handler until `shutdown` resolves, then waits for those in hand.
+    /// Dispatches messages to the handler until `shutdown` resolves, then waits for the running
+    /// attempts.
     ///
-    /// A panic in it (an [`Inbox`] of somebody else's may panic, and a [`Handler`] that does is a
-    /// failed attempt) is logged and counted, and it begins again after a second: what isn't handed on
-    /// waits in the inbox, but what isn't received may be lost. What was in hand comes again when
-    /// its lease ends.
+    /// A panic of the [`Inbox`] is logged and counted, and dispatching restarts after a second.
+    /// Messages that were leased are redelivered when their leases end. (A panic of the [`Handler`]
+    /// is a failed attempt.)
     pub async fn dispatch(&self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
         loop {
-            // Is dropped with this.
-            let mut running = JoinSet::new();
-            let (go_on, stop) = oneshot::channel();
-            running.spawn(self.clone().dispatch_until_panic(stop));
-            let (stopped, ended) = tokio::select! {
+            // A set aborts its tasks when this future is dropped.
+            let mut dispatcher = JoinSet::new();
+            let (stop, stopped) = oneshot::channel();
+            dispatcher.spawn(self.clone().dispatch_until_panic(stopped));
+            let (is_shutdown, ended) = tokio::select! {
                 () = &mut shutdown => {
-                    drop(go_on);
-                    (true, running.join_next().await)
+                    drop(stop);
+                    (true, dispatcher.join_next().await)
                 }
-                ended = running.join_next() => (false, ended),
+                ended = dispatcher.join_next() => (false, ended),
             };
             let Some(Err(error)) = ended else { return };
-            error!(%error, "what hands messages on has failed, and begins again");
+            error!(%error, "dispatcher panicked");
             self.inner.metrics.dispatcher_restarted();
-            if stopped {
+            if is_shutdown {
                 return;
             }
             tokio::select! {
                 () = &mut shutdown => return,
-                () = time::sleep(DISPATCHER_PAUSE) => {}
+                () = time::sleep(RESTART_DELAY) => {}
             }
         }
     }
 
-    async fn dispatch_until_panic(self, stop: oneshot::Receiver<()>) {
+    async fn dispatch_until_panic(self, stopped: oneshot::Receiver<()>) {
         let Inner {
             inbox,
             dispatching,
             metrics,
             ..
         } = &*self.inner;
-        let stopped = async {
-            // Nothing is ever sent: it ends with the other side.
-            let _ = stop.await;
-        };
-        dispatch::run(inbox, dispatching.subscribe(), metrics, stopped).await;
+        // The sender is dropped without a message.
+        let shutdown = async { drop(stopped.await) };
+        dispatch::run(inbox, dispatching.subscribe(), metrics, shutdown).await;
     }
 
-    /// Answers 503 from now on.
+    /// Rejects all further requests with 503.
     pub fn start_shutdown(&self) {
-        self.inner.closing.store(true, Ordering::Relaxed);
+        self.inner.shutting_down.store(true, Ordering::Relaxed);
     }
 
-    /// The inbox.
+    /// Returns the inbox.
     #[must_use]
     pub fn inbox(&self) -> &Arc<dyn Inbox> {
         &self.inner.inbox
     }
 
-    /// All counters in the text format of OpenMetrics 1.0: deliveries accepted by outcome, requests
-    /// rejected by reason, and the handler's attempts by outcome, each by endpoint; requests in
-    /// flight, open connections, and those that were refused by reason.
+    /// Returns all metrics in the OpenMetrics 1.0 text format: accepted deliveries by outcome,
+    /// rejected requests by reason and handler attempts by outcome, each by endpoint; requests in
+    /// flight, open connections, and connections closed by the server by reason.
     #[must_use]
     pub fn metrics(&self) -> String {
         self.inner.metrics.encode()
@@ -194,27 +195,24 @@ impl Receiver {
         &self.inner.metrics
     }
 
-    /// Whether this is the address of a trusted proxy.
-    pub(crate) fn trusts(&self, peer: IpAddr) -> bool {
+    /// Returns `true` for the address of a trusted proxy.
+    pub(crate) fn is_trusted_proxy(&self, peer: IpAddr) -> bool {
         client_ip::contains(&self.inner.trusted_proxies, peer.to_canonical())
     }
 
     fn route(&self, path: &str) -> Option<Arc<Route>> {
-        // Nothing can panic while it is being written.
-        let routes = self
-            .inner
-            .routes
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let routes = self.inner.routes.read();
+        // No code panics while it holds the lock for writing.
+        let routes = routes.unwrap_or_else(PoisonError::into_inner);
         routes.get(path).map(Arc::clone)
     }
 
-    /// The way of a request through the house. Nothing is hashed before the headers pass, nothing
-    /// is parsed before the signature holds, and nothing is answered before it is stored.
+    /// Checks a request and stores its message. Hashes nothing before the headers pass, and parses
+    /// nothing before the signature holds.
     async fn receive<B>(
         &self,
-        route: &Route,
-        peer: Option<IpAddr>,
+        endpoint: &Endpoint,
+        source: Option<IpAddr>,
         parts: Parts,
         body: B,
     ) -> Result<Appended, Rejection>
@@ -222,49 +220,64 @@ impl Receiver {
         B: Body<Data = Bytes> + Unpin,
     {
         let inner = &*self.inner;
-        let source = peer
-            .and_then(|peer| client_ip::client_ip(peer, &parts.headers, &inner.trusted_proxies));
-        let endpoint = &route.endpoint;
-        endpoint.check(&parts.method, &parts.headers, source, inner.body.bytes)?;
-        if inner.closing.load(Ordering::Relaxed) {
+        let limits = inner.body_limits;
+        endpoint.check_request(&parts.method, &parts.headers, source, limits.bytes)?;
+        if inner.shutting_down.load(Ordering::Relaxed) {
             return Err(Rejection::ShuttingDown);
         }
-        endpoint.check_extras(&parts.headers)?;
+        endpoint.check_credentials(&parts.headers)?;
         let headers = Headers::from_map(&parts.headers)?;
         let _permit = (inner.in_flight.try_acquire()).map_err(|_| Rejection::Overloaded)?;
         let _in_flight = inner.metrics.in_flight();
-        let waiting = inner.unverified.request(source);
-        let verifying = body::verify(body, endpoint.verifier(), &headers, inner.body, waiting);
-        let (id, body) = verifying.await?;
+        let reservation = inner.body_budget.reservation(source);
+        let verified = body::verify(body, endpoint.verifier(), &headers, limits, reservation);
+        let (id, body) = verified.await?;
         let message = NewMessage::new(Arc::clone(endpoint.name()), id, body);
-        // As long as it's there, it keeps the buffer that it was read into.
+        // Frees the connection's read buffer, which the headers point into.
         drop(parts);
         self.store(endpoint.name(), message).await
     }
 
     async fn store(&self, endpoint: &str, message: NewMessage) -> Result<Appended, Rejection> {
         let webhook_id = Arc::clone(&message.webhook_id);
-        // A panic of the store must not end the connection without an answer.
-        let appended = AssertUnwindSafe(async { self.inner.inbox.append(message).await });
+        // A panic of the inbox must not close the connection without a response.
+        let append = AssertUnwindSafe(async { self.inner.inbox.append(message).await });
         let panicked = |_| Err(InboxError::Panicked);
-        match appended.catch_unwind().await.unwrap_or_else(panicked) {
+        match append.catch_unwind().await.unwrap_or_else(panicked) {
             Ok(Appended::Conflict) => {
-                warn!(%endpoint, webhook_id = &*webhook_id, "known id with other bytes: kept the first");
+                warn!(%endpoint, webhook_id = &*webhook_id, "duplicate id with another body; the first is kept");
                 Ok(Appended::Conflict)
             }
             Ok(appended) => Ok(appended),
             Err(InboxError::Full) => Err(Rejection::InboxFull),
             Err(InboxError::Closed) => Err(Rejection::ShuttingDown),
             Err(error) => {
-                error!(%endpoint, webhook_id = &*webhook_id, %error, "not stored, so not acknowledged");
+                let error = error_chain(&error);
+                error!(%endpoint, webhook_id = &*webhook_id, error, "append failed");
                 Err(Rejection::InboxFailed)
             }
         }
     }
 
-    fn reject(&self, endpoint: &Arc<str>, rejection: Rejection) -> Response<Full<Bytes>> {
-        self.inner.metrics.rejected(endpoint, rejection.code());
-        info!(%endpoint, reason = rejection.code(), %rejection, "rejected");
+    /// Rejects a request whose path no endpoint has.
+    fn reject_path(&self, path: &str, source: Option<IpAddr>) -> Response<Full<Bytes>> {
+        let rejection = Rejection::NoSuchPath;
+        let code = rejection.code();
+        let path = &path[..path.floor_char_boundary(LOGGED_PATH)];
+        self.inner.metrics.rejected(&Arc::default(), code);
+        info!(path, source = source.map(field::display), %code, "delivery rejected");
+        rejection::rejected(&rejection)
+    }
+
+    fn reject(
+        &self,
+        endpoint: &Endpoint,
+        source: Option<IpAddr>,
+        rejection: Rejection,
+    ) -> Response<Full<Bytes>> {
+        let (endpoint, code) = (endpoint.name(), rejection.code());
+        self.inner.metrics.rejected(endpoint, code);
+        info!(%endpoint, source = source.map(field::display), %code, detail = %rejection, "delivery rejected");
         rejection::rejected(&rejection)
     }
 }

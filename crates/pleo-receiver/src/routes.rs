@@ -1,4 +1,4 @@
-//! The endpoints of a receiver, by path.
+//! The endpoints of a receiver by path.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -6,14 +6,16 @@ use std::sync::Arc;
 use crate::endpoint::Endpoint;
 use crate::metrics::{Accepted, Metrics};
 
-/// Each endpoint by its path.
+/// Endpoints by path.
 pub(crate) type Routes = HashMap<String, Arc<Route>>;
 
+/// An endpoint with its counters.
 pub(crate) struct Route {
     pub(crate) endpoint: Endpoint,
     pub(crate) accepted: Accepted,
 }
 
+/// Maps endpoints by path. Checks that there is at least one and that paths and names are unique.
 pub(crate) fn routes(
     endpoints: impl IntoIterator<Item = Endpoint>,
     metrics: &Metrics,
@@ -37,23 +39,23 @@ pub(crate) fn routes(
     Ok(routes)
 }
 
-/// Why a receiver couldn't be put together.
+/// Why a receiver cannot be built, or its endpoints cannot be replaced.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// It would take nothing.
-    #[error("there is no endpoint: add at least one")]
+    /// There is no endpoint.
+    #[error("no endpoint: add at least one")]
     NoEndpoint,
-    /// It could keep nothing.
-    #[error("there is no inbox: set one")]
+    /// There is no inbox.
+    #[error("no inbox: set one")]
     NoInbox,
-    /// A request couldn't be told apart.
+    /// Two endpoints have the same path.
     #[error("two endpoints have the path `{path}`: give each its own")]
     SamePath {
         /// The path.
         path: String,
     },
-    /// A stored message couldn't be told apart.
+    /// Two endpoints have the same name, which is part of a message's key.
     #[error("two endpoints have the name `{name}`: give each its own")]
     SameName {
         /// The name.

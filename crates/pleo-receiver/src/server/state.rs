@@ -55,7 +55,7 @@ impl ServerState {
     /// Counts a connection from an address; `None` where there are too many from there. Those of
     /// trusted proxies are not counted.
     pub(super) fn share(self: &Arc<Self>, peer: IpAddr) -> Option<ConnectionPermit> {
-        let source = (!self.receiver.trusts(peer)).then(|| client_ip::network(peer));
+        let source = (!self.receiver.is_trusted_proxy(peer)).then(|| client_ip::network(peer));
         if let Some(source) = source {
             let mut by_source = self.by_source();
             let count = by_source.entry(source).or_default();
