@@ -66,7 +66,7 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test]
-async fn whoever_is_still_writing_sees_the_answer() {
+async fn delivers_response_to_client_still_sending() {
     let builder = builder()
         .body_limit(1000)
         .body_timeout(Duration::from_millis(100));
@@ -108,7 +108,7 @@ async fn whoever_is_still_writing_sees_the_answer() {
 }
 
 #[tokio::test]
-async fn headers_that_drip_are_cut_off() {
+async fn closes_connection_with_slow_headers() {
     let options = options(|options| options.header_timeout = Duration::from_millis(400));
     let server = Server::start_with(builder(), options).await;
     let mut slow = JoinSet::new();
@@ -146,7 +146,7 @@ async fn headers_that_drip_are_cut_off() {
 }
 
 #[tokio::test]
-async fn a_body_that_drips_is_answered_408() {
+async fn answers_408_to_slow_body() {
     let server = Server::start(builder().body_timeout(Duration::from_millis(400))).await;
     let mut slow = JoinSet::new();
     for number in 0..100 {
@@ -181,7 +181,7 @@ async fn a_body_that_drips_is_answered_408() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_below_the_least_rate_is_refused_long_before_its_time_is_up() {
+async fn rejects_body_below_min_rate_before_timeout() {
     for (rate, status, seconds) in [(1, 204, 30), (2, 408, 10), (1024, 408, 5), (0, 204, 30)] {
         let receiver = builder()
             .body_timeout(Duration::from_secs(60))
@@ -206,7 +206,7 @@ async fn a_body_below_the_least_rate_is_refused_long_before_its_time_is_up() {
 }
 
 #[tokio::test]
-async fn a_client_that_never_reads_is_cut_off() {
+async fn closes_connection_of_client_that_never_reads() {
     let options = options(|options| options.write_timeout = Duration::from_millis(400));
     let server = Server::start_with(builder(), options).await;
     let socket = TcpSocket::new_v4().unwrap();
@@ -233,7 +233,7 @@ async fn a_client_that_never_reads_is_cut_off() {
 }
 
 #[tokio::test]
-async fn an_idle_connection_is_closed_only_after_its_time() {
+async fn closes_idle_connection_after_idle_timeout() {
     let options = options(|options| {
         options.header_timeout = Duration::from_millis(100);
         options.idle_timeout = Duration::from_millis(1500);
@@ -252,7 +252,7 @@ async fn an_idle_connection_is_closed_only_after_its_time() {
 }
 
 #[tokio::test]
-async fn one_source_has_only_so_many_connections() {
+async fn limits_connections_per_source() {
     let two = options(|options| options.max_connections_per_source = 2);
     let server = Server::start_with(builder(), two.clone()).await;
     let mut first = server.connect_from(ELSEWHERE).await;
@@ -294,7 +294,7 @@ async fn one_source_has_only_so_many_connections() {
 }
 
 #[tokio::test]
-async fn the_connection_that_is_idle_longest_makes_room() {
+async fn evicts_longest_idle_connection() {
     let three = options(|options| options.max_connections = 3);
     let server = Server::start_with(builder(), three).await;
     let request = Request::signed("msg_1", BODY).bytes();
@@ -317,7 +317,7 @@ async fn the_connection_that_is_idle_longest_makes_room() {
 }
 
 #[tokio::test]
-async fn more_requests_than_are_wanted_at_once_are_answered_503_at_once() {
+async fn answers_503_above_max_in_flight() {
     let server = Server::start(builder().max_in_flight(1)).await;
     let mut slow = Request::signed("msg_1", BODY).with("expect", "100-continue");
     slow.body.clear();
@@ -358,7 +358,7 @@ fn assert_no_room(answer: &Answer, code: &str) {
 }
 
 #[tokio::test]
-async fn only_so_many_requests_of_one_source_wait_for_their_bodies() {
+async fn limits_incomplete_requests_per_source() {
     let proxy = "127.0.0.9";
     let builder = builder()
         .max_in_flight(8)
@@ -406,7 +406,7 @@ async fn only_so_many_requests_of_one_source_wait_for_their_bodies() {
 }
 
 #[tokio::test]
-async fn bodies_that_are_not_there_whole_are_held_up_to_a_limit() {
+async fn limits_bytes_of_incomplete_bodies() {
     let builder = builder().body_limit(1000).max_unverified_bytes(2500);
     // It reads in the order in which all is written.
     let server = Server::start_with(builder, options(|options| options.threads = 1)).await;

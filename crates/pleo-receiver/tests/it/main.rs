@@ -5,16 +5,16 @@
 #[macro_use]
 mod support;
 
-mod answers;
+mod acknowledgement;
+mod custom_inbox;
 mod dispatcher;
 mod exec;
-mod foreign_inbox;
 mod forward;
 mod inbox;
 mod inbox_file;
 mod limits;
 mod malformed;
 mod panicked;
-mod threads;
+mod responses;
+mod server_threads;
 mod tls;
-mod unavailable;

@@ -86,7 +86,7 @@ fn chunked(body: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_length_that_lies_leaves_no_doubt() {
+async fn answers_wrong_or_ambiguous_content_length() {
     let server = start().await;
     let length = BODY.len();
     assert_eq!(length, 47, "it is spelled out below");
@@ -120,7 +120,7 @@ async fn a_length_that_lies_leaves_no_doubt() {
 }
 
 #[tokio::test]
-async fn chunks_leave_no_doubt() {
+async fn answers_malformed_or_ambiguous_chunks() {
     let server = start().await;
     let te = [("transfer-encoding", "chunked")];
     let whole = chunked(BODY);
@@ -167,7 +167,7 @@ async fn chunks_leave_no_doubt() {
 }
 
 #[tokio::test]
-async fn request_lines_of_every_kind_have_an_answer() {
+async fn answers_unusual_and_malformed_request_lines() {
     let server = start().await;
     let request = Request::signed("msg_1", BODY);
     let line = |line: &str| {
@@ -210,7 +210,7 @@ async fn request_lines_of_every_kind_have_an_answer() {
 }
 
 #[tokio::test]
-async fn headers_that_contradict_or_are_not_text_have_an_answer() {
+async fn answers_contradictory_and_non_text_headers() {
     let server = start().await;
     let good = || Request::signed("msg_1", BODY);
     let raw = |name: &str, value: &[u8]| {

@@ -142,7 +142,7 @@ async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
 }
 
 #[tokio::test]
-async fn each_version_of_http_is_served_beside_plain_http() {
+async fn serves_each_http_version_beside_plain_http() {
     let files = Files::new();
     let certificate = files.renew();
     let server = Serving::start(&files, builder(), ServerOptions::default()).await;
@@ -170,7 +170,7 @@ async fn each_version_of_http_is_served_beside_plain_http() {
 }
 
 #[tokio::test]
-async fn http2_gets_the_answers_that_http1_gets() {
+async fn answers_http2_like_http1() {
     let files = Files::new();
     let certificate = files.renew();
     let builder = builder()
@@ -223,7 +223,7 @@ async fn http2_gets_the_answers_that_http1_gets() {
 }
 
 #[tokio::test]
-async fn who_is_slow_is_cut_off_here_too() {
+async fn closes_slow_tls_connections() {
     let files = Files::new();
     let certificate = files.renew();
     let mut options = ServerOptions::default();
@@ -265,7 +265,7 @@ async fn who_is_slow_is_cut_off_here_too() {
 }
 
 #[tokio::test]
-async fn a_certificate_is_renewed_while_connections_go_on() {
+async fn reloads_certificate_while_connections_stay_open() {
     let files = Files::new();
     files.renew();
     let tls = files.tls().unwrap();
@@ -297,7 +297,7 @@ async fn a_certificate_is_renewed_while_connections_go_on() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_cannot_be_used_is_refused_and_the_old_one_stays() {
+async fn keeps_old_certificate_if_new_one_is_unusable() {
     let files = Files::new();
     files.renew();
     let foreign = std::fs::read_to_string(files.0.path().join("key.pem")).unwrap();

@@ -47,7 +47,7 @@ fn rejected(code: &str) -> String {
 }
 
 #[tokio::test]
-async fn an_authentic_delivery_is_stored_once() {
+async fn stores_authentic_delivery_once() {
     let server = Server::start(builder(endpoint())).await;
     for _ in 0..2 {
         let answer = server.send(&Request::signed("msg_1", BODY)).await;
@@ -68,7 +68,7 @@ async fn an_authentic_delivery_is_stored_once() {
 }
 
 #[tokio::test]
-async fn what_is_refused_says_why_and_is_not_stored() {
+async fn rejects_with_code_and_stores_nothing() {
     let server = Server::start(builder(endpoint())).await;
     let good = || Request::signed("msg_1", BODY);
     let at = |skew: i64| Request::signed_at("msg_1", BODY, unix_now().saturating_add_signed(skew));
@@ -140,7 +140,7 @@ async fn what_is_refused_says_why_and_is_not_stored() {
 }
 
 #[tokio::test]
-async fn content_types_of_json_pass() {
+async fn accepts_json_content_types() {
     let server = Server::start(builder(endpoint())).await;
     for content_type in [
         "application/json; charset=utf-8",
@@ -154,7 +154,7 @@ async fn content_types_of_json_pass() {
 }
 
 #[tokio::test]
-async fn a_body_over_the_limit_is_refused_before_it_is_read() {
+async fn rejects_oversized_body_before_reading_it() {
     let server = Server::start(builder(endpoint()).body_limit(BODY.len())).await;
     // Only the headers are sent: the answer can't have waited for the body.
     let mut request = Request::signed("msg_1", &[BODY, b" "].concat());
@@ -181,7 +181,7 @@ async fn a_body_over_the_limit_is_refused_before_it_is_read() {
 }
 
 #[tokio::test]
-async fn a_body_in_pieces_verifies() {
+async fn verifies_body_sent_in_pieces() {
     let server = Server::start(builder(endpoint())).await;
     let mut request = Request::signed("msg_1", BODY)
         .with("content-length", None)
@@ -203,7 +203,7 @@ async fn a_body_in_pieces_verifies() {
 }
 
 #[tokio::test]
-async fn a_slow_body_is_refused_and_slow_headers_are_cut_off() {
+async fn rejects_slow_body_and_slow_headers() {
     let mut options = ServerOptions::default();
     options.header_timeout = Duration::from_millis(100);
     let timed = builder(endpoint()).body_timeout(Duration::from_millis(100));
@@ -219,7 +219,7 @@ async fn a_slow_body_is_refused_and_slow_headers_are_cut_off() {
 }
 
 #[tokio::test]
-async fn headers_over_the_limit_are_refused() {
+async fn rejects_oversized_headers() {
     let server = Server::start(builder(endpoint())).await;
     let request = Request::signed("msg_1", BODY).and("x", Some(&*"x".repeat(20_000).leak()));
     assert_eq!(server.send(&request).await.status, 431);
@@ -227,7 +227,7 @@ async fn headers_over_the_limit_are_refused() {
 }
 
 #[tokio::test]
-async fn what_a_subscription_sends_beside_the_signature_is_checked() {
+async fn checks_credentials_and_required_headers() {
     let endpoint = endpoint()
         .credentials("user", "pass:word")
         .require_header("x-tenant", "acme")
@@ -267,7 +267,7 @@ async fn what_a_subscription_sends_beside_the_signature_is_checked() {
 }
 
 #[tokio::test]
-async fn only_allowed_networks_may_send() {
+async fn rejects_source_outside_allowed_networks() {
     let refused = endpoint().allow_sources(["52.215.16.239/32".parse().unwrap()]);
     let server = Server::start(builder(refused.clone())).await;
     assert_refused(
@@ -296,7 +296,7 @@ async fn only_allowed_networks_may_send() {
 }
 
 #[tokio::test]
-async fn a_failing_inbox_is_not_acknowledged() {
+async fn answers_503_after_inbox_is_closed() {
     let server = Server::start(builder(endpoint())).await;
     server.inbox().close().await.unwrap();
     let answer = server.send(&Request::signed("msg_1", BODY)).await;
@@ -305,7 +305,7 @@ async fn a_failing_inbox_is_not_acknowledged() {
 }
 
 #[tokio::test]
-async fn what_is_authentic_is_stored_whatever_it_holds() {
+async fn stores_authentic_body_that_is_not_json() {
     let server = Server::start(builder(endpoint())).await;
     for (id, body) in [
         ("msg_1", &b"not json"[..]),
@@ -320,7 +320,7 @@ async fn what_is_authentic_is_stored_whatever_it_holds() {
 }
 
 #[tokio::test]
-async fn a_known_id_with_other_bytes_keeps_the_first() {
+async fn keeps_first_body_of_duplicate_id() {
     let server = Server::start(builder(endpoint())).await;
     for body in [BODY, b"{}"] {
         assert_eq!(

@@ -118,7 +118,7 @@ impl Inbox for Foreign {
 }
 
 #[tokio::test]
-async fn an_append_that_panics_is_a_failed_one() {
+async fn answers_503_if_append_panics() {
     let server = Foreign::new(Way::Panics).await.serve().await;
     for _ in 0..2 {
         let answer = server.send(&Request::signed("msg_1", BODY)).await;
@@ -128,7 +128,7 @@ async fn an_append_that_panics_is_a_failed_one() {
 }
 
 #[tokio::test]
-async fn an_append_that_blocks_holds_up_no_end() {
+async fn shuts_down_while_append_blocks() {
     let inbox = Foreign::new(Way::Blocks).await;
     let came = Arc::clone(&inbox.came);
     let server = inbox.serve().await;
@@ -142,7 +142,7 @@ async fn an_append_that_blocks_holds_up_no_end() {
 }
 
 #[tokio::test]
-async fn what_an_append_began_goes_on_until_the_inbox_is_closed() {
+async fn keeps_runtimes_until_inbox_is_closed() {
     let server = Foreign::new(Way::Connects).await.serve().await;
     let answer = server.send(&Request::signed("msg_1", BODY)).await;
     assert_eq!(answer.status, 204);

@@ -45,7 +45,7 @@ fn send_blocking(address: SocketAddr, id: &str) -> String {
 
 /// With everything but the connections on one thread.
 #[tokio::test(flavor = "current_thread")]
-async fn a_handler_that_blocks_its_runtime_delays_no_acknowledgement() {
+async fn acknowledges_while_handler_blocks_its_runtime() {
     let (tell, told) = mpsc::channel();
     let (go_on, may_go_on) = mpsc::channel();
     let may_go_on = Mutex::new(may_go_on);
@@ -74,7 +74,7 @@ async fn a_handler_that_blocks_its_runtime_delays_no_acknowledgement() {
 }
 
 #[tokio::test]
-async fn any_number_of_threads_serves_any_number_of_connections() {
+async fn serves_connections_on_any_number_of_threads() {
     for threads in [0, 1, 2, 7] {
         let mut options = ServerOptions::default();
         options.threads = threads;
@@ -94,7 +94,7 @@ async fn any_number_of_threads_serves_any_number_of_connections() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_dropped_ends_its_connections() {
+async fn closes_connections_when_server_is_dropped() {
     for threads in [0, 2] {
         let mut options = ServerOptions::default();
         options.threads = threads;
@@ -153,7 +153,7 @@ impl Visit for Fragile {
 }
 
 #[tokio::test]
-async fn a_server_that_can_take_no_connections_any_more_ends() {
+async fn stops_after_panic_while_accepting() {
     tracing::subscriber::set_global_default(Fragile).unwrap();
     for threads in [0, 1, 2] {
         let mut options = ServerOptions::default();

@@ -88,7 +88,7 @@ fn builder(inbox: Gate) -> ReceiverBuilder {
 }
 
 #[tokio::test]
-async fn what_could_not_be_stored_is_to_be_sent_again() {
+async fn answers_503_if_append_fails() {
     let disk = || InboxError::Failed(Arc::new(io::Error::other("disk secret")));
     for (failure, code) in [
         (InboxError::Full, "inbox_full"),
@@ -115,7 +115,7 @@ async fn what_could_not_be_stored_is_to_be_sent_again() {
 }
 
 #[tokio::test]
-async fn what_is_not_authentic_does_not_reach_the_inbox() {
+async fn keeps_forged_delivery_from_inbox() {
     let gate = Gate::new(Some(InboxError::Full));
     let came = Arc::clone(&gate.came);
     let server = Server::start(builder(gate)).await;
@@ -164,7 +164,7 @@ async fn refuses_connections(address: SocketAddr) {
 }
 
 #[tokio::test]
-async fn nothing_is_acknowledged_before_it_is_stored() {
+async fn acknowledges_only_after_append() {
     let gate = Gate::new(None);
     let (came, open) = (Arc::clone(&gate.came), Arc::clone(&gate.open));
     let server = Stoppable::start(gate, ServerOptions::default()).await;
@@ -181,7 +181,7 @@ async fn nothing_is_acknowledged_before_it_is_stored() {
 }
 
 #[tokio::test]
-async fn shutdown_finishes_what_is_in_flight_and_takes_nothing_new() {
+async fn finishes_requests_in_flight_at_shutdown() {
     let gate = Gate::new(None);
     let (came, open) = (Arc::clone(&gate.came), Arc::clone(&gate.open));
     let log = Arc::clone(&gate.log);
@@ -213,7 +213,7 @@ async fn shutdown_finishes_what_is_in_flight_and_takes_nothing_new() {
 }
 
 #[tokio::test]
-async fn a_request_that_comes_during_shutdown_is_to_be_sent_again() {
+async fn answers_503_during_shutdown() {
     let gate = Gate::new(None);
     let (came, open) = (Arc::clone(&gate.came), Arc::clone(&gate.open));
     let server = Stoppable::start(gate, ServerOptions::default()).await;
@@ -239,7 +239,7 @@ async fn a_request_that_comes_during_shutdown_is_to_be_sent_again() {
 }
 
 #[tokio::test]
-async fn what_outlasts_the_grace_is_not_acknowledged() {
+async fn acknowledges_nothing_after_grace_period() {
     let gate = Gate::new(None);
     let (came, open) = (Arc::clone(&gate.came), Arc::clone(&gate.open));
     let log = Arc::clone(&gate.log);
@@ -257,7 +257,7 @@ async fn what_outlasts_the_grace_is_not_acknowledged() {
 }
 
 #[tokio::test]
-async fn handing_on_begins_again_after_an_inbox_panicked() {
+async fn restarts_dispatcher_after_inbox_panic() {
     let inbox = Gate::new(None);
     inbox.open.add_permits(1);
     inbox.panics.store(2, Ordering::SeqCst);
