@@ -1,4 +1,4 @@
-//! What a sender sees while nothing can be stored, and while the server shuts down.
+//! Acknowledgement: 204 only after the append, also while the inbox fails and during shutdown.
 
 use core::time::Duration;
 use std::io;
@@ -20,41 +20,41 @@ use tokio::time;
 
 const BODY: &[u8] = b"{}";
 
-/// An inbox whose appends fail, or wait at a gate, and whose claims may panic.
+/// An inbox whose appends fail or wait for the test, and whose leases may panic.
 #[derive(Debug)]
-struct Gate {
+struct GatedInbox {
     inner: MemoryInbox,
     failure: Option<InboxError>,
-    /// Has as many permits as appends came.
-    came: Arc<Semaphore>,
-    /// Lets as many appends through as it has permits.
-    open: Arc<Semaphore>,
-    /// Makes as many claims panic.
+    /// Gets a permit per append.
+    appends: Arc<Semaphore>,
+    /// Takes a permit per append.
+    gate: Arc<Semaphore>,
+    /// How many leases panic.
     panics: AtomicUsize,
     log: Arc<Mutex<Vec<String>>>,
 }
 
-impl Gate {
+impl GatedInbox {
     fn new(failure: Option<InboxError>) -> Self {
         Self {
             inner: MemoryInbox::new(),
             failure,
-            came: Arc::new(Semaphore::new(0)),
-            open: Arc::new(Semaphore::new(0)),
+            appends: Arc::new(Semaphore::new(0)),
+            gate: Arc::new(Semaphore::new(0)),
             panics: AtomicUsize::new(0),
             log: Arc::default(),
         }
     }
 }
 
-impl Inbox for Gate {
+impl Inbox for GatedInbox {
     fn append(&self, message: NewMessage) -> InboxFuture<'_, Appended> {
         Box::pin(async move {
-            self.came.add_permits(1);
+            self.appends.add_permits(1);
             if let Some(failure) = &self.failure {
                 return Err(failure.clone());
             }
-            self.open.acquire().await.unwrap().forget();
+            self.gate.acquire().await.unwrap().forget();
             let appended = self.inner.append(message).await?;
             self.log.lock().unwrap().push(format!("{appended:?}"));
             Ok(appended)
@@ -68,22 +68,22 @@ impl Inbox for Gate {
 
     fn lease(
         &self,
-        room: LeaseRequest,
+        request: LeaseRequest,
         now: Timestamp,
         lease: Duration,
     ) -> InboxFuture<'_, Leased> {
         let panics = &self.panics;
-        let less = panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+        let panic = panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
             left.checked_sub(1)
         });
-        assert!(less.is_err(), "this panic is part of the test");
-        self.inner.lease(room, now, lease)
+        assert!(panic.is_err(), "this panic is part of the test");
+        self.inner.lease(request, now, lease)
     }
 
-    rest_as_inner!();
+    delegate_to_inner!();
 }
 
-fn builder(inbox: Gate) -> ReceiverBuilder {
+fn builder(inbox: GatedInbox) -> ReceiverBuilder {
     Receiver::builder().endpoint(endpoint()).inbox(inbox)
 }
 
@@ -96,13 +96,13 @@ async fn answers_503_if_append_fails() {
         (InboxError::Panicked, "inbox_failed"),
         (InboxError::Closed, "shutting_down"),
     ] {
-        let server = Server::start(builder(Gate::new(Some(failure)))).await;
+        let server = Server::start(builder(GatedInbox::new(Some(failure)))).await;
         for count in 1..=2 {
             let answer = server.send(&Request::signed("msg_1", BODY)).await;
             assert_eq!((answer.status, &*answer.code()), (503, code));
             assert_eq!(answer.header("retry-after"), Some("5"));
-            let inside = answer.body.contains("disk secret");
-            assert!(!inside, "the sender need not know: {}", answer.body);
+            let shown = answer.body.contains("disk secret");
+            assert!(!shown, "shows the cause: {}", answer.body);
             let line =
                 format!("pleo_receiver_rejected_total{{endpoint=\"{PATH}\",reason=\"{code}\"}}");
             assert_eq!(counted(&server.receiver, &line), count);
@@ -116,16 +116,16 @@ async fn answers_503_if_append_fails() {
 
 #[tokio::test]
 async fn keeps_forged_delivery_from_inbox() {
-    let gate = Gate::new(Some(InboxError::Full));
-    let came = Arc::clone(&gate.came);
-    let server = Server::start(builder(gate)).await;
+    let inbox = GatedInbox::new(Some(InboxError::Full));
+    let appends = Arc::clone(&inbox.appends);
+    let server = Server::start(builder(inbox)).await;
     let forged = Request::signed("msg_1", BODY).with("webhook-signature", "v1,AAAA");
     assert_eq!(server.send(&forged).await.status, 401);
-    assert_eq!(came.available_permits(), 0);
+    assert_eq!(appends.available_permits(), 0);
     server.stop().await;
 }
 
-/// A server whose end can be waited for.
+/// A server on the test's thread, with its shutdown.
 struct Stoppable {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
@@ -133,9 +133,8 @@ struct Stoppable {
 }
 
 impl Stoppable {
-    async fn start(inbox: Gate, mut options: ServerOptions) -> Self {
-        // All on the thread of the test.
-        options.threads = 0;
+    async fn start(inbox: GatedInbox, options: ServerOptions) -> Self {
+        let options = options.with_threads(0);
         let receiver = builder(inbox).build().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -157,7 +156,7 @@ impl Stoppable {
     }
 }
 
-async fn refuses_connections(address: SocketAddr) {
+async fn until_refused(address: SocketAddr) {
     while TcpStream::connect(address).await.is_ok() {
         yield_now().await;
     }
@@ -165,15 +164,15 @@ async fn refuses_connections(address: SocketAddr) {
 
 #[tokio::test]
 async fn acknowledges_only_after_append() {
-    let gate = Gate::new(None);
-    let (came, open) = (Arc::clone(&gate.came), Arc::clone(&gate.open));
-    let server = Stoppable::start(gate, ServerOptions::default()).await;
+    let inbox = GatedInbox::new(None);
+    let (appends, gate) = (Arc::clone(&inbox.appends), Arc::clone(&inbox.gate));
+    let server = Stoppable::start(inbox, ServerOptions::default()).await;
     let mut stream = server.send(&Request::signed("msg_1", BODY)).await;
-    within(came.acquire()).await.unwrap().forget();
+    within(appends.acquire()).await.unwrap().forget();
     settle_down().await;
     let early = stream.try_read(&mut [0]).unwrap_err();
     assert_eq!(early.kind(), io::ErrorKind::WouldBlock);
-    open.add_permits(1);
+    gate.add_permits(1);
     assert_eq!(within(Answer::read(&mut stream)).await.status, 204);
     server.stop.send(()).unwrap();
     drop(stream);
@@ -182,23 +181,23 @@ async fn acknowledges_only_after_append() {
 
 #[tokio::test]
 async fn finishes_requests_in_flight_at_shutdown() {
-    let gate = Gate::new(None);
-    let (came, open) = (Arc::clone(&gate.came), Arc::clone(&gate.open));
-    let log = Arc::clone(&gate.log);
-    let server = Stoppable::start(gate, ServerOptions::default()).await;
+    let inbox = GatedInbox::new(None);
+    let (appends, gate) = (Arc::clone(&inbox.appends), Arc::clone(&inbox.gate));
+    let log = Arc::clone(&inbox.log);
+    let server = Stoppable::start(inbox, ServerOptions::default()).await;
 
     // One connection is idle, one has a request in flight.
-    open.add_permits(1);
+    gate.add_permits(1);
     let mut idle = server.send(&Request::signed("msg_1", BODY)).await;
     assert_eq!(within(Answer::read(&mut idle)).await.status, 204);
-    within(came.acquire()).await.unwrap().forget();
+    within(appends.acquire()).await.unwrap().forget();
     let mut in_flight = server.send(&Request::signed("msg_2", BODY)).await;
-    within(came.acquire()).await.unwrap().forget();
+    within(appends.acquire()).await.unwrap().forget();
 
     server.stop.send(()).unwrap();
-    within(refuses_connections(server.address)).await;
+    within(until_refused(server.address)).await;
     assert_eq!(within(Answer::read(&mut idle)).await.status, 0);
-    // Nearly the whole grace passes.
+    // The grace period is not over yet.
     time::pause();
     time::advance(Duration::from_secs(19)).await;
     settle_down().await;
@@ -206,7 +205,7 @@ async fn finishes_requests_in_flight_at_shutdown() {
     time::resume();
     assert_eq!(*log.lock().unwrap(), ["Stored"]);
 
-    open.add_permits(1);
+    gate.add_permits(1);
     assert_eq!(within(Answer::read(&mut in_flight)).await.status, 204);
     within(server.running).await.unwrap().unwrap();
     assert_eq!(*log.lock().unwrap(), ["Stored", "Stored", "Closed"]);
@@ -214,43 +213,42 @@ async fn finishes_requests_in_flight_at_shutdown() {
 
 #[tokio::test]
 async fn answers_503_during_shutdown() {
-    let gate = Gate::new(None);
-    let (came, open) = (Arc::clone(&gate.came), Arc::clone(&gate.open));
-    let server = Stoppable::start(gate, ServerOptions::default()).await;
-    // Half a head keeps the connection open. It is read before what a later connection sends.
+    let inbox = GatedInbox::new(None);
+    let (appends, gate) = (Arc::clone(&inbox.appends), Arc::clone(&inbox.gate));
+    let server = Stoppable::start(inbox, ServerOptions::default()).await;
+    // Incomplete headers keep the connection open. They are read before the later connection.
     let request = Request::signed("msg_2", BODY).bytes();
-    let (half, rest) = request.split_at(30);
+    let (first, rest) = request.split_at(30);
     let mut early = TcpStream::connect(server.address).await.unwrap();
-    early.write_all(half).await.unwrap();
+    early.write_all(first).await.unwrap();
     let mut in_flight = server.send(&Request::signed("msg_1", BODY)).await;
-    within(came.acquire()).await.unwrap().forget();
+    within(appends.acquire()).await.unwrap().forget();
     server.stop.send(()).unwrap();
-    within(refuses_connections(server.address)).await;
+    within(until_refused(server.address)).await;
 
     early.write_all(rest).await.unwrap();
     let answer = within(Answer::read(&mut early)).await;
     assert_eq!((answer.status, &*answer.code()), (503, "shutting_down"));
     assert_eq!(answer.header("retry-after"), Some("5"));
-    assert_eq!(came.available_permits(), 0);
+    assert_eq!(appends.available_permits(), 0);
 
-    open.add_permits(1);
+    gate.add_permits(1);
     assert_eq!(within(Answer::read(&mut in_flight)).await.status, 204);
     within(server.running).await.unwrap().unwrap();
 }
 
 #[tokio::test]
 async fn acknowledges_nothing_after_grace_period() {
-    let gate = Gate::new(None);
-    let (came, open) = (Arc::clone(&gate.came), Arc::clone(&gate.open));
-    let log = Arc::clone(&gate.log);
-    let mut options = ServerOptions::default();
-    options.grace = Duration::from_millis(10);
-    let server = Stoppable::start(gate, options).await;
+    let inbox = GatedInbox::new(None);
+    let (appends, gate) = (Arc::clone(&inbox.appends), Arc::clone(&inbox.gate));
+    let log = Arc::clone(&inbox.log);
+    let options = ServerOptions::default().with_grace(Duration::from_millis(10));
+    let server = Stoppable::start(inbox, options).await;
     let mut stream = server.send(&Request::signed("msg_1", BODY)).await;
-    within(came.acquire()).await.unwrap().forget();
+    within(appends.acquire()).await.unwrap().forget();
     server.stop.send(()).unwrap();
     within(server.running).await.unwrap().unwrap();
-    open.add_permits(1);
+    gate.add_permits(1);
     let status = within(Answer::read(&mut stream)).await.status;
     assert!(matches!(status, 0 | 503), "{status}");
     assert_eq!(*log.lock().unwrap(), ["Closed"]);
@@ -258,21 +256,21 @@ async fn acknowledges_nothing_after_grace_period() {
 
 #[tokio::test]
 async fn restarts_dispatcher_after_inbox_panic() {
-    let inbox = Gate::new(None);
-    inbox.open.add_permits(1);
+    let inbox = GatedInbox::new(None);
+    inbox.gate.add_permits(1);
     inbox.panics.store(2, Ordering::SeqCst);
-    let (sender, mut handed) = mpsc::unbounded_channel();
+    let (sender, mut handled) = mpsc::unbounded_channel();
     let handler = move |delivery: Delivery| {
         sender.send(delivery.webhook_id).unwrap();
         async { Ok::<_, HandlerError>(()) }
     };
     let server = Server::start(builder(inbox).handler(handler)).await;
-    // It is taken whatever becomes of handing on.
+    // Receiving doesn't depend on the dispatcher.
     assert_eq!(
         server.send(&Request::signed("msg_1", BODY)).await.status,
         204
     );
-    assert_eq!(within(handed.recv()).await.unwrap(), "msg_1");
+    assert_eq!(within(handled.recv()).await.unwrap(), "msg_1");
     let line = "pleo_receiver_dispatcher_restarts_total";
     assert_eq!(counted(&server.receiver, line), 2);
     let receiver = server.receiver.clone();

@@ -1,10 +1,4 @@
-//! Inboxes of somebody else's, which do as they like.
-
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "a test fails loudly, and some of it on purpose"
-)]
+//! Custom inboxes that panic, block or use the runtime of an append.
 
 use core::time::Duration;
 use std::io;
@@ -27,32 +21,32 @@ const BODY: &[u8] = b"{}";
 
 const LONG: Duration = Duration::from_secs(20);
 
-/// What it does with a message.
+/// How an append behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    Panics,
-    /// Waits for what blocks a thread for long.
-    Blocks,
-    /// Reaches its store by a connection, made where it's first needed.
-    Connects,
+enum Behavior {
+    Panic,
+    /// Waits for a task that blocks its thread.
+    Block,
+    /// Sends to a store over a connection that the first append opens.
+    Connect,
 }
 
 #[derive(Debug)]
-struct Foreign {
+struct CustomInbox {
     inner: MemoryInbox,
-    way: Way,
-    came: Arc<Semaphore>,
-    /// Echoes.
+    behavior: Behavior,
+    /// Gets a permit per append.
+    appends: Arc<Semaphore>,
     store: TcpListener,
     connection: Mutex<Option<(TcpStream, TcpStream)>>,
 }
 
-impl Foreign {
-    async fn new(way: Way) -> Self {
+impl CustomInbox {
+    async fn new(behavior: Behavior) -> Self {
         Self {
             inner: MemoryInbox::new(),
-            way,
-            came: Arc::new(Semaphore::new(0)),
+            behavior,
+            appends: Arc::new(Semaphore::new(0)),
             store: TcpListener::bind("127.0.0.1:0").await.unwrap(),
             connection: Mutex::default(),
         }
@@ -60,36 +54,36 @@ impl Foreign {
 
     async fn serve(self) -> Server {
         let receiver = Receiver::builder().endpoint(endpoint());
-        let mut options = ServerOptions::default();
-        options.threads = 1;
-        options.grace = Duration::from_millis(10);
+        let options = ServerOptions::default()
+            .with_threads(1)
+            .with_grace(Duration::from_millis(10));
         Server::start_with(receiver.inbox(self), options).await
     }
 
     /// Sends a byte to the store.
-    async fn reach(&self) -> io::Result<()> {
+    async fn send_to_store(&self) -> io::Result<()> {
         let mut connection = self.connection.lock().await;
         if connection.is_none() {
-            let here = TcpStream::connect(self.store.local_addr()?).await?;
-            *connection = Some((here, self.store.accept().await?.0));
+            let client = TcpStream::connect(self.store.local_addr()?).await?;
+            *connection = Some((client, self.store.accept().await?.0));
         }
-        let (here, there) = connection.as_mut().unwrap();
-        here.write_all(b"x").await?;
-        there.read_exact(&mut [0]).await.map(drop)
+        let (client, store) = connection.as_mut().unwrap();
+        client.write_all(b"x").await?;
+        store.read_exact(&mut [0]).await.map(drop)
     }
 }
 
-impl Inbox for Foreign {
+impl Inbox for CustomInbox {
     fn append(&self, message: NewMessage) -> InboxFuture<'_, Appended> {
         Box::pin(async move {
-            assert!(self.way != Way::Panics, "this panic is part of the test");
-            if self.way == Way::Blocks {
-                self.came.add_permits(1);
-                let blocks = task::spawn_blocking(|| thread::sleep(LONG));
-                blocks.await.unwrap();
-            }
-            if self.way == Way::Connects {
-                self.reach().await.unwrap();
+            match self.behavior {
+                Behavior::Panic => panic!("this panic is part of the test"),
+                Behavior::Block => {
+                    self.appends.add_permits(1);
+                    let blocked = task::spawn_blocking(|| thread::sleep(LONG));
+                    blocked.await.unwrap();
+                }
+                Behavior::Connect => self.send_to_store().await.unwrap(),
             }
             self.inner.append(message).await
         })
@@ -97,20 +91,20 @@ impl Inbox for Foreign {
 
     fn lease(
         &self,
-        room: LeaseRequest,
+        request: LeaseRequest,
         now: Timestamp,
         lease: Duration,
     ) -> InboxFuture<'_, Leased> {
-        self.inner.lease(room, now, lease)
+        self.inner.lease(request, now, lease)
     }
 
-    rest_as_inner!();
+    delegate_to_inner!();
 
     fn close(&self) -> InboxFuture<'_, ()> {
         Box::pin(async {
-            if self.way == Way::Connects {
-                let reached = self.reach().await;
-                reached.map_err(|error| InboxError::Failed(Arc::new(error)))?;
+            if self.behavior == Behavior::Connect {
+                let sent = self.send_to_store().await;
+                sent.map_err(|error| InboxError::Failed(Arc::new(error)))?;
             }
             self.inner.close().await
         })
@@ -119,7 +113,7 @@ impl Inbox for Foreign {
 
 #[tokio::test]
 async fn answers_503_if_append_panics() {
-    let server = Foreign::new(Way::Panics).await.serve().await;
+    let server = CustomInbox::new(Behavior::Panic).await.serve().await;
     for _ in 0..2 {
         let answer = server.send(&Request::signed("msg_1", BODY)).await;
         answer.assert_inbox_failed();
@@ -129,21 +123,21 @@ async fn answers_503_if_append_panics() {
 
 #[tokio::test]
 async fn shuts_down_while_append_blocks() {
-    let inbox = Foreign::new(Way::Blocks).await;
-    let came = Arc::clone(&inbox.came);
+    let inbox = CustomInbox::new(Behavior::Block).await;
+    let appends = Arc::clone(&inbox.appends);
     let server = inbox.serve().await;
     let mut client = server.connect().await;
     client.write(&Request::signed("msg_1", BODY).bytes()).await;
-    came.acquire().await.unwrap().forget();
-    let stopping = Instant::now();
+    appends.acquire().await.unwrap().forget();
+    let start = Instant::now();
     server.stop().await;
-    assert!(stopping.elapsed() < LONG / 2);
+    assert!(start.elapsed() < LONG / 2);
     assert_eq!(client.answer().await.status, 0);
 }
 
 #[tokio::test]
 async fn keeps_runtimes_until_inbox_is_closed() {
-    let server = Foreign::new(Way::Connects).await.serve().await;
+    let server = CustomInbox::new(Behavior::Connect).await.serve().await;
     let answer = server.send(&Request::signed("msg_1", BODY)).await;
     assert_eq!(answer.status, 204);
     server.stop().await;

@@ -1,10 +1,16 @@
 //! Tests of the library over real sockets, files and processes.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail loudly"
+)]
 
 #[macro_use]
 mod support;
 
+mod accept_panic;
 mod acknowledgement;
 mod custom_inbox;
 mod dispatcher;

@@ -1,4 +1,4 @@
-//! Every line of the table of answers, over a real socket.
+//! Every row of the table of responses, over a real socket.
 
 use core::time::Duration;
 
@@ -16,7 +16,7 @@ fn builder(endpoint: Endpoint) -> ReceiverBuilder {
         .inbox(MemoryInbox::new())
 }
 
-async fn assert_refused(server: &Server, request: &Request, status: u16, code: &str) -> Answer {
+async fn assert_rejected(server: &Server, request: &Request, status: u16, code: &str) -> Answer {
     let before = counted(&server.receiver, &rejected(code));
     let answer = server.send(request).await;
     assert_eq!(
@@ -72,15 +72,15 @@ async fn rejects_with_code_and_stores_nothing() {
     let server = Server::start(builder(endpoint())).await;
     let good = || Request::signed("msg_1", BODY);
     let at = |skew: i64| Request::signed_at("msg_1", BODY, unix_now().saturating_add_signed(skew));
-    let mut elsewhere = good();
-    elsewhere.path = "/webhooks".into();
+    let mut unknown_path = good();
+    unknown_path.path = "/webhooks".into();
     let mut get = good();
     get.method = "GET";
     let mut tampered = good();
     tampered.body[2] ^= 1;
 
     for (request, status, code) in [
-        (elsewhere, 404, "no_such_path"),
+        (unknown_path, 404, "no_such_path"),
         (get, 405, "method_not_allowed"),
         (good().with("content-type", None), 415, "not_json"),
         (good().with("content-type", "text/plain"), 415, "not_json"),
@@ -133,7 +133,7 @@ async fn rejects_with_code_and_stores_nothing() {
         (at(-330), 401, "timestamp_too_old"),
         (at(330), 401, "timestamp_too_new"),
     ] {
-        let answer = assert_refused(&server, &request, status, code).await;
+        let answer = assert_rejected(&server, &request, status, code).await;
         assert_eq!(answer.header("allow"), (status == 405).then_some("post"));
     }
     server.stop().await;
@@ -156,10 +156,10 @@ async fn accepts_json_content_types() {
 #[tokio::test]
 async fn rejects_oversized_body_before_reading_it() {
     let server = Server::start(builder(endpoint()).body_limit(BODY.len())).await;
-    // Only the headers are sent: the answer can't have waited for the body.
+    // Only the headers are sent, so the response cannot wait for the body.
     let mut request = Request::signed("msg_1", &[BODY, b" "].concat());
     request.body.clear();
-    let answer = assert_refused(&server, &request, 413, "body_too_large").await;
+    let answer = assert_rejected(&server, &request, 413, "body_too_large").await;
     assert_eq!(answer.header("connection"), Some("close"));
 
     let mut chunked = Request::signed("msg_1", &[BODY, b" "].concat())
@@ -171,7 +171,7 @@ async fn rejects_oversized_body_before_reading_it() {
         str::from_utf8(BODY).unwrap()
     )
     .into();
-    assert_refused(&server, &chunked, 413, "body_too_large").await;
+    assert_rejected(&server, &chunked, 413, "body_too_large").await;
 
     assert_eq!(
         server.send(&Request::signed("msg_1", BODY)).await.status,
@@ -204,13 +204,12 @@ async fn verifies_body_sent_in_pieces() {
 
 #[tokio::test]
 async fn rejects_slow_body_and_slow_headers() {
-    let mut options = ServerOptions::default();
-    options.header_timeout = Duration::from_millis(100);
-    let timed = builder(endpoint()).body_timeout(Duration::from_millis(100));
-    let server = Server::start_with(timed, options).await;
-    let mut half = Request::signed("msg_1", BODY);
-    half.body.truncate(5);
-    assert_refused(&server, &half, 408, "body_timeout").await;
+    let options = ServerOptions::default().with_header_timeout(Duration::from_millis(100));
+    let builder = builder(endpoint()).body_timeout(Duration::from_millis(100));
+    let server = Server::start_with(builder, options).await;
+    let mut incomplete = Request::signed("msg_1", BODY);
+    incomplete.body.truncate(5);
+    assert_rejected(&server, &incomplete, 408, "body_timeout").await;
 
     let mut stream = TcpStream::connect(server.address).await.unwrap();
     stream.write_all(b"POST / HTTP/1.1\r\nhost:").await.unwrap();
@@ -256,7 +255,7 @@ async fn checks_credentials_and_required_headers() {
         (good().with("x-tenant", "ACME"), "wrong_header"),
         (good().and("x-tenant", "acme"), "wrong_header"),
     ] {
-        let answer = assert_refused(&server, &request, 401, code).await;
+        let answer = assert_rejected(&server, &request, 401, code).await;
         assert_eq!(
             answer.header("www-authenticate").is_some(),
             code == "wrong_credentials"
@@ -268,25 +267,25 @@ async fn checks_credentials_and_required_headers() {
 
 #[tokio::test]
 async fn rejects_source_outside_allowed_networks() {
-    let refused = endpoint().allow_sources(["52.215.16.239/32".parse().unwrap()]);
-    let server = Server::start(builder(refused.clone())).await;
-    assert_refused(
+    let endpoint = endpoint().allow_sources(["52.215.16.239/32".parse().unwrap()]);
+    let server = Server::start(builder(endpoint.clone())).await;
+    assert_rejected(
         &server,
         &Request::signed("msg_1", BODY),
         403,
         "source_not_allowed",
     )
     .await;
-    let leased = Request::signed("msg_1", BODY).and("x-forwarded-for", "52.215.16.239");
-    assert_refused(&server, &leased, 403, "source_not_allowed").await;
+    let forwarded = Request::signed("msg_1", BODY).and("x-forwarded-for", "52.215.16.239");
+    assert_rejected(&server, &forwarded, 403, "source_not_allowed").await;
     server.stop().await;
 
-    let proxied = builder(refused).trusted_proxies(["127.0.0.0/8".parse().unwrap()]);
+    let proxied = builder(endpoint).trusted_proxies(["127.0.0.0/8".parse().unwrap()]);
     let server = Server::start(proxied).await;
-    assert_eq!(server.send(&leased).await.status, 204);
+    assert_eq!(server.send(&forwarded).await.status, 204);
     server.stop().await;
 
-    let allowed = endpoint().allow_sources(["127.0.0.0/8".parse().unwrap()]);
+    let allowed = crate::support::endpoint().allow_sources(["127.0.0.0/8".parse().unwrap()]);
     let server = Server::start(builder(allowed)).await;
     assert_eq!(
         server.send(&Request::signed("msg_1", BODY)).await.status,
