@@ -15,6 +15,7 @@ mod error;
 mod event;
 mod event_summary;
 mod export_job;
+pub mod samples;
 mod vendor;
 
 pub use envelope::Envelope;

@@ -6,5 +6,6 @@
 mod envelope;
 mod payload;
 mod properties;
+mod samples;
 mod summary;
 mod support;
