@@ -289,13 +289,13 @@ fn parse_base_url(text: &str) -> Result<Url, ConfigError> {
     let Ok(uri) = text.parse::<Uri>() else {
         return reject("it is not a URL");
     };
-    if uri.scheme().is_none() || uri.authority().is_none() {
+    let (Some(_), Some(authority)) = (uri.scheme(), uri.authority()) else {
         return reject("it is not absolute; give `https://host`");
-    }
+    };
     let Ok(url) = text.parse::<Url>() else {
         return reject("it is not a URL");
     };
-    if text.contains('@') {
+    if authority.as_str().contains('@') {
         return reject("it has a user name; give the token or API key separately");
     }
     if url.query().is_some() || text.contains('#') {

@@ -53,7 +53,7 @@ pub enum Error {
     },
     /// Any other status that isn't a success. Redirects are not followed, since they would send the
     /// token elsewhere.
-    #[error("unexpected status {} from Pleo: {message}", status.as_u16())]
+    #[error("Pleo answered {}, an unexpected status: {message}", status.as_u16())]
     UnexpectedStatus {
         /// The response's status.
         status: StatusCode,
@@ -90,7 +90,7 @@ pub enum Error {
         pages: usize,
     },
     /// The connection failed.
-    #[error("no response from {host}")]
+    #[error("no answer from {host}")]
     Connection {
         /// The API's host.
         host: String,
@@ -98,7 +98,7 @@ pub enum Error {
         source: Box<dyn StdError + Send + Sync>,
     },
     /// The call timed out.
-    #[error("no complete response from {host} within {after:?}")]
+    #[error("no complete answer from {host} within {after:?}")]
     Timeout {
         /// The API's host.
         host: String,

@@ -122,7 +122,7 @@ impl<'de> Deserialize<'de> for Cursor {
 
 /// The text is not a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("invalid cursor; pass the `startCursor` or `endCursor` of another page")]
+#[error("not a cursor; pass the `startCursor` or `endCursor` of another page")]
 #[non_exhaustive]
 pub struct CursorError;
 

@@ -98,7 +98,7 @@ impl Transport {
     async fn exchange(&self, call: &Call<'_>) -> Result<Response, Error> {
         let mut request = self
             .http
-            .request(call.method.clone(), self.url(call))
+            .request(call.method.clone(), call.url(&self.base_url))
             .timeout(self.timeout)
             .header(AUTHORIZATION, self.credentials.header())
             .header(ACCEPT, "application/json");
@@ -121,19 +121,6 @@ impl Transport {
             headers: response.headers().clone(),
             body,
         })
-    }
-
-    fn url(&self, call: &Call<'_>) -> Url {
-        let mut url = self.base_url.clone();
-        url.set_path(&format!(
-            "{}{}",
-            url.path().trim_end_matches('/'),
-            call.path
-        ));
-        if !call.query.is_empty() {
-            url.query_pairs_mut().extend_pairs(&call.query);
-        }
-        url
     }
 
     fn connection_error(&self, error: reqwest::Error) -> Error {
@@ -172,6 +159,18 @@ impl Transport {
     /// Returns the API's host, with the port unless it is the scheme's default.
     pub(crate) fn host(&self) -> String {
         self.base_url.authority().to_owned()
+    }
+}
+
+impl Call<'_> {
+    fn url(&self, base_url: &Url) -> Url {
+        let mut url = base_url.clone();
+        let base_path = base_url.path().trim_end_matches('/');
+        url.set_path(&format!("{base_path}{}", self.path));
+        if !self.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&self.query);
+        }
+        url
     }
 }
 
@@ -250,6 +249,46 @@ mod tests {
     use http::HeaderValue;
 
     use super::*;
+
+    #[test]
+    fn joins_base_url_with_path_and_encodes_query() {
+        let call = |query: &[(&'static str, &str)]| Call {
+            method: Method::GET,
+            path: "/v1/subscriptions".to_owned(),
+            query: query
+                .iter()
+                .map(|&(name, value)| (name, value.to_owned()))
+                .collect(),
+            body: None,
+            secrets: Vec::new(),
+        };
+        let filters = [
+            ("event_types", "v1.a&b=c"),
+            ("event_types", "d#"),
+            ("after", "A2=~"),
+        ];
+        for (base_url, query, url) in [
+            (
+                "https://pleo.test",
+                &[][..],
+                "https://pleo.test/v1/subscriptions",
+            ),
+            (
+                "http://[::1]:1/a/",
+                &[],
+                "http://[::1]:1/a/v1/subscriptions",
+            ),
+            (
+                "https://pleo.test:8443/a",
+                &filters,
+                "https://pleo.test:8443/a/v1/subscriptions\
+                 ?event_types=v1.a%26b%3Dc&event_types=d%23&after=A2%3D%7E",
+            ),
+        ] {
+            let base_url = base_url.parse().unwrap();
+            assert_eq!(call(query).url(&base_url).as_str(), url);
+        }
+    }
 
     #[test]
     fn parses_retry_after_in_seconds_and_as_date() {

@@ -60,7 +60,7 @@ async fn never_retries_create() {
 async fn does_not_retry_permanent_failure() {
     let (pleo, client, _) = start().await;
     for (status, wanted) in [
-        (301, "unexpected status 301"),
+        (301, "answered 301"),
         (
             400,
             "rejected the request (400): as the test wished (SIMULATED)",
@@ -68,7 +68,7 @@ async fn does_not_retry_permanent_failure() {
         (401, "does not accept the token (401)"),
         (403, "lacks a permission (403)"),
         (404, "no such resource"),
-        (418, "unexpected status 418"),
+        (418, "answered 418"),
         (500, "Pleo failed (500)"),
         (501, "Pleo failed (501)"),
     ] {
@@ -143,6 +143,25 @@ async fn invalid_response_is_error_and_not_shown() {
             "{error}"
         );
     }
+}
+
+#[tokio::test]
+async fn rejects_too_large_response() {
+    const LIMIT: usize = 8 * 1024 * 1024;
+    let (pleo, client, _) = start().await;
+    let pad = |length: usize| {
+        let page =
+            r#"{"data": [], "pagination": {"hasNextPage": false, "hasPreviousPage": false}}"#;
+        Fault::body(page.to_owned() + &" ".repeat(length - page.len()))
+    };
+    pleo.fail_next([pad(LIMIT), pad(LIMIT + 1)]);
+    let list = SubscriptionList::default();
+    assert_eq!(client.list(&list).await.unwrap().data, []);
+    let error = client.list(&list).await.unwrap_err();
+    assert!(
+        matches!(error, Error::ResponseTooLarge { limit: LIMIT }),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
