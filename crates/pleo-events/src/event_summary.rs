@@ -92,7 +92,7 @@ struct DocumentedBody<'a> {
     data: DataFields<'a>,
 }
 
-/// The raw fields of `data` that a summary needs. Raw, so that one invalid field doesn't hide the others.
+/// The fields of `data` that a summary needs, raw: one invalid field doesn't hide the others.
 #[derive(Default)]
 struct DataFields<'a> {
     id: Option<&'a RawValue>,
