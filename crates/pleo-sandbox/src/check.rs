@@ -3,17 +3,10 @@
 use std::collections::BTreeSet;
 
 use http::{HeaderName, HeaderValue, Uri};
+use pleo_events::EventType;
 use serde_json::{Value, json};
 
 use crate::state::Token;
-
-/// The types of events that can be subscribed to.
-const EVENT_TYPES: &[&str] = &[
-    "v1.export-job.created",
-    "v2.export-job.created",
-    "v1.export.job-created",
-    "v1.vendor.created",
-];
 
 /// An error of the API.
 #[derive(Debug)]
@@ -91,13 +84,14 @@ fn event_types(value: &Value, token: &Token) -> Result<(), Refused> {
         let Some(text) = value.as_str() else {
             return bad("eventTypes must be texts");
         };
-        if !EVENT_TYPES.contains(&text) {
+        let event_type = EventType::from(text);
+        if event_type == EventType::Unknown {
             return bad(format!("unknown event type {text}"));
         }
         if !seen.insert(text) {
             return bad(format!("eventTypes must be unique: {text}"));
         }
-        if text.contains("export") {
+        if event_type == EventType::ExportJobCreated {
             for scope in ["export-jobs:read", "export-jobs:write"] {
                 require(token, scope)?;
             }

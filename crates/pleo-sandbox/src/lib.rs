@@ -39,6 +39,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, MutexGuard};
 
 use jiff::Timestamp;
+use pleo_events::samples;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -128,17 +129,10 @@ impl Sandbox {
 
     /// A new pending export job of this company, as the Export API then answers it.
     pub fn add_export_job(&self, company: Uuid) -> Value {
-        let job = json!({
-            "id": Uuid::new_v4(),
-            "companyId": company,
-            "createdBy": Uuid::new_v4(),
-            "createdAt": Timestamp::now().to_string(),
-            "numberOfItems": 3,
-            "expiresIn": 3600,
-            "status": "pending",
-            "isInteractive": true,
-            "vendorBasedBookkeeping": false,
-        });
+        let mut job = samples::export_job(Uuid::new_v4(), company, Timestamp::now());
+        job.is_interactive = Some(true);
+        job.vendor_based_bookkeeping = Some(false);
+        let job = json!(job);
         self.state().add_export_job(job.clone());
         job
     }
@@ -199,10 +193,8 @@ impl Sandbox {
     }
 
     fn messages(&self, company: Uuid, event_type: &str, data: &Value) -> Vec<String> {
-        let event_id = Uuid::new_v4();
-        let body = json!({ "data": data, "eventType": event_type, "eventId": event_id });
-        self.state()
-            .add_messages(company, event_type, &body.to_string())
+        let body = samples::event(event_type, Uuid::new_v4(), data);
+        self.state().add_messages(company, event_type, &body)
     }
 
     async fn until<T>(&self, found: impl Fn(&State) -> Option<T>) -> T {

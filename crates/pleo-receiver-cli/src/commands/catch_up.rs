@@ -8,9 +8,8 @@ use std::io::{self, Write};
 use jiff::Timestamp;
 use pleo_api::{Client, ExportJob, ExportJobList};
 use pleo_receiver::{Appended, Filter, Inbox as _, NewMessage, Origin, SqliteInbox};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
-use serde_json::value::RawValue;
 
 use crate::args::pleo::CatchUp;
 use crate::commands::serve::sqlite_path;
@@ -101,18 +100,11 @@ async fn catch_up(
 
 /// The jobs that nobody has started, and that a webhook has had the time to tell of.
 async fn pending(client: &Client, before: Timestamp) -> Result<Vec<ExportJob>, Failure> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Created {
-        created_at: Timestamp,
-    }
     let mut pages = client.export_jobs(ExportJobList::pending());
     let mut jobs = Vec::new();
     while let Some(job) = pages.next().await {
         let job = job?;
-        let created: Result<Created, _> = serde_json::from_str(job.json.get());
-        // One that doesn't say when is better twice than never.
-        if created.map_or(true, |created| created.created_at <= before) {
+        if job.created_at <= before {
             jobs.push(job);
         }
     }
@@ -142,11 +134,11 @@ fn message(endpoint: &str, event_type: &str, job: &ExportJob) -> Result<NewMessa
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Envelope<'a> {
-        data: &'a RawValue,
+        data: &'a ExportJob,
         event_type: &'a str,
     }
     let envelope = Envelope {
-        data: &job.json,
+        data: job,
         event_type,
     };
     let body = serde_json::to_vec(&envelope);

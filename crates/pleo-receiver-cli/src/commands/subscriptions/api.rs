@@ -87,7 +87,7 @@ pub(crate) async fn secret(client: &Client, id: Uuid) -> Result<(Sensitive, Secr
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         match &error {
-            Error::Invalid(_) => Self::Usage(chain(&error)),
+            Error::InvalidRequest(_) => Self::Usage(chain(&error)),
             _ => Self::Run(chain(&error)),
         }
     }

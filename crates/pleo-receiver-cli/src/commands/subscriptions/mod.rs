@@ -37,11 +37,10 @@ pub(crate) async fn run(command: Subscriptions) -> Result<(), Failure> {
 
 async fn list(args: List) -> Result<(), Failure> {
     let client = args.api.client()?;
-    let list = SubscriptionList {
-        status: args.status,
-        event_types: args.events,
-        select: args.paging.select()?,
-    };
+    let mut list = SubscriptionList::default()
+        .with_event_types(args.events)
+        .with_page(args.paging.request()?);
+    list.status = args.status;
     if args.paging.is_one_page() {
         return Ok(page(&client.list(&list).await?, args.json)?);
     }
@@ -124,10 +123,9 @@ async fn secret(args: Secret) -> Result<(), Failure> {
 async fn activities(args: Activities) -> Result<(), Failure> {
     let client = args.api.client()?;
     let types = args.operations.iter();
-    let list = ActivityList {
-        operation_types: types.map(|text| text.as_str().into()).collect(),
-        select: args.paging.select()?,
-    };
+    let list = ActivityList::default()
+        .with_operation_types(types.map(|text| text.as_str().into()))
+        .with_page(args.paging.request()?);
     if args.paging.is_one_page() {
         return Ok(page(&client.activities(args.id, &list).await?, args.json)?);
     }
@@ -169,10 +167,12 @@ impl Paging {
             || self.limit.is_some()
     }
 
-    fn select(&self) -> Result<PageRequest, Failure> {
+    fn request(&self) -> Result<PageRequest, Failure> {
         let before = self.before.clone().map(PageStart::Before);
-        let place = before.or_else(|| self.after.clone().map(PageStart::After));
-        let mut sorting = Vec::new();
+        let start = before.or_else(|| self.after.clone().map(PageStart::After));
+        let mut request = PageRequest::default();
+        request.start = start.or_else(|| self.offset.map(PageStart::Offset));
+        request.limit = self.limit;
         for text in &self.sort {
             let (key, order) = text.split_once(':').unwrap_or((text, "ASC"));
             let order = SortOrder::from(order);
@@ -180,13 +180,9 @@ impl Paging {
                 let why = "an order is ASC or DESC, each also with _NULLS_FIRST or _NULLS_LAST";
                 return Err(Failure::Usage(format!("`--sort {text}`: {why}")));
             }
-            sorting.push((key.to_owned(), order));
+            request = request.with_sorting(key, order);
         }
-        Ok(PageRequest {
-            place: place.or_else(|| self.offset.map(PageStart::Offset)),
-            limit: self.limit,
-            sorting,
-        })
+        Ok(request)
     }
 }
 

@@ -60,7 +60,7 @@ impl Wanted {
         };
         // Before anything is done, not in the middle of it.
         if let Change::Create(request) | Change::Update { request, .. } = &change {
-            let refused = |error| Failure::from(Error::Invalid(error));
+            let refused = |error| Failure::from(Error::InvalidRequest(error));
             request.check().map_err(refused)?;
         }
         Ok(change)

@@ -1,8 +1,4 @@
-//! A stand-in for Pleo, and clients of it.
-
-#![allow(dead_code, reason = "not every test uses everything")]
-#![allow(unreachable_pub, reason = "a module of each test")]
-#![allow(clippy::unwrap_used, reason = "a test fails loudly")]
+//! A sandbox, clients of it, and requests.
 
 use core::time::Duration;
 use std::error::Error as StdError;
@@ -18,7 +14,7 @@ pub const EXPORT: &str = "v1.export-job.created";
 pub const VENDOR: &str = "v1.vendor.created";
 pub const SCOPES: [&str; 2] = ["export-jobs:read", "export-jobs:write"];
 
-/// A stand-in that knows `TOKEN`, a client with it, and the company that it stands for.
+/// Starts a sandbox that accepts `TOKEN`; returns it, a client, and the token's company.
 pub async fn start() -> (Sandbox, Client, Uuid) {
     let pleo = Sandbox::start().await;
     let company = pleo.grant(Token::bearer(TOKEN).scopes(SCOPES));
@@ -30,7 +26,7 @@ pub fn builder(pleo: &Sandbox) -> ClientBuilder {
     builder_for(pleo, Credentials::bearer(TOKEN).unwrap())
 }
 
-/// Patient, but not slow.
+/// Builds a client that retries quickly.
 pub fn builder_for(pleo: &Sandbox, credentials: Credentials) -> ClientBuilder {
     Client::builder(credentials)
         .base_url(pleo.url())
@@ -42,7 +38,7 @@ pub fn request() -> SubscriptionRequest {
     SubscriptionRequest::new(URL, [EXPORT])
 }
 
-/// An error with everything that caused it.
+/// Formats an error and its causes.
 pub fn chain(error: &dyn StdError) -> String {
     core::iter::successors(error.source(), |&error| error.source())
         .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))

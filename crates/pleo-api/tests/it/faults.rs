@@ -1,18 +1,14 @@
-//! What happens when things go wrong on the way: what is tried again, and what never is.
-
-#![allow(clippy::unwrap_used, reason = "a test fails loudly")]
-
-mod common;
+//! Failures of the connection and the API: what is retried, and what is not.
 
 use core::time::Duration;
 use std::time::Instant;
 
-use common::{KEY, TOKEN, builder, chain, request, start};
-use pleo_api::{Credentials, Error, SubscriptionList, SubscriptionRequest};
+use crate::support::{KEY, TOKEN, builder, chain, request, start};
+use pleo_api::{Credentials, EndpointAuth, Error, SubscriptionList, SubscriptionRequest};
 use pleo_sandbox::Fault;
 
 #[tokio::test]
-async fn what_is_safe_to_repeat_is_tried_again_after_what_will_pass() {
+async fn retries_idempotent_request_after_transient_failure() {
     let (pleo, client, _) = start().await;
     let made = client.create(&request()).await.unwrap();
     for fault in [
@@ -34,14 +30,14 @@ async fn what_is_safe_to_repeat_is_tried_again_after_what_will_pass() {
         assert_eq!(count() - before, 5, "PUT after {fault:?}");
         let other = client.create(&request()).await.unwrap();
         pleo.fail_next([fault.clone()]);
-        // Where the answer was lost it's gone already, which is what was asked for.
+        // After a lost response the retry gets 404, which counts as deleted.
         client.delete(other.id).await.unwrap();
         assert_eq!(count() - before, 8, "DELETE after {fault:?}");
     }
 }
 
 #[tokio::test]
-async fn a_subscription_is_never_made_twice() {
+async fn never_retries_create() {
     let (pleo, client, _) = start().await;
     for fault in [
         Fault::status(429),
@@ -57,21 +53,21 @@ async fn a_subscription_is_never_made_twice() {
         assert_eq!(pleo.requests().len() - before, 1, "{fault:?}");
     }
     let there = client.list(&SubscriptionList::default()).await.unwrap();
-    assert_eq!(there.data.len(), 1, "the one whose answer was lost");
+    assert_eq!(there.data.len(), 1, "the one whose response was lost");
 }
 
 #[tokio::test]
-async fn what_will_not_pass_is_not_tried_again() {
+async fn does_not_retry_permanent_failure() {
     let (pleo, client, _) = start().await;
     for (status, wanted) in [
         (301, "answered 301"),
         (
             400,
-            "refused the request (400): as the test wished (SIMULATED)",
+            "rejected the request (400): as the test wished (SIMULATED)",
         ),
         (401, "does not accept the token (401)"),
-        (403, "may not do this (403)"),
-        (404, "no such thing"),
+        (403, "lacks a permission (403)"),
+        (404, "no such resource"),
         (418, "answered 418"),
         (500, "Pleo failed (500)"),
         (501, "Pleo failed (501)"),
@@ -86,18 +82,18 @@ async fn what_will_not_pass_is_not_tried_again() {
 }
 
 #[tokio::test]
-async fn it_gives_up_after_the_last_attempt() {
+async fn returns_last_error_after_last_retry() {
     let (pleo, _, _) = start().await;
     let client = builder(&pleo).retries(2, Duration::from_millis(1));
     let client = client.build().unwrap();
     pleo.fail_next([503, 502, 504].map(Fault::status));
     let error = client.list(&SubscriptionList::default()).await.unwrap_err();
-    assert_eq!(error.status().unwrap(), 504, "the last one");
+    assert_eq!(error.status().unwrap(), 504, "the last error");
     assert_eq!(pleo.requests().len(), 3);
 }
 
 #[tokio::test]
-async fn retry_after_is_waited_for_unless_it_is_long() {
+async fn waits_for_retry_after_unless_too_long() {
     let (pleo, client, _) = start().await;
     let begin = Instant::now();
     pleo.fail_next([Fault::retry_after(429, "1")]);
@@ -116,11 +112,11 @@ async fn retry_after_is_waited_for_unless_it_is_long() {
         panic!("{error:?}")
     };
     assert_eq!(retry_after, Some(Duration::from_secs(3600)));
-    assert_eq!(pleo.requests().len(), 3, "not tried again");
+    assert_eq!(pleo.requests().len(), 3, "not retried");
 }
 
 #[tokio::test]
-async fn a_silent_api_is_given_up() {
+async fn silent_api_times_out() {
     let (pleo, _, _) = start().await;
     let client = builder(&pleo).timeout(Duration::from_millis(200));
     let client = client.build().unwrap();
@@ -131,7 +127,7 @@ async fn a_silent_api_is_given_up() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_not_one_is_an_error_and_not_shown() {
+async fn invalid_response_is_error_and_not_shown() {
     let (pleo, client, _) = start().await;
     for body in [
         "",
@@ -141,7 +137,7 @@ async fn an_answer_that_is_not_one_is_an_error_and_not_shown() {
     ] {
         pleo.fail_next([Fault::body(body)]);
         let error = client.secret(uuid::Uuid::nil()).await.unwrap_err();
-        assert!(matches!(error, Error::Answer { .. }), "{error:?}");
+        assert!(matches!(error, Error::InvalidResponse { .. }), "{error:?}");
         assert!(
             !format!("{error:?} {}", chain(&error)).contains("hunter2"),
             "{error}"
@@ -150,7 +146,26 @@ async fn an_answer_that_is_not_one_is_an_error_and_not_shown() {
 }
 
 #[tokio::test]
-async fn a_list_that_leads_nowhere_ends_with_an_error() {
+async fn rejects_too_large_response() {
+    const LIMIT: usize = 8 * 1024 * 1024;
+    let (pleo, client, _) = start().await;
+    let pad = |length: usize| {
+        let page =
+            r#"{"data": [], "pagination": {"hasNextPage": false, "hasPreviousPage": false}}"#;
+        Fault::body(page.to_owned() + &" ".repeat(length - page.len()))
+    };
+    pleo.fail_next([pad(LIMIT), pad(LIMIT + 1)]);
+    let list = SubscriptionList::default();
+    assert_eq!(client.list(&list).await.unwrap().data, []);
+    let error = client.list(&list).await.unwrap_err();
+    assert!(
+        matches!(error, Error::ResponseTooLarge { limit: LIMIT }),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
+async fn list_without_new_cursor_ends_with_error() {
     let (pleo, client, _) = start().await;
     let page = |cursor: &str| {
         Fault::body(format!(
@@ -176,7 +191,7 @@ async fn a_list_that_leads_nowhere_ends_with_an_error() {
 }
 
 #[tokio::test]
-async fn an_api_that_is_not_there_is_said_to_be_so() {
+async fn unreachable_api_is_connection_error() {
     let (pleo, client, _) = start().await;
     let host = client.host();
     drop(pleo);
@@ -186,13 +201,11 @@ async fn an_api_that_is_not_there_is_said_to_be_so() {
 }
 
 #[tokio::test]
-async fn nothing_secret_is_shown_even_where_the_api_says_it() {
+async fn secrets_are_hidden_even_if_api_returns_them() {
     let (pleo, client, _) = start().await;
-    let mut request = request();
-    request
-        .custom_headers
-        .insert("x-key".into(), "hunter2".into());
-    request.endpoint_auth = Some(pleo_api::EndpointAuth::basic("agent", "hunter3"));
+    let request = request()
+        .with_custom_header("x-key", "hunter2")
+        .with_endpoint_auth(EndpointAuth::basic("agent", "hunter3"));
     let made = client.create(&request).await.unwrap();
     let secret = client.secret(made.id).await.unwrap();
     let pages = client.subscriptions(SubscriptionList::default());
@@ -222,5 +235,5 @@ async fn nothing_secret_is_shown_even_where_the_api_says_it() {
     ] {
         assert!(!shown.contains(hidden), "{hidden} in {shown}");
     }
-    assert!(shown.contains("x-key"), "names are no secrets: {shown}");
+    assert!(shown.contains("x-key"), "names are shown: {shown}");
 }

@@ -1,34 +1,25 @@
-//! Every call, against the stand-in, over TLS.
+//! Every call, against the sandbox, over TLS.
 
-#![allow(clippy::unwrap_used, reason = "a test fails loudly")]
-
-mod common;
-
-use common::{
+use crate::support::{
     EXPORT, KEY, SCOPES, TOKEN, URL, VENDOR, builder, builder_for, chain, request, start,
 };
 use pleo_api::{
-    ActivityList, Client, Credentials, EndpointAuth, Error, ExportJobList, OperationType, Page,
-    PageStart, SortOrder, Status, Subscription, SubscriptionList, SubscriptionRequest,
+    ActivityList, Client, Credentials, EndpointAuth, Error, ExportJobList, ExportJobStatus,
+    OperationType, Page, PageRequest, PageStart, SortOrder, Status, Subscription, SubscriptionList,
+    SubscriptionRequest,
 };
 use pleo_sandbox::{Sandbox, Token};
 use uuid::Uuid;
 
 #[tokio::test]
-async fn a_subscription_lives_from_its_creation_to_its_end() {
+async fn creates_reads_updates_and_deletes_subscription() {
     let (_pleo, client, _) = start().await;
-    let mut request = request();
-    request
-        .custom_headers
-        .insert("x-from".into(), "pleo".into());
-    request.endpoint_auth = Some(EndpointAuth::basic("user", "hunter2"));
+    let request = request()
+        .with_custom_header("x-from", "pleo")
+        .with_endpoint_auth(EndpointAuth::basic("user", "hunter2"));
 
     let made = client.create(&request).await.unwrap();
-    assert_eq!(
-        SubscriptionRequest::from(&made),
-        request,
-        "as it was asked for"
-    );
+    assert_eq!(SubscriptionRequest::from(&made), request, "as requested");
     assert_eq!(client.get(made.id).await.unwrap(), made);
     let secret = client.secret(made.id).await.unwrap();
     assert!(secret.expose().starts_with("whsec_"));
@@ -39,7 +30,11 @@ async fn a_subscription_lives_from_its_creation_to_its_end() {
     let changed = client.update(made.id, &change).await.unwrap();
     assert_eq!(SubscriptionRequest::from(&changed), change);
     assert_eq!(client.get(made.id).await.unwrap(), changed);
-    assert_eq!(client.secret(made.id).await.unwrap(), secret, "it stays");
+    assert_eq!(
+        client.secret(made.id).await.unwrap(),
+        secret,
+        "the secret stays"
+    );
 
     client.delete(made.id).await.unwrap();
     assert!(matches!(client.get(made.id).await, Err(Error::NotFound(_))));
@@ -59,11 +54,9 @@ async fn a_subscription_lives_from_its_creation_to_its_end() {
         OperationType::Delete,
     ];
     assert_eq!(done, all);
-    let mut list = ActivityList {
-        operation_types: vec![OperationType::Update, OperationType::Delete],
-        ..ActivityList::default()
-    };
-    list.select.limit = Some(1);
+    let list = ActivityList::default()
+        .with_operation_types([OperationType::Update, OperationType::Delete])
+        .with_page(PageRequest::default().with_limit(1));
     let mut some = client.all_activities(made.id, list);
     for operation in &all[1..] {
         let activity = some.next().await.unwrap().unwrap();
@@ -74,7 +67,7 @@ async fn a_subscription_lives_from_its_creation_to_its_end() {
 }
 
 #[tokio::test]
-async fn a_token_and_an_api_key_both_open_their_own_company_only() {
+async fn token_and_api_key_see_only_their_own_company() {
     let (pleo, client, _) = start().await;
     pleo.grant(Token::api_key(KEY).scopes(SCOPES));
     let other = builder_for(&pleo, Credentials::api_key(KEY).unwrap());
@@ -101,7 +94,7 @@ async fn a_token_and_an_api_key_both_open_their_own_company_only() {
 }
 
 #[tokio::test]
-async fn a_list_is_filtered() {
+async fn filters_list() {
     let (_pleo, client, _) = start().await;
     let mut made = Vec::new();
     for (event_types, status) in [
@@ -109,8 +102,8 @@ async fn a_list_is_filtered() {
         (&[VENDOR], Status::Active),
         (&[EXPORT, VENDOR], Status::Inactive),
     ] {
-        let mut request = SubscriptionRequest::new(URL, event_types.iter().copied());
-        request.status = status;
+        let request = SubscriptionRequest::new(URL, event_types.iter().copied());
+        let request = request.with_status(status);
         made.push(client.create(&request).await.unwrap().id);
     }
     for (status, event_types, wanted) in [
@@ -121,25 +114,22 @@ async fn a_list_is_filtered() {
         (None, &[EXPORT, VENDOR], &[0, 1, 2]),
         (Some(Status::Inactive), &[VENDOR], &[2]),
     ] {
-        let list = SubscriptionList {
-            status,
-            event_types: event_types.iter().map(ToString::to_string).collect(),
-            ..SubscriptionList::default()
-        };
+        let mut list = SubscriptionList::default().with_event_types(event_types.iter().copied());
+        list.status = status;
         let wanted: Vec<_> = wanted.iter().map(|&index: &usize| made[index]).collect();
         assert_eq!(ids(&client.list(&list).await), wanted, "{list:?}");
     }
 }
 
 #[tokio::test]
-async fn a_list_is_paged_in_three_ways_and_as_a_stream() {
+async fn pages_list_by_cursors_offset_and_stream() {
     let (pleo, client, _) = start().await;
     let mut made = Vec::new();
     for _ in 0..7 {
         made.push(client.create(&request()).await.unwrap().id);
     }
     let mut list = SubscriptionList::default();
-    list.select.limit = Some(3);
+    list.page.limit = Some(3);
     let first = client.list(&list).await.unwrap();
     assert_eq!(ids_of(&first), made[..3]);
     let pagination = &first.pagination;
@@ -149,7 +139,7 @@ async fn a_list_is_paged_in_three_ways_and_as_a_stream() {
     );
     assert_eq!(pagination.total, Some(7));
 
-    list.select.place = pagination.end_cursor.clone().map(PageStart::After);
+    list.page.start = pagination.end_cursor.clone().map(PageStart::After);
     let second = client.list(&list).await.unwrap();
     assert_eq!(ids_of(&second), made[3..6]);
     assert!(second.pagination.has_previous_page);
@@ -159,10 +149,10 @@ async fn a_list_is_paged_in_three_ways_and_as_a_stream() {
         (pagination.end_cursor.clone(), Some(3))
     );
 
-    list.select.place = second.pagination.start_cursor.map(PageStart::Before);
+    list.page.start = second.pagination.start_cursor.map(PageStart::Before);
     assert_eq!(ids(&client.list(&list).await), made[..3]);
 
-    list.select.place = Some(PageStart::Offset(5));
+    list.page.start = Some(PageStart::Offset(5));
     let last = client.list(&list).await.unwrap();
     assert_eq!(ids_of(&last), made[5..]);
     assert!(!last.pagination.has_next_page);
@@ -170,8 +160,8 @@ async fn a_list_is_paged_in_three_ways_and_as_a_stream() {
     for limit in [None, Some(1), Some(2), Some(7), Some(100)] {
         for start in [0, 5, 7] {
             let mut list = SubscriptionList::default();
-            list.select.limit = limit;
-            list.select.place = Some(PageStart::Offset(start));
+            list.page.limit = limit;
+            list.page.start = Some(PageStart::Offset(start));
             let start = usize::try_from(start).unwrap();
             assert_eq!(
                 all(&client, list).await,
@@ -182,31 +172,29 @@ async fn a_list_is_paged_in_three_ways_and_as_a_stream() {
     }
     let before = pleo.requests().len();
     let mut list = SubscriptionList::default();
-    list.select.limit = Some(2);
+    list.page.limit = Some(2);
     drop(all(&client, list).await);
     assert_eq!(pleo.requests().len() - before, 4, "a request for each page");
 }
 
 #[tokio::test]
-async fn a_list_is_sorted() {
+async fn sorts_list() {
     let (_pleo, client, _) = start().await;
     let mut made = Vec::new();
     for status in [Status::Inactive, Status::Active, Status::Inactive] {
-        let mut request = request();
-        request.status = status;
+        let request = request().with_status(status);
         made.push(client.create(&request).await.unwrap().id);
     }
-    let mut list = SubscriptionList::default();
-    list.select.limit = Some(1);
-    list.select.sorting = vec![
-        ("status".into(), SortOrder::Ascending),
-        ("createdAt".into(), SortOrder::DescendingNullsLast),
-    ];
+    let page = PageRequest::default()
+        .with_limit(1)
+        .with_sorting("status", SortOrder::Ascending)
+        .with_sorting("createdAt", SortOrder::DescendingNullsLast);
+    let list = SubscriptionList::default().with_page(page);
     assert_eq!(all(&client, list).await, [made[1], made[2], made[0]]);
 }
 
 #[tokio::test]
-async fn a_bare_event_type_is_read_like_a_list() {
+async fn reads_bare_event_type_as_list() {
     let (pleo, client, _) = start().await;
     pleo.answer_bare_event_types();
     let made = client.create(&request()).await.unwrap();
@@ -216,7 +204,7 @@ async fn a_bare_event_type_is_read_like_a_list() {
 }
 
 #[tokio::test]
-async fn pending_export_jobs_are_listed_as_they_came() {
+async fn lists_pending_export_jobs_of_own_company() {
     let (pleo, client, company) = start().await;
     let mut jobs = Vec::new();
     for _ in 0..25 {
@@ -227,19 +215,15 @@ async fn pending_export_jobs_are_listed_as_they_came() {
     for job in &jobs {
         let listed = listed.next().await.unwrap().unwrap();
         assert_eq!(listed.id.to_string(), job["id"].as_str().unwrap());
-        let value: serde_json::Value = serde_json::from_str(listed.json.get()).unwrap();
-        assert_eq!(value, *job);
+        assert_eq!(serde_json::to_value(&listed).unwrap(), *job);
     }
-    assert!(listed.next().await.is_none(), "not somebody else's");
-    let none = ExportJobList {
-        statuses: vec!["failed".into()],
-        ..ExportJobList::default()
-    };
-    assert!(client.export_jobs(none).next().await.is_none());
+    assert!(listed.next().await.is_none(), "no other company's");
+    let failed = ExportJobList::default().with_statuses([ExportJobStatus::Failed]);
+    assert!(client.export_jobs(failed).next().await.is_none());
 }
 
 #[tokio::test]
-async fn refusals_come_by_status_with_the_words_of_the_api() {
+async fn errors_have_status_and_message_of_api() {
     let pleo = Sandbox::start().await;
     pleo.grant(Token::bearer(TOKEN).scopes(["export-jobs:read"]));
     let client = builder(&pleo).build().unwrap();
@@ -263,14 +247,14 @@ async fn refusals_come_by_status_with_the_words_of_the_api() {
         "{unknown}"
     );
 
-    let refused = stranger
+    let rejected = stranger
         .list(&SubscriptionList::default())
         .await
         .unwrap_err();
-    assert!(matches!(&refused, Error::Unauthorized(_)), "{refused:?}");
+    assert!(matches!(&rejected, Error::Unauthorized(_)), "{rejected:?}");
     assert!(
-        refused.to_string().contains("unknown or expired"),
-        "{refused}"
+        rejected.to_string().contains("unknown or expired"),
+        "{rejected}"
     );
 
     let nothing = client.get(Uuid::nil()).await.unwrap_err();
@@ -279,23 +263,22 @@ async fn refusals_come_by_status_with_the_words_of_the_api() {
 }
 
 #[tokio::test]
-async fn what_would_break_a_delivery_is_not_sent() {
+async fn invalid_request_is_not_sent() {
     let (pleo, client, _) = start().await;
-    let mut bad = request();
-    bad.custom_headers.insert("Webhook-Id".into(), "x".into());
-    let refused = client.create(&bad).await.unwrap_err();
+    let bad = request().with_custom_header("Webhook-Id", "x");
+    let rejected = client.create(&bad).await.unwrap_err();
     assert!(
-        chain(&refused).contains("`Webhook-Id` would replace"),
-        "{refused}"
+        chain(&rejected).contains("`Webhook-Id` would replace"),
+        "{rejected}"
     );
     let plain = SubscriptionRequest::new("http://receiver.example.com/", [EXPORT]);
-    let refused = client.update(Uuid::nil(), &plain).await.unwrap_err();
-    assert!(chain(&refused).contains("only over HTTPS"), "{refused}");
+    let rejected = client.update(Uuid::nil(), &plain).await.unwrap_err();
+    assert!(chain(&rejected).contains("only over HTTPS"), "{rejected}");
     assert_eq!(pleo.requests(), []);
 }
 
 #[tokio::test]
-async fn the_clock_of_pleo_can_be_read() {
+async fn returns_time_of_api() {
     let (_pleo, client, _) = start().await;
     let time = client.time().await.unwrap().unwrap();
     let skew = jiff::Timestamp::now().duration_since(time);
@@ -303,7 +286,7 @@ async fn the_clock_of_pleo_can_be_read() {
 }
 
 #[tokio::test]
-async fn a_certificate_of_an_unknown_authority_is_refused() {
+async fn rejects_certificate_of_unknown_authority() {
     let (pleo, _, _) = start().await;
     let trusting_others = Client::builder(Credentials::bearer(TOKEN).unwrap())
         .base_url(pleo.url())
@@ -311,17 +294,17 @@ async fn a_certificate_of_an_unknown_authority_is_refused() {
         .retries(0, core::time::Duration::ZERO)
         .build()
         .unwrap();
-    let refused = trusting_others
+    let rejected = trusting_others
         .list(&SubscriptionList::default())
         .await
         .unwrap_err();
-    assert!(matches!(refused, Error::Connection { .. }));
+    assert!(matches!(rejected, Error::Connection { .. }));
     assert!(
-        chain(&refused).contains("UnknownIssuer"),
+        chain(&rejected).contains("UnknownIssuer"),
         "{}",
-        chain(&refused)
+        chain(&rejected)
     );
-    assert_eq!(pleo.requests(), [], "the token did not go out");
+    assert_eq!(pleo.requests(), [], "the token was not sent");
 }
 
 async fn all(client: &Client, list: SubscriptionList) -> Vec<Uuid> {
