@@ -2,7 +2,7 @@
 
 #![cfg(unix)]
 
-use crate::support::pleo::{EXPORT, VENDOR, World};
+use crate::support::harness::{EXPORT, VENDOR, World};
 use crate::support::program::SECRET;
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ fn set_up(world: &World, event: &str) {
 }
 
 #[test]
-fn a_job_whose_webhook_was_given_up_is_caught_up_once_and_handed_on() {
+fn fetches_missed_export_job_once_and_dispatches_it() {
     let world = World::new();
     set_up(&world, EXPORT);
     let server = world.serve(&[]);
@@ -62,7 +62,7 @@ fn a_job_whose_webhook_was_given_up_is_caught_up_once_and_handed_on() {
         Value::Null,
         "it is known when it expires"
     );
-    let booked = crate::support::pleo::lines(&world.read("books.jsonl"));
+    let booked = crate::support::harness::lines(&world.read("books.jsonl"));
     let one = booked
         .iter()
         .find(|one| one["data"]["id"] == missed["id"])
@@ -71,7 +71,7 @@ fn a_job_whose_webhook_was_given_up_is_caught_up_once_and_handed_on() {
 }
 
 #[test]
-fn it_works_while_the_receiver_runs() {
+fn fetches_several_pages_while_server_runs() {
     let world = World::new();
     set_up(&world, EXPORT);
     let _server = world.serve(&["--exec", "cat"]);
@@ -87,7 +87,7 @@ fn it_works_while_the_receiver_runs() {
 }
 
 #[test]
-fn a_young_job_is_left_to_its_webhook() {
+fn skips_job_younger_than_min_age() {
     let world = World::new();
     set_up(&world, EXPORT);
     drop(world.serve(&[]));
@@ -97,7 +97,7 @@ fn a_young_job_is_left_to_its_webhook() {
 }
 
 #[test]
-fn what_is_in_the_way_is_said() {
+fn reports_missing_configuration_inbox_subscription_or_scope() {
     let world = World::new();
     world.refused(CATCH_UP, 2, &["cannot read", "pleo.toml"]);
     set_up(&world, VENDOR);
@@ -111,7 +111,7 @@ fn what_is_in_the_way_is_said() {
     );
     set_up(&world, EXPORT);
     let ended = world.run_as(CATCH_UP, "a.b.c");
-    crate::support::pleo::assert_refused(&ended, 1, &["(401)"]);
+    crate::support::harness::assert_refused(&ended, 1, &["(401)"]);
 
     let world = World::with_scopes(&[]);
     set_up(&world, VENDOR);
@@ -124,7 +124,7 @@ fn what_is_in_the_way_is_said() {
 }
 
 #[test]
-fn a_customer_whose_token_expired_is_in_the_way_of_no_other() {
+fn continues_after_expired_token_of_one_endpoint() {
     let world = World::new();
     set_up(&world, EXPORT);
     drop(world.serve(&[]));
@@ -137,7 +137,7 @@ fn a_customer_whose_token_expired_is_in_the_way_of_no_other() {
     world.place.write("pleo.toml", &format!("{theirs}{ours}"));
     world.pleo.add_export_job(world.company);
     let ended = world.run(CATCH_UP);
-    crate::support::pleo::assert_refused(&ended, 1, &["error: /acme: ", "(401)"]);
+    crate::support::harness::assert_refused(&ended, 1, &["error: /acme: ", "(401)"]);
     assert!(ended.stdout.starts_with("caught up "), "{ended:?}");
     assert_eq!(world.inbox("pending", 1).len(), 1);
     // What makes changes makes none where one is in doubt, and says which.

@@ -27,7 +27,7 @@ fn assert_refused(ended: &Ended, parts: &[&str]) {
 }
 
 #[test]
-fn a_file_that_says_something_wrong_is_refused_with_the_place() {
+fn rejects_invalid_file_with_its_location() {
     let endpoint =
         |keys: &str| format!("[[endpoint]]\npath = \"/a\"\nsecret = \"{SECRET}\"\n{keys}");
     let place = Place::new();
@@ -162,7 +162,7 @@ fn a_file_that_says_something_wrong_is_refused_with_the_place() {
 }
 
 #[test]
-fn a_flag_that_says_something_wrong_is_refused_with_its_name() {
+fn rejects_invalid_flag_with_its_name() {
     let place = Place::new();
     place.write(
         "tables.toml",
@@ -230,7 +230,7 @@ fn a_flag_that_says_something_wrong_is_refused_with_its_name() {
 }
 
 #[test]
-fn a_port_in_use_stops_the_start() {
+fn refuses_to_start_on_port_in_use() {
     let place = Place::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
@@ -244,7 +244,7 @@ fn a_port_in_use_stops_the_start() {
 }
 
 #[test]
-fn an_inbox_that_cannot_be_used_stops_the_start() {
+fn refuses_to_start_with_unusable_inbox() {
     let place = Place::new();
     let serve = |inbox: &str| {
         let args = ["serve", "--listen", "127.0.0.1:0", "--inbox", inbox];

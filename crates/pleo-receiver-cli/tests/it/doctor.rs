@@ -2,7 +2,7 @@
 
 #![cfg(unix)]
 
-use crate::support::pleo::{EXPORT, VENDOR, World, lines};
+use crate::support::harness::{EXPORT, VENDOR, World, lines};
 use crate::support::program::{OTHER, SECRET};
 use pleo_sandbox::Fault;
 use serde_json::Value;
@@ -34,7 +34,7 @@ fn set_up(world: &World) -> String {
 }
 
 #[test]
-fn all_that_is_well_is_said_to_be() {
+fn reports_every_passing_check() {
     let world = World::new();
     set_up(&world);
     let _server = world.serve(&[]);
@@ -78,7 +78,7 @@ fn all_that_is_well_is_said_to_be() {
 }
 
 #[test]
-fn an_endpoint_that_lets_only_pleo_in_is_left_alone() {
+fn skips_delivery_to_endpoint_with_allowed_networks() {
     let world = World::new();
     set_up(&world);
     let before = world.read("pleo.toml");
@@ -94,7 +94,7 @@ fn an_endpoint_that_lets_only_pleo_in_is_left_alone() {
 }
 
 #[test]
-fn for_people_it_is_a_line_each_with_the_fix_below() {
+fn prints_one_line_per_check_with_its_fix() {
     let world = World::new();
     set_up(&world);
     let ended = world.run(&["doctor"]);
@@ -117,7 +117,7 @@ fn for_people_it_is_a_line_each_with_the_fix_below() {
 }
 
 #[test]
-fn what_is_wrong_at_pleo_is_found() {
+fn reports_subscription_token_and_secret_problems() {
     let world = World::new();
     let id = set_up(&world);
     let _server = world.serve(&[]);
@@ -175,7 +175,7 @@ fn what_is_wrong_at_pleo_is_found() {
 }
 
 #[test]
-fn what_is_wrong_on_the_way_is_found() {
+fn reports_network_and_delivery_problems() {
     let world = World::new();
     let url = world.url("/webhooks/pleo");
     set_up(&world);
@@ -227,7 +227,7 @@ fn what_is_wrong_on_the_way_is_found() {
 }
 
 #[test]
-fn a_configuration_that_cannot_be_served_ends_it() {
+fn stops_at_invalid_configuration() {
     let world = World::new();
     let (code, checks) = examined(&world, &[]);
     assert_eq!((code, checks.len()), (1, 1), "{checks:?}");

@@ -99,7 +99,7 @@ fn command(place: &Place, name: &str, script: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_command_that_fails_in_every_way_gets_it_again() {
+async fn retries_command_that_exits_crashes_hangs_or_prints_endlessly() {
     // All that a command starts holds its connection, which closes when the last of them is gone.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -151,7 +151,7 @@ async fn a_command_that_fails_in_every_way_gets_it_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_command_that_is_missing_for_a_while_gets_it_when_it_is_back() {
+async fn retries_missing_command_until_it_exists() {
     let place = Place::new();
     // A link comes and goes at once, and a file that was just written may be too busy to be run.
     command(&place, "release", "cat > $PLEO_WEBHOOK_ID");
@@ -228,7 +228,7 @@ const ANSWERS: [(&str, Then, &str); 6] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_target_that_fails_in_every_way_gets_it_when_it_is_well_again() {
+async fn retries_failing_forward_target_until_it_recovers() {
     let place = Place::new();
     let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = target.local_addr().unwrap();

@@ -17,7 +17,7 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::Instant;
 
-use crate::support::padded::body;
+use crate::support::large_messages::body;
 use crate::support::program::{Place, SECRET, Serving};
 use crate::support::{Request, send_to, target};
 use tokio::task::JoinSet;
@@ -96,7 +96,7 @@ impl Disk {
 
     /// All of these are in the inbox, once, with the right bytes, and nothing else is.
     async fn assert_holds(&self, acknowledged: &HashSet<String>) {
-        let stored = crate::support::padded::stored(&self.file("inbox.db")).await;
+        let stored = crate::support::large_messages::stored(&self.file("inbox.db")).await;
         let ids: HashSet<_> = stored.iter().cloned().collect();
         assert_eq!((ids.len(), &ids), (stored.len(), acknowledged));
     }
@@ -169,7 +169,7 @@ async fn all_handed_on(handed: &Mutex<HashMap<String, usize>>, acknowledged: &Ha
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_acknowledged_is_lost_on_a_disk_that_fills_up_and_gets_room_again() {
+async fn keeps_acknowledged_messages_while_disk_is_full() {
     // Whenever there is room again, it is more than the inbox's log takes, which starts anew only when
     // it has 16 MiB.
     let Some(disk) = Disk::mount("24m") else {

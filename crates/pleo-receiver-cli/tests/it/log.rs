@@ -128,7 +128,7 @@ fn wait(mut until: impl FnMut() -> bool) {
 }
 
 #[test]
-fn a_log_that_nobody_reads_holds_up_neither_deliveries_nor_the_end() {
+fn unread_log_blocks_neither_deliveries_nor_shutdown() {
     let place = Place::new();
     let (log, stderr) = std::io::pipe().unwrap();
     let mut server = Unread::start(&place, stderr.into(), log);
@@ -138,7 +138,7 @@ fn a_log_that_nobody_reads_holds_up_neither_deliveries_nor_the_end() {
 }
 
 #[test]
-fn a_log_that_is_read_again_says_how_many_lines_are_lost() {
+fn reports_dropped_lines_once_log_is_read_again() {
     let place = Place::new();
     let (log, stderr) = std::io::pipe().unwrap();
     let mut server = Unread::start(&place, stderr.into(), log);
@@ -162,7 +162,7 @@ fn a_log_that_is_read_again_says_how_many_lines_are_lost() {
 }
 
 #[test]
-fn a_log_in_non_blocking_mode_loses_nothing_where_its_reader_is_late() {
+fn drops_no_line_on_non_blocking_log_with_slow_reader() {
     const LINES: usize = 1500;
     let place = Place::new();
     let (log, stderr) = UnixStream::pair().unwrap();

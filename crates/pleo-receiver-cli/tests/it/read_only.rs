@@ -17,7 +17,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::support::padded::body;
+use crate::support::large_messages::body;
 use crate::support::program::{Place, SECRET, Serving};
 use crate::support::{Answer, Request, send_to, target};
 use tokio::time;
@@ -67,7 +67,7 @@ async fn send(server: &Serving, id: &str) -> Answer {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_inbox_that_becomes_read_only_is_answered_503_until_it_may_be_written_again() {
+async fn answers_503_while_inbox_is_read_only() {
     if !Immutable::is_possible() {
         // Not by a macro, whose text is seen only where a test fails.
         let _ = writeln!(
@@ -105,7 +105,7 @@ async fn an_inbox_that_becomes_read_only_is_answered_503_until_it_may_be_written
     assert_eq!(server.stop("-KILL").0, None);
 
     let server = place.serve(&["--forward", &url], ENV);
-    let stored = crate::support::padded::stored(&place.path().join("pleo-inbox.db")).await;
+    let stored = crate::support::large_messages::stored(&place.path().join("pleo-inbox.db")).await;
     assert_eq!(stored, acknowledged);
     assert_eq!(server.stop("-TERM").0, Some(0));
 }

@@ -13,7 +13,7 @@ fn block(language: &str) -> &'static str {
 }
 
 #[test]
-fn its_configuration_starts_a_server() {
+fn example_configuration_starts_server() {
     let place = Place::new();
     place.write("pleo.toml", block("toml"));
     std::fs::create_dir(place.path().join("tls")).unwrap();
@@ -33,7 +33,7 @@ fn its_configuration_starts_a_server() {
 }
 
 #[test]
-fn its_configuration_shows_every_key() {
+fn example_configuration_has_every_key() {
     let place = Place::new();
     for table in ["", "[[endpoint]]\n", "[retry]\n", "[limits]\n"] {
         place.write("pleo.toml", &format!("{table}not_a_key = 1\n"));

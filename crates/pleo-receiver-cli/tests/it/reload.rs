@@ -54,7 +54,7 @@ impl Sender {
 }
 
 #[test]
-fn secrets_rotate_under_load_without_a_refusal() {
+fn rotates_secrets_under_load_without_rejection() {
     let place = Place::new();
     let path = "/webhooks/pleo";
     let configure = |secrets: &[&str]| {
@@ -121,7 +121,7 @@ impl Drop for StopOnPanic<'_> {
 }
 
 #[test]
-fn endpoints_come_and_go_while_a_connection_goes_on() {
+fn changes_endpoints_on_open_connection() {
     let place = Place::new();
     let configure = |paths: &[&str]| {
         let table =
@@ -175,7 +175,7 @@ fn endpoints_come_and_go_while_a_connection_goes_on() {
 }
 
 #[test]
-fn nothing_of_a_configuration_that_is_wrong_in_one_place_is_taken() {
+fn rejects_partly_invalid_configuration_as_a_whole() {
     let place = Place::new();
     let renew = || {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -215,7 +215,7 @@ fn nothing_of_a_configuration_that_is_wrong_in_one_place_is_taken() {
 }
 
 #[test]
-fn what_only_a_restart_changes_is_named() {
+fn names_keys_that_need_a_restart() {
     let place = Place::new();
     let secret = format!("secret = \"{SECRET}\"\n");
     place.write("pleo.toml", &secret);
@@ -235,7 +235,7 @@ fn what_only_a_restart_changes_is_named() {
 }
 
 #[test]
-fn the_log_is_as_loud_as_the_new_configuration_says() {
+fn applies_new_log_level() {
     let place = Place::new();
     // What is refused is logged at level `info`.
     let configure =
@@ -262,7 +262,7 @@ fn the_log_is_as_loud_as_the_new_configuration_says() {
 }
 
 #[test]
-fn a_level_that_was_told_nearer_stays_at_a_reload() {
+fn keeps_log_level_of_flag_or_environment() {
     let place = Place::new();
     let quiet = format!("secret = \"{SECRET}\"\nlog = \"off\"\n");
     place.write("pleo.toml", &quiet);
@@ -278,7 +278,7 @@ fn a_level_that_was_told_nearer_stays_at_a_reload() {
 }
 
 #[test]
-fn messages_go_where_the_new_configuration_says() {
+fn dispatches_to_new_target() {
     let place = Place::new();
     let (old, new) = (target(), target());
     let configure = |target: &TcpListener| {
@@ -315,7 +315,7 @@ fn messages_go_where_the_new_configuration_says() {
 }
 
 #[test]
-fn hundreds_of_endpoints_change_at_once() {
+fn changes_500_endpoints_at_once() {
     let place = Place::new();
     let configure = |secret: &str| {
         let table = |n| format!("[[endpoint]]\npath = \"/hooks/{n}\"\nsecret = \"{secret}\"\n");

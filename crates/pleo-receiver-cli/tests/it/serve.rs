@@ -36,7 +36,7 @@ fn states(place: &Place) -> Vec<(String, String)> {
 }
 
 #[test]
-fn it_stores_before_it_answers_and_keeps_what_it_has_when_killed() {
+fn keeps_acknowledged_message_after_kill() {
     let place = Place::new();
     let server = place.serve(&[], &env());
     send(&place, &server.url, SECRET, &["--id", "msg_1"]);
@@ -65,7 +65,7 @@ fn it_stores_before_it_answers_and_keeps_what_it_has_when_killed() {
 }
 
 #[test]
-fn it_ends_in_good_order_at_either_signal() {
+fn shuts_down_on_sigterm_and_sigint() {
     for signal in ["-TERM", "-INT"] {
         let place = Place::new();
         let server = place.serve(&[], &env());
@@ -78,7 +78,7 @@ fn it_ends_in_good_order_at_either_signal() {
 }
 
 #[test]
-fn a_request_in_flight_is_finished_at_the_end() {
+fn finishes_request_in_flight_during_shutdown() {
     let place = Place::new();
     let server = place.serve(&[], &env());
     let body = br#"{"eventType":"v9.new","eventId":"e1","data":{}}"#;
@@ -120,7 +120,7 @@ fn a_request_in_flight_is_finished_at_the_end() {
 }
 
 #[test]
-fn a_command_gets_the_body_and_the_facts_but_none_of_the_secrets() {
+fn passes_body_and_metadata_but_no_secrets_to_command() {
     let place = Place::new();
     let done = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = done.local_addr().unwrap().port();
@@ -157,7 +157,7 @@ fn a_command_gets_the_body_and_the_facts_but_none_of_the_secrets() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn its_limit_of_open_files_is_raised_no_further_than_it_needs() {
+fn raises_open_file_limit_only_as_needed() {
     let place = Place::new();
     place.write("pleo.toml", "[limits]\nconnections = 16\n");
     let done = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -185,7 +185,7 @@ fn its_limit_of_open_files_is_raised_no_further_than_it_needs() {
 }
 
 #[test]
-fn a_target_that_fails_gets_it_again_and_then_it_is_dead_until_replayed() {
+fn retries_failing_target_until_dead_and_replays() {
     let place = Place::new();
     let target = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", target.local_addr().unwrap());
@@ -245,7 +245,7 @@ fn take(target: &TcpListener, status: &str) -> String {
 }
 
 #[test]
-fn each_endpoint_of_the_file_has_its_own_rules() {
+fn applies_rules_of_each_endpoint() {
     let place = Place::new();
     place.write("rotating", &format!("{SECRET}\n{OTHER}\n"));
     place.write(
@@ -335,7 +335,7 @@ fn each_endpoint_of_the_file_has_its_own_rules() {
 }
 
 #[test]
-fn a_flag_beats_the_environment_and_that_beats_the_file() {
+fn prefers_flag_over_environment_over_file() {
     let place = Place::new();
     place.write(
         "pleo.toml",
@@ -368,7 +368,7 @@ fn a_flag_beats_the_environment_and_that_beats_the_file() {
 }
 
 #[test]
-fn counters_are_served_however_many_clients_keep_their_connection() {
+fn serves_metrics_to_many_open_connections() {
     let place = Place::new();
     let free = free_address();
     let server = place.serve(&["--metrics", &free], &env());
@@ -392,7 +392,7 @@ fn ask_for_counters(address: &str) -> TcpStream {
 }
 
 #[test]
-fn counters_are_served_apart() {
+fn serves_metrics_on_separate_address() {
     let place = Place::new();
     let free = free_address();
     let server = place.serve(&["--metrics", &free], &env());
@@ -419,7 +419,7 @@ fn counters_are_served_apart() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn it_says_so_where_the_system_gives_it_no_thread() {
+fn reports_failed_thread_creation() {
     let place = Place::new();
     place.write("many.toml", "[limits]\nthreads = 300\n");
     let program = place.command(&["serve", "--listen", "127.0.0.1:0", "--config", "many.toml"]);

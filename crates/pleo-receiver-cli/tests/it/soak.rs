@@ -156,7 +156,7 @@ async fn settled(server: &Serving, most: usize) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_comes_and_goes_leaves_nothing_behind() {
+async fn connections_of_every_kind_leak_no_memory_or_files() {
     let seconds = env::var("PLEO_SOAK_SECONDS").map_or(5, |seconds| seconds.parse().unwrap());
     let place = Place::new();
     let certificate = certify(place.path());

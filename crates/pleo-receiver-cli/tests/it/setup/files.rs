@@ -3,11 +3,11 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::pleo::{EXPORT, VENDOR, World, assert_refused};
+use crate::support::harness::{EXPORT, VENDOR, World, assert_refused};
 use crate::support::program::{OTHER, SECRET};
 
 #[test]
-fn what_is_in_the_configuration_stays_with_its_comments() {
+fn keeps_configuration_and_comments() {
     let world = World::new();
     let before = format!(
         "# Ours.\ninbox = \"sqlite:books.db\" # on the fast disk\n\n[[endpoint]]\npath = \"/webhooks/pleo\"\n\
@@ -61,7 +61,7 @@ fn what_is_in_the_configuration_stays_with_its_comments() {
 }
 
 #[test]
-fn what_says_the_same_in_other_words_stays_as_it_is() {
+fn leaves_equivalent_configuration_unchanged() {
     let world = World::new();
     let url = world.url("/webhooks/pleo");
     let setup = ["setup", "--url", &url, "--event", EXPORT, "--event", VENDOR];
@@ -83,7 +83,7 @@ fn what_says_the_same_in_other_words_stays_as_it_is() {
 }
 
 #[test]
-fn the_configuration_keeps_its_rights_and_the_link_to_it() {
+fn keeps_permissions_and_symlink_of_configuration() {
     let world = World::new();
     std::fs::create_dir(world.place.path().join("etc")).unwrap();
     world
@@ -126,7 +126,7 @@ fn the_configuration_keeps_its_rights_and_the_link_to_it() {
 }
 
 #[test]
-fn another_endpoints_secret_is_never_written_over() {
+fn never_overwrites_secret_of_another_endpoint() {
     let world = World::new();
     world.place.write("acme-eu.secret", &format!("{OTHER}\n"));
     let refused = world.run(&["setup", "--url", &world.url("/acme/eu")]);
@@ -168,7 +168,7 @@ fn another_endpoints_secret_is_never_written_over() {
 }
 
 #[test]
-fn nothing_is_written_where_everybody_may_lay_a_link() {
+fn refuses_to_write_in_world_writable_folder() {
     let world = World::new();
     let shared = world.place.path().join("tmp");
     std::fs::create_dir(&shared).unwrap();

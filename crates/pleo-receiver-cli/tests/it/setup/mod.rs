@@ -6,12 +6,12 @@ mod files;
 
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::pleo::{EXPORT, TOKEN, VENDOR, World, assert_refused};
+use crate::support::harness::{EXPORT, TOKEN, VENDOR, World, assert_refused};
 use crate::support::program::OTHER;
 use pleo_sandbox::Fault;
 
 #[test]
-fn from_an_empty_directory_and_a_token_to_an_export_job_handed_on() {
+fn creates_subscription_and_dispatches_export_job() {
     let world = World::new();
     let url = world.url("/webhooks/pleo");
     let said = world.done(&["setup", "--url", &url, "--event", EXPORT]);
@@ -44,7 +44,7 @@ fn from_an_empty_directory_and_a_token_to_an_export_job_handed_on() {
     assert_eq!(entry["webhook_id"], **message);
     assert_eq!(entry["resource_id"], job["id"]);
     assert_eq!(entry["origin"], "webhook");
-    let [booked] = &crate::support::pleo::lines(&world.read("books.jsonl"))[..] else {
+    let [booked] = &crate::support::harness::lines(&world.read("books.jsonl"))[..] else {
         panic!("not once")
     };
     assert_eq!(booked["data"], job, "as it was sent");
@@ -52,7 +52,7 @@ fn from_an_empty_directory_and_a_token_to_an_export_job_handed_on() {
 }
 
 #[test]
-fn it_works_without_a_proxy_too() {
+fn works_without_proxy() {
     let world = World::new();
     let (certificate, key) = world.pleo.authority().certify(&["localhost"]);
     world.place.write("certificate.pem", &certificate);
@@ -74,13 +74,13 @@ fn it_works_without_a_proxy_too() {
     let job = world.pleo.add_export_job(world.company);
     let messages = world.pleo.emit(world.company, EXPORT, &job);
     assert_eq!(world.settled(&messages[0]).status, Some(204));
-    let checks = crate::support::pleo::lines(&world.run(&["doctor", "--json"]).stdout);
+    let checks = crate::support::harness::lines(&world.run(&["doctor", "--json"]).stdout);
     let failed: Vec<_> = checks.iter().filter(|one| one["state"] != "ok").collect();
     assert!(failed.iter().all(|one| one["check"] == "url"), "{failed:?}");
 }
 
 #[test]
-fn twice_is_once() {
+fn changes_nothing_when_run_twice() {
     let world = World::new();
     let url = world.url("/webhooks/pleo");
     let setup = ["setup", "--url", &url, "--event", EXPORT, "--event", VENDOR];
@@ -97,7 +97,7 @@ fn twice_is_once() {
 }
 
 #[test]
-fn a_subscription_that_is_there_is_found_and_mended() {
+fn updates_existing_subscription() {
     let world = World::new();
     let url = world.url("/webhooks/pleo");
     let create = ["subscriptions", "create", "--url", &url, "--event", EXPORT];
@@ -114,7 +114,7 @@ fn a_subscription_that_is_there_is_found_and_mended() {
 }
 
 #[test]
-fn a_receiver_that_runs_takes_on_what_is_set_up() {
+fn reloads_running_receiver() {
     let world = World::new();
     let setup = |path: &str| world.done(&["setup", "--url", &world.url(path)]);
     setup("/webhooks/pleo");
@@ -154,7 +154,7 @@ fn a_receiver_that_runs_takes_on_what_is_set_up() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn no_process_is_told_that_only_has_the_same_number_here() {
+fn signals_no_unrelated_process_with_same_pid() {
     let world = World::new();
     world.done(&["setup", "--url", &world.url("/a")]);
     let _server = world.serve(&[]);
@@ -170,7 +170,7 @@ fn no_process_is_told_that_only_has_the_same_number_here() {
         said.contains("next ") && said.contains("kill -HUP"),
         "{said}"
     );
-    let checks = crate::support::pleo::lines(&world.run(&["doctor", "--json"]).stdout);
+    let checks = crate::support::harness::lines(&world.run(&["doctor", "--json"]).stdout);
     let receiver = checks.iter().find(|one| one["check"] == "receiver");
     assert_eq!(receiver.unwrap()["state"], "ok");
     assert_eq!(stranger.try_wait().unwrap(), None, "it lives");
@@ -179,7 +179,7 @@ fn no_process_is_told_that_only_has_the_same_number_here() {
 }
 
 #[test]
-fn killed_at_any_moment_it_leaves_nothing_that_nobody_owns() {
+fn finds_created_subscription_after_kill() {
     let world = World::new();
     let url = world.url("/webhooks/pleo");
     world
@@ -206,7 +206,7 @@ fn killed_at_any_moment_it_leaves_nothing_that_nobody_owns() {
 }
 
 #[test]
-fn a_dry_run_only_shows() {
+fn dry_run_changes_nothing() {
     let world = World::new();
     let url = world.url("/webhooks/pleo");
     let said = world.done(&["setup", "--url", &url, "--dry-run"]);
@@ -227,7 +227,7 @@ fn a_dry_run_only_shows() {
 }
 
 #[test]
-fn what_was_made_without_an_answer_is_found_the_next_time() {
+fn finds_subscription_created_without_response() {
     let world = World::new();
     let setup = ["setup", "--url", &world.url("/webhooks/pleo")];
     world.pleo.fail_next([Fault::None, Fault::AnswerLost]);
@@ -237,7 +237,7 @@ fn what_was_made_without_an_answer_is_found_the_next_time() {
 }
 
 #[test]
-fn where_the_token_is_stands_in_the_configuration_but_not_the_token() {
+fn writes_token_reference_but_not_token() {
     let world = World::new();
     world.place.write("token", &format!("{TOKEN}\n"));
     let url = world.url("/webhooks/pleo");
@@ -248,13 +248,13 @@ fn where_the_token_is_stands_in_the_configuration_but_not_the_token() {
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(world.read("pleo.toml").contains("token = \"file:token\""));
     let doctor = ["doctor", "--no-delivery", "--json"];
-    let checks = crate::support::pleo::lines(&world.run_as(&doctor, "not-a-token").stdout);
+    let checks = crate::support::harness::lines(&world.run_as(&doctor, "not-a-token").stdout);
     let pleo = checks.iter().find(|one| one["check"] == "pleo").unwrap();
     assert_eq!(pleo["state"], "ok", "by the token in the file: {pleo}");
 }
 
 #[test]
-fn what_is_in_the_way_is_said_with_what_to_do() {
+fn reports_problems_with_their_fix() {
     let world = World::new();
     let url = world.url("/webhooks/pleo");
     let setup = |more: &[&str]| world.run(&[&["setup"], more].concat());
@@ -322,7 +322,7 @@ fn what_is_in_the_way_is_said_with_what_to_do() {
 }
 
 #[test]
-fn a_plain_token_in_the_arguments_is_warned_of() {
+fn warns_of_plain_token_in_arguments() {
     let world = World::new();
     let list = ["subscriptions", "list", "--json"];
     let quiet = world.run(&list);

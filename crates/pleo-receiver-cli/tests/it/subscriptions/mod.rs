@@ -6,7 +6,7 @@ mod sync;
 
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::pleo::{EXPORT, TOKEN, VENDOR, World, assert_refused};
+use crate::support::harness::{EXPORT, TOKEN, VENDOR, World, assert_refused};
 use pleo_sandbox::{Fault, Token};
 use serde_json::{Value, json};
 
@@ -23,7 +23,7 @@ fn id(subscription: &Value) -> String {
 }
 
 #[test]
-fn a_subscription_is_made_shown_changed_and_ended() {
+fn creates_shows_updates_and_deletes_subscription() {
     let world = World::new();
     world.place.write("key", "x-key: hunter2\n");
     let extras = [
@@ -92,7 +92,7 @@ fn a_subscription_is_made_shown_changed_and_ended() {
 }
 
 #[test]
-fn only_the_command_for_it_shows_a_secret() {
+fn shows_secret_only_in_secret_command() {
     let world = World::new();
     let id = id(&create(&world, &[]));
     let secret = world.done(&["subscriptions", "secret", &id]);
@@ -120,7 +120,7 @@ fn only_the_command_for_it_shows_a_secret() {
 }
 
 #[test]
-fn a_list_is_filtered_sorted_and_paged() {
+fn filters_sorts_and_pages_list() {
     let world = World::new();
     let ids: Vec<_> = (0..5).map(|_| id(&create(&world, &[]))).collect();
     let vendor = ["--event", VENDOR, "--status", "INACTIVE"];
@@ -159,7 +159,7 @@ fn a_list_is_filtered_sorted_and_paged() {
 }
 
 #[test]
-fn what_cannot_be_is_refused_with_what_to_do() {
+fn rejects_invalid_arguments_with_their_fix() {
     let world = World::new();
     let create = ["subscriptions", "create", "--event", EXPORT, "--url"];
     let with = |more: &[&'static str]| [&create[..], more].concat();
@@ -201,7 +201,7 @@ fn what_cannot_be_is_refused_with_what_to_do() {
 }
 
 #[test]
-fn an_api_key_opens_it_too() {
+fn authenticates_with_api_key() {
     let world = World::new();
     world.pleo.grant(Token::api_key("plp_123"));
     let url = world.pleo.url();
@@ -227,7 +227,7 @@ fn config(endpoints: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn nothing_that_pleo_says_steers_the_terminal() {
+fn escapes_terminal_control_characters_from_api() {
     let world = World::new();
     let hostile = "\u{1b}]0;x\u{7}\u{9b}31m\u{202e}\nok";
     let mut one = json!({

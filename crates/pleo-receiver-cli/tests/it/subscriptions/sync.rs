@@ -4,11 +4,11 @@ use pleo_sandbox::{Fault, Token};
 use serde_json::Value;
 
 use super::{LIST, URL, config, create, id};
-use crate::support::pleo::{EXPORT, VENDOR, World};
+use crate::support::harness::{EXPORT, VENDOR, World};
 use crate::support::program::SECRET;
 
 #[test]
-fn pleo_is_made_to_match_the_configuration_and_nothing_else_is_touched() {
+fn syncs_own_subscriptions_only() {
     let world = World::new();
     let foreign = id(&create(&world, &[]));
     world
@@ -97,7 +97,7 @@ fn pleo_is_made_to_match_the_configuration_and_nothing_else_is_touched() {
 }
 
 #[test]
-fn each_customer_is_asked_for_with_its_own_token() {
+fn syncs_each_endpoint_with_its_own_credentials() {
     let world = World::new();
     world
         .pleo
@@ -120,7 +120,7 @@ fn each_customer_is_asked_for_with_its_own_token() {
 }
 
 #[test]
-fn what_an_endpoint_asks_for_beside_the_signature_is_sent() {
+fn syncs_credentials_and_headers_that_endpoint_requires() {
     let world = World::new();
     let url = world.url("/webhooks/pleo");
     world.place.write(
@@ -141,7 +141,9 @@ fn what_an_endpoint_asks_for_beside_the_signature_is_sent() {
     let kept = world.json(&["subscriptions", "sync"]);
     assert_eq!(kept[0]["do"], "keep", "{kept:?}");
     let checks = world.run(&["doctor", "--json"]);
-    let delivered = crate::support::pleo::lines(&checks.stdout).pop().unwrap();
+    let delivered = crate::support::harness::lines(&checks.stdout)
+        .pop()
+        .unwrap();
     assert_eq!(
         (&delivered["check"], &delivered["state"]),
         (&"delivery".into(), &"ok".into())
@@ -149,7 +151,7 @@ fn what_an_endpoint_asks_for_beside_the_signature_is_sent() {
 }
 
 #[test]
-fn a_configuration_that_says_nothing_of_pleo_is_refused() {
+fn refuses_sync_without_subscription_tables() {
     let world = World::new();
     world.place.write(
         "pleo.toml",
@@ -169,7 +171,7 @@ fn a_configuration_that_says_nothing_of_pleo_is_refused() {
 }
 
 #[test]
-fn no_secret_is_written_over_that_may_be_another_endpoints() {
+fn never_overwrites_secret_of_another_endpoint() {
     let world = World::new();
     let sync = ["subscriptions", "sync", "--yes"];
     world
@@ -194,7 +196,7 @@ fn no_secret_is_written_over_that_may_be_another_endpoints() {
 }
 
 #[test]
-fn what_was_cut_short_is_done_the_next_time() {
+fn resumes_sync_after_kill() {
     let world = World::new();
     world.place.write("pleo.toml", &config(&[("a", EXPORT)]));
     world
@@ -215,7 +217,7 @@ fn what_was_cut_short_is_done_the_next_time() {
 }
 
 #[test]
-fn a_copy_of_a_configuration_ends_nothing_of_the_original() {
+fn refuses_to_sync_copied_configuration() {
     let world = World::new();
     world
         .place

@@ -1,11 +1,11 @@
-//! What the tests of the program share.
+//! Helpers shared by the tests of the program.
 
 #![allow(unreachable_pub, reason = "a module of each test")]
 
+pub mod harness;
 #[path = "../../../../pleo-receiver/tests/it/support/http.rs"]
 pub mod http;
-pub mod padded;
-pub mod pleo;
+pub mod large_messages;
 pub mod program;
 mod target;
 #[path = "../../../../pleo-receiver/tests/it/support/tls.rs"]

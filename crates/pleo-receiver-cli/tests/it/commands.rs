@@ -9,7 +9,7 @@ use crate::support::program::{Ended, OTHER, Place, SECRET};
 const ENV: &[(&str, &str)] = &[("PLEO_WEBHOOK_SECRET", SECRET)];
 
 #[test]
-fn the_demo_shows_every_outcome_and_ends() {
+fn demo_prints_every_outcome_once() {
     let place = Place::new();
     let ended = place.run(&["demo", "--once"]);
     assert_eq!(ended.code, 0, "{ended:?}");
@@ -35,7 +35,7 @@ fn the_demo_shows_every_outcome_and_ends() {
 }
 
 #[test]
-fn the_demo_goes_on_and_its_command_sends_one_more() {
+fn demo_keeps_serving_and_its_command_delivers() {
     let place = Place::new();
     let mut demo = place.command(&["demo"]).spawn().unwrap();
     let mut stdout = BufReader::new(demo.stdout.take().unwrap());
@@ -72,7 +72,7 @@ fn the_demo_goes_on_and_its_command_sends_one_more() {
 }
 
 #[test]
-fn the_inbox_is_listed_shown_replayed_and_pruned() {
+fn inbox_lists_shows_replays_and_prunes() {
     let place = Place::new();
     let server = place.serve(&[], ENV);
     let url = server.url.clone();
@@ -205,7 +205,7 @@ fn the_inbox_is_listed_shown_replayed_and_pruned() {
 }
 
 #[test]
-fn an_inbox_that_is_not_there_is_not_made() {
+fn inbox_list_creates_no_file() {
     let place = Place::new();
     let ended = place.run(&["inbox", "list"]);
     assert!(
@@ -216,7 +216,7 @@ fn an_inbox_that_is_not_there_is_not_made() {
 }
 
 #[test]
-fn the_tail_follows_what_arrives() {
+fn inbox_tail_follows_new_messages() {
     let place = Place::new();
     let server = place.serve(&[], ENV);
     let mut tail = place
@@ -235,7 +235,7 @@ fn the_tail_follows_what_arrives() {
 }
 
 #[test]
-fn what_sign_prints_verifies() {
+fn verify_accepts_output_of_sign() {
     let place = Place::new();
     let args = [
         "sign",
@@ -277,7 +277,7 @@ fn verify(place: &Place, headers: &str, secret: &str, body: &[u8], more: &[&str]
 }
 
 #[test]
-fn verify_says_which_check_failed_and_why() {
+fn verify_names_failed_check_and_cause() {
     let place = Place::new();
     let body = "{\"data\": {\"name\": \"Caf\\u00e9\", \"n\": [1, 2]}, \"eventType\": \"v9.new\"}";
     let args = ["sign", "--id", "msg_1", "--timestamp", "1614265330"];
@@ -358,7 +358,7 @@ fn verify_says_which_check_failed_and_why() {
 }
 
 #[test]
-fn a_signature_made_with_the_undecoded_secret_is_recognised() {
+fn verify_recognizes_undecoded_secret() {
     let place = Place::new();
     let text = SECRET.strip_prefix("whsec_").unwrap();
     let secret = pleo_receiver::verify::Secret::from_bytes(text.as_bytes()).unwrap();
@@ -374,7 +374,7 @@ fn a_signature_made_with_the_undecoded_secret_is_recognised() {
 }
 
 #[test]
-fn a_failing_send_says_what_was_answered() {
+fn send_prints_rejection() {
     let place = Place::new();
     let server = place.serve(&[], ENV);
     let sent = place.run_with(

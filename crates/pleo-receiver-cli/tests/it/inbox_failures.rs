@@ -92,7 +92,7 @@ fn limit_file_size(server: &Started, bytes: &str) {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_full_disk_is_answered_503_until_there_is_space_again() {
+async fn answers_503_while_file_size_limit_is_reached() {
     let place = Place::new();
     // Beyond its limit, a process gets an error only where it ignores the signal that comes too.
     let (server, address) = serve_after(&place, "trap '' XFSZ");
@@ -121,7 +121,7 @@ async fn a_full_disk_is_answered_503_until_there_is_space_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_inbox_that_another_process_locks_is_answered_503_until_it_is_free() {
+async fn answers_503_while_another_process_locks_inbox() {
     let place = Place::new();
     let server = place.serve(&[], ENV);
     assert_eq!(send(&server, "msg_1", 10).await.status, 204);
@@ -135,7 +135,7 @@ async fn an_inbox_that_another_process_locks_is_answered_503_until_it_is_free() 
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_inbox_whose_file_is_taken_away_is_answered_503_until_it_is_back() {
+async fn answers_503_while_inbox_file_is_missing_or_replaced() {
     let place = Place::new();
     let mut server = place.serve(&[], ENV);
     assert_eq!(send(&server, "msg_1", 10).await.status, 204);
@@ -157,7 +157,7 @@ async fn an_inbox_whose_file_is_taken_away_is_answered_503_until_it_is_back() {
 }
 
 #[test]
-fn an_inbox_that_cannot_be_written_is_named_at_the_start() {
+fn refuses_to_start_with_read_only_inbox() {
     let place = Place::new();
     assert_eq!(place.serve(&[], ENV).stop("-TERM").0, Some(0));
     let file = place.path().join("pleo-inbox.db");
@@ -172,7 +172,7 @@ fn an_inbox_that_cannot_be_written_is_named_at_the_start() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn only_the_owner_reads_the_inbox_whatever_the_umask() {
+async fn creates_owner_only_inbox_with_any_umask() {
     let place = Place::new();
     let (server, address) = serve_after(&place, "umask 000");
     assert_eq!(send_to(&address, "msg_1", 1).await.status, 204);
@@ -186,7 +186,7 @@ async fn only_the_owner_reads_the_inbox_whatever_the_umask() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn connections_that_come_and_go_leave_nothing_behind() {
+async fn repeated_connections_leak_no_memory_or_files() {
     let place = Place::new();
     let server = place.serve(&[], ENV);
     // The first answer opens what stays open.

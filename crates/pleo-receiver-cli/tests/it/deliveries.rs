@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::pleo::{EXPORT, World};
+use crate::support::harness::{EXPORT, World};
 use serde_json::{Value, json};
 
 fn set_up(world: &World) -> uuid::Uuid {
@@ -20,7 +20,7 @@ fn set_up(world: &World) -> uuid::Uuid {
 }
 
 #[test]
-fn what_comes_while_the_receiver_is_down_comes_again() {
+fn retries_while_receiver_is_down() {
     let world = World::new();
     set_up(&world);
     let message = &world
@@ -34,7 +34,7 @@ fn what_comes_while_the_receiver_is_down_comes_again() {
 }
 
 #[test]
-fn during_a_rotation_both_signatures_are_sent_and_either_will_do() {
+fn accepts_either_signature_during_rotation() {
     let world = World::new();
     let subscription = set_up(&world);
     let old = world.read("webhooks-pleo.secret");
@@ -65,7 +65,7 @@ fn during_a_rotation_both_signatures_are_sent_and_either_will_do() {
 }
 
 #[test]
-fn what_comes_twice_and_in_disorder_is_stored_once_each() {
+fn stores_duplicated_and_unordered_messages_once() {
     let world = World::new();
     set_up(&world);
     let _server = world.serve(&[]);
@@ -98,7 +98,7 @@ fn what_comes_twice_and_in_disorder_is_stored_once_each() {
 }
 
 #[test]
-fn a_company_gets_its_own_events_only_and_only_while_active() {
+fn sends_only_to_active_subscriptions_of_the_company() {
     let world = World::new();
     let subscription = set_up(&world);
     let emitted = |company, event| world.pleo.emit(company, event, &json!({})).len();

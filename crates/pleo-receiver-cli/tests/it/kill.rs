@@ -91,7 +91,7 @@ impl Sender {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_acknowledged_is_lost_however_often_it_is_killed() {
+async fn keeps_acknowledged_messages_after_repeated_kills() {
     let place = Arc::new(Place::new());
     let (url, handed) = target().await;
     place.write(
@@ -193,7 +193,7 @@ async fn nothing_acknowledged_is_lost_however_often_it_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_handler_had_in_hand_when_it_was_killed_comes_again() {
+async fn redelivers_after_kill() {
     let place = Place::new();
     // The first attempt never ends; only a server that begins anew starts a second one.
     let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -234,7 +234,7 @@ async fn what_a_handler_had_in_hand_when_it_was_killed_comes_again() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_whose_every_attempt_kills_the_server_is_dead_in_the_end() {
+async fn moves_message_to_dead_letters_after_attempts_end_in_kills() {
     let place = Place::new();
     let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", target.local_addr().unwrap());

@@ -207,7 +207,7 @@ fn assert_silent(said: &str, signatures: &[String]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_secret_is_logged_whatever_comes_and_goes() {
+async fn logs_no_secret_of_deliveries_or_configuration() {
     let target = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = target.local_addr().unwrap();
     // It takes connections and hangs up: each attempt fails.
@@ -254,7 +254,7 @@ async fn nothing_secret_is_logged_whatever_comes_and_goes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_that_fails_lets_nothing_secret_be_logged() {
+async fn logs_no_secret_when_command_fails() {
     let serving = Serving::start("exec = [\"sh\", \"-c\", \"exit 3\"]");
     let (requests, signatures) = deliveries();
     let mut client = serving.http2().await;

@@ -208,7 +208,7 @@ async fn reason(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_flood_is_told_to_calm_down_and_keeps_nobody_waiting() {
+async fn ends_http2_floods_and_serves_other_clients() {
     let place = Place::new();
     let certificate = certify(place.path());
     let tls = "tls_listen = \"127.0.0.1:0\"\ntls_certificate = \"cert.pem\"\ntls_key = \"key.pem\"";

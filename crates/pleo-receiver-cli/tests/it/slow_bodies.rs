@@ -241,7 +241,7 @@ async fn prompt(name: &str, delivery: impl Future<Output = u16>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whoever_hoards_what_all_share_keeps_nobody_waiting() {
+async fn serves_other_clients_during_slow_body_attacks() {
     for attack in &ATTACKS {
         let name = attack.name;
         let place = Place::new();

@@ -45,7 +45,7 @@ async fn connect(number: u16, address: SocketAddr) -> TcpStream {
 }
 
 #[tokio::test]
-async fn a_crowd_of_idle_connections_keeps_nobody_out() {
+async fn accepts_deliveries_among_idle_connections() {
     let most = most();
     let place = Place::new();
     // All must be there at once, however long it takes to open them here.
