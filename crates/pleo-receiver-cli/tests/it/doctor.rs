@@ -1,16 +1,14 @@
 //! `doctor` finds what is wrong, and says what to do.
 
-#![cfg(unix)]
-
-use crate::support::harness::{EXPORT, VENDOR, World, lines};
-use crate::support::program::{OTHER, SECRET};
+use crate::support::harness::{EXPORT, Harness, VENDOR, parse_json};
+use crate::support::program::{OTHER_SECRET, SECRET};
 use pleo_sandbox::Fault;
 use serde_json::Value;
 
-fn examined(world: &World, more: &[&str]) -> (i32, Vec<Value>) {
-    let ended = world.run(&[&["doctor", "--json"], more].concat());
-    assert_eq!(ended.stderr, "", "{ended:?}");
-    (ended.code, lines(&ended.stdout))
+fn examined(harness: &Harness, more: &[&str]) -> (i32, Vec<Value>) {
+    let output = harness.run(&[&["doctor", "--json"], more].concat());
+    assert_eq!(output.stderr, "", "{output:?}");
+    (output.code, parse_json(&output.stdout))
 }
 
 /// What a check came to.
@@ -26,19 +24,19 @@ fn failed(checks: &[Value], check: &str) -> String {
     format!("{} | {}", one["found"], one["fix"])
 }
 
-fn set_up(world: &World) -> String {
-    let url = world.url("/webhooks/pleo");
-    world.done(&["setup", "--url", &url, "--event", EXPORT]);
-    let id = &world.json(&["subscriptions", "list"])[0]["id"];
+fn set_up(harness: &Harness) -> String {
+    let url = harness.url("/webhooks/pleo");
+    harness.run_ok(&["setup", "--url", &url, "--event", EXPORT]);
+    let id = &harness.json(&["subscriptions", "list"])[0]["id"];
     id.as_str().unwrap().to_owned()
 }
 
 #[test]
 fn reports_every_passing_check() {
-    let world = World::new();
-    set_up(&world);
-    let _server = world.serve(&[]);
-    let (code, checks) = examined(&world, &[]);
+    let harness = Harness::new();
+    set_up(&harness);
+    let _server = harness.serve(&[]);
+    let (code, checks) = examined(&harness, &[]);
     let not_ok: Vec<_> = checks.iter().filter(|one| one["state"] != "ok").collect();
     // Loopback is all that a test has.
     let [url] = not_ok[..] else {
@@ -68,25 +66,29 @@ fn reports_every_passing_check() {
         "delivery",
     ];
     assert_eq!(seen, all);
-    let [entry] = &world.inbox("pending", 1)[..] else {
+    let [entry] = &harness.wait_for_inbox("pending", 1)[..] else {
         panic!("not one test delivery")
     };
     assert_eq!(entry["event_type"], "pleo-receiver.doctor");
-    let (_, checks) = examined(&world, &["--no-delivery"]);
+    let (_, checks) = examined(&harness, &["--no-delivery"]);
     assert_eq!(state(&checks, "delivery"), "skipped");
-    assert_eq!(world.inbox("pending", 1).len(), 1, "no other one");
+    assert_eq!(
+        harness.wait_for_inbox("pending", 1).len(),
+        1,
+        "no other one"
+    );
 }
 
 #[test]
 fn skips_delivery_to_endpoint_with_allowed_networks() {
-    let world = World::new();
-    set_up(&world);
-    let before = world.read("pleo.toml");
+    let harness = Harness::new();
+    set_up(&harness);
+    let before = harness.read_file("pleo.toml");
     let sources = "path = \"/webhooks/pleo\"\nsources = [\"52.215.16.239\"]";
     let after = before.replace("path = \"/webhooks/pleo\"", sources);
-    world.place.write("pleo.toml", &after);
-    let _server = world.serve(&[]);
-    let (_, checks) = examined(&world, &[]);
+    harness.dir.write("pleo.toml", &after);
+    let _server = harness.serve(&[]);
+    let (_, checks) = examined(&harness, &[]);
     assert_eq!(
         (state(&checks, "reachable"), state(&checks, "delivery")),
         ("ok", "skipped")
@@ -95,11 +97,11 @@ fn skips_delivery_to_endpoint_with_allowed_networks() {
 
 #[test]
 fn prints_one_line_per_check_with_its_fix() {
-    let world = World::new();
-    set_up(&world);
-    let ended = world.run(&["doctor"]);
-    assert_eq!((ended.code, ended.stderr.as_str()), (1, ""));
-    let mut lines = ended.stdout.lines();
+    let harness = Harness::new();
+    set_up(&harness);
+    let output = harness.run(&["doctor"]);
+    assert_eq!((output.code, output.stderr.as_str()), (1, ""));
+    let mut lines = output.stdout.lines();
     assert_eq!(
         lines.next(),
         Some("ok      configuration pleo.toml can be served")
@@ -118,75 +120,76 @@ fn prints_one_line_per_check_with_its_fix() {
 
 #[test]
 fn reports_subscription_token_and_secret_problems() {
-    let world = World::new();
-    let id = set_up(&world);
-    let _server = world.serve(&[]);
-    let update = |more: &[&str]| world.done(&[&["subscriptions", "update", &id], more].concat());
+    let harness = Harness::new();
+    let id = set_up(&harness);
+    let _server = harness.serve(&[]);
+    let update =
+        |more: &[&str]| harness.run_ok(&[&["subscriptions", "update", &id], more].concat());
 
     update(&["--status", "INACTIVE", "--event", VENDOR]);
-    let (code, checks) = examined(&world, &[]);
+    let (code, checks) = examined(&harness, &[]);
     assert_eq!(code, 1);
     assert!(failed(&checks, "subscription").contains("INACTIVE"));
     assert!(failed(&checks, "events").contains("not subscribed: v1.export-job.created"));
     assert!(failed(&checks, "events").contains("subscriptions sync"));
-    world.done(&["subscriptions", "sync", "--yes"]);
-    let (_, checks) = examined(&world, &[]);
+    harness.run_ok(&["subscriptions", "sync", "--yes"]);
+    let (_, checks) = examined(&harness, &[]);
     assert_eq!(
         (state(&checks, "subscription"), state(&checks, "events")),
         ("ok", "ok")
     );
 
     let env = [("SSL_CERT_FILE", "authority.pem")];
-    let checks = lines(
-        &world
-            .place
+    let checks = parse_json(
+        &harness
+            .dir
             .run_with(&["doctor", "--json"], &env, b"")
             .stdout,
     );
     assert!(failed(&checks, "pleo").contains("PLEO_API_TOKEN"));
     assert_eq!(state(&checks, "reachable"), "ok", "that needs no token");
 
-    world.pleo.rotate(id.parse().unwrap());
-    let (_, checks) = examined(&world, &[]);
+    harness.sandbox.rotate_secret(id.parse().unwrap());
+    let (_, checks) = examined(&harness, &[]);
     let fix = failed(&checks, "secret");
     assert!(
         fix.contains("signs with another one") && fix.contains("setup --url"),
         "{fix}"
     );
-    world.done(&[
+    harness.run_ok(&[
         "setup",
         "--url",
-        &world.url("/webhooks/pleo"),
+        &harness.url("/webhooks/pleo"),
         "--event",
         EXPORT,
     ]);
-    let (_, checks) = examined(&world, &[]);
+    let (_, checks) = examined(&harness, &[]);
     assert_eq!(state(&checks, "secret"), "ok");
     // The one that runs still has the old one only: restart, or reload, brings it up.
-    world.done(&["subscriptions", "delete", &id]);
-    let (_, checks) = examined(&world, &[]);
+    harness.run_ok(&["subscriptions", "delete", &id]);
+    let (_, checks) = examined(&harness, &[]);
     assert!(failed(&checks, "subscription").contains("Pleo has none"));
 
-    let ended = world.run_as(&["doctor", "--json"], "a.b.c");
-    assert!(failed(&lines(&ended.stdout), "pleo").contains("(401)"));
-    world.pleo.fail_next([Fault::status(500)]);
-    let (_, checks) = examined(&world, &[]);
+    let output = harness.run_with_token(&["doctor", "--json"], "a.b.c");
+    assert!(failed(&parse_json(&output.stdout), "pleo").contains("(401)"));
+    harness.sandbox.fail_next([Fault::status(500)]);
+    let (_, checks) = examined(&harness, &[]);
     assert!(failed(&checks, "pleo").contains("(500)"));
 }
 
 #[test]
 fn reports_network_and_delivery_problems() {
-    let world = World::new();
-    let url = world.url("/webhooks/pleo");
-    set_up(&world);
-    let (_, checks) = examined(&world, &[]);
+    let harness = Harness::new();
+    let url = harness.url("/webhooks/pleo");
+    set_up(&harness);
+    let (_, checks) = examined(&harness, &[]);
     assert!(failed(&checks, "reachable").contains("start the receiver"));
 
-    let server = world.serve(&[]);
-    let good = world.read("pleo.toml");
+    let server = harness.serve(&[]);
+    let good = harness.read_file("pleo.toml");
     let with = |from: &str, to: &str| {
-        world.place.write("pleo.toml", &good.replace(from, to));
-        let (code, checks) = examined(&world, &[]);
+        harness.dir.write("pleo.toml", &good.replace(from, to));
+        let (code, checks) = examined(&harness, &[]);
         assert_eq!(code, 1, "{checks:?}");
         checks
     };
@@ -206,20 +209,20 @@ fn reports_network_and_delivery_problems() {
     assert!(failed(&checks, "delivery").contains("signature_mismatch"));
     assert!(failed(&checks, "delivery").contains("restart it"));
     // Another receiver's inbox.
-    world
-        .place
+    harness
+        .dir
         .write("pleo.toml", &format!("inbox = \"sqlite:other.db\"\n{good}"));
-    let other = world.place.serve(&["--config", "pleo.toml"], &[]);
+    let other = harness.dir.serve(&["--config", "pleo.toml"], &[]);
     drop(other);
-    let (_, checks) = examined(&world, &[]);
+    let (_, checks) = examined(&harness, &[]);
     assert!(failed(&checks, "delivery").contains("not by the receiver of this inbox"));
     assert!(failed(&checks, "receiver").contains("none runs"));
     drop(server);
 
     // Something that says yes to everything.
-    world.careless();
-    world.place.write("pleo.toml", &good);
-    let (_, checks) = examined(&world, &[]);
+    harness.connect_permissive_server();
+    harness.dir.write("pleo.toml", &good);
+    let (_, checks) = examined(&harness, &[]);
     assert!(
         failed(&checks, "reachable").contains("takes unsigned requests"),
         "{url}"
@@ -228,25 +231,25 @@ fn reports_network_and_delivery_problems() {
 
 #[test]
 fn stops_at_invalid_configuration() {
-    let world = World::new();
-    let (code, checks) = examined(&world, &[]);
+    let harness = Harness::new();
+    let (code, checks) = examined(&harness, &[]);
     assert_eq!((code, checks.len()), (1, 1), "{checks:?}");
     assert!(failed(&checks, "configuration").contains("pleo.toml"));
     for text in [
         "listem = 1",
         "[[endpoint]]\npath = \"/a\"\nsecret = \"file:not-there\"",
         &format!(
-            "[[endpoint]]\npath = \"/a\"\nsecret = \"{OTHER}\"\n[[endpoint]]\npath = \"/b\"\n\
-             name = \"/a\"\nsecret = \"{OTHER}\""
+            "[[endpoint]]\npath = \"/a\"\nsecret = \"{OTHER_SECRET}\"\n[[endpoint]]\npath = \"/b\"\n\
+             name = \"/a\"\nsecret = \"{OTHER_SECRET}\""
         ),
     ] {
-        world.place.write("pleo.toml", text);
-        let (code, checks) = examined(&world, &[]);
+        harness.dir.write("pleo.toml", text);
+        let (code, checks) = examined(&harness, &[]);
         assert_eq!((code, checks.len()), (1, 1), "{checks:?}");
     }
-    world
-        .place
-        .write("pleo.toml", &format!("secret = \"{OTHER}\""));
-    let (_, checks) = examined(&world, &[]);
+    harness
+        .dir
+        .write("pleo.toml", &format!("secret = \"{OTHER_SECRET}\""));
+    let (_, checks) = examined(&harness, &[]);
     assert!(failed(&checks, "endpoint").contains("setup"), "{checks:?}");
 }

@@ -1,16 +1,13 @@
 //! Handlers of the real program that fail in every way there is: what was acknowledged stays pending
 //! with the reason, and is handed on when they are well again.
 
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
-
 use core::time::Duration;
 use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::Instant;
 
-use crate::support::program::{Place, SECRET, Serving};
+use crate::support::program::{RunningServer, SECRET, WorkDir};
 use crate::support::{Request, send_to};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -20,7 +17,7 @@ use tokio::time;
 const ENV: &[(&str, &str)] = &[("PLEO_WEBHOOK_SECRET", SECRET)];
 
 /// Whatever goes wrong, no test waits longer.
-const LONG: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How often a message comes is not what is tested here.
 const RETRY: &str = "[retry]\nmin_delay = \"1ms\"\nmax_delay = \"10ms\"\nmax_attempts = 1000000\n\
@@ -50,34 +47,34 @@ fn body(id: &str) -> Vec<u8> {
     .into()
 }
 
-async fn send(server: &Serving, id: &str) {
+async fn send(server: &RunningServer, id: &str) {
     let answer = send_to(server.address(), &Request::signed(id, &body(id))).await;
     assert_eq!(answer.status, 204, "{id}");
 }
 
 /// Waits until the inbox says something of a message.
-async fn entry(place: &Place, id: &str, says: impl Fn(&Value) -> bool) -> Value {
+async fn entry(dir: &WorkDir, id: &str, says: impl Fn(&Value) -> bool) -> Value {
     let start = Instant::now();
     loop {
-        let mut entries = place.json(&["inbox", "list", "--json"]).into_iter();
+        let mut entries = dir.json(&["inbox", "list", "--json"]).into_iter();
         let entry = entries.find(|entry| entry["webhook_id"] == id).unwrap();
         if says(&entry) {
             return entry;
         }
-        assert!(start.elapsed() < LONG, "{entry}");
+        assert!(start.elapsed() < TIMEOUT, "{entry}");
         time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-async fn done(place: &Place, id: &str) -> Value {
-    entry(place, id, |entry| entry["state"] == "done").await
+async fn done(dir: &WorkDir, id: &str) -> Value {
+    entry(dir, id, |entry| entry["state"] == "done").await
 }
 
 /// Waits until it logs that each of these attempts failed, and gives what it says of them.
-fn failures(server: &mut Serving, attempts: &[(&str, u32)]) -> Vec<String> {
+fn failures(server: &mut RunningServer, attempts: &[(&str, u32)]) -> Vec<String> {
     let mut lines: HashMap<_, _> = HashMap::new();
     while !attempts.iter().all(|attempt| lines.contains_key(attempt)) {
-        let line = server.wait_for("handler failed");
+        let line = server.wait_for_log("handler failed");
         let said = |(id, attempt): &&(&str, u32)| {
             line.contains(&format!("webhook_id=\"{id}\" attempt={attempt} "))
         };
@@ -92,10 +89,10 @@ fn failures(server: &mut Serving, attempts: &[(&str, u32)]) -> Vec<String> {
 }
 
 /// Writes a command.
-fn command(place: &Place, name: &str, script: &str) {
-    place.write(name, &format!("#!/usr/bin/env bash\n{script}\n"));
+fn command(dir: &WorkDir, name: &str, script: &str) {
+    dir.write(name, &format!("#!/usr/bin/env bash\n{script}\n"));
     let mode = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(place.path().join(name), mode).unwrap();
+    fs::set_permissions(dir.path().join(name), mode).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -105,23 +102,23 @@ async fn retries_command_that_exits_crashes_hangs_or_prints_endlessly() {
     let port = listener.local_addr().unwrap().port();
     let cases = WAYS.map(|(id, script, _)| format!("{id}) {script} ;;"));
     let first = format!("exec 3<>/dev/tcp/127.0.0.1/{port}; case $PLEO_WEBHOOK_ID in");
-    let place = Place::new();
+    let dir = WorkDir::new();
     command(
-        &place,
+        &dir,
         "handler",
         &format!(
             "if [ $PLEO_ATTEMPT = 1 ]; then\n{first}\n{}\nesac\nfi\ncat > $PLEO_WEBHOOK_ID",
             cases.join("\n")
         ),
     );
-    place.write("pleo.toml", &format!("exec = [\"./handler\"]\n{RETRY}"));
-    let mut server = place.serve(&["--config", "pleo.toml"], ENV);
+    dir.write("pleo.toml", &format!("exec = [\"./handler\"]\n{RETRY}"));
+    let mut server = dir.serve(&["--config", "pleo.toml"], ENV);
     #[cfg(target_os = "linux")]
-    let before = server.memory("VmHWM");
+    let before = server.memory_kib("VmHWM");
     let mut held = Vec::new();
     for (id, ..) in WAYS {
         send(&server, id).await;
-        let accepted = time::timeout(LONG, listener.accept()).await.unwrap();
+        let accepted = time::timeout(TIMEOUT, listener.accept()).await.unwrap();
         held.push(accepted.unwrap().0);
     }
     let attempts = WAYS.map(|(id, ..)| (id, 1));
@@ -130,37 +127,37 @@ async fn retries_command_that_exits_crashes_hangs_or_prints_endlessly() {
         assert!(line.contains(said), "{said:?} is not in {line}");
     }
     for held in &mut held {
-        let read = time::timeout(LONG, held.read(&mut [0])).await;
+        let read = time::timeout(TIMEOUT, held.read(&mut [0])).await;
         assert_eq!(read.expect("a process is still there").unwrap_or(0), 0);
     }
     // Of what was printed without end, only the end was kept.
     #[cfg(target_os = "linux")]
     {
-        let after = server.memory("VmHWM");
+        let after = server.memory_kib("VmHWM");
         assert!(
             after < before + 16 * 1024,
             "from {before} to {after} kilobytes"
         );
     }
     for (id, ..) in WAYS {
-        let entry = done(&place, id).await;
+        let entry = done(&dir, id).await;
         assert!(entry["attempts"].as_u64() >= Some(2), "{entry}");
-        assert!(fs::read(place.path().join(id)).unwrap() == body(id), "{id}");
+        assert!(fs::read(dir.path().join(id)).unwrap() == body(id), "{id}");
     }
     assert_eq!(server.stop("-TERM").0, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retries_missing_command_until_it_exists() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     // A link comes and goes at once, and a file that was just written may be too busy to be run.
-    command(&place, "release", "cat > $PLEO_WEBHOOK_ID");
-    let link = place.path().join("handler");
+    command(&dir, "release", "cat > $PLEO_WEBHOOK_ID");
+    let link = dir.path().join("handler");
     symlink("release", &link).unwrap();
-    place.write("pleo.toml", &format!("exec = [\"./handler\"]\n{RETRY}"));
-    let mut server = place.serve(&["--config", "pleo.toml"], ENV);
+    dir.write("pleo.toml", &format!("exec = [\"./handler\"]\n{RETRY}"));
+    let mut server = dir.serve(&["--config", "pleo.toml"], ENV);
     send(&server, "before").await;
-    assert_eq!(done(&place, "before").await["attempts"], 1);
+    assert_eq!(done(&dir, "before").await["attempts"], 1);
 
     fs::remove_file(&link).unwrap();
     send(&server, "meanwhile").await;
@@ -168,16 +165,16 @@ async fn retries_missing_command_until_it_exists() {
         let reason = "cannot run \"./handler\": No such file or directory";
         assert!(line.replace('\\', "").contains(reason), "{line}");
     }
-    let entry = entry(&place, "meanwhile", |entry| {
+    let entry = entry(&dir, "meanwhile", |entry| {
         entry["attempts"].as_u64() >= Some(3)
     })
     .await;
     assert_eq!(entry["state"], "pending", "{entry}");
     symlink("release", &link).unwrap();
-    let entry = done(&place, "meanwhile").await;
+    let entry = done(&dir, "meanwhile").await;
     assert!(entry["attempts"].as_u64() >= Some(4), "{entry}");
     for id in ["before", "meanwhile"] {
-        assert!(fs::read(place.path().join(id)).unwrap() == body(id), "{id}");
+        assert!(fs::read(dir.path().join(id)).unwrap() == body(id), "{id}");
     }
     assert_eq!(server.stop("-TERM").0, Some(0));
 }
@@ -229,18 +226,21 @@ const ANSWERS: [(&str, Then, &str); 6] = [
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn retries_failing_forward_target_until_it_recovers() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = target.local_addr().unwrap();
-    place.write(
+    dir.write(
         "pleo.toml",
         &format!("forward = \"http://{address}/\"\n{RETRY}"),
     );
-    let mut server = place.serve(&["--config", "pleo.toml"], ENV);
+    let mut server = dir.serve(&["--config", "pleo.toml"], ENV);
     send(&server, "msg_1").await;
     let mut hanging = Vec::new();
     for (number, (text, then, said)) in (1..).zip(ANSWERS) {
-        let (mut stream, _) = time::timeout(LONG, target.accept()).await.unwrap().unwrap();
+        let (mut stream, _) = time::timeout(TIMEOUT, target.accept())
+            .await
+            .unwrap()
+            .unwrap();
         answer(&mut stream, text).await;
         match then {
             Then::Closes => drop(stream),
@@ -258,10 +258,7 @@ async fn retries_failing_forward_target_until_it_recovers() {
         assert!(line.contains("Connection refused"), "{line}");
     }
     for (id, least) in [("msg_1", 7), ("msg_2", 3)] {
-        let entry = entry(&place, id, |entry| {
-            entry["attempts"].as_u64() >= Some(least)
-        })
-        .await;
+        let entry = entry(&dir, id, |entry| entry["attempts"].as_u64() >= Some(least)).await;
         assert_eq!(entry["state"], "pending", "{entry}");
     }
     // It is back, and well.
@@ -275,9 +272,9 @@ async fn retries_failing_forward_target_until_it_recovers() {
         }
         requests
     });
-    let requests = time::timeout(LONG, well).await.unwrap().unwrap();
+    let requests = time::timeout(TIMEOUT, well).await.unwrap().unwrap();
     for (id, least) in [("msg_1", 8), ("msg_2", 4)] {
-        let entry = done(&place, id).await;
+        let entry = done(&dir, id).await;
         assert!(entry["attempts"].as_u64() >= Some(least), "{entry}");
         let came = requests
             .iter()

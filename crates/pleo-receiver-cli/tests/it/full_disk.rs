@@ -5,7 +5,6 @@
 //! that it was skipped; `broken.rs` has a full disk for everybody, by a limit on the file's size.
 
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
 use core::time::Duration;
 use std::collections::{HashMap, HashSet};
@@ -18,8 +17,8 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use crate::support::large_messages::body;
-use crate::support::program::{Place, SECRET, Serving};
-use crate::support::{Request, send_to, target};
+use crate::support::program::{RunningServer, SECRET, WorkDir};
+use crate::support::{Request, counting_target, send_to};
 use tokio::task::JoinSet;
 use tokio::time;
 
@@ -34,23 +33,23 @@ const LITTLE: u64 = 2 * 1024 * 1024;
 const SENDERS: usize = 16;
 
 /// Whatever goes wrong, no test waits longer.
-const LONG: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A place with a small disk in it, taken away at the end, also of a test that failed.
-struct Disk(Place);
+struct Disk(WorkDir);
 
 impl Disk {
     /// `None` where it can't be mounted here.
     fn mount(size: &str) -> Option<Self> {
-        let place = Place::new();
-        let folder = place.path().join("disk");
+        let dir = WorkDir::new();
+        let folder = dir.path().join("disk");
         fs::create_dir(&folder).unwrap();
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]);
         let mounted = mount.arg(&folder).stderr(Stdio::null()).status();
         mounted
             .is_ok_and(|status| status.success())
-            .then(|| Self(place))
+            .then(|| Self(dir))
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -71,7 +70,7 @@ impl Disk {
         assert!(mount.arg(self.file("")).status().unwrap().success());
     }
 
-    fn serve(&self, forward: &str) -> Serving {
+    fn serve(&self, forward: &str) -> RunningServer {
         let args = ["--inbox", INBOX, "--forward", forward];
         self.0.serve(&args, ENV)
     }
@@ -110,7 +109,7 @@ impl Drop for Disk {
 }
 
 /// Sends these at once, and gives those that were acknowledged; the others were told to come again.
-async fn send_all(server: &Serving, ids: Vec<String>) -> Vec<String> {
+async fn send_all(server: &RunningServer, ids: Vec<String>) -> Vec<String> {
     let sending: JoinSet<_> = ids
         .into_iter()
         .map(|id| {
@@ -129,10 +128,10 @@ async fn send_all(server: &Serving, ids: Vec<String>) -> Vec<String> {
 }
 
 /// Sends new ones until not one of them is acknowledged; gives what those last ones were.
-async fn fill(server: &Serving, acknowledged: &mut HashSet<String>) -> Vec<String> {
+async fn fill(server: &RunningServer, acknowledged: &mut HashSet<String>) -> Vec<String> {
     let start = Instant::now();
     loop {
-        assert!(start.elapsed() < LONG, "the disk is never full");
+        assert!(start.elapsed() < TIMEOUT, "the disk is never full");
         let first = acknowledged.len();
         let ids = (first..first + SENDERS).map(|number| format!("msg_{number}"));
         let ids: Vec<_> = ids.filter(|id| !acknowledged.contains(id)).collect();
@@ -145,7 +144,11 @@ async fn fill(server: &Serving, acknowledged: &mut HashSet<String>) -> Vec<Strin
 }
 
 /// Sends those that were refused, now that there is room.
-async fn send_again(server: &Serving, refused: Vec<String>, acknowledged: &mut HashSet<String>) {
+async fn send_again(
+    server: &RunningServer,
+    refused: Vec<String>,
+    acknowledged: &mut HashSet<String>,
+) {
     let count = refused.len();
     let stored = send_all(server, refused).await;
     assert_eq!(stored.len(), count, "only {stored:?}");
@@ -161,7 +164,7 @@ async fn all_handed_on(handed: &Mutex<HashMap<String, usize>>, acknowledged: &Ha
             return;
         }
         assert!(
-            start.elapsed() < LONG,
+            start.elapsed() < TIMEOUT,
             "only {count} of {all} were handed on"
         );
         time::sleep(Duration::from_millis(20)).await;
@@ -177,7 +180,7 @@ async fn keeps_acknowledged_messages_while_disk_is_full() {
         let _ = writeln!(io::stderr(), "SKIPPED full_disk: no tmpfs can be mounted");
         return;
     };
-    let (url, handed) = target().await;
+    let (url, handed) = counting_target().await;
     let server = disk.serve(&url);
     let mut acknowledged = HashSet::new();
     disk.leave_little("filler");

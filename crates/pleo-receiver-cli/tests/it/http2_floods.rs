@@ -2,7 +2,6 @@
 //! are told to calm down, others are served meanwhile, and the memory stays bounded.
 
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
 use core::time::Duration;
 use std::net::SocketAddr;
@@ -10,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use crate::support::program::{Place, SECRET};
+use crate::support::program::{SECRET, WorkDir};
 use crate::support::tls::{certify, connect, connector};
 use crate::support::{Answer, PATH, Request, send_to};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, split};
@@ -31,7 +30,7 @@ const DELIVERIES: usize = 20;
 const MORE_MEMORY: usize = 32 * 1024;
 
 /// Whatever goes wrong, no test waits longer.
-const LONG: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Frame types and flags of RFC 9113 section 6.
 const HEADERS: u8 = 1;
@@ -178,7 +177,7 @@ impl Attack {
         if self.reason.is_none() {
             let _ = write.shutdown().await;
         }
-        time::timeout(LONG, told).await.unwrap().unwrap()
+        time::timeout(TIMEOUT, told).await.unwrap().unwrap()
     }
 }
 
@@ -209,22 +208,20 @@ async fn reason(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ends_http2_floods_and_serves_other_clients() {
-    let place = Place::new();
-    let certificate = certify(place.path());
+    let dir = WorkDir::new();
+    let certificate = certify(dir.path());
     let tls = "tls_listen = \"127.0.0.1:0\"\ntls_certificate = \"cert.pem\"\ntls_key = \"key.pem\"";
-    place.write("pleo.toml", tls);
-    let mut server = place.serve(
+    dir.write("pleo.toml", tls);
+    let mut server = dir.serve(
         &["--config", "pleo.toml"],
         &[("PLEO_WEBHOOK_SECRET", SECRET)],
     );
-    let line = server.wait_for("listening on https://");
-    let https = line.split("https://").nth(1).unwrap().split('/').next();
-    let https = https.unwrap().parse().unwrap();
+    let https = server.https_address();
     let http1 = connector(&certificate, &["http/1.1"]);
     let http2 = connector(&certificate, &["h2"]);
 
     for attack in &ATTACKS {
-        let before = server.memory("VmHWM");
+        let before = server.memory_kib("VmHWM");
         let (over, ended) = (
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicUsize::new(0)),
@@ -246,7 +243,11 @@ async fn ends_http2_floods_and_serves_other_clients() {
         let begun = Instant::now();
         // Each attacker is at its end at least once.
         while number < DELIVERIES || ended.load(Ordering::Relaxed) < ATTACKERS {
-            assert!(begun.elapsed() < LONG, "{}: it does not end", attack.name);
+            assert!(
+                begun.elapsed() < TIMEOUT,
+                "{}: it does not end",
+                attack.name
+            );
             let request = Request::signed(&format!("msg_{number}"), b"{}");
             let mut start = Instant::now();
             let answer = send_to(server.address(), &request).await;
@@ -265,13 +266,13 @@ async fn ends_http2_floods_and_serves_other_clients() {
             number += 1;
         }
         over.store(true, Ordering::Relaxed);
-        time::timeout(LONG, attackers.join_all()).await.unwrap();
+        time::timeout(TIMEOUT, attackers.join_all()).await.unwrap();
         assert!(
             slowest < Duration::from_secs(1),
             "{}: only after {slowest:?}",
             attack.name
         );
-        let after = server.memory("VmHWM");
+        let after = server.memory_kib("VmHWM");
         assert!(
             after < before + MORE_MEMORY,
             "{}: from {before} to {after} kilobytes",

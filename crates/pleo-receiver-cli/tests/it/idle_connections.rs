@@ -6,7 +6,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use crate::support::program::{Place, SECRET};
+use crate::support::program::{SECRET, WorkDir};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
@@ -47,11 +47,11 @@ async fn connect(number: u16, address: SocketAddr) -> TcpStream {
 #[tokio::test]
 async fn accepts_deliveries_among_idle_connections() {
     let most = most();
-    let place = Place::new();
+    let dir = WorkDir::new();
     // All must be there at once, however long it takes to open them here.
-    place.write("pleo.toml", "[limits]\nheader_timeout = \"5m\"\n");
+    dir.write("pleo.toml", "[limits]\nheader_timeout = \"5m\"\n");
     let env = [("PLEO_WEBHOOK_SECRET", SECRET)];
-    let server = place.serve(&["--config", "pleo.toml"], &env);
+    let server = dir.serve(&["--config", "pleo.toml"], &env);
     let address = server.address().parse().unwrap();
     let mut crowd = Vec::new();
     let mut slowest = Duration::ZERO;
@@ -62,7 +62,7 @@ async fn accepts_deliveries_among_idle_connections() {
         crowd.extend(opening.join_all().await);
         slowest = slowest.max(start.elapsed());
         let start = Instant::now();
-        let sent = place.run_with(&["send", &server.url], &env, b"");
+        let sent = dir.run_with(&["send", &server.url], &env, b"");
         slowest = slowest.max(start.elapsed());
         assert!(sent.stdout.starts_with("204"), "{first}: {sent:?}");
     }

@@ -1,9 +1,6 @@
 //! The real program while something around it is broken: nothing is answered 2xx that isn't stored,
 //! and it recovers by itself when the cause goes away.
 
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
-
 use core::time::Duration;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,13 +10,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use crate::support::program::{Place, SECRET, Serving};
+use crate::support::program::{RunningServer, SECRET, WorkDir};
 use crate::support::{Answer, Request};
 use rusqlite::Connection;
 use tokio::time;
 
 /// Whatever goes wrong, no test waits longer.
-const LONG: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 const ENV: &[(&str, &str)] = &[("PLEO_WEBHOOK_SECRET", SECRET)];
 
@@ -32,7 +29,7 @@ fn body(length: usize) -> Vec<u8> {
     .into()
 }
 
-async fn send(server: &Serving, id: &str, length: usize) -> Answer {
+async fn send(server: &RunningServer, id: &str, length: usize) -> Answer {
     send_to(server.address(), id, length).await
 }
 
@@ -40,8 +37,8 @@ async fn send_to(address: &str, id: &str, length: usize) -> Answer {
     crate::support::send_to(address, &Request::signed(id, &body(length))).await
 }
 
-fn stored(place: &Place) -> Vec<String> {
-    let entries = place.json(&["inbox", "list", "--json"]);
+fn stored(dir: &WorkDir) -> Vec<String> {
+    let entries = dir.json(&["inbox", "list", "--json"]);
     let ids = entries
         .iter()
         .map(|entry| entry["webhook_id"].as_str().unwrap().to_owned());
@@ -59,15 +56,15 @@ impl Drop for Started {
 }
 
 /// Starts a server after something that only a shell can say, and gives where it listens.
-fn serve_after(place: &Place, words: &str) -> (Started, String) {
+fn serve_after(dir: &WorkDir, words: &str) -> (Started, String) {
     let script = format!("{words}; exec \"$0\" serve --listen 127.0.0.1:0 2>log");
     let mut command = Command::new("sh");
     command
         .args(["-c", &script, env!("CARGO_BIN_EXE_pleo-receiver")])
-        .current_dir(place.path())
+        .current_dir(dir.path())
         .envs(ENV.iter().copied());
     let server = Started(command.spawn().unwrap());
-    let (log, start) = (place.path().join("log"), Instant::now());
+    let (log, start) = (dir.path().join("log"), Instant::now());
     loop {
         let text = fs::read_to_string(&log).unwrap_or_default();
         if let Some((_, rest)) = text.split_once("listening on http://")
@@ -75,7 +72,7 @@ fn serve_after(place: &Place, words: &str) -> (Started, String) {
         {
             return (server, address.to_owned());
         }
-        assert!(start.elapsed() < LONG, "it does not listen: {text}");
+        assert!(start.elapsed() < TIMEOUT, "it does not listen: {text}");
         thread::sleep(Duration::from_millis(10));
     }
 }
@@ -93,9 +90,9 @@ fn limit_file_size(server: &Started, bytes: &str) {
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_503_while_file_size_limit_is_reached() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     // Beyond its limit, a process gets an error only where it ignores the signal that comes too.
-    let (server, address) = serve_after(&place, "trap '' XFSZ");
+    let (server, address) = serve_after(&dir, "trap '' XFSZ");
     let mut acknowledged = Vec::new();
     assert_eq!(send_to(&address, "msg_before", 10).await.status, 204);
     acknowledged.push("msg_before".to_owned());
@@ -115,35 +112,35 @@ async fn answers_503_while_file_size_limit_is_reached() {
     limit_file_size(&server, "unlimited");
     assert_eq!(send_to(&address, "msg_after", 20_000).await.status, 204);
     acknowledged.push("msg_after".to_owned());
-    assert_eq!(stored(&place), acknowledged);
+    assert_eq!(stored(&dir), acknowledged);
     drop(server);
-    assert_eq!(stored(&place), acknowledged);
+    assert_eq!(stored(&dir), acknowledged);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_503_while_another_process_locks_inbox() {
-    let place = Place::new();
-    let server = place.serve(&[], ENV);
+    let dir = WorkDir::new();
+    let server = dir.serve(&[], ENV);
     assert_eq!(send(&server, "msg_1", 10).await.status, 204);
-    let other = Connection::open(place.path().join("pleo-inbox.db")).unwrap();
+    let other = Connection::open(dir.path().join("pleo-inbox.db")).unwrap();
     other.execute_batch("BEGIN EXCLUSIVE").unwrap();
     send(&server, "msg_2", 10).await.assert_inbox_failed();
     other.execute_batch("COMMIT").unwrap();
     assert_eq!(send(&server, "msg_3", 10).await.status, 204);
-    assert_eq!(stored(&place), ["msg_1", "msg_3"]);
+    assert_eq!(stored(&dir), ["msg_1", "msg_3"]);
     assert_eq!(server.stop("-TERM").0, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_503_while_inbox_file_is_missing_or_replaced() {
-    let place = Place::new();
-    let mut server = place.serve(&[], ENV);
+    let dir = WorkDir::new();
+    let mut server = dir.serve(&[], ENV);
     assert_eq!(send(&server, "msg_1", 10).await.status, 204);
     for (name, id) in [("pleo-inbox.db", "msg_2"), ("pleo-inbox.db-wal", "msg_3")] {
-        let (file, away) = (place.path().join(name), place.path().join("away"));
+        let (file, away) = (dir.path().join(name), dir.path().join("away"));
         fs::rename(&file, &away).unwrap();
         send(&server, id, 10).await.assert_inbox_failed();
-        server.wait_for(&format!("{name} was removed or replaced"));
+        server.wait_for_log(&format!("{name} was removed or replaced"));
         // Another one in its place is no better.
         fs::copy(&away, &file).unwrap();
         send(&server, id, 10).await.assert_inbox_failed();
@@ -151,33 +148,33 @@ async fn answers_503_while_inbox_file_is_missing_or_replaced() {
         assert_eq!(send(&server, id, 10).await.status, 204);
     }
     let acknowledged = ["msg_1", "msg_2", "msg_3"];
-    assert_eq!(stored(&place), acknowledged);
+    assert_eq!(stored(&dir), acknowledged);
     assert_eq!(server.stop("-TERM").0, Some(0));
-    assert_eq!(stored(&place), acknowledged);
+    assert_eq!(stored(&dir), acknowledged);
 }
 
 #[test]
 fn refuses_to_start_with_read_only_inbox() {
-    let place = Place::new();
-    assert_eq!(place.serve(&[], ENV).stop("-TERM").0, Some(0));
-    let file = place.path().join("pleo-inbox.db");
+    let dir = WorkDir::new();
+    assert_eq!(dir.serve(&[], ENV).stop("-TERM").0, Some(0));
+    let file = dir.path().join("pleo-inbox.db");
     fs::set_permissions(&file, fs::Permissions::from_mode(0o400)).unwrap();
     // The superuser may write everywhere.
     if fs::OpenOptions::new().write(true).open(&file).is_ok() {
         return;
     }
-    let ended = place.run_with(&["serve"], ENV, b"");
-    assert_eq!(ended.code, 2, "{ended:?}");
-    assert!(ended.stderr.contains("pleo-inbox.db"), "{ended:?}");
+    let output = dir.run_with(&["serve"], ENV, b"");
+    assert_eq!(output.code, 2, "{output:?}");
+    assert!(output.stderr.contains("pleo-inbox.db"), "{output:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn creates_owner_only_inbox_with_any_umask() {
-    let place = Place::new();
-    let (server, address) = serve_after(&place, "umask 000");
+    let dir = WorkDir::new();
+    let (server, address) = serve_after(&dir, "umask 000");
     assert_eq!(send_to(&address, "msg_1", 1).await.status, 204);
     for name in ["", "-wal", "-shm", ".lock"] {
-        let file = place.path().join(format!("pleo-inbox.db{name}"));
+        let file = dir.path().join(format!("pleo-inbox.db{name}"));
         let mode = fs::metadata(&file).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{file:?}");
     }
@@ -187,8 +184,8 @@ async fn creates_owner_only_inbox_with_any_umask() {
 #[cfg(target_os = "linux")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn repeated_connections_leak_no_memory_or_files() {
-    let place = Place::new();
-    let server = place.serve(&[], ENV);
+    let dir = WorkDir::new();
+    let server = dir.serve(&[], ENV);
     // The first answer opens what stays open.
     assert_eq!(send(&server, "msg_0", 10).await.status, 204);
     let mut sizes = Vec::new();
@@ -214,19 +211,22 @@ async fn repeated_connections_leak_no_memory_or_files() {
         }
         // The last ones close a moment later than their clients.
         let start = Instant::now();
-        let mut open = server.files();
+        let mut open = server.open_files();
         while files.first().is_some_and(|first| open > *first) {
-            assert!(start.elapsed() < LONG, "{open} files stay open: {files:?}");
+            assert!(
+                start.elapsed() < TIMEOUT,
+                "{open} files stay open: {files:?}"
+            );
             time::sleep(Duration::from_millis(20)).await;
-            open = server.files();
+            open = server.open_files();
         }
         if files.is_empty() {
             // Whatever the first round left, those after it must leave no more.
             time::sleep(Duration::from_millis(200)).await;
-            open = server.files();
+            open = server.open_files();
         }
         files.push(open);
-        sizes.push(server.memory("VmRSS"));
+        sizes.push(server.memory_kib("VmRSS"));
     }
     let (first, last) = (sizes[1], sizes[sizes.len() - 1]);
     assert!(last < first + 2048, "kilobytes after each round: {sizes:?}");

@@ -1,17 +1,14 @@
 //! The real program at full load, killed at random moments: what it answered 2xx is there, once, with
 //! the right bytes, and is handed on in the end.
 
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
-
 use core::time::Duration;
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::support::program::{Place, SECRET};
-use crate::support::{Answer, Request, target};
+use crate::support::program::{SECRET, WorkDir};
+use crate::support::{Answer, Request, counting_target};
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use pleo_receiver::{Filter, Inbox, SqliteInbox, State};
@@ -30,7 +27,7 @@ const SENDERS: usize = 32;
 const ENV: &[(&str, &str)] = &[("PLEO_WEBHOOK_SECRET", SECRET)];
 
 /// Whatever goes wrong, no test waits longer.
-const LONG: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Other bytes for each id, from a few to several pages of the file.
 fn body(id: &str) -> Vec<u8> {
@@ -92,9 +89,9 @@ impl Sender {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keeps_acknowledged_messages_after_repeated_kills() {
-    let place = Arc::new(Place::new());
-    let (url, handed) = target().await;
-    place.write(
+    let dir = Arc::new(WorkDir::new());
+    let (url, handed) = counting_target().await;
+    dir.write(
         "pleo.toml",
         &format!(
             "forward = \"{url}\"\n[retry]\nmin_delay = \"1ms\"\nmax_delay = \"10ms\"\n\
@@ -117,14 +114,14 @@ async fn keeps_acknowledged_messages_after_repeated_kills() {
         senders.spawn(sender.run(number));
     }
     let serve = || {
-        let place = Arc::clone(&place);
-        task::spawn_blocking(move || place.serve(&["--config", "pleo.toml"], ENV))
+        let dir = Arc::clone(&dir);
+        task::spawn_blocking(move || dir.serve(&["--config", "pleo.toml"], ENV))
     };
 
     for kill in 0..KILLS {
         if kill % 5 == 4 {
             // Also while it begins.
-            let mut beginning = place.command(&["serve", "--config", "pleo.toml"]);
+            let mut beginning = dir.command(&["serve", "--config", "pleo.toml"]);
             let mut beginning = beginning.envs(ENV.iter().copied()).spawn().unwrap();
             time::sleep(Duration::from_micros(random.hash_one(kill) % 30_000)).await;
             beginning.kill().unwrap();
@@ -141,7 +138,7 @@ async fn keeps_acknowledged_messages_after_repeated_kills() {
                 .await
                 .map(drop)
         };
-        time::timeout(LONG, wait).await.unwrap().unwrap();
+        time::timeout(TIMEOUT, wait).await.unwrap().unwrap();
         let (code, _) = server.stop("-KILL");
         assert_eq!(code, None, "it ended by itself");
     }
@@ -154,15 +151,15 @@ async fn keeps_acknowledged_messages_after_repeated_kills() {
             ended.unwrap()
         }
     };
-    time::timeout(LONG, ended).await.unwrap();
+    time::timeout(TIMEOUT, ended).await.unwrap();
     let acknowledged = core::mem::take(&mut *acknowledged.lock().unwrap());
-    let inbox = SqliteInbox::open_shared(place.path().join("pleo-inbox.db")).unwrap();
+    let inbox = SqliteInbox::open_shared(dir.path().join("pleo-inbox.db")).unwrap();
     let all_done = async {
         while inbox.counts().await.unwrap().pending > 0 {
             time::sleep(Duration::from_millis(20)).await;
         }
     };
-    time::timeout(LONG, all_done).await.unwrap();
+    time::timeout(TIMEOUT, all_done).await.unwrap();
     assert_eq!(server.stop("-TERM").0, Some(0));
 
     let mut stored = HashSet::new();
@@ -187,14 +184,14 @@ async fn keeps_acknowledged_messages_after_repeated_kills() {
         assert!(stored.contains(&id), "{id} was acknowledged and is lost");
     }
     drop(inbox);
-    let file = Connection::open(place.path().join("pleo-inbox.db")).unwrap();
+    let file = Connection::open(dir.path().join("pleo-inbox.db")).unwrap();
     let check = file.pragma_query_value(None, "integrity_check", |row| row.get(0));
     assert_eq!(check, Ok("ok".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn redelivers_after_kill() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     // The first attempt never ends; only a server that begins anew starts a second one.
     let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", target.local_addr().unwrap());
@@ -213,29 +210,29 @@ async fn redelivers_after_kill() {
         }
     });
     tokio::spawn(async { axum::serve(target, app).await });
-    let server = place.serve(&["--forward", &url], ENV);
+    let server = dir.serve(&["--forward", &url], ENV);
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
     let request = Request::signed("msg_1", &body("msg_1"));
     stream.write_all(&request.bytes()).await.unwrap();
     assert_eq!(Answer::read(&mut stream).await.status, 204);
-    time::timeout(LONG, first.notified()).await.unwrap();
+    time::timeout(TIMEOUT, first.notified()).await.unwrap();
     assert_eq!(server.stop("-KILL").0, None);
 
-    let server = place.serve(&["--forward", &url], ENV);
-    let inbox = SqliteInbox::open_shared(place.path().join("pleo-inbox.db")).unwrap();
+    let server = dir.serve(&["--forward", &url], ENV);
+    let inbox = SqliteInbox::open_shared(dir.path().join("pleo-inbox.db")).unwrap();
     let done = async {
         while inbox.counts().await.unwrap().done == 0 {
             time::sleep(Duration::from_millis(20)).await;
         }
     };
-    time::timeout(LONG, done).await.unwrap();
+    time::timeout(TIMEOUT, done).await.unwrap();
     assert_eq!(came.load(Ordering::SeqCst), 2);
     assert_eq!(server.stop("-TERM").0, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn moves_message_to_dead_letters_after_attempts_end_in_kills() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", target.local_addr().unwrap());
     // No attempt is ever answered; it is the server that ends.
@@ -247,17 +244,22 @@ async fn moves_message_to_dead_letters_after_attempts_end_in_kills() {
         core::future::pending::<()>().await;
     });
     tokio::spawn(async { axum::serve(target, app).await });
-    place.write(
+    dir.write(
         "pleo.toml",
         &format!("forward = \"{url}\"\n[retry]\nmax_attempts = 2\n"),
     );
-    let serve = || place.serve(&["--config", "pleo.toml"], ENV);
+    let serve = || dir.serve(&["--config", "pleo.toml"], ENV);
     let server = serve();
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
     let request = Request::signed("msg_1", &body("msg_1"));
     stream.write_all(&request.bytes()).await.unwrap();
     assert_eq!(Answer::read(&mut stream).await.status, 204);
-    let mut next = async || time::timeout(LONG, attempts.recv()).await.unwrap().unwrap();
+    let mut next = async || {
+        time::timeout(TIMEOUT, attempts.recv())
+            .await
+            .unwrap()
+            .unwrap()
+    };
     assert_eq!(next().await, "msg_1 1");
     assert_eq!(server.stop("-KILL").0, None);
     let server = serve();
@@ -265,7 +267,7 @@ async fn moves_message_to_dead_letters_after_attempts_end_in_kills() {
     assert_eq!(server.stop("-KILL").0, None);
 
     let server = serve();
-    let inbox = SqliteInbox::open_shared(place.path().join("pleo-inbox.db")).unwrap();
+    let inbox = SqliteInbox::open_shared(dir.path().join("pleo-inbox.db")).unwrap();
     let dead = async {
         while inbox.counts().await.unwrap().dead == 0 {
             time::sleep(Duration::from_millis(20)).await;
@@ -275,7 +277,7 @@ async fn moves_message_to_dead_letters_after_attempts_end_in_kills() {
         () = dead => {}
         attempt = next() => panic!("it came again: {attempt}"),
     }
-    let replay = place.run(&["inbox", "replay", "--dead"]);
+    let replay = dir.run(&["inbox", "replay", "--dead"]);
     assert_eq!(replay.code, 0, "{replay:?}");
     // It begins anew.
     assert_eq!(next().await, "msg_1 1");

@@ -1,7 +1,5 @@
 //! The log's reader stands still, and the server doesn't.
 
-#![cfg(unix)]
-
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::OwnedFd;
@@ -10,10 +8,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::program::{Place, SECRET, free_address};
+use crate::support::program::{SECRET, WorkDir, free_address};
 
 /// Whatever goes wrong, no test waits longer.
-const LONG: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A server whose log is read only as far as where it listens.
 struct Unread<R> {
@@ -24,11 +22,11 @@ struct Unread<R> {
 }
 
 impl<R: Read> Unread<R> {
-    fn start(place: &Place, stderr: Stdio, log: R) -> Self {
+    fn start(dir: &WorkDir, stderr: Stdio, log: R) -> Self {
         let metrics = free_address();
         let args = ["serve", "--listen", "127.0.0.1:0", "--metrics", &metrics];
         let handler = ["--log", "trace", "--exec", "sh -c 'cat; echo said >&2'"];
-        let child = place
+        let child = dir
             .command(&[&args[..], &handler].concat())
             .env("PLEO_WEBHOOK_SECRET", SECRET)
             .stderr(stderr)
@@ -52,7 +50,7 @@ impl<R: Read> Unread<R> {
     /// Sends so many requests that are refused, each of which is a line of the log.
     fn refuse(&self, requests: usize) {
         let stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(LONG)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         let mut stream = BufReader::new(stream);
         for _ in 0..requests {
             let request = b"POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
@@ -81,7 +79,7 @@ impl<R: Read> Unread<R> {
 
     fn lost(&self) -> usize {
         let mut stream = TcpStream::connect(&self.metrics).unwrap();
-        stream.set_read_timeout(Some(LONG)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
         stream.write_all(request).unwrap();
         let mut page = String::new();
@@ -94,12 +92,12 @@ impl<R: Read> Unread<R> {
     }
 
     /// A delivery is stored, answered, and handed on.
-    fn assert_serves(&self, place: &Place) {
+    fn assert_serves(&self, dir: &WorkDir) {
         let url = format!("http://{}/webhooks/pleo", self.address);
         let env = [("PLEO_WEBHOOK_SECRET", SECRET)];
-        let sent = place.run_with(&["send", &url], &env, b"");
+        let sent = dir.run_with(&["send", &url], &env, b"");
         assert!(sent.stdout.starts_with("204"), "{sent:?}");
-        wait(|| place.json(&["inbox", "list", "--json"])[0]["state"] == "done");
+        wait(|| dir.json(&["inbox", "list", "--json"])[0]["state"] == "done");
     }
 
     /// Tells it to stop; gives its exit code.
@@ -122,26 +120,26 @@ impl<R> Drop for Unread<R> {
 fn wait(mut until: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !until() {
-        assert!(begun.elapsed() < LONG, "it takes too long");
+        assert!(begun.elapsed() < TIMEOUT, "it takes too long");
         thread::sleep(Duration::from_millis(20));
     }
 }
 
 #[test]
 fn unread_log_blocks_neither_deliveries_nor_shutdown() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     let (log, stderr) = std::io::pipe().unwrap();
-    let mut server = Unread::start(&place, stderr.into(), log);
+    let mut server = Unread::start(&dir, stderr.into(), log);
     server.overflow();
-    server.assert_serves(&place);
+    server.assert_serves(&dir);
     assert_eq!(server.stop(), Some(0));
 }
 
 #[test]
 fn reports_dropped_lines_once_log_is_read_again() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     let (log, stderr) = std::io::pipe().unwrap();
-    let mut server = Unread::start(&place, stderr.into(), log);
+    let mut server = Unread::start(&dir, stderr.into(), log);
     server.overflow();
     let mut line = String::new();
     let mut came = 0;
@@ -153,7 +151,7 @@ fn reports_dropped_lines_once_log_is_read_again() {
     let count = format!("lines={}", server.lost());
     assert!(line.contains(&count), "{count} is not in {line}");
     assert!(came > 100, "only {came} lines came");
-    server.assert_serves(&place);
+    server.assert_serves(&dir);
     assert_eq!(server.stop(), Some(0));
     let mut end = String::new();
     server.log.read_to_string(&mut end).unwrap();
@@ -164,11 +162,11 @@ fn reports_dropped_lines_once_log_is_read_again() {
 #[test]
 fn drops_no_line_on_non_blocking_log_with_slow_reader() {
     const LINES: usize = 1500;
-    let place = Place::new();
+    let dir = WorkDir::new();
     let (log, stderr) = UnixStream::pair().unwrap();
     stderr.set_nonblocking(true).unwrap();
-    log.set_read_timeout(Some(LONG)).unwrap();
-    let mut server = Unread::start(&place, OwnedFd::from(stderr).into(), log);
+    log.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let mut server = Unread::start(&dir, OwnedFd::from(stderr).into(), log);
     server.refuse(LINES);
     assert_eq!(server.lost(), 0);
     let mut lines = server.log.by_ref().lines();

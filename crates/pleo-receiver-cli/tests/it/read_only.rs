@@ -8,7 +8,6 @@
 //! was skipped.
 
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
 use core::time::Duration;
 use std::fs::File;
@@ -18,40 +17,40 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::support::large_messages::body;
-use crate::support::program::{Place, SECRET, Serving};
-use crate::support::{Answer, Request, send_to, target};
+use crate::support::program::{RunningServer, SECRET, WorkDir};
+use crate::support::{Answer, Request, counting_target, send_to};
 use tokio::time;
 
 const ENV: &[(&str, &str)] = &[("PLEO_WEBHOOK_SECRET", SECRET)];
 
 /// Whatever goes wrong, no test waits longer.
-const LONG: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Files that can't be changed, until this is dropped.
 struct Immutable<'a> {
-    place: &'a Place,
+    dir: &'a WorkDir,
     files: &'a [&'a str],
 }
 
 impl<'a> Immutable<'a> {
-    fn set(place: &'a Place, files: &'a [&'a str]) -> Self {
-        let this = Self { place, files };
+    fn set(dir: &'a WorkDir, files: &'a [&'a str]) -> Self {
+        let this = Self { dir, files };
         this.chattr("+i");
         this
     }
 
     /// Whether it keeps somebody from writing who has the file open.
     fn is_possible() -> bool {
-        let place = Place::new();
-        let mut file = File::create(place.path().join("probe")).unwrap();
-        let _immutable = Immutable::set(&place, &["probe"]);
+        let dir = WorkDir::new();
+        let mut file = File::create(dir.path().join("probe")).unwrap();
+        let _immutable = Immutable::set(&dir, &["probe"]);
         file.write_all(b"x").is_err()
     }
 
     fn chattr(&self, change: &str) -> bool {
         let mut chattr = Command::new("chattr");
         chattr.arg(change).args(self.files).stderr(Stdio::null());
-        let changed = chattr.current_dir(self.place.path()).status();
+        let changed = chattr.current_dir(self.dir.path()).status();
         changed.is_ok_and(|status| status.success())
     }
 }
@@ -62,7 +61,7 @@ impl Drop for Immutable<'_> {
     }
 }
 
-async fn send(server: &Serving, id: &str) -> Answer {
+async fn send(server: &RunningServer, id: &str) -> Answer {
     send_to(server.address(), &Request::signed(id, &body(id))).await
 }
 
@@ -76,16 +75,16 @@ async fn answers_503_while_inbox_is_read_only() {
         );
         return;
     }
-    let place = Place::new();
-    let (url, handed) = target().await;
-    let server = place.serve(&["--forward", &url], ENV);
+    let dir = WorkDir::new();
+    let (url, handed) = counting_target().await;
+    let server = dir.serve(&["--forward", &url], ENV);
     let mut acknowledged = Vec::new();
     for round in 0..3 {
         let before = format!("msg_{round}_before");
         assert_eq!(send(&server, &before).await.status, 204);
         // The third file (`-shm`) is memory that is shared.
         let files = &["pleo-inbox.db", "pleo-inbox.db-wal"];
-        let immutable = Immutable::set(&place, files);
+        let immutable = Immutable::set(&dir, files);
         let refused: Vec<_> = (0..10).map(|nth| format!("msg_{round}_{nth}")).collect();
         for id in &refused {
             send(&server, id).await.assert_inbox_failed();
@@ -99,13 +98,17 @@ async fn answers_503_while_inbox_is_read_only() {
     }
     let start = Instant::now();
     while handed.lock().unwrap().len() < acknowledged.len() {
-        assert!(start.elapsed() < LONG, "only {:?}", handed.lock().unwrap());
+        assert!(
+            start.elapsed() < TIMEOUT,
+            "only {:?}",
+            handed.lock().unwrap()
+        );
         time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(server.stop("-KILL").0, None);
 
-    let server = place.serve(&["--forward", &url], ENV);
-    let stored = crate::support::large_messages::stored(&place.path().join("pleo-inbox.db")).await;
+    let server = dir.serve(&["--forward", &url], ENV);
+    let stored = crate::support::large_messages::stored(&dir.path().join("pleo-inbox.db")).await;
     assert_eq!(stored, acknowledged);
     assert_eq!(server.stop("-TERM").0, Some(0));
 }

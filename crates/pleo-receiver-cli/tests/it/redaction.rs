@@ -1,7 +1,5 @@
 //! The program says nothing secret, however much it is asked to say.
 
-#![cfg(unix)]
-
 use std::fs::File;
 use std::io::Read;
 use std::net::TcpListener;
@@ -10,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, thread};
 
-use crate::support::program::{OTHER, Place, SECRET};
+use crate::support::program::{OTHER_SECRET, SECRET, WorkDir};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
@@ -28,20 +26,20 @@ const BODY: &str = r#"{"eventType":"v1.vendor.created","eventId":"e1","data":{"n
 const BASIC: &str = "cGxlbzpodW50ZXIy";
 
 /// The server, with all that it says in files.
-struct Serving {
+struct LoggedServer {
     child: Child,
-    place: Place,
+    dir: WorkDir,
     certificate: CertificateDer<'static>,
 }
 
-impl Serving {
+impl LoggedServer {
     /// With something secret wherever there can be.
     fn start(handler: &str) -> Self {
-        let place = Place::new();
+        let dir = WorkDir::new();
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        place.write("cert.pem", &made.cert.pem());
-        place.write("key.pem", &made.signing_key.serialize_pem());
-        place.write(
+        dir.write("cert.pem", &made.cert.pem());
+        dir.write("key.pem", &made.signing_key.serialize_pem());
+        dir.write(
             "pleo.toml",
             &format!(
                 r#"
@@ -62,29 +60,29 @@ impl Serving {
                 "#
             ),
         );
-        let child = place
+        let child = dir
             .command(&["serve", "--config", "pleo.toml", "--log", "trace"])
-            .env("OTHER_SECRET", OTHER)
-            .stdout(File::create(place.path().join("stdout")).unwrap())
-            .stderr(File::create(place.path().join("stderr")).unwrap())
+            .env("OTHER_SECRET", OTHER_SECRET)
+            .stdout(File::create(dir.path().join("stdout")).unwrap())
+            .stderr(File::create(dir.path().join("stderr")).unwrap())
             .spawn()
             .unwrap();
         let certificate = made.cert.der().clone();
-        let serving = Self {
+        let server = Self {
             child,
-            place,
+            dir,
             certificate,
         };
-        serving.wait_for("listening on https://", 1);
-        serving
+        server.wait_for_log("listening on https://", 1);
+        server
     }
 
     fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.place.path().join(name)).unwrap()
+        fs::read_to_string(self.dir.path().join(name)).unwrap()
     }
 
     /// Waits until a text was said so many times.
-    fn wait_for(&self, text: &str, times: usize) {
+    fn wait_for_log(&self, text: &str, times: usize) {
         for _ in 0..2000 {
             if self.read("stderr").matches(text).count() >= times {
                 return;
@@ -140,7 +138,7 @@ impl Serving {
     }
 }
 
-impl Drop for Serving {
+impl Drop for LoggedServer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -193,7 +191,7 @@ fn deliveries() -> (Vec<Step>, Vec<String>) {
 fn assert_silent(said: &str, signatures: &[String]) {
     assert!(said.contains("TRACE"), "it was asked for everything");
     let url = ["hunter3", "fwd:hunter3", "ZndkOmh1bnRlcjM="];
-    let typed = [&SECRET["whsec_".len()..], &OTHER["whsec_".len()..]];
+    let typed = [&SECRET["whsec_".len()..], &OTHER_SECRET["whsec_".len()..]];
     let given = ["hunter2", BASIC, "correct-hors", "aHVzaDpodXNo", "hush"];
     let private = ["Hush Ltd", "PRIVATE KEY"];
     let needles = url.iter().chain(&typed).chain(&given).chain(&private);
@@ -216,11 +214,11 @@ async fn logs_no_secret_of_deliveries_or_configuration() {
             let _ = stream.unwrap().read(&mut [0; 16 * 1024]);
         }
     });
-    let serving = Serving::start(&format!(
-        "forward = \"http://fwd:hunter3@{address}/\"\nforward_secret = \"{OTHER}\""
+    let server = LoggedServer::start(&format!(
+        "forward = \"http://fwd:hunter3@{address}/\"\nforward_secret = \"{OTHER_SECRET}\""
     ));
     let (requests, mut signatures) = deliveries();
-    let mut client = serving.http1().await;
+    let mut client = server.http1().await;
     for (request, status) in requests {
         let (mut parts, body) = request.into_parts();
         parts.uri = "/acme".parse().unwrap();
@@ -232,36 +230,36 @@ async fn logs_no_secret_of_deliveries_or_configuration() {
     }
     let (requests, more) = deliveries();
     signatures.extend(more);
-    let mut client = serving.http2().await;
+    let mut client = server.http2().await;
     for (request, status) in requests {
         let answer = client.send_request(request).await.unwrap();
         assert_eq!(answer.status(), status);
         let _ = answer.into_body().collect().await;
     }
-    serving.wait_for("webhook_id=\"msg_1\"", 2);
+    server.wait_for_log("webhook_id=\"msg_1\"", 2);
     // What is wrong with a configuration is said, but not what it holds.
-    let file = serving.read("pleo.toml");
-    serving.signal("-HUP");
-    serving.wait_for("read the configuration again", 1);
-    serving
-        .place
+    let file = server.read("pleo.toml");
+    server.signal("-HUP");
+    server.wait_for_log("read the configuration again", 1);
+    server
+        .dir
         .write("pleo.toml", &file.replace("whsec_", "whsec_!"));
-    serving.signal("-HUP");
-    serving.wait_for("the old one stays", 1);
-    let said = serving.stop();
+    server.signal("-HUP");
+    server.wait_for_log("the old one stays", 1);
+    let said = server.stop();
     assert!(said.contains("msg_1"), "it says what it does: {said}");
     assert_silent(&said, &signatures);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn logs_no_secret_when_command_fails() {
-    let serving = Serving::start("exec = [\"sh\", \"-c\", \"exit 3\"]");
+    let server = LoggedServer::start("exec = [\"sh\", \"-c\", \"exit 3\"]");
     let (requests, signatures) = deliveries();
-    let mut client = serving.http2().await;
+    let mut client = server.http2().await;
     for (request, status) in requests {
         let answer = client.send_request(request).await.unwrap();
         assert_eq!(answer.status(), status);
     }
-    serving.wait_for("webhook_id=\"msg_1\"", 2);
-    assert_silent(&serving.stop(), &signatures);
+    server.wait_for_log("webhook_id=\"msg_1\"", 2);
+    assert_silent(&server.stop(), &signatures);
 }

@@ -1,7 +1,5 @@
 //! The program reads its configuration again while it serves.
 
-#![cfg(unix)]
-
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Mutex;
@@ -9,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::program::{OTHER, Place, SECRET};
+use crate::support::program::{OTHER_SECRET, SECRET, WorkDir};
 use pleo_receiver::verify::{Secret, unix_now};
 
 const AGAIN: &str = "read the configuration again";
@@ -55,15 +53,15 @@ impl Sender {
 
 #[test]
 fn rotates_secrets_under_load_without_rejection() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     let path = "/webhooks/pleo";
     let configure = |secrets: &[&str]| {
         let file = "[[endpoint]]\npath = \"/webhooks/pleo\"\nsecrets = [\"file:secrets\"]\n";
-        place.write("pleo.toml", file);
-        place.write("secrets", &(secrets.join("\n") + "\n"));
+        dir.write("pleo.toml", file);
+        dir.write("secrets", &(secrets.join("\n") + "\n"));
     };
     configure(&[SECRET]);
-    let mut server = place.serve(ARGS, &[]);
+    let mut server = dir.serve(ARGS, &[]);
     let (signing, done) = (Mutex::new(vec![SECRET]), AtomicBool::new(false));
     let accepted: [AtomicUsize; 4] = Default::default();
     let more = |what: &str| {
@@ -92,15 +90,15 @@ fn rotates_secrets_under_load_without_rejection() {
             });
         }
         more("before");
-        configure(&[SECRET, OTHER]);
-        server.signal("-HUP", AGAIN);
+        configure(&[SECRET, OTHER_SECRET]);
+        server.signal_and_wait("-HUP", AGAIN);
         more("the receiver knows both");
-        *signing.lock().unwrap() = vec![OTHER, SECRET];
+        *signing.lock().unwrap() = vec![OTHER_SECRET, SECRET];
         more("the sender signs with both");
-        *signing.lock().unwrap() = vec![OTHER];
+        *signing.lock().unwrap() = vec![OTHER_SECRET];
         more("the sender signs with the new one");
-        configure(&[OTHER]);
-        server.signal("-HUP", AGAIN);
+        configure(&[OTHER_SECRET]);
+        server.signal_and_wait("-HUP", AGAIN);
         more("the receiver forgot the old one");
         done.store(true, Ordering::Relaxed);
     });
@@ -122,14 +120,14 @@ impl Drop for StopOnPanic<'_> {
 
 #[test]
 fn changes_endpoints_on_open_connection() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     let configure = |paths: &[&str]| {
         let table =
             |path: &&str| format!("[[endpoint]]\npath = \"{path}\"\nsecret = \"{SECRET}\"\n");
-        place.write("pleo.toml", &paths.iter().map(table).collect::<String>());
+        dir.write("pleo.toml", &paths.iter().map(table).collect::<String>());
     };
     configure(&["/a", "/b"]);
-    let mut server = place.serve(ARGS, &[]);
+    let mut server = dir.serve(ARGS, &[]);
     let mut sender = Sender::new(server.address(), 0);
     let mut assert_answers = |expected: [&str; 3]| {
         for (path, expected) in ["/a", "/b", "/c"].into_iter().zip(expected) {
@@ -139,7 +137,7 @@ fn changes_endpoints_on_open_connection() {
     };
     assert_answers(["204 No Content", "204 No Content", "404 Not Found"]);
     configure(&["/b", "/c"]);
-    let line = server.signal("-HUP", AGAIN);
+    let line = server.signal_and_wait("-HUP", AGAIN);
     assert!(line.contains("endpoints=2"), "{line}");
     assert_answers(["404 Not Found", "204 No Content", "204 No Content"]);
 
@@ -161,14 +159,14 @@ fn changes_endpoints_on_open_connection() {
             "NOT_THERE is not set",
         ),
     ] {
-        place.write("pleo.toml", wrong);
-        let line = server.signal("-HUP", "is refused, and the old one stays");
+        dir.write("pleo.toml", wrong);
+        let line = server.signal_and_wait("-HUP", "is refused, and the old one stays");
         assert!(line.contains(why), "{why:?} is not in {line}");
         assert!(!line.contains("hunter2"), "{line}");
         assert_answers(["404 Not Found", "204 No Content", "204 No Content"]);
     }
-    std::fs::remove_file(place.path().join("pleo.toml")).unwrap();
-    let line = server.signal("-HUP", "is refused, and the old one stays");
+    std::fs::remove_file(dir.path().join("pleo.toml")).unwrap();
+    let line = server.signal_and_wait("-HUP", "is refused, and the old one stays");
     assert!(line.contains("cannot read the configuration"), "{line}");
     assert_answers(["404 Not Found", "204 No Content", "204 No Content"]);
     assert_eq!(server.stop("-TERM").0, Some(0));
@@ -176,24 +174,24 @@ fn changes_endpoints_on_open_connection() {
 
 #[test]
 fn rejects_partly_invalid_configuration_as_a_whole() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     let renew = || {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        place.write("cert.pem", &made.cert.pem());
-        place.write("key.pem", &made.signing_key.serialize_pem());
+        dir.write("cert.pem", &made.cert.pem());
+        dir.write("key.pem", &made.signing_key.serialize_pem());
     };
     let configure = |endpoints: &str| {
         let tls = "tls_listen = \"127.0.0.1:0\"\ntls_certificate = \"cert.pem\"\n\
                    tls_key = \"key.pem\"\n";
-        place.write("pleo.toml", &format!("{tls}{endpoints}"));
+        dir.write("pleo.toml", &format!("{tls}{endpoints}"));
     };
     let table = |keys: &str| format!("[[endpoint]]\nsecret = \"{SECRET}\"\n{keys}\n");
     renew();
     configure(&table("path = \"/a\""));
-    let mut server = place.serve(ARGS, &[]);
+    let mut server = dir.serve(ARGS, &[]);
     let mut sender = Sender::new(server.address(), 0);
 
-    place.write("cert.pem", "none");
+    dir.write("cert.pem", "none");
     let same_name = table("path = \"/b\"\nname = \"/c\"") + &table("path = \"/c\"");
     for (endpoints, why) in [
         // The certificate is looked at only where all else is right.
@@ -201,7 +199,7 @@ fn rejects_partly_invalid_configuration_as_a_whole() {
         (table("path = \"/b\""), "TLS: cert.pem holds no PEM"),
     ] {
         configure(&endpoints);
-        let line = server.signal("-HUP", "is refused, and the old one stays");
+        let line = server.signal_and_wait("-HUP", "is refused, and the old one stays");
         assert!(line.contains(why), "{why:?} is not in {line}");
         for (path, status) in [("/a", "204"), ("/b", "404"), ("/c", "404")] {
             let answer = sender.send(path, &[SECRET]);
@@ -209,21 +207,21 @@ fn rejects_partly_invalid_configuration_as_a_whole() {
         }
     }
     renew();
-    server.signal("-HUP", AGAIN);
+    server.signal_and_wait("-HUP", AGAIN);
     assert!(sender.send("/b", &[SECRET]).contains("204"));
     assert_eq!(server.stop("-TERM").0, Some(0));
 }
 
 #[test]
 fn names_keys_that_need_a_restart() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     let secret = format!("secret = \"{SECRET}\"\n");
-    place.write("pleo.toml", &secret);
-    let mut server = place.serve(ARGS, &[]);
+    dir.write("pleo.toml", &secret);
+    let mut server = dir.serve(ARGS, &[]);
     let changed = "metrics = \"127.0.0.1:1\"\ninbox = \"sqlite:other.db\"\n\
                    trusted_proxies = [\"10.0.0.0/8\"]\n[limits]\ngrace = \"1s\"\n";
-    place.write("pleo.toml", &(secret + changed));
-    server.signal("-HUP", AGAIN);
+    dir.write("pleo.toml", &(secret + changed));
+    server.signal_and_wait("-HUP", AGAIN);
     let (code, log) = server.stop("-TERM");
     assert_eq!(code, Some(0));
     for key in ["metrics", "inbox", "trusted_proxies", "[limits]"] {
@@ -231,30 +229,29 @@ fn names_keys_that_need_a_restart() {
         assert!(log.contains(&line), "{log}");
     }
     assert!(!log.contains("the change of listen"), "{log}");
-    assert!(!place.path().join("other.db").exists());
+    assert!(!dir.path().join("other.db").exists());
 }
 
 #[test]
 fn applies_new_log_level() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     // What is refused is logged at level `info`.
-    let configure =
-        |more: &str| place.write("pleo.toml", &format!("secret = \"{SECRET}\"\n{more}"));
+    let configure = |more: &str| dir.write("pleo.toml", &format!("secret = \"{SECRET}\"\n{more}"));
     configure("log = \"info\"\n");
-    let mut server = place.serve(ARGS, &[]);
+    let mut server = dir.serve(ARGS, &[]);
     let mut sender = Sender::new(server.address(), 0);
     let mut refuse = || assert!(sender.send("/nowhere", &[SECRET]).contains("404"));
     refuse();
     // So is that the file was read again, but not what only a restart changes.
     configure("log = \"warn\"\nmetrics = \"127.0.0.1:1\"\n");
-    server.signal("-HUP", "only a restart makes the change of metrics count");
+    server.signal_and_wait("-HUP", "only a restart makes the change of metrics count");
     refuse();
     configure("log = \"loud\"\n");
-    let line = server.signal("-HUP", "is refused, and the old one stays");
+    let line = server.signal_and_wait("-HUP", "is refused, and the old one stays");
     assert!(line.contains("pleo.toml, line 2, key `log`"), "{line}");
     refuse();
     configure("log = \"info\"\n");
-    server.signal("-HUP", AGAIN);
+    server.signal_and_wait("-HUP", AGAIN);
     refuse();
     let (code, log) = server.stop("-TERM");
     assert_eq!(code, Some(0));
@@ -263,33 +260,33 @@ fn applies_new_log_level() {
 
 #[test]
 fn keeps_log_level_of_flag_or_environment() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     let quiet = format!("secret = \"{SECRET}\"\nlog = \"off\"\n");
-    place.write("pleo.toml", &quiet);
+    dir.write("pleo.toml", &quiet);
     for (more, env) in [
         (&["--log", "info"][..], &[][..]),
         (&[], &[("PLEO_LOG", "info")]),
         (&["--log", "info"], &[("PLEO_LOG", "off")]),
     ] {
-        let mut server = place.serve(&[ARGS, more].concat(), env);
-        server.signal("-HUP", AGAIN);
+        let mut server = dir.serve(&[ARGS, more].concat(), env);
+        server.signal_and_wait("-HUP", AGAIN);
         assert_eq!(server.stop("-TERM").0, Some(0));
     }
 }
 
 #[test]
 fn dispatches_to_new_target() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     let (old, new) = (target(), target());
     let configure = |target: &TcpListener| {
         let url = target.local_addr().unwrap();
-        place.write(
+        dir.write(
             "pleo.toml",
             &format!("secret = \"{SECRET}\"\nforward = \"http://{url}/\"\n"),
         );
     };
     configure(&old);
-    let mut server = place.serve(ARGS, &[]);
+    let mut server = dir.serve(ARGS, &[]);
     let mut sender = Sender::new(server.address(), 0);
     // The old target has one message in hand while the configuration changes.
     assert_eq!(
@@ -298,7 +295,7 @@ fn dispatches_to_new_target() {
     );
     let in_progress = take(&old);
     configure(&new);
-    server.signal("-HUP", "handed on as the new configuration says");
+    server.signal_and_wait("-HUP", "handed on as the new configuration says");
     assert_eq!(
         sender.send("/webhooks/pleo", &[SECRET]),
         "HTTP/1.1 204 No Content"
@@ -306,7 +303,7 @@ fn dispatches_to_new_target() {
     finish(take(&new));
     finish(in_progress);
     assert_eq!(server.stop("-TERM").0, Some(0));
-    let listed = place.json(&["inbox", "list", "--json"]);
+    let listed = dir.json(&["inbox", "list", "--json"]);
     let is_done = |entry: &serde_json::Value| entry["state"] == "done" && entry["attempts"] == 1;
     assert!(
         listed.len() == 2 && listed.iter().all(is_done),
@@ -316,15 +313,15 @@ fn dispatches_to_new_target() {
 
 #[test]
 fn changes_500_endpoints_at_once() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     let configure = |secret: &str| {
         let table = |n| format!("[[endpoint]]\npath = \"/hooks/{n}\"\nsecret = \"{secret}\"\n");
-        place.write("pleo.toml", &(0..500).map(table).collect::<String>());
+        dir.write("pleo.toml", &(0..500).map(table).collect::<String>());
     };
     configure(SECRET);
-    let mut server = place.serve(ARGS, &[]);
+    let mut server = dir.serve(ARGS, &[]);
     let mut sender = Sender::new(server.address(), 0);
-    for (before, after) in [(SECRET, OTHER), (OTHER, SECRET)] {
+    for (before, after) in [(SECRET, OTHER_SECRET), (OTHER_SECRET, SECRET)] {
         for path in ["/hooks/0", "/hooks/499"] {
             assert_eq!(
                 sender.send(path, &[before]),
@@ -333,7 +330,11 @@ fn changes_500_endpoints_at_once() {
             );
         }
         configure(after);
-        assert!(server.signal("-HUP", AGAIN).contains("endpoints=500"));
+        assert!(
+            server
+                .signal_and_wait("-HUP", AGAIN)
+                .contains("endpoints=500")
+        );
         assert_eq!(
             sender.send("/hooks/250", &[before]),
             "HTTP/1.1 401 Unauthorized"

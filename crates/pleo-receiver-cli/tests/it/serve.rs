@@ -1,12 +1,10 @@
 //! The server as a program: what it takes, keeps, hands on, and how it ends.
 
-#![cfg(unix)]
-
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;
 
-use crate::support::program::{OTHER, Place, SECRET, free_address};
+use crate::support::program::{OTHER_SECRET, SECRET, WorkDir, free_address};
 use serde_json::Value;
 
 const LIST: &[&str] = &["inbox", "list", "--json"];
@@ -15,20 +13,20 @@ fn env() -> [(&'static str, &'static str); 1] {
     [("PLEO_WEBHOOK_SECRET", SECRET)]
 }
 
-fn send(place: &Place, url: &str, secret: &str, more: &[&str]) -> String {
+fn send(dir: &WorkDir, url: &str, secret: &str, more: &[&str]) -> String {
     let args = [&["send", url], more].concat();
-    let ended = place.run_with(&args, &[("PLEO_WEBHOOK_SECRET", secret)], b"");
+    let output = dir.run_with(&args, &[("PLEO_WEBHOOK_SECRET", secret)], b"");
     assert_eq!(
-        ended.code,
-        i32::from(!ended.stdout.starts_with("204")),
-        "{ended:?}"
+        output.code,
+        i32::from(!output.stdout.starts_with("204")),
+        "{output:?}"
     );
-    ended.stdout
+    output.stdout
 }
 
-fn states(place: &Place) -> Vec<(String, String)> {
+fn states(dir: &WorkDir) -> Vec<(String, String)> {
     let text = |entry: &Value, key: &str| entry[key].as_str().unwrap().to_owned();
-    let entries = place.json(LIST);
+    let entries = dir.json(LIST);
     entries
         .iter()
         .map(|entry| (text(entry, "event_type"), text(entry, "state")))
@@ -37,21 +35,21 @@ fn states(place: &Place) -> Vec<(String, String)> {
 
 #[test]
 fn keeps_acknowledged_message_after_kill() {
-    let place = Place::new();
-    let server = place.serve(&[], &env());
-    send(&place, &server.url, SECRET, &["--id", "msg_1"]);
+    let dir = WorkDir::new();
+    let server = dir.serve(&[], &env());
+    send(&dir, &server.url, SECRET, &["--id", "msg_1"]);
     let (code, _) = server.stop("-KILL");
     assert_eq!(code, None, "killed");
 
-    let server = place.serve(&[], &env());
+    let server = dir.serve(&[], &env());
     let known = send(
-        &place,
+        &dir,
         &server.url,
         SECRET,
         &["--id", "msg_1", "--event", "v1.export-job.created"],
     );
     assert!(known.starts_with("204"), "{known}");
-    let [entry] = &place.json(LIST)[..] else {
+    let [entry] = &dir.json(LIST)[..] else {
         panic!("not once")
     };
     assert_eq!(entry["webhook_id"], "msg_1");
@@ -67,8 +65,8 @@ fn keeps_acknowledged_message_after_kill() {
 #[test]
 fn shuts_down_on_sigterm_and_sigint() {
     for signal in ["-TERM", "-INT"] {
-        let place = Place::new();
-        let server = place.serve(&[], &env());
+        let dir = WorkDir::new();
+        let server = dir.serve(&[], &env());
         let address = server.address().to_owned();
         let (code, log) = server.stop(signal);
         assert_eq!(code, Some(0), "{signal}: {log}");
@@ -79,10 +77,10 @@ fn shuts_down_on_sigterm_and_sigint() {
 
 #[test]
 fn finishes_request_in_flight_during_shutdown() {
-    let place = Place::new();
-    let server = place.serve(&[], &env());
+    let dir = WorkDir::new();
+    let server = dir.serve(&[], &env());
     let body = br#"{"eventType":"v9.new","eventId":"e1","data":{}}"#;
-    let signed = place.run_with(&["sign", "--id", "msg_1"], &env(), body);
+    let signed = dir.run_with(&["sign", "--id", "msg_1"], &env(), body);
     let mut stream = TcpStream::connect(server.address()).unwrap();
     write!(
         stream,
@@ -113,34 +111,34 @@ fn finishes_request_in_flight_during_shutdown() {
     // From the first moment of shutdown on, nothing new is taken, but what began before is.
     assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
     assert_eq!(stopping.join().unwrap().0, Some(0));
-    assert_eq!(
-        states(&place),
-        [("v9.new".to_owned(), "pending".to_owned())]
-    );
+    assert_eq!(states(&dir), [("v9.new".to_owned(), "pending".to_owned())]);
 }
 
 #[test]
 fn passes_body_and_metadata_but_no_secrets_to_command() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     let done = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = done.local_addr().unwrap().port();
     let script = format!("cat > body; env > environment; echo > /dev/tcp/127.0.0.1/{port}");
-    place.write("pleo.toml", "secret = \"env:BOOKS_SECRET\"\n");
+    dir.write("pleo.toml", "secret = \"env:BOOKS_SECRET\"\n");
     let args = [
         "--config",
         "pleo.toml",
         "--exec",
         &format!("bash -c '{script}'"),
     ];
-    let secrets = [("BOOKS_SECRET", SECRET), ("PLEO_FORWARD_SECRET", OTHER)];
-    let server = place.serve(&args, &secrets);
-    send(&place, &server.url, SECRET, &["--id", "msg_1"]);
+    let secrets = [
+        ("BOOKS_SECRET", SECRET),
+        ("PLEO_FORWARD_SECRET", OTHER_SECRET),
+    ];
+    let server = dir.serve(&args, &secrets);
+    send(&dir, &server.url, SECRET, &["--id", "msg_1"]);
     done.accept().unwrap();
     let (code, log) = server.stop("-TERM");
     assert_eq!(code, Some(0));
 
-    let shown = place.json(&["inbox", "show", "msg_1", "--json"]);
-    let read = |name| std::fs::read_to_string(place.path().join(name)).unwrap();
+    let shown = dir.json(&["inbox", "show", "msg_1", "--json"]);
+    let read = |name| std::fs::read_to_string(dir.path().join(name)).unwrap();
     assert_eq!(shown[0]["state"], "done");
     assert_eq!(shown[0]["attempts"], 1);
     assert_eq!(shown[0]["body"], *read("body"));
@@ -150,7 +148,10 @@ fn passes_body_and_metadata_but_no_secrets_to_command() {
         "{environment}"
     );
     for text in [environment, log] {
-        assert!(!text.contains(SECRET) && !text.contains(OTHER), "{text}");
+        assert!(
+            !text.contains(SECRET) && !text.contains(OTHER_SECRET),
+            "{text}"
+        );
         assert!(!text.contains(&SECRET[6..]), "{text}");
     }
 }
@@ -158,44 +159,44 @@ fn passes_body_and_metadata_but_no_secrets_to_command() {
 #[cfg(target_os = "linux")]
 #[test]
 fn raises_open_file_limit_only_as_needed() {
-    let place = Place::new();
-    place.write("pleo.toml", "[limits]\nconnections = 16\n");
+    let dir = WorkDir::new();
+    dir.write("pleo.toml", "[limits]\nconnections = 16\n");
     let done = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = done.local_addr().unwrap().port();
     let exec = format!("bash -c 'ulimit -Sn > files; echo > /dev/tcp/127.0.0.1/{port}'");
     let mut args = vec!["serve", "--listen", "127.0.0.1:0"];
     args.extend(["--config", "pleo.toml", "--exec", &exec]);
-    let program = place.command(&args);
+    let program = dir.command(&args);
     for (before, inherited) in [("64:", "8208\n"), ("9000:", "9000\n"), ("64:200", "200\n")] {
         let mut limited = std::process::Command::new("prlimit");
         limited
             .args([&format!("--nofile={before}"), "--"])
             .arg(program.get_program())
             .args(program.get_args())
-            .current_dir(place.path())
+            .current_dir(dir.path())
             .envs(env())
             .stderr(std::process::Stdio::piped());
-        let server = crate::support::program::Serving::start(limited);
-        send(&place, &server.url, SECRET, &[]);
+        let server = crate::support::program::RunningServer::start(limited);
+        send(&dir, &server.url, SECRET, &[]);
         done.accept().unwrap();
         assert_eq!(server.stop("-TERM").0, Some(0));
-        let files = std::fs::read_to_string(place.path().join("files"));
+        let files = std::fs::read_to_string(dir.path().join("files"));
         assert_eq!(files.unwrap(), inherited, "{before}");
     }
 }
 
 #[test]
 fn retries_failing_target_until_dead_and_replays() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     let target = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/", target.local_addr().unwrap());
-    place.write(
+    dir.write(
         "pleo.toml",
         &format!("forward = \"{url}\"\n[retry]\nmax_attempts = 2\nmin_delay = \"1ms\"\nmax_delay = \"1ms\"\n"),
     );
-    let server = place.serve(&["--config", "pleo.toml"], &env());
+    let server = dir.serve(&["--config", "pleo.toml"], &env());
     send(
-        &place,
+        &dir,
         &server.url,
         SECRET,
         &["--id", "msg_1", "--event", "v9.new"],
@@ -209,7 +210,7 @@ fn retries_failing_target_until_dead_and_replays() {
     }
     // The server ends only when the outcome is recorded.
     assert_eq!(server.stop("-TERM").0, Some(0));
-    let shown = place.json(&["inbox", "show", "msg_1", "--json"]);
+    let shown = dir.json(&["inbox", "show", "msg_1", "--json"]);
     assert_eq!(shown[0]["state"], "dead");
     assert_eq!(shown[0]["attempts"], 2);
     assert_eq!(
@@ -217,13 +218,13 @@ fn retries_failing_target_until_dead_and_replays() {
         "cannot forward: answered 500 Internal Server Error"
     );
 
-    let server = place.serve(&["--config", "pleo.toml"], &env());
-    let replayed = place.json(&["inbox", "replay", "--dead", "--json"]);
+    let server = dir.serve(&["--config", "pleo.toml"], &env());
+    let replayed = dir.json(&["inbox", "replay", "--dead", "--json"]);
     assert_eq!(replayed[0]["replayed"], 1);
     let head = take(&target, "HTTP/1.1 204 No Content");
     assert!(head.contains("pleo-attempt: 1\r\n"), "{head}");
     assert_eq!(server.stop("-TERM").0, Some(0));
-    assert_eq!(states(&place), [("v9.new".to_owned(), "done".to_owned())]);
+    assert_eq!(states(&dir), [("v9.new".to_owned(), "done".to_owned())]);
 }
 
 /// Takes one request, and answers it.
@@ -246,9 +247,9 @@ fn take(target: &TcpListener, status: &str) -> String {
 
 #[test]
 fn applies_rules_of_each_endpoint() {
-    let place = Place::new();
-    place.write("rotating", &format!("{SECRET}\n{OTHER}\n"));
-    place.write(
+    let dir = WorkDir::new();
+    dir.write("rotating", &format!("{SECRET}\n{OTHER_SECRET}\n"));
+    dir.write(
         "pleo.toml",
         r#"
         inbox = "sqlite:books.db"
@@ -272,7 +273,7 @@ fn applies_rules_of_each_endpoint() {
         "#,
     );
     let secrets = [("ACME_SECRET", SECRET), ("ACME_PASSWORD", "pass")];
-    let server = place.serve(&["--config", "pleo.toml"], &secrets);
+    let server = dir.serve(&["--config", "pleo.toml"], &secrets);
     let url = |path: &str| format!("http://{}{path}", server.address());
     let credentials = [
         "-H",
@@ -297,12 +298,12 @@ fn applies_rules_of_each_endpoint() {
         ),
         (
             "/hooks/acme",
-            OTHER,
+            OTHER_SECRET,
             &credentials,
             "401 Unauthorized {\"code\":\"signature_mismatch\"",
         ),
         ("/hooks/rotating", SECRET, &[], "204"),
-        ("/hooks/rotating", OTHER, &[], "204"),
+        ("/hooks/rotating", OTHER_SECRET, &[], "204"),
         (
             "/hooks/rotating",
             SECRET,
@@ -322,10 +323,10 @@ fn applies_rules_of_each_endpoint() {
             "404 Not Found {\"code\":\"no_such_path\"",
         ),
     ] {
-        let answered = send(&place, &url(path), secret, more);
+        let answered = send(&dir, &url(path), secret, more);
         assert!(answered.starts_with(answer), "{path}: {answered}");
     }
-    let stored = place.json(&["inbox", "list", "--json", "--inbox", "sqlite:books.db"]);
+    let stored = dir.json(&["inbox", "list", "--json", "--inbox", "sqlite:books.db"]);
     let endpoints: Vec<_> = stored
         .iter()
         .map(|entry| entry["endpoint"].as_str().unwrap())
@@ -336,10 +337,10 @@ fn applies_rules_of_each_endpoint() {
 
 #[test]
 fn prefers_flag_over_environment_over_file() {
-    let place = Place::new();
-    place.write(
+    let dir = WorkDir::new();
+    dir.write(
         "pleo.toml",
-        &format!("path = \"/file\"\nsecret = \"{OTHER}\"\ninbox = \"sqlite:file.db\"\n"),
+        &format!("path = \"/file\"\nsecret = \"{OTHER_SECRET}\"\ninbox = \"sqlite:file.db\"\n"),
     );
     let from_env = [
         ("PLEO_CONFIG", "pleo.toml"),
@@ -347,31 +348,31 @@ fn prefers_flag_over_environment_over_file() {
         ("PLEO_WEBHOOK_SECRET", SECRET),
     ];
     for (args, env, path, secret) in [
-        (&[][..], &from_env[..1], "/file", OTHER),
+        (&[][..], &from_env[..1], "/file", OTHER_SECRET),
         (&[], &from_env[..], "/env", SECRET),
         (
-            &["--path", "/flag", "--secret", OTHER],
+            &["--path", "/flag", "--secret", OTHER_SECRET],
             &from_env[..],
             "/flag",
-            OTHER,
+            OTHER_SECRET,
         ),
     ] {
-        let server = place.serve(args, env);
+        let server = dir.serve(args, env);
         assert!(server.url.ends_with(path), "{}", server.url);
-        assert!(send(&place, &server.url, secret, &[]).starts_with("204"));
+        assert!(send(&dir, &server.url, secret, &[]).starts_with("204"));
         let (_, log) = server.stop("-TERM");
         assert!(!log.contains("whsec_"), "{log}");
         let warned = log.contains("every user of this machine can read a secret in the arguments");
         assert_eq!(warned, args.contains(&"--secret"), "{log}");
     }
-    assert!(place.path().join("file.db").exists());
+    assert!(dir.path().join("file.db").exists());
 }
 
 #[test]
 fn serves_metrics_to_many_open_connections() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     let free = free_address();
-    let server = place.serve(&["--metrics", &free], &env());
+    let server = dir.serve(&["--metrics", &free], &env());
     // As many as are served at once, and some more.
     let kept: Vec<_> = (0..40).map(|_| ask_for_counters(&free)).collect();
     assert_eq!(kept.len(), 40);
@@ -393,11 +394,11 @@ fn ask_for_counters(address: &str) -> TcpStream {
 
 #[test]
 fn serves_metrics_on_separate_address() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     let free = free_address();
-    let server = place.serve(&["--metrics", &free], &env());
-    send(&place, &server.url, SECRET, &[]);
-    send(&place, &server.url, OTHER, &[]);
+    let server = dir.serve(&["--metrics", &free], &env());
+    send(&dir, &server.url, SECRET, &[]);
+    send(&dir, &server.url, OTHER_SECRET, &[]);
     let mut stream = TcpStream::connect(&free).unwrap();
     write!(
         stream,
@@ -413,27 +414,27 @@ fn serves_metrics_on_separate_address() {
     ] {
         assert!(page.contains(line), "{line} is not in:\n{page}");
     }
-    assert!(send(&place, &format!("http://{free}/webhooks/pleo"), SECRET, &[]).starts_with("404"));
+    assert!(send(&dir, &format!("http://{free}/webhooks/pleo"), SECRET, &[]).starts_with("404"));
     assert_eq!(server.stop("-TERM").0, Some(0));
 }
 
 #[cfg(target_os = "linux")]
 #[test]
 fn reports_failed_thread_creation() {
-    let place = Place::new();
-    place.write("many.toml", "[limits]\nthreads = 300\n");
-    let program = place.command(&["serve", "--listen", "127.0.0.1:0", "--config", "many.toml"]);
+    let dir = WorkDir::new();
+    dir.write("many.toml", "[limits]\nthreads = 300\n");
+    let program = dir.command(&["serve", "--listen", "127.0.0.1:0", "--config", "many.toml"]);
     // Less than so many threads' stacks take.
-    let ended = std::process::Command::new("prlimit")
+    let output = std::process::Command::new("prlimit")
         .args(["--as=600000000", "--"])
         .arg(program.get_program())
         .args(program.get_args())
-        .current_dir(place.path())
+        .current_dir(dir.path())
         .envs(env())
         .output();
-    let ended = crate::support::program::Ended::from(ended.unwrap());
-    let said = ended
+    let output = crate::support::program::CommandOutput::from(output.unwrap());
+    let said = output
         .stderr
         .contains("error: cannot start to serve connections: ");
-    assert!(said && ended.code == 1, "{ended:?}");
+    assert!(said && output.code == 1, "{output:?}");
 }

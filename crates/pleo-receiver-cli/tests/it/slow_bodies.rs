@@ -13,9 +13,9 @@ use core::time::Duration;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
 
-use crate::support::program::{Place, SECRET, free_address};
-use crate::support::tls::{certify, connector, framed, http2, over};
-use crate::support::{Answer, Drip, Request};
+use crate::support::program::{SECRET, WorkDir, free_address};
+use crate::support::tls::{certify, connect_over, connector, framed, http2};
+use crate::support::{Answer, Request, SlowBody};
 use bytes::Bytes;
 use http_body_util::Full;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -38,7 +38,7 @@ const REST: usize = 1000;
 const ROUNDS: usize = 3;
 
 /// Whatever goes wrong, no test waits longer.
-const LONG: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// As many streams as a connection may have.
 const STREAMS: usize = 64;
@@ -132,11 +132,11 @@ impl Attack {
             match self.how {
                 How::Streams(bytes) => {
                     let stream = connect(source, target.https).await;
-                    let stream = over(&target.http2, stream).await.unwrap();
+                    let stream = connect_over(&target.http2, stream).await.unwrap();
                     let mut client = http2(stream).await;
                     for _ in 0..STREAMS {
                         client.ready().await.unwrap();
-                        let body = Drip::after(large.slice(..bytes), LARGE - bytes);
+                        let body = SlowBody::after(large.slice(..bytes), LARGE - bytes);
                         let answer = client.send_request(framed(&request).map(|_| body));
                         going_on.spawn(async { drop(answer.await) });
                     }
@@ -221,7 +221,7 @@ impl Target {
 
     async fn deliver_by_http2(&self) -> u16 {
         let stream = TcpStream::connect(self.https).await.unwrap();
-        let mut client = http2::<Full<_>>(over(&self.http2, stream).await.unwrap()).await;
+        let mut client = http2::<Full<_>>(connect_over(&self.http2, stream).await.unwrap()).await;
         let request = framed(&Request::signed("msg_1", b"{}"));
         client
             .send_request(request)
@@ -244,31 +244,29 @@ async fn prompt(name: &str, delivery: impl Future<Output = u16>) {
 async fn serves_other_clients_during_slow_body_attacks() {
     for attack in &ATTACKS {
         let name = attack.name;
-        let place = Place::new();
-        let certificate = certify(place.path());
+        let dir = WorkDir::new();
+        let certificate = certify(dir.path());
         // What drips may do so for the whole test.
         let limits = format!(
             "tls_listen = \"127.0.0.1:0\"\ntls_certificate = \"cert.pem\"\ntls_key = \"key.pem\"\n\
              [limits]\nin_flight = {IN_FLIGHT}\nbody_rate = 0\nbody_timeout = \"5m\"\ngrace = \"1ms\"\n"
         );
-        place.write("pleo.toml", &limits);
+        dir.write("pleo.toml", &limits);
         let metrics = free_address();
-        let mut server = place.serve(
+        let mut server = dir.serve(
             &["--config", "pleo.toml", "--metrics", &metrics],
             &[("PLEO_WEBHOOK_SECRET", SECRET)],
         );
-        let line = server.wait_for("listening on https://");
-        let https = line.split("https://").nth(1).unwrap().split('/').next();
         let target = Target {
             http: server.address().parse().unwrap(),
-            https: https.unwrap().parse().unwrap(),
+            https: server.https_address(),
             metrics: metrics.parse().unwrap(),
             http2: connector(&certificate, &["h2"]),
         };
-        let before = server.memory("VmHWM");
-        let attacking = time::timeout(LONG, attack.begin(&target));
+        let before = server.memory_kib("VmHWM");
+        let attacking = time::timeout(TIMEOUT, attack.begin(&target));
         let attacking = attacking.await.expect(name);
-        let busy = time::timeout(LONG, target.busy(attack.requests()));
+        let busy = time::timeout(TIMEOUT, target.busy(attack.requests()));
         assert!(busy.await.expect(name) > 0, "{name}: it holds nothing");
 
         let small = br#"{"eventType":"v9.new","eventId":"e1","data":{}}"#;
@@ -284,7 +282,7 @@ async fn serves_other_clients_during_slow_body_attacks() {
             }
         }
         assert!(target.busy(0).await > 0, "{name}: it has ended before");
-        let more = (server.memory("VmHWM") - before) / 1024;
+        let more = (server.memory_kib("VmHWM") - before) / 1024;
         assert!(more < attack.memory, "{name}: {more} megabytes more");
         drop(attacking);
         assert_eq!(server.stop("-TERM").0, Some(0), "{name}");

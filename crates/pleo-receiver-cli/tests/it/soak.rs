@@ -4,7 +4,6 @@
 //! A few seconds unless `PLEO_SOAK_SECONDS` says otherwise; with `--nocapture` it shows its figures.
 
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
 use core::time::Duration;
 use std::env;
@@ -13,9 +12,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use crate::support::program::{Place, SECRET, Serving};
+use crate::support::program::{RunningServer, SECRET, WorkDir};
 use crate::support::tls::{certify, connect, connector, framed, http2};
-use crate::support::{Answer, Request, send_to, target};
+use crate::support::{Answer, Request, counting_target, send_to};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -43,7 +42,7 @@ const HANDLERS: usize = 8;
 const MORE_FILES: usize = 2 * HANDLERS;
 
 /// Whatever goes wrong, no test waits longer.
-const LONG: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn body(id: &str) -> Vec<u8> {
     format!(r#"{{"eventType":"v9.new","padding":"{}"}}"#, id.repeat(100)).into()
@@ -70,7 +69,9 @@ impl Clients {
         while Instant::now() < end || self.opened.load(Ordering::Relaxed) < least {
             let number = self.opened.fetch_add(1, Ordering::Relaxed);
             let id = format!("msg_{number:08}");
-            time::timeout(LONG, self.open(number, &id)).await.unwrap();
+            time::timeout(TIMEOUT, self.open(number, &id))
+                .await
+                .unwrap();
         }
     }
 
@@ -143,14 +144,17 @@ impl Clients {
 }
 
 /// The last ones end a moment later than their clients.
-async fn settled(server: &Serving, most: usize) -> usize {
+async fn settled(server: &RunningServer, most: usize) -> usize {
     let start = Instant::now();
     loop {
-        let open = server.files();
+        let open = server.open_files();
         if open <= most {
             return open;
         }
-        assert!(start.elapsed() < LONG, "{open} files stay open, not {most}");
+        assert!(
+            start.elapsed() < TIMEOUT,
+            "{open} files stay open, not {most}"
+        );
         time::sleep(Duration::from_millis(20)).await;
     }
 }
@@ -158,22 +162,20 @@ async fn settled(server: &Serving, most: usize) -> usize {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connections_of_every_kind_leak_no_memory_or_files() {
     let seconds = env::var("PLEO_SOAK_SECONDS").map_or(5, |seconds| seconds.parse().unwrap());
-    let place = Place::new();
-    let certificate = certify(place.path());
-    let (url, handed) = target().await;
+    let dir = WorkDir::new();
+    let certificate = certify(dir.path());
+    let (url, handed) = counting_target().await;
     let tls = "tls_listen = \"127.0.0.1:0\"\ntls_certificate = \"cert.pem\"\ntls_key = \"key.pem\"";
     let retry = format!("[retry]\nconcurrency = {HANDLERS}");
-    place.write(
+    dir.write(
         "pleo.toml",
         &format!("{tls}\nforward = \"{url}\"\n{retry}\n"),
     );
     let env = [("PLEO_WEBHOOK_SECRET", SECRET)];
-    let mut server = place.serve(&["--config", "pleo.toml"], &env);
-    let line = server.wait_for("listening on https://");
-    let https = line.split("https://").nth(1).unwrap().split('/').next();
+    let mut server = dir.serve(&["--config", "pleo.toml"], &env);
     let clients = Arc::new(Clients {
         http: server.address().to_owned(),
-        https: https.unwrap().parse().unwrap(),
+        https: server.https_address(),
         http1: connector(&certificate, &["http/1.1"]),
         http2: connector(&certificate, &["h2"]),
         opened: AtomicUsize::new(0),
@@ -181,7 +183,7 @@ async fn connections_of_every_kind_leak_no_memory_or_files() {
     });
     // One answer opens what stays open.
     clients.took(send_to(&clients.http, &signed("first")).await.status);
-    let files = server.files();
+    let files = server.open_files();
     let mut sizes = Vec::new();
     for round in 0..=ROUNDS {
         let length = Duration::from_secs(seconds) / ROUNDS * round.min(1);
@@ -193,7 +195,7 @@ async fn connections_of_every_kind_leak_no_memory_or_files() {
             .join_all()
             .await;
         let open = settled(&server, files + MORE_FILES).await;
-        sizes.push(server.memory("VmRSS"));
+        sizes.push(server.memory_kib("VmRSS"));
         #[allow(clippy::print_stderr, reason = "the figures of a long run")]
         {
             eprintln!(
@@ -224,7 +226,7 @@ async fn connections_of_every_kind_leak_no_memory_or_files() {
         if now > count {
             (count, since) = (now, Instant::now());
         }
-        assert!(since.elapsed() < LONG, "{count} of {acknowledged}");
+        assert!(since.elapsed() < TIMEOUT, "{count} of {acknowledged}");
     }
     assert_eq!(server.stop("-TERM").0, Some(0));
 }

@@ -1,129 +1,132 @@
-//! The program between a stand-in for Pleo and a TLS proxy, as it is in earnest.
+//! The program in its environment: a sandbox of Pleo, a TLS proxy and a working directory.
 
-#![allow(dead_code, reason = "not every test uses everything")]
-#![allow(unreachable_pub, reason = "a module of each test")]
-
+use core::time::Duration;
 use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Instant;
 
-use pleo_sandbox::{Attempt, Front, Sandbox, Token};
+use pleo_sandbox::{Attempt, Sandbox, TlsProxy, Token};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
 
-use crate::support::program::{Ended, Place, Serving};
+use crate::support::program::{CommandOutput, RunningServer, WorkDir};
 
-pub const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2VjcmV0";
-pub const EXPORT: &str = "v1.export-job.created";
-pub const VENDOR: &str = "v1.vendor.created";
+pub(crate) const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2VjcmV0";
+pub(crate) const EXPORT: &str = "v1.export-job.created";
+pub(crate) const VENDOR: &str = "v1.vendor.created";
 
-pub struct World {
-    pub place: Place,
-    pub pleo: Sandbox,
-    pub company: Uuid,
-    front: Front,
-    /// Where the receiver listens, while it runs.
-    receiver: Arc<Mutex<Option<SocketAddr>>>,
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+pub(crate) struct Harness {
+    pub(crate) dir: WorkDir,
+    pub(crate) sandbox: Sandbox,
+    pub(crate) company: Uuid,
+    proxy: TlsProxy,
+    /// The proxy's target: the receiver's address while it runs.
+    target: Arc<Mutex<Option<SocketAddr>>>,
     runtime: Runtime,
 }
 
-impl World {
-    pub fn new() -> Self {
+impl Harness {
+    pub(crate) fn new() -> Self {
         Self::with_scopes(&["export-jobs:read", "export-jobs:write"])
     }
 
-    pub fn with_scopes(scopes: &[&str]) -> Self {
+    pub(crate) fn with_scopes(scopes: &[&str]) -> Self {
+        let dir = WorkDir::new();
         let runtime = Runtime::new().unwrap();
-        let place = Place::new();
-        let pleo = runtime.block_on(Sandbox::start());
-        let company = pleo.grant(Token::bearer(TOKEN).scopes(scopes.iter().copied()));
-        place.write("authority.pem", &pleo.authority().pem());
-        let receiver = Arc::new(Mutex::new(None));
-        let target = Arc::clone(&receiver);
-        let target = move || *target.lock().unwrap();
-        let front = runtime.block_on(Front::start(pleo.authority(), "localhost", target));
+        let sandbox = runtime.block_on(Sandbox::start());
+        let company = sandbox.grant(Token::bearer(TOKEN).scopes(scopes.iter().copied()));
+        dir.write("authority.pem", &sandbox.authority().pem());
+        let target = Arc::new(Mutex::new(None));
+        let current = Arc::clone(&target);
+        let current = move || *current.lock().unwrap();
+        let proxy = runtime.block_on(TlsProxy::start(sandbox.authority(), "localhost", current));
         Self {
-            place,
-            pleo,
+            dir,
+            sandbox,
             company,
-            front,
-            receiver,
+            proxy,
+            target,
             runtime,
         }
     }
 
-    /// The public URL of this path.
-    pub fn url(&self, path: &str) -> String {
-        format!("https://localhost:{}{path}", self.front.port())
+    /// Returns the public URL of this path.
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("https://localhost:{}{path}", self.proxy.port())
     }
 
-    /// Runs the program to its end.
-    pub fn run(&self, args: &[&str]) -> Ended {
-        self.run_as(args, TOKEN)
+    /// Runs the program until it exits.
+    pub(crate) fn run(&self, args: &[&str]) -> CommandOutput {
+        self.run_with_token(args, TOKEN)
     }
 
-    pub fn run_as(&self, args: &[&str], token: &str) -> Ended {
-        let url = self.pleo.url();
-        let ended = self.place.run_with(args, &env(&url, token), b"");
+    /// Runs the program with this API token. Asserts that it prints no secret.
+    pub(crate) fn run_with_token(&self, args: &[&str], token: &str) -> CommandOutput {
+        let url = self.sandbox.url();
+        let output = self.dir.run_with(args, &api_env(&url, token), b"");
         for secret in [TOKEN, "hunter2"] {
-            assert!(!format!("{ended:?}").contains(secret), "{ended:?}");
+            assert!(!format!("{output:?}").contains(secret), "{output:?}");
         }
-        ended
+        output
     }
 
-    /// Kills the program as soon as it has asked the API for a path that ends so.
-    pub fn killed_at(&self, end: &str, args: &[&str]) {
-        let url = self.pleo.url();
-        let mut command = self.place.command(args);
-        let mut child = command.envs(env(&url, TOKEN)).spawn().unwrap();
-        let deadline = std::time::Instant::now() + core::time::Duration::from_secs(60);
-        let asked = |pleo: &Sandbox| pleo.requests().iter().any(|one| one.target.ends_with(end));
-        while !asked(&self.pleo) {
-            assert!(std::time::Instant::now() < deadline, "{args:?}");
-            std::thread::yield_now();
+    /// Runs the program, and kills it once it has requested an API path that ends with `end`.
+    pub(crate) fn kill_at_request(&self, end: &str, args: &[&str]) {
+        let url = self.sandbox.url();
+        let mut command = self.dir.command(args);
+        let mut child = command.envs(api_env(&url, TOKEN)).spawn().unwrap();
+        let deadline = Instant::now() + TIMEOUT;
+        let is_last = |request: &pleo_sandbox::ApiRequest| request.target.ends_with(end);
+        while !self.sandbox.requests().iter().any(is_last) {
+            assert!(Instant::now() < deadline, "{args:?}");
+            thread::yield_now();
         }
         child.kill().unwrap();
         child.wait().unwrap();
     }
 
-    /// Runs it, and expects it to do well.
-    pub fn done(&self, args: &[&str]) -> String {
-        let ended = self.run(args);
-        assert_eq!(ended.code, 0, "{args:?}: {ended:?}");
-        ended.stdout
+    /// Runs the program, and asserts that it succeeds. Returns its standard output.
+    pub(crate) fn run_ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert_eq!(output.code, 0, "{args:?}: {output:?}");
+        output.stdout
     }
 
-    /// The objects that it prints with `--json`.
-    pub fn json(&self, args: &[&str]) -> Vec<Value> {
-        lines(&self.done(&[args, &["--json"]].concat()))
+    /// Runs a command with `--json` and returns the objects that it prints.
+    pub(crate) fn json(&self, args: &[&str]) -> Vec<Value> {
+        parse_json(&self.run_ok(&[args, &["--json"]].concat()))
     }
 
-    /// Runs it, and expects it to fail so, with all of this said.
-    pub fn refused(&self, args: &[&str], code: i32, parts: &[&str]) {
-        assert_refused(&self.run(args), code, parts);
+    /// Runs the program, and asserts its exit code and that its error contains these parts.
+    pub(crate) fn run_fails(&self, args: &[&str], code: i32, parts: &[&str]) {
+        assert_failed(&self.run(args), code, parts);
     }
 
     /// Starts the receiver with `pleo.toml`, behind the proxy.
-    pub fn serve(&self, args: &[&str]) -> Serving {
+    pub(crate) fn serve(&self, args: &[&str]) -> RunningServer {
         let args = [&["--config", "pleo.toml"], args].concat();
-        let serving = self.place.serve(&args, &[]);
-        let address = serving.address().parse().unwrap();
-        *self.receiver.lock().unwrap() = Some(address);
-        serving
+        let server = self.dir.serve(&args, &[]);
+        let address = server.address().parse().unwrap();
+        *self.target.lock().unwrap() = Some(address);
+        server
     }
 
-    /// Leaves nothing behind the proxy.
-    pub fn down(&self) {
-        *self.receiver.lock().unwrap() = None;
+    /// Lets the proxy refuse connections.
+    pub(crate) fn disconnect_receiver(&self) {
+        *self.target.lock().unwrap() = None;
     }
 
-    /// Puts something behind the proxy that answers 200 to everything.
-    pub fn careless(&self) {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        *self.receiver.lock().unwrap() = Some(listener.local_addr().unwrap());
-        // It ends with the test.
-        std::thread::spawn(move || {
+    /// Connects the proxy to a server that answers 200 to every request.
+    pub(crate) fn connect_permissive_server(&self) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        *self.target.lock().unwrap() = Some(listener.local_addr().unwrap());
+        // The thread ends with the test process.
+        thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
                 let mut request = [0; 4096];
@@ -135,51 +138,48 @@ impl World {
         });
     }
 
-    /// What became of the last attempt to deliver.
-    pub fn settled(&self, message: &str) -> Attempt {
-        self.runtime.block_on(self.pleo.settled(message))
+    /// Waits until a message is delivered or given up. Returns its last attempt.
+    pub(crate) fn final_attempt(&self, message: &str) -> Attempt {
+        self.runtime.block_on(self.sandbox.final_attempt(message))
     }
 
-    pub fn attempted(&self, count: usize) -> Vec<Attempt> {
-        self.runtime.block_on(self.pleo.attempted(count))
+    /// Waits for this number of delivery attempts.
+    pub(crate) fn wait_for_attempts(&self, count: usize) -> Vec<Attempt> {
+        self.runtime.block_on(self.sandbox.wait_for_attempts(count))
     }
 
-    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
-        self.runtime.block_on(future)
+    pub(crate) fn read_file(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.path().join(name)).unwrap()
     }
 
-    pub fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.place.path().join(name)).unwrap()
+    pub(crate) fn has_file(&self, name: &str) -> bool {
+        self.dir.path().join(name).exists()
     }
 
-    pub fn has(&self, name: &str) -> bool {
-        self.place.path().join(name).exists()
-    }
-
-    /// The inbox, as soon as it has so many messages in this state.
-    pub fn inbox(&self, state: &str, count: usize) -> Vec<Value> {
-        let deadline = std::time::Instant::now() + core::time::Duration::from_secs(60);
+    /// Waits until the inbox has this number of messages in a state. Returns them.
+    pub(crate) fn wait_for_inbox(&self, state: &str, count: usize) -> Vec<Value> {
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let args = ["inbox", "list", "--state", state, "--json"];
-            let ended = self.place.run(&args);
-            let entries = lines(&ended.stdout);
-            if ended.code == 0 && entries.len() >= count {
+            let output = self.dir.run(&args);
+            let entries = parse_json(&output.stdout);
+            if output.code == 0 && entries.len() >= count {
                 return entries;
             }
-            assert!(std::time::Instant::now() < deadline, "{ended:?}");
-            std::thread::yield_now();
+            assert!(Instant::now() < deadline, "{output:?}");
+            thread::yield_now();
         }
     }
 
-    /// The requests to the API that change something.
-    pub fn writes(&self) -> usize {
-        let requests = self.pleo.requests();
+    /// Counts the API requests that change something.
+    pub(crate) fn write_requests(&self) -> usize {
+        let requests = self.sandbox.requests();
         requests.iter().filter(|one| one.method != "GET").count()
     }
 }
 
-/// What the program needs to know of the stand-in.
-const fn env<'a>(url: &'a str, token: &'a str) -> [(&'static str, &'a str); 3] {
+/// The environment variables with which the program uses the sandbox.
+const fn api_env<'a>(url: &'a str, token: &'a str) -> [(&'static str, &'a str); 3] {
     [
         ("SSL_CERT_FILE", "authority.pem"),
         ("PLEO_API_URL", url),
@@ -187,15 +187,19 @@ const fn env<'a>(url: &'a str, token: &'a str) -> [(&'static str, &'a str); 3] {
     ]
 }
 
-/// JSON values, one after the other.
-pub fn lines(text: &str) -> Vec<Value> {
+/// Parses consecutive JSON values.
+pub(crate) fn parse_json(text: &str) -> Vec<Value> {
     let values = serde_json::Deserializer::from_str(text).into_iter();
     values.map(Result::unwrap).collect()
 }
 
-pub fn assert_refused(ended: &Ended, code: i32, parts: &[&str]) {
-    assert_eq!(ended.code, code, "{ended:?}");
+/// Asserts the exit code, and that the error contains these parts.
+pub(crate) fn assert_failed(output: &CommandOutput, code: i32, parts: &[&str]) {
+    assert_eq!(output.code, code, "{output:?}");
     for part in parts {
-        assert!(ended.stderr.contains(part), "{part:?} is not in {ended:?}");
+        assert!(
+            output.stderr.contains(part),
+            "{part:?} is not in {output:?}"
+        );
     }
 }

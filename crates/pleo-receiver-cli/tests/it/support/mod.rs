@@ -1,15 +1,13 @@
 //! Helpers shared by the tests of the program.
 
-#![allow(unreachable_pub, reason = "a module of each test")]
-
-pub mod harness;
+pub(crate) mod harness;
 #[path = "../../../../pleo-receiver/tests/it/support/http.rs"]
-pub mod http;
-pub mod large_messages;
-pub mod program;
+pub(crate) mod http;
+pub(crate) mod large_messages;
+pub(crate) mod program;
 mod target;
 #[path = "../../../../pleo-receiver/tests/it/support/tls.rs"]
-pub mod tls;
+pub(crate) mod tls;
 
-pub use http::{Answer, Drip, PATH, Request, send_to};
-pub use target::target;
+pub(crate) use http::{Answer, PATH, Request, SlowBody, send_to};
+pub(crate) use target::counting_target;
