@@ -208,7 +208,7 @@ async fn reason(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ends_http2_floods_and_serves_other_clients() {
-    let dir = WorkDir::new();
+    let dir = WorkDir::exclusive();
     let certificate = certify(dir.path());
     let tls = "tls_listen = \"127.0.0.1:0\"\ntls_certificate = \"cert.pem\"\ntls_key = \"key.pem\"";
     dir.write("pleo.toml", tls);

@@ -47,7 +47,7 @@ async fn connect(number: u16, address: SocketAddr) -> TcpStream {
 #[tokio::test]
 async fn accepts_deliveries_among_idle_connections() {
     let most = most();
-    let dir = WorkDir::new();
+    let dir = WorkDir::exclusive();
     // All must be there at once, however long it takes to open them here.
     dir.write("pleo.toml", "[limits]\nheader_timeout = \"5m\"\n");
     let env = [("PLEO_WEBHOOK_SECRET", SECRET)];

@@ -244,7 +244,7 @@ async fn prompt(name: &str, delivery: impl Future<Output = u16>) {
 async fn serves_other_clients_during_slow_body_attacks() {
     for attack in &ATTACKS {
         let name = attack.name;
-        let dir = WorkDir::new();
+        let dir = WorkDir::exclusive();
         let certificate = certify(dir.path());
         // What drips may do so for the whole test.
         let limits = format!(

@@ -8,6 +8,7 @@ pub(crate) mod program;
 mod target;
 #[path = "../../../../pleo-receiver/tests/it/support/tls.rs"]
 pub(crate) mod tls;
+mod turn;
 
 pub(crate) use http::{Answer, PATH, Request, SlowBody, send_to};
 pub(crate) use target::counting_target;

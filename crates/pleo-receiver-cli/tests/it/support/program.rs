@@ -12,6 +12,8 @@ use std::thread;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::support::turn::Turn;
+
 pub(crate) const SECRET: &str = "whsec_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 pub(crate) const OTHER_SECRET: &str = "whsec_CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=";
 
@@ -24,12 +26,24 @@ pub(crate) fn free_address() -> String {
 /// A working directory in which a test runs the program.
 pub(crate) struct WorkDir {
     folder: TempDir,
+    _turn: Turn,
 }
 
 impl WorkDir {
+    /// Creates a directory for a test that may run beside others.
     pub(crate) fn new() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
+            _turn: Turn::shared(),
+        }
+    }
+
+    /// Creates a directory for a test that measures time: no other test runs while it exists.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn exclusive() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            _turn: Turn::exclusive(),
         }
     }
 
