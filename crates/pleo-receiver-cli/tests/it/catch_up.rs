@@ -1,4 +1,4 @@
-//! What the sender gave up on is fetched, once, and marked.
+//! `catch-up` fetches export jobs whose webhooks never arrived.
 
 use crate::support::harness::{EXPORT, Harness, VENDOR};
 use crate::support::program::SECRET;
@@ -26,7 +26,7 @@ fn fetches_missed_export_job_once_and_dispatches_it() {
     assert_eq!(harness.final_attempt(message).status, Some(204));
     drop(server);
 
-    // Down for longer than the sender tries.
+    // The receiver is down until the sender gives up.
     harness.disconnect_receiver();
     let missed = harness.sandbox.add_export_job(harness.company);
     let message = &harness.sandbox.emit(harness.company, EXPORT, &missed)[0];
@@ -34,17 +34,21 @@ fn fetches_missed_export_job_once_and_dispatches_it() {
     assert_eq!(
         harness.wait_for_attempts(9).len(),
         1 + 8,
-        "every attempt of the schedule"
+        "one attempt, then all of the schedule"
     );
 
     let shown = harness.json(&[CATCH_UP, &["--dry-run"]].concat());
     assert_eq!((shown.len(), &shown[0]["job"]), (1, &missed["id"]));
-    assert_eq!(harness.wait_for_inbox("pending", 1).len(), 1, "only shown");
-    let said = harness.run_ok(CATCH_UP);
+    assert_eq!(
+        harness.wait_for_inbox("pending", 1).len(),
+        1,
+        "a dry run stores nothing"
+    );
+    let printed = harness.run_ok(CATCH_UP);
     let id = missed["id"].as_str().unwrap();
-    assert_eq!(said, format!("caught up {id} /webhooks/pleo\n"));
-    let said = harness.run_ok(CATCH_UP);
-    assert_eq!(said, "the inbox has every pending export job\n");
+    assert_eq!(printed, format!("caught up {id} /webhooks/pleo\n"));
+    let printed = harness.run_ok(CATCH_UP);
+    assert_eq!(printed, "the inbox has every pending export job\n");
 
     let _server = harness.serve(&["--exec", "tee -a books.jsonl"]);
     let entries = harness.wait_for_inbox("done", 2);
@@ -55,17 +59,13 @@ fn fetches_missed_export_job_once_and_dispatches_it() {
     assert_eq!(caught_up["resource_id"], missed["id"]);
     assert_eq!(caught_up["webhook_id"], format!("catch-up_{id}"));
     assert_eq!(caught_up["event_type"], EXPORT);
-    assert_ne!(
-        caught_up["expires_at"],
-        Value::Null,
-        "it is known when it expires"
-    );
+    assert_ne!(caught_up["expires_at"], Value::Null, "the expiry is stored");
     let booked = crate::support::harness::parse_json(&harness.read_file("books.jsonl"));
     let one = booked
         .iter()
         .find(|one| one["data"]["id"] == missed["id"])
         .unwrap();
-    assert_eq!(one["data"], missed, "all that Pleo says of it");
+    assert_eq!(one["data"], missed, "the complete job");
 }
 
 #[test]
@@ -76,7 +76,7 @@ fn fetches_several_pages_while_server_runs() {
     for _ in 0..30 {
         harness.sandbox.add_export_job(harness.company);
     }
-    assert_eq!(harness.json(CATCH_UP).len(), 30, "of more than one page");
+    assert_eq!(harness.json(CATCH_UP).len(), 30, "from more than one page");
     let entries = harness.wait_for_inbox("done", 30);
     assert!(
         entries.iter().all(|one| one["origin"] == "catch-up"),
@@ -127,18 +127,18 @@ fn continues_after_expired_token_of_one_endpoint() {
     set_up(&harness, EXPORT);
     drop(harness.serve(&[]));
     harness.dir.write("old.token", "a.b.c\n");
-    let ours = harness.read_file("pleo.toml");
-    let theirs = format!(
+    let first = harness.read_file("pleo.toml");
+    let acme = format!(
         "[[endpoint]]\npath = \"/acme\"\nsecret = \"{SECRET}\"\nsubscription = {{ url = \
          \"https://x.example.com/acme\", events = [\"{EXPORT}\"], token = \"file:old.token\" }}\n\n"
     );
-    harness.dir.write("pleo.toml", &format!("{theirs}{ours}"));
+    harness.dir.write("pleo.toml", &format!("{acme}{first}"));
     harness.sandbox.add_export_job(harness.company);
     let output = harness.run(CATCH_UP);
     crate::support::harness::assert_failed(&output, 1, &["error: /acme: ", "(401)"]);
     assert!(output.stdout.starts_with("caught up "), "{output:?}");
     assert_eq!(harness.wait_for_inbox("pending", 1).len(), 1);
-    // What makes changes makes none where one is in doubt, and says which.
+    // `sync` changes nothing if one endpoint fails.
     let sync = ["subscriptions", "sync", "--yes"];
     harness.run_fails(&sync, 1, &["error: /acme: ", "(401)"]);
 }

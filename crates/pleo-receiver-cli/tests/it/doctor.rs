@@ -1,23 +1,23 @@
-//! `doctor` finds what is wrong, and says what to do.
+//! `doctor` reports problems and their fix.
 
 use crate::support::harness::{EXPORT, Harness, VENDOR, parse_json};
 use crate::support::program::{OTHER_SECRET, SECRET};
 use pleo_sandbox::Fault;
 use serde_json::Value;
 
-fn examined(harness: &Harness, more: &[&str]) -> (i32, Vec<Value>) {
+fn run_doctor(harness: &Harness, more: &[&str]) -> (i32, Vec<Value>) {
     let output = harness.run(&[&["doctor", "--json"], more].concat());
     assert_eq!(output.stderr, "", "{output:?}");
     (output.code, parse_json(&output.stdout))
 }
 
-/// What a check came to.
+/// Returns the state of a check.
 fn state<'c>(checks: &'c [Value], check: &str) -> &'c str {
     let found = checks.iter().find(|one| one["check"] == check);
     found.map_or("", |one| one["state"].as_str().unwrap())
 }
 
-/// A check that must have failed: what was found, and what to do.
+/// Asserts that a check failed. Returns its finding and its fix.
 fn failed(checks: &[Value], check: &str) -> String {
     assert_eq!(state(checks, check), "failed", "{check}: {checks:?}");
     let one = checks.iter().find(|one| one["check"] == check).unwrap();
@@ -36,9 +36,9 @@ fn reports_every_passing_check() {
     let harness = Harness::new();
     set_up(&harness);
     let _server = harness.serve(&[]);
-    let (code, checks) = examined(&harness, &[]);
+    let (code, checks) = run_doctor(&harness, &[]);
     let not_ok: Vec<_> = checks.iter().filter(|one| one["state"] != "ok").collect();
-    // Loopback is all that a test has.
+    // A test has only loopback addresses.
     let [url] = not_ok[..] else {
         panic!("{not_ok:?}")
     };
@@ -47,7 +47,7 @@ fn reports_every_passing_check() {
         url["found"].as_str().unwrap().contains("127.0.0.1"),
         "{url}"
     );
-    let seen: Vec<_> = checks
+    let names: Vec<_> = checks
         .iter()
         .map(|one| one["check"].as_str().unwrap())
         .collect();
@@ -65,17 +65,17 @@ fn reports_every_passing_check() {
         "reachable",
         "delivery",
     ];
-    assert_eq!(seen, all);
+    assert_eq!(names, all);
     let [entry] = &harness.wait_for_inbox("pending", 1)[..] else {
-        panic!("not one test delivery")
+        panic!("there is not exactly one test delivery")
     };
     assert_eq!(entry["event_type"], "pleo-receiver.doctor");
-    let (_, checks) = examined(&harness, &["--no-delivery"]);
+    let (_, checks) = run_doctor(&harness, &["--no-delivery"]);
     assert_eq!(state(&checks, "delivery"), "skipped");
     assert_eq!(
         harness.wait_for_inbox("pending", 1).len(),
         1,
-        "no other one"
+        "no second delivery"
     );
 }
 
@@ -88,7 +88,7 @@ fn skips_delivery_to_endpoint_with_allowed_networks() {
     let after = before.replace("path = \"/webhooks/pleo\"", sources);
     harness.dir.write("pleo.toml", &after);
     let _server = harness.serve(&[]);
-    let (_, checks) = examined(&harness, &[]);
+    let (_, checks) = run_doctor(&harness, &[]);
     assert_eq!(
         (state(&checks, "reachable"), state(&checks, "delivery")),
         ("ok", "skipped")
@@ -127,13 +127,13 @@ fn reports_subscription_token_and_secret_problems() {
         |more: &[&str]| harness.run_ok(&[&["subscriptions", "update", &id], more].concat());
 
     update(&["--status", "INACTIVE", "--event", VENDOR]);
-    let (code, checks) = examined(&harness, &[]);
+    let (code, checks) = run_doctor(&harness, &[]);
     assert_eq!(code, 1);
     assert!(failed(&checks, "subscription").contains("INACTIVE"));
     assert!(failed(&checks, "events").contains("not subscribed: v1.export-job.created"));
     assert!(failed(&checks, "events").contains("subscriptions sync"));
     harness.run_ok(&["subscriptions", "sync", "--yes"]);
-    let (_, checks) = examined(&harness, &[]);
+    let (_, checks) = run_doctor(&harness, &[]);
     assert_eq!(
         (state(&checks, "subscription"), state(&checks, "events")),
         ("ok", "ok")
@@ -147,10 +147,14 @@ fn reports_subscription_token_and_secret_problems() {
             .stdout,
     );
     assert!(failed(&checks, "pleo").contains("PLEO_API_TOKEN"));
-    assert_eq!(state(&checks, "reachable"), "ok", "that needs no token");
+    assert_eq!(
+        state(&checks, "reachable"),
+        "ok",
+        "this check needs no token"
+    );
 
     harness.sandbox.rotate_secret(id.parse().unwrap());
-    let (_, checks) = examined(&harness, &[]);
+    let (_, checks) = run_doctor(&harness, &[]);
     let fix = failed(&checks, "secret");
     assert!(
         fix.contains("signs with another one") && fix.contains("setup --url"),
@@ -163,17 +167,16 @@ fn reports_subscription_token_and_secret_problems() {
         "--event",
         EXPORT,
     ]);
-    let (_, checks) = examined(&harness, &[]);
+    let (_, checks) = run_doctor(&harness, &[]);
     assert_eq!(state(&checks, "secret"), "ok");
-    // The one that runs still has the old one only: restart, or reload, brings it up.
     harness.run_ok(&["subscriptions", "delete", &id]);
-    let (_, checks) = examined(&harness, &[]);
+    let (_, checks) = run_doctor(&harness, &[]);
     assert!(failed(&checks, "subscription").contains("Pleo has none"));
 
     let output = harness.run_with_token(&["doctor", "--json"], "a.b.c");
     assert!(failed(&parse_json(&output.stdout), "pleo").contains("(401)"));
     harness.sandbox.fail_next([Fault::status(500)]);
-    let (_, checks) = examined(&harness, &[]);
+    let (_, checks) = run_doctor(&harness, &[]);
     assert!(failed(&checks, "pleo").contains("(500)"));
 }
 
@@ -182,47 +185,47 @@ fn reports_network_and_delivery_problems() {
     let harness = Harness::new();
     let url = harness.url("/webhooks/pleo");
     set_up(&harness);
-    let (_, checks) = examined(&harness, &[]);
+    let (_, checks) = run_doctor(&harness, &[]);
     assert!(failed(&checks, "reachable").contains("start the receiver"));
 
     let server = harness.serve(&[]);
     let good = harness.read_file("pleo.toml");
-    let with = |from: &str, to: &str| {
+    let doctor_with = |from: &str, to: &str| {
         harness.dir.write("pleo.toml", &good.replace(from, to));
-        let (code, checks) = examined(&harness, &[]);
+        let (code, checks) = run_doctor(&harness, &[]);
         assert_eq!(code, 1, "{checks:?}");
         checks
     };
-    // As if Pleo was given another path than the proxy passes on.
-    let checks = with("pleo\", events", "elsewhere\", events");
+    // Pleo's URL has another path than the proxy forwards.
+    let checks = doctor_with("pleo\", events", "elsewhere\", events");
     assert!(failed(&checks, "delivery").contains("no_such_path"));
     assert!(failed(&checks, "delivery").contains("keep the path"));
-    // The certificate is for `localhost` only.
-    let checks = with("https://localhost", "https://127.0.0.1");
+    // The certificate is valid for `localhost` only.
+    let checks = doctor_with("https://localhost", "https://127.0.0.1");
     assert!(failed(&checks, "certificate").contains("for this name"));
-    let checks = with("https://localhost", "https://name.invalid");
+    let checks = doctor_with("https://localhost", "https://name.invalid");
     assert!(failed(&checks, "url").contains("has no address"));
-    let checks = with("https://localhost", "http://localhost");
+    let checks = doctor_with("https://localhost", "http://localhost");
     assert!(failed(&checks, "url").contains("not an `https` URL"));
-    // The receiver was not told of the new secret yet.
-    let checks = with("file:webhooks-pleo.secret", SECRET);
+    // The receiver has not reloaded the new secret.
+    let checks = doctor_with("file:webhooks-pleo.secret", SECRET);
     assert!(failed(&checks, "delivery").contains("signature_mismatch"));
     assert!(failed(&checks, "delivery").contains("restart it"));
-    // Another receiver's inbox.
+    // The inbox of another receiver.
     harness
         .dir
         .write("pleo.toml", &format!("inbox = \"sqlite:other.db\"\n{good}"));
     let other = harness.dir.serve(&["--config", "pleo.toml"], &[]);
     drop(other);
-    let (_, checks) = examined(&harness, &[]);
+    let (_, checks) = run_doctor(&harness, &[]);
     assert!(failed(&checks, "delivery").contains("not by the receiver of this inbox"));
     assert!(failed(&checks, "receiver").contains("none runs"));
     drop(server);
 
-    // Something that says yes to everything.
+    // A server that accepts every request.
     harness.connect_permissive_server();
     harness.dir.write("pleo.toml", &good);
-    let (_, checks) = examined(&harness, &[]);
+    let (_, checks) = run_doctor(&harness, &[]);
     assert!(
         failed(&checks, "reachable").contains("takes unsigned requests"),
         "{url}"
@@ -232,7 +235,7 @@ fn reports_network_and_delivery_problems() {
 #[test]
 fn stops_at_invalid_configuration() {
     let harness = Harness::new();
-    let (code, checks) = examined(&harness, &[]);
+    let (code, checks) = run_doctor(&harness, &[]);
     assert_eq!((code, checks.len()), (1, 1), "{checks:?}");
     assert!(failed(&checks, "configuration").contains("pleo.toml"));
     for text in [
@@ -244,12 +247,12 @@ fn stops_at_invalid_configuration() {
         ),
     ] {
         harness.dir.write("pleo.toml", text);
-        let (code, checks) = examined(&harness, &[]);
+        let (code, checks) = run_doctor(&harness, &[]);
         assert_eq!((code, checks.len()), (1, 1), "{checks:?}");
     }
     harness
         .dir
         .write("pleo.toml", &format!("secret = \"{OTHER_SECRET}\""));
-    let (_, checks) = examined(&harness, &[]);
+    let (_, checks) = run_doctor(&harness, &[]);
     assert!(failed(&checks, "endpoint").contains("setup"), "{checks:?}");
 }

@@ -1,4 +1,4 @@
-//! What it writes, and what it leaves as it is: the configuration and the secrets.
+//! The files that `setup` writes and the ones that it leaves alone.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
@@ -26,7 +26,7 @@ fn keeps_configuration_and_comments() {
     let headers = listed[0]["customHeaders"].as_object().unwrap();
     assert!(
         headers.contains_key("x-tenant"),
-        "what the endpoint asks for: {headers:?}"
+        "the headers that the endpoint requires: {headers:?}"
     );
 
     let server = harness.serve(&[]);
@@ -38,26 +38,30 @@ fn keeps_configuration_and_comments() {
 
     harness.run_ok(&["setup", "--url", &url, "--event", VENDOR]);
     let changed = harness.read_file("pleo.toml");
-    assert_eq!(changed, after.replace(EXPORT, VENDOR), "only that");
+    assert_eq!(
+        changed,
+        after.replace(EXPORT, VENDOR),
+        "only the event type changes"
+    );
     assert_eq!(
         harness.json(&["subscriptions", "list"])[0]["eventTypes"][0],
         VENDOR
     );
-    let said = harness.run_ok(&[
+    let printed = harness.run_ok(&[
         "setup",
         "--url",
         &harness.url("/webhooks/other"),
         "--name",
         "other",
     ]);
-    assert!(said.contains("create"), "{said}");
+    assert!(printed.contains("create"), "{printed}");
     assert!(
         harness
             .read_file("pleo.toml")
             .starts_with(&changed[..changed.len() / 2])
     );
     let server = harness.serve(&[]);
-    assert_eq!(server.stop("-TERM").0, Some(0), "both endpoints are good");
+    assert_eq!(server.stop("-TERM").0, Some(0), "both endpoints are served");
 }
 
 #[test]
@@ -76,8 +80,8 @@ fn leaves_equivalent_configuration_unchanged() {
          [endpoint.subscription]\nurl = '{url}'\nevents = [\n  \"{EXPORT}\", # books\n  \"{VENDOR}\",\n]\n"
     );
     harness.dir.write("pleo.toml", &before);
-    let said = harness.run_ok(&setup);
-    assert!(said.contains("nothing had to be changed"), "{said}");
+    let printed = harness.run_ok(&setup);
+    assert!(printed.contains("nothing had to be changed"), "{printed}");
     assert_eq!(harness.read_file("pleo.toml"), before);
     assert!(!harness.has_file("webhooks-pleo.secret"));
 }
@@ -112,8 +116,8 @@ fn keeps_permissions_and_symlink_of_configuration() {
     let left: Vec<_> = std::fs::read_dir(harness.dir.path().join("etc"))
         .unwrap()
         .collect();
-    assert_eq!(left.len(), 2, "nothing half-written: {left:?}");
-    let nowhere = [
+    assert_eq!(left.len(), 2, "no temporary file is left: {left:?}");
+    let unwritable = [
         "setup",
         "--url",
         &harness.url("/b"),
@@ -121,11 +125,11 @@ fn keeps_permissions_and_symlink_of_configuration() {
         "not/there",
     ];
     let writes = harness.write_requests();
-    harness.run_fails(&nowhere, 2, &["cannot write not/there", "can write to"]);
+    harness.run_fails(&unwritable, 2, &["cannot write not/there", "can write to"]);
     assert_eq!(
         harness.write_requests(),
         writes,
-        "nothing is made that could not be kept"
+        "no subscription is created whose secret cannot be written"
     );
 }
 
@@ -135,8 +139,8 @@ fn never_overwrites_secret_of_another_endpoint() {
     harness
         .dir
         .write("acme-eu.secret", &format!("{OTHER_SECRET}\n"));
-    let refused = harness.run(&["setup", "--url", &harness.url("/acme/eu")]);
-    assert_failed(&refused, 2, &["acme-eu.secret", "--secret-file"]);
+    let output = harness.run(&["setup", "--url", &harness.url("/acme/eu")]);
+    assert_failed(&output, 2, &["acme-eu.secret", "--secret-file"]);
     assert_eq!(
         harness.read_file("acme-eu.secret"),
         format!("{OTHER_SECRET}\n")
@@ -144,7 +148,7 @@ fn never_overwrites_secret_of_another_endpoint() {
     assert_eq!(
         harness.write_requests(),
         0,
-        "nothing is made that could not be kept"
+        "no subscription is created whose secret cannot be written"
     );
 
     let elsewhere = ["--secret-file", "eu.secret"];
@@ -155,7 +159,7 @@ fn never_overwrites_secret_of_another_endpoint() {
         ]
         .concat(),
     );
-    // The same one moves: what is on its way is signed with the old secret.
+    // The URL of an endpoint changes: deliveries in flight are signed with the old secret.
     let before = harness.read_file("eu.secret");
     let moved = harness.url("/moved");
     let setup = ["setup", "--url", &moved, "--path", "/acme/eu"];
@@ -164,14 +168,14 @@ fn never_overwrites_secret_of_another_endpoint() {
         2,
         &["eu.secret"],
     );
-    let said = harness.run_ok(&[&setup[..], &["--secret-file", "moved.secret"]].concat());
+    let printed = harness.run_ok(&[&setup[..], &["--secret-file", "moved.secret"]].concat());
     let left = "still there  ".to_owned() + &harness.url("/acme/eu");
-    assert!(said.contains(&left), "{said}");
+    assert!(printed.contains(&left), "{printed}");
     assert_eq!(harness.read_file("eu.secret"), before);
     let secrets = "[\"file:moved.secret\", \"file:eu.secret\"]";
     assert!(harness.read_file("pleo.toml").contains(secrets));
 
-    // A rotated secret takes the place of its own old one, but of no other.
+    // A rotated secret replaces its own predecessor only.
     let listed = harness.json(&["subscriptions", "list"]);
     let one = listed.iter().find(|one| one["endpointUrl"] == *moved);
     let id = one.unwrap()["id"].as_str().unwrap().parse().unwrap();
@@ -192,9 +196,9 @@ fn refuses_to_write_in_world_writable_folder() {
     let shared = harness.dir.path().join("tmp");
     std::fs::create_dir(&shared).unwrap();
     std::fs::set_permissions(&shared, Permissions::from_mode(0o1777)).unwrap();
-    let theirs = harness.dir.path().join("theirs");
-    std::os::unix::fs::symlink(&theirs, shared.join("link")).unwrap();
-    std::fs::write(&theirs, "").unwrap();
+    let victim = harness.dir.path().join("victim");
+    std::os::unix::fs::symlink(&victim, shared.join("link")).unwrap();
+    std::fs::write(&victim, "").unwrap();
     let url = harness.url("/a");
     for (flag, file) in [
         ("--secret-file", "tmp/new"),
@@ -207,7 +211,7 @@ fn refuses_to_write_in_world_writable_folder() {
     assert_eq!(
         (
             harness.write_requests(),
-            harness.read_file("theirs").as_str()
+            harness.read_file("victim").as_str()
         ),
         (0, "")
     );

@@ -1,18 +1,19 @@
-//! From a token to a verified, stored and handed-on export job, and what is in the way of it.
+//! `setup`: from a token to a dispatched export job.
 
 mod files;
 
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 
 use crate::support::harness::{EXPORT, Harness, TOKEN, VENDOR, assert_failed};
-use crate::support::program::OTHER_SECRET;
+use crate::support::program::{OTHER_SECRET, free_address};
 use pleo_sandbox::Fault;
 
 #[test]
 fn creates_subscription_and_dispatches_export_job() {
     let harness = Harness::new();
     let url = harness.url("/webhooks/pleo");
-    let said = harness.run_ok(&["setup", "--url", &url, "--event", EXPORT]);
+    let printed = harness.run_ok(&["setup", "--url", &url, "--event", EXPORT]);
     for part in [
         "create",
         &url,
@@ -20,9 +21,9 @@ fn creates_subscription_and_dispatches_export_job() {
         "pleo.toml",
         "serve --config pleo.toml",
     ] {
-        assert!(said.contains(part), "{part} is not in {said}");
+        assert!(printed.contains(part), "{part} is not in {printed}");
     }
-    assert!(!said.contains("whsec_"), "{said}");
+    assert!(!printed.contains("whsec_"), "{printed}");
     let file = harness.dir.path().join("webhooks-pleo.secret");
     let mode = std::fs::metadata(&file).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -36,21 +37,21 @@ fn creates_subscription_and_dispatches_export_job() {
     let server = harness.serve(&["--exec", "tee -a books.jsonl"]);
     let job = harness.sandbox.add_export_job(harness.company);
     let [message] = &harness.sandbox.emit(harness.company, EXPORT, &job)[..] else {
-        panic!("nobody wants it")
+        panic!("there is not exactly one subscription")
     };
     let attempt = harness.final_attempt(message);
     assert_eq!(attempt.status, Some(204));
     let [entry] = &harness.wait_for_inbox("done", 1)[..] else {
-        panic!("not once")
+        panic!("there is not exactly one message")
     };
     assert_eq!(entry["webhook_id"], **message);
     assert_eq!(entry["resource_id"], job["id"]);
     assert_eq!(entry["origin"], "webhook");
     let [booked] = &crate::support::harness::parse_json(&harness.read_file("books.jsonl"))[..]
     else {
-        panic!("not once")
+        panic!("there is not exactly one message")
     };
-    assert_eq!(booked["data"], job, "as it was sent");
+    assert_eq!(booked["data"], job, "the job as it was sent");
     assert_eq!(server.stop("-TERM").0, Some(0));
 }
 
@@ -60,10 +61,7 @@ fn works_without_proxy() {
     let (certificate, key) = harness.sandbox.authority().certify(&["localhost"]);
     harness.dir.write("certificate.pem", &certificate);
     harness.dir.write("key.pem", &key);
-    // Free a moment ago: the URL must be known before anything listens there.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let address: SocketAddr = free_address().parse().unwrap();
     harness.dir.write(
         "pleo.toml",
         &format!(
@@ -88,10 +86,10 @@ fn changes_nothing_when_run_twice() {
     let url = harness.url("/webhooks/pleo");
     let setup = ["setup", "--url", &url, "--event", EXPORT, "--event", VENDOR];
     harness.run_ok(&setup);
-    let files = || ["pleo.toml", "webhooks-pleo.secret"].map(|name| stamp(&harness, name));
+    let files = || ["pleo.toml", "webhooks-pleo.secret"].map(|name| snapshot(&harness, name));
     let (before, writes) = (files(), harness.write_requests());
-    let said = harness.run_ok(&setup);
-    assert!(said.contains("nothing had to be changed"), "{said}");
+    let printed = harness.run_ok(&setup);
+    assert!(printed.contains("nothing had to be changed"), "{printed}");
     assert_eq!(files(), before);
     assert_eq!(harness.write_requests(), writes);
     let object = &harness.json(&setup)[0];
@@ -104,15 +102,15 @@ fn updates_existing_subscription() {
     let harness = Harness::new();
     let url = harness.url("/webhooks/pleo");
     let create = ["subscriptions", "create", "--url", &url, "--event", EXPORT];
-    let made = &harness.json(&[&create[..], &["--status", "INACTIVE"]].concat())[0];
-    let said = harness.run_ok(&["setup", "--url", &url, "--event", EXPORT]);
-    assert!(said.contains("status: INACTIVE → ACTIVE"), "{said}");
+    let created = &harness.json(&[&create[..], &["--status", "INACTIVE"]].concat())[0];
+    let printed = harness.run_ok(&["setup", "--url", &url, "--event", EXPORT]);
+    assert!(printed.contains("status: INACTIVE → ACTIVE"), "{printed}");
     let [one] = &harness.json(&["subscriptions", "list"])[..] else {
-        panic!("another one")
+        panic!("there is not exactly one subscription")
     };
-    assert_eq!(one["id"], made["id"]);
+    assert_eq!(one["id"], created["id"]);
     assert_eq!(one["status"], "ACTIVE");
-    // Who made it by hand may delete it by hand.
+    // `setup` does not mark a subscription that it did not create.
     assert!(one.get("customHeaders").is_none(), "{one}");
 }
 
@@ -122,13 +120,16 @@ fn reloads_running_receiver() {
     let setup = |path: &str| harness.run_ok(&["setup", "--url", &harness.url(path)]);
     setup("/webhooks/pleo");
     let mut server = harness.serve(&[]);
-    let said = setup("/webhooks/acme");
-    assert!(said.contains("told") && !said.contains("next"), "{said}");
+    let printed = setup("/webhooks/acme");
+    assert!(
+        printed.contains("told") && !printed.contains("next"),
+        "{printed}"
+    );
     server.wait_for_log("read the configuration again");
     let messages = harness
         .sandbox
         .emit(harness.company, EXPORT, &serde_json::json!({}));
-    assert_eq!(messages.len(), 2, "one for each subscription");
+    assert_eq!(messages.len(), 2, "one per subscription");
     for message in &messages {
         assert_eq!(harness.final_attempt(message).status, Some(204));
     }
@@ -161,24 +162,24 @@ fn signals_no_unrelated_process_with_same_pid() {
     let harness = Harness::new();
     harness.run_ok(&["setup", "--url", &harness.url("/a")]);
     let _server = harness.serve(&[]);
-    // As if the receiver ran in another container, where processes are counted anew.
-    let mut stranger = std::process::Command::new("sleep")
+    // As if the receiver ran in another container, with pids of its own.
+    let mut unrelated = std::process::Command::new("sleep")
         .arg("600")
         .spawn()
         .unwrap();
-    let number = stranger.id().to_string();
-    harness.dir.write("pleo-inbox.db.lock", &number);
-    let said = harness.run_ok(&["setup", "--url", &harness.url("/b")]);
+    let pid = unrelated.id().to_string();
+    harness.dir.write("pleo-inbox.db.lock", &pid);
+    let printed = harness.run_ok(&["setup", "--url", &harness.url("/b")]);
     assert!(
-        said.contains("next ") && said.contains("kill -HUP"),
-        "{said}"
+        printed.contains("next ") && printed.contains("kill -HUP"),
+        "{printed}"
     );
     let checks = crate::support::harness::parse_json(&harness.run(&["doctor", "--json"]).stdout);
     let receiver = checks.iter().find(|one| one["check"] == "receiver");
     assert_eq!(receiver.unwrap()["state"], "ok");
-    assert_eq!(stranger.try_wait().unwrap(), None, "it lives");
-    stranger.kill().unwrap();
-    stranger.wait().unwrap();
+    assert_eq!(unrelated.try_wait().unwrap(), None, "the process lives");
+    unrelated.kill().unwrap();
+    unrelated.wait().unwrap();
 }
 
 #[test]
@@ -189,18 +190,18 @@ fn finds_created_subscription_after_kill() {
         .sandbox
         .fail_next([Fault::None, Fault::None, Fault::Silence]);
     harness.kill_at_request("/secret", &["setup", "--url", &url]);
-    assert_eq!(harness.write_requests(), 1, "it is made");
+    assert_eq!(harness.write_requests(), 1, "the subscription is created");
     assert!(!harness.has_file("webhooks-pleo.secret"));
-    let [made] = &harness.json(&["subscriptions", "list"])[..] else {
-        panic!("not one")
+    let [created] = &harness.json(&["subscriptions", "list"])[..] else {
+        panic!("there is not exactly one subscription")
     };
-    let owner = made["customHeaders"]["pleo-receiver-owner"]
+    let owner = created["customHeaders"]["pleo-receiver-owner"]
         .as_str()
         .unwrap();
     assert!(harness.read_file("pleo.toml").contains(owner));
 
     harness.run_ok(&["setup", "--url", &url]);
-    assert_eq!(harness.write_requests(), 1, "what is there is found");
+    assert_eq!(harness.write_requests(), 1, "the subscription is found");
     let _server = harness.serve(&[]);
     let messages = harness
         .sandbox
@@ -212,10 +213,10 @@ fn finds_created_subscription_after_kill() {
 fn dry_run_changes_nothing() {
     let harness = Harness::new();
     let url = harness.url("/webhooks/pleo");
-    let said = harness.run_ok(&["setup", "--url", &url, "--dry-run"]);
-    assert!(said.contains("create"), "{said}");
+    let printed = harness.run_ok(&["setup", "--url", &url, "--dry-run"]);
+    assert!(printed.contains("create"), "{printed}");
     let [object] = &harness.json(&["setup", "--url", &url, "--dry-run"])[..] else {
-        panic!("not one object")
+        panic!("there is not exactly one object")
     };
     assert_eq!(
         (&object["do"], &object["id"]),
@@ -223,7 +224,7 @@ fn dry_run_changes_nothing() {
     );
     assert_eq!(harness.write_requests(), 0);
     assert!(!harness.has_file("pleo.toml") && !harness.has_file("webhooks-pleo.secret"));
-    // What would be refused is refused already.
+    // A dry run fails where a real run would.
     harness.dir.write("webhooks-pleo.secret", OTHER_SECRET);
     let dry = ["setup", "--url", &url, "--dry-run"];
     harness.run_fails(&dry, 2, &["webhooks-pleo.secret"]);
@@ -258,7 +259,7 @@ fn writes_token_reference_but_not_token() {
     let checks =
         crate::support::harness::parse_json(&harness.run_with_token(&doctor, "not-a-token").stdout);
     let pleo = checks.iter().find(|one| one["check"] == "pleo").unwrap();
-    assert_eq!(pleo["state"], "ok", "by the token in the file: {pleo}");
+    assert_eq!(pleo["state"], "ok", "with the token in the file: {pleo}");
 }
 
 #[test]
@@ -281,14 +282,14 @@ fn reports_problems_with_their_fix() {
     );
     let unknown = setup(&["--url", &url, "--event", "v9.new", "--unknown-events"]);
     assert_failed(&unknown, 1, &["(400)", "unknown event type v9.new"]);
-    let stranger = harness.run_with_token(&["setup", "--url", &url], "a.b.c");
+    let unknown_token = harness.run_with_token(&["setup", "--url", &url], "a.b.c");
     assert_failed(
-        &stranger,
+        &unknown_token,
         1,
         &["does not accept the token (401)", "expired"],
     );
-    let nobody = harness.run_with_token(&["setup", "--url", &url], "");
-    assert_failed(&nobody, 2, &["PLEO_API_TOKEN"]);
+    let no_token = harness.run_with_token(&["setup", "--url", &url], "");
+    assert_failed(&no_token, 2, &["PLEO_API_TOKEN"]);
     harness.sandbox.fail_next([Fault::status(500)]);
     assert_failed(
         &setup(&["--url", &url]),
@@ -301,7 +302,7 @@ fn reports_problems_with_their_fix() {
     assert_eq!(
         harness.write_requests(),
         1,
-        "the type that only Pleo could know"
+        "only the request with the unknown event type"
     );
     let named =
         format!("[[endpoint]]\npath = \"/a\"\nname = \"acme\"\nsecret = \"{OTHER_SECRET}\"\n");
@@ -321,28 +322,31 @@ fn reports_problems_with_their_fix() {
     harness.dir.write("broken.toml", "listem = 1\n");
     let broken = setup(&["--url", &url, "--config", "broken.toml"]);
     assert_failed(&broken, 2, &["broken.toml, line 1", "listem"]);
-    let nowhere = setup(&["--url", &url, "--config", "not/there.toml", "--dry-run"]);
-    assert_eq!(nowhere.code, 0, "{nowhere:?}");
+    let dry_run = setup(&["--url", &url, "--config", "not/there.toml", "--dry-run"]);
+    assert_eq!(dry_run.code, 0, "{dry_run:?}");
     assert!(
         !harness.read_file("pleo.toml").contains("endpoint"),
-        "only a mark"
+        "only the owner name"
     );
     assert!(!harness.has_file("webhooks-pleo.secret"));
-    let made = harness.write_requests();
-    assert_eq!(made, 1, "the type that only Pleo could know");
+    assert_eq!(
+        harness.write_requests(),
+        1,
+        "only the request with the unknown event type"
+    );
 
     let harness = Harness::with_scopes(&["export-jobs:read"]);
-    let refused = harness.run(&["setup", "--url", &harness.url("/"), "--event", EXPORT]);
+    let output = harness.run(&["setup", "--url", &harness.url("/"), "--event", EXPORT]);
     let parts = ["(403)", "export-jobs:write", "ask Pleo"];
-    assert_failed(&refused, 1, &parts);
+    assert_failed(&output, 1, &parts);
 }
 
 #[test]
 fn warns_of_plain_token_in_arguments() {
     let harness = Harness::new();
     let list = ["subscriptions", "list", "--json"];
-    let quiet = harness.run(&list);
-    assert_eq!(quiet.stderr, "");
+    let output = harness.run(&list);
+    assert_eq!(output.stderr, "");
     let url = harness.sandbox.url();
     let env = [("SSL_CERT_FILE", "authority.pem"), ("PLEO_API_URL", &*url)];
     let args = [&list[..], &["--token", TOKEN]].concat();
@@ -356,7 +360,8 @@ fn warns_of_plain_token_in_arguments() {
     assert!(!output.stderr.contains(TOKEN), "{output:?}");
 }
 
-fn stamp(harness: &Harness, name: &str) -> (Vec<u8>, std::time::SystemTime) {
+/// Returns the content and modification time of a file.
+fn snapshot(harness: &Harness, name: &str) -> (Vec<u8>, std::time::SystemTime) {
     let path = harness.dir.path().join(name);
     let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
     (std::fs::read(path).unwrap(), modified)

@@ -1,4 +1,4 @@
-//! The commands that look after subscriptions.
+//! The `subscriptions` commands.
 
 mod sync;
 
@@ -29,10 +29,10 @@ fn creates_shows_updates_and_deletes_subscription() {
         ["--username", "pleo"],
         ["--password", "hunter2"],
     ];
-    let made = create(&harness, &extras.concat());
-    assert_eq!(made["customHeaders"]["x-key"], "(not shown)");
-    assert_eq!(made["endpointAuth"]["type"], "BASIC");
-    let id = id(&made);
+    let created = create(&harness, &extras.concat());
+    assert_eq!(created["customHeaders"]["x-key"], "(not shown)");
+    assert_eq!(created["endpointAuth"]["type"], "BASIC");
+    let id = id(&created);
 
     let table = harness.run_ok(LIST);
     let [head, row] = &table.lines().collect::<Vec<_>>()[..] else {
@@ -40,7 +40,7 @@ fn creates_shows_updates_and_deletes_subscription() {
     };
     assert!(head.starts_with("ID ") && head.contains("STATUS"), "{head}");
     assert_eq!(*row, format!("{id} ACTIVE   {URL} {EXPORT}"));
-    assert_eq!(harness.json(LIST)[0], made);
+    assert_eq!(harness.json(LIST)[0], created);
     let shown = harness.run_ok(&["subscriptions", "get", &id]);
     assert!(shown.contains(&format!("endpointUrl   {URL}\n")), "{shown}");
 
@@ -56,7 +56,7 @@ fn creates_shows_updates_and_deletes_subscription() {
     let changed = &harness.json(&update)[0];
     assert_eq!(changed["status"], "INACTIVE");
     assert_eq!(changed["eventTypes"][0], VENDOR);
-    assert_eq!(changed["endpointUrl"], URL, "what no flag speaks of stays");
+    assert_eq!(changed["endpointUrl"], URL, "a field without a flag stays");
     assert_eq!(changed["endpointAuth"]["type"], "BASIC");
     let update = [
         "subscriptions",
@@ -78,8 +78,8 @@ fn creates_shows_updates_and_deletes_subscription() {
     assert_eq!(harness.run(LIST).stderr, "Pleo has none that fits\n");
     harness.run_fails(&["subscriptions", "get", &id], 1, &["(404)", &id]);
 
-    let done = harness.json(&["subscriptions", "activities", &id]);
-    let operations: Vec<_> = done.iter().map(|one| &one["operationType"]).collect();
+    let activities = harness.json(&["subscriptions", "activities", &id]);
+    let operations: Vec<_> = activities.iter().map(|one| &one["operationType"]).collect();
     assert_eq!(operations, ["CREATE", "UPDATE", "UPDATE", "DELETE"]);
     let last = ["subscriptions", "activities", &id, "--operation", "DELETE"];
     let table = harness.run_ok(&last);
@@ -100,20 +100,20 @@ fn shows_secret_only_in_secret_command() {
     );
     let object = &harness.json(&["subscriptions", "secret", &id])[0];
     assert_eq!(object["secretKey"], secret.trim_end());
-    // As somebody may have left it.
+    // An existing file may have other permissions.
     harness.dir.write("acme.secret", &secret);
-    let said = harness.run_ok(&["subscriptions", "secret", &id, "--output", "acme.secret"]);
-    assert_eq!(said, "wrote acme.secret\n");
+    let printed = harness.run_ok(&["subscriptions", "secret", &id, "--output", "acme.secret"]);
+    assert_eq!(printed, "wrote acme.secret\n");
     assert_eq!(harness.read_file("acme.secret"), secret);
     let file = harness.dir.path().join("acme.secret");
     let mode = std::fs::metadata(file).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    // A slip of the pen.
+    // The wrong file by mistake.
     harness
         .dir
         .write("pleo.toml", "inbox = \"sqlite:books.db\"\n");
-    let slip = ["subscriptions", "secret", &id, "--output", "pleo.toml"];
-    harness.run_fails(&slip, 2, &["pleo.toml", "name another file"]);
+    let mistake = ["subscriptions", "secret", &id, "--output", "pleo.toml"];
+    harness.run_fails(&mistake, 2, &["pleo.toml", "name another file"]);
     assert_eq!(
         harness.read_file("pleo.toml"),
         "inbox = \"sqlite:books.db\"\n"
@@ -214,9 +214,14 @@ fn authenticates_with_api_key() {
     let create = ["subscriptions", "create", "--url", URL, "--event", VENDOR];
     let output = harness.dir.run_with(&create, &env, b"");
     assert_eq!(output.code, 0, "{output:?}");
-    assert_eq!(harness.json(LIST), [Value::Null; 0], "another company's");
+    assert_eq!(
+        harness.json(LIST),
+        [Value::Null; 0],
+        "the subscription belongs to another company"
+    );
 }
 
+/// Returns a configuration with an endpoint for each name and event type.
 fn config(endpoints: &[(&str, &str)]) -> String {
     let endpoints = endpoints.iter().map(|(name, event)| {
         format!(
@@ -267,9 +272,10 @@ fn escapes_terminal_control_characters_from_api() {
         harness.sandbox.fail_next([Fault::body(answer.to_string())]);
         let output = harness.run(args);
         assert_eq!(output.code, code, "{args:?}: {output:?}");
-        let said = format!("{}{}", output.stdout, output.stderr);
-        let steers = |letter: char| letter.is_control() && letter != '\n' || letter == '\u{202e}';
-        assert!(!said.contains(steers), "{args:?}: {said:?}");
-        assert!(!said.contains("\nok"), "{args:?}: {said:?}");
+        let printed = format!("{}{}", output.stdout, output.stderr);
+        let is_unsafe =
+            |letter: char| letter.is_control() && letter != '\n' || letter == '\u{202e}';
+        assert!(!printed.contains(is_unsafe), "{args:?}: {printed:?}");
+        assert!(!printed.contains("\nok"), "{args:?}: {printed:?}");
     }
 }

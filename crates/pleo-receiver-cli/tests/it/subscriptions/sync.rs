@@ -1,4 +1,4 @@
-//! Subscriptions are made to match a configuration.
+//! `subscriptions sync` matches subscriptions to a configuration.
 
 use pleo_sandbox::{Fault, Token};
 use serde_json::Value;
@@ -28,11 +28,15 @@ fn syncs_own_subscriptions_only() {
         "{output:?}"
     );
     assert!(output.stderr.contains("`--yes` applies it"), "{output:?}");
-    assert_eq!(harness.write_requests(), writes, "only shown");
+    assert_eq!(
+        harness.write_requests(),
+        writes,
+        "nothing is changed without --yes"
+    );
     assert!(!harness.read_file("pleo.toml").contains("[subscriptions]"));
 
-    let said = harness.run_ok(&["subscriptions", "sync", "--yes"]);
-    assert_eq!(said.matches("created ").count(), 2, "{said}");
+    let printed = harness.run_ok(&["subscriptions", "sync", "--yes"]);
+    assert_eq!(printed.matches("created ").count(), 2, "{printed}");
     assert!(harness.read_file("a.secret").starts_with("whsec_"));
     let before = harness.read_file("pleo.toml");
     assert!(
@@ -44,7 +48,7 @@ fn syncs_own_subscriptions_only() {
     assert!(kept.iter().all(|line| line["do"] == "keep"), "{kept:?}");
     assert_eq!(harness.write_requests(), writes);
 
-    // One changed, one gone, one new.
+    // One endpoint changed, one removed, one added.
     let owner = before.split("[subscriptions]").nth(1).unwrap();
     std::fs::remove_file(harness.dir.path().join("b.secret")).unwrap();
     let output = harness.run(&["subscriptions", "sync", "--yes"]);
@@ -62,9 +66,9 @@ fn syncs_own_subscriptions_only() {
     let b = "https://x.example.com/b";
     assert!(
         harness.run_ok(LIST).contains(b),
-        "nothing is lost by the way"
+        "nothing is deleted without --delete"
     );
-    let said = format!(
+    let printed = format!(
         "{}{}",
         output.stdout,
         harness.run_ok(&["subscriptions", "sync", "--yes", "--delete"])
@@ -76,7 +80,7 @@ fn syncs_own_subscriptions_only() {
         "deleted ",
         " https://x.example.com/b\n",
     ] {
-        assert!(said.contains(part), "{part} is not in {said}");
+        assert!(printed.contains(part), "{part} is not in {printed}");
     }
     let urls = || -> Vec<_> {
         let listed = harness.json(LIST);
@@ -88,7 +92,7 @@ fn syncs_own_subscriptions_only() {
         [URL, "https://x.example.com/a", "https://x.example.com/c"]
     );
 
-    // All gone; another configuration is another owner.
+    // No endpoint is left. Another configuration is another owner.
     harness
         .dir
         .write("other.toml", "[subscriptions]\nname = \"another\"\n");
@@ -118,7 +122,7 @@ fn syncs_each_endpoint_with_its_own_credentials() {
         .write("pleo.toml", &format!("{first}{own}{second}"));
     harness.run_ok(&["subscriptions", "sync", "--yes"]);
     let [one] = &harness.json(LIST)[..] else {
-        panic!("not one each")
+        panic!("there is not exactly one subscription")
     };
     assert_eq!(one["endpointUrl"], "https://x.example.com/a");
     let kept = harness.json(&["subscriptions", "sync", "--yes"]);
@@ -184,12 +188,12 @@ fn never_overwrites_secret_of_another_endpoint() {
     harness
         .dir
         .write("pleo.toml", &config(&[("a", EXPORT), ("b", EXPORT)]));
-    let theirs = format!("{SECRET}\n");
-    harness.dir.write("b.secret", &theirs);
+    let before = format!("{SECRET}\n");
+    harness.dir.write("b.secret", &before);
     harness.run_fails(&sync, 2, &["b.secret holds another secret", "delete it"]);
     assert_eq!(
         (harness.write_requests(), harness.read_file("b.secret")),
-        (0, theirs)
+        (0, before)
     );
 
     std::fs::remove_file(harness.dir.path().join("b.secret")).unwrap();
@@ -199,10 +203,10 @@ fn never_overwrites_secret_of_another_endpoint() {
     assert_eq!(
         harness.write_requests(),
         0,
-        "nothing is made that could not be kept"
+        "no subscription is created whose secret cannot be written"
     );
 
-    // What can't be read may be anybody's.
+    // An unreadable file may be another endpoint's.
     harness.dir.write("pleo.toml", &config(&[("a", EXPORT)]));
     std::fs::create_dir(harness.dir.path().join("a.secret")).unwrap();
     harness.run_fails(&sync, 2, &["cannot read a.secret"]);
@@ -219,15 +223,15 @@ fn resumes_sync_after_kill() {
     let sync = ["subscriptions", "sync", "--yes"];
     harness.kill_at_request("/secret", &sync);
     assert!(!harness.has_file("a.secret"));
-    let said = harness.run_ok(&sync);
+    let printed = harness.run_ok(&sync);
     assert!(
-        said.contains("keep ") && said.contains("fetched "),
-        "{said}"
+        printed.contains("keep ") && printed.contains("fetched "),
+        "{printed}"
     );
     assert_eq!(harness.write_requests(), 1);
     assert!(harness.read_file("a.secret").starts_with("whsec_"));
-    let said = harness.run_ok(&sync);
-    assert!(!said.contains("fetched"), "{said}");
+    let printed = harness.run_ok(&sync);
+    assert!(!printed.contains("fetched"), "{printed}");
 }
 
 #[test]
@@ -237,7 +241,7 @@ fn refuses_to_sync_copied_configuration() {
         .dir
         .write("pleo.toml", &config(&[("a", EXPORT), ("b", EXPORT)]));
     harness.run_ok(&["subscriptions", "sync", "--yes"]);
-    let made = harness.run_ok(LIST);
+    let before = harness.run_ok(LIST);
 
     let staging = harness
         .read_file("pleo.toml")
@@ -261,10 +265,10 @@ fn refuses_to_sync_copied_configuration() {
     );
     assert_eq!(
         (harness.write_requests(), harness.run_ok(LIST)),
-        (writes, made)
+        (writes, before)
     );
 
-    // As it is told to.
+    // The copy works after the changes that the error asks for.
     let (endpoints, _) = staging.split_once("[subscriptions]").unwrap();
     let endpoints = endpoints.replace(".secret", ".staging");
     harness.dir.write("staging.toml", &endpoints);
