@@ -1,4 +1,4 @@
-//! The program reads its configuration again while it serves.
+//! Reloading the configuration on SIGHUP.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use crate::support::program::{OTHER_SECRET, SECRET, WorkDir};
 use pleo_receiver::verify::{Secret, unix_now};
 
-const AGAIN: &str = "read the configuration again";
+const RELOADED: &str = "read the configuration again";
 const ARGS: &[&str] = &["--config", "pleo.toml"];
 
-/// A sender that keeps its connection, and signs with whatever secrets it has just then.
+/// A sender that keeps its connection.
 struct Sender {
     stream: TcpStream,
     name: usize,
@@ -29,6 +29,7 @@ impl Sender {
         }
     }
 
+    /// Sends a delivery signed with these secrets. Returns the status line.
     fn send(&mut self, path: &str, secrets: &[&str]) -> String {
         self.sent += 1;
         let (id, now) = (format!("msg_{}_{}", self.name, self.sent), unix_now());
@@ -56,20 +57,21 @@ fn rotates_secrets_under_load_without_rejection() {
     let dir = WorkDir::new();
     let path = "/webhooks/pleo";
     let configure = |secrets: &[&str]| {
-        let file = "[[endpoint]]\npath = \"/webhooks/pleo\"\nsecrets = [\"file:secrets\"]\n";
-        dir.write("pleo.toml", file);
+        let endpoint = "[[endpoint]]\npath = \"/webhooks/pleo\"\nsecrets = [\"file:secrets\"]\n";
+        // In memory, so that the rate of deliveries does not depend on the disk.
+        dir.write("pleo.toml", &format!("inbox = \"memory:\"\n{endpoint}"));
         dir.write("secrets", &(secrets.join("\n") + "\n"));
     };
     configure(&[SECRET]);
     let mut server = dir.serve(ARGS, &[]);
     let (signing, done) = (Mutex::new(vec![SECRET]), AtomicBool::new(false));
     let accepted: [AtomicUsize; 4] = Default::default();
-    let more = |what: &str| {
+    let wait_for_more = |phase: &str| {
         for accepted in &accepted {
-            // What was on its way is answered by then, and a lot more after it.
+            // Far more deliveries than were in flight.
             let enough = accepted.load(Ordering::Relaxed) + 50;
             while accepted.load(Ordering::Relaxed) < enough {
-                assert!(!done.load(Ordering::Relaxed), "a delivery failed: {what}");
+                assert!(!done.load(Ordering::Relaxed), "a delivery failed: {phase}");
                 thread::yield_now();
             }
         }
@@ -89,17 +91,17 @@ fn rotates_secrets_under_load_without_rejection() {
                 drop(stop);
             });
         }
-        more("before");
+        wait_for_more("before the rotation");
         configure(&[SECRET, OTHER_SECRET]);
-        server.signal_and_wait("-HUP", AGAIN);
-        more("the receiver knows both");
+        server.signal_and_wait("-HUP", RELOADED);
+        wait_for_more("the receiver accepts both secrets");
         *signing.lock().unwrap() = vec![OTHER_SECRET, SECRET];
-        more("the sender signs with both");
+        wait_for_more("the sender signs with both secrets");
         *signing.lock().unwrap() = vec![OTHER_SECRET];
-        more("the sender signs with the new one");
+        wait_for_more("the sender signs with the new secret");
         configure(&[OTHER_SECRET]);
-        server.signal_and_wait("-HUP", AGAIN);
-        more("the receiver forgot the old one");
+        server.signal_and_wait("-HUP", RELOADED);
+        wait_for_more("the receiver accepts only the new secret");
         done.store(true, Ordering::Relaxed);
     });
     let old = Sender::new(server.address(), 9).send(path, &[SECRET]);
@@ -107,7 +109,7 @@ fn rotates_secrets_under_load_without_rejection() {
     assert_eq!(server.stop("-TERM").0, Some(0));
 }
 
-/// Ends the others where one of them fails.
+/// Stops the other threads when one of them panics.
 struct StopOnPanic<'a>(&'a AtomicBool);
 
 impl Drop for StopOnPanic<'_> {
@@ -137,7 +139,7 @@ fn changes_endpoints_on_open_connection() {
     };
     assert_answers(["204 No Content", "204 No Content", "404 Not Found"]);
     configure(&["/b", "/c"]);
-    let line = server.signal_and_wait("-HUP", AGAIN);
+    let line = server.signal_and_wait("-HUP", RELOADED);
     assert!(line.contains("endpoints=2"), "{line}");
     assert_answers(["404 Not Found", "204 No Content", "204 No Content"]);
 
@@ -194,7 +196,7 @@ fn rejects_partly_invalid_configuration_as_a_whole() {
     dir.write("cert.pem", "none");
     let same_name = table("path = \"/b\"\nname = \"/c\"") + &table("path = \"/c\"");
     for (endpoints, why) in [
-        // The certificate is looked at only where all else is right.
+        // The certificate is read last.
         (same_name, "number 1 has the name `/c` too"),
         (table("path = \"/b\""), "TLS: cert.pem holds no PEM"),
     ] {
@@ -207,7 +209,7 @@ fn rejects_partly_invalid_configuration_as_a_whole() {
         }
     }
     renew();
-    server.signal_and_wait("-HUP", AGAIN);
+    server.signal_and_wait("-HUP", RELOADED);
     assert!(sender.send("/b", &[SECRET]).contains("204"));
     assert_eq!(server.stop("-TERM").0, Some(0));
 }
@@ -221,7 +223,7 @@ fn names_keys_that_need_a_restart() {
     let changed = "metrics = \"127.0.0.1:1\"\ninbox = \"sqlite:other.db\"\n\
                    trusted_proxies = [\"10.0.0.0/8\"]\n[limits]\ngrace = \"1s\"\n";
     dir.write("pleo.toml", &(secret + changed));
-    server.signal_and_wait("-HUP", AGAIN);
+    server.signal_and_wait("-HUP", RELOADED);
     let (code, log) = server.stop("-TERM");
     assert_eq!(code, Some(0));
     for key in ["metrics", "inbox", "trusted_proxies", "[limits]"] {
@@ -235,24 +237,24 @@ fn names_keys_that_need_a_restart() {
 #[test]
 fn applies_new_log_level() {
     let dir = WorkDir::new();
-    // What is refused is logged at level `info`.
+    // Rejections are logged at level `info`.
     let configure = |more: &str| dir.write("pleo.toml", &format!("secret = \"{SECRET}\"\n{more}"));
     configure("log = \"info\"\n");
     let mut server = dir.serve(ARGS, &[]);
     let mut sender = Sender::new(server.address(), 0);
-    let mut refuse = || assert!(sender.send("/nowhere", &[SECRET]).contains("404"));
-    refuse();
-    // So is that the file was read again, but not what only a restart changes.
+    let mut send_rejected = || assert!(sender.send("/nowhere", &[SECRET]).contains("404"));
+    send_rejected();
+    // A reload is logged at `info`, a change that needs a restart at `warn`.
     configure("log = \"warn\"\nmetrics = \"127.0.0.1:1\"\n");
     server.signal_and_wait("-HUP", "only a restart makes the change of metrics count");
-    refuse();
+    send_rejected();
     configure("log = \"loud\"\n");
     let line = server.signal_and_wait("-HUP", "is refused, and the old one stays");
     assert!(line.contains("pleo.toml, line 2, key `log`"), "{line}");
-    refuse();
+    send_rejected();
     configure("log = \"info\"\n");
-    server.signal_and_wait("-HUP", AGAIN);
-    refuse();
+    server.signal_and_wait("-HUP", RELOADED);
+    send_rejected();
     let (code, log) = server.stop("-TERM");
     assert_eq!(code, Some(0));
     assert_eq!(log.matches("rejected").count(), 2, "{log}");
@@ -269,7 +271,7 @@ fn keeps_log_level_of_flag_or_environment() {
         (&["--log", "info"], &[("PLEO_LOG", "off")]),
     ] {
         let mut server = dir.serve(&[ARGS, more].concat(), env);
-        server.signal_and_wait("-HUP", AGAIN);
+        server.signal_and_wait("-HUP", RELOADED);
         assert_eq!(server.stop("-TERM").0, Some(0));
     }
 }
@@ -288,20 +290,20 @@ fn dispatches_to_new_target() {
     configure(&old);
     let mut server = dir.serve(ARGS, &[]);
     let mut sender = Sender::new(server.address(), 0);
-    // The old target has one message in hand while the configuration changes.
+    // The old target has a delivery in progress during the reload.
     assert_eq!(
         sender.send("/webhooks/pleo", &[SECRET]),
         "HTTP/1.1 204 No Content"
     );
-    let in_progress = take(&old);
+    let in_progress = receive(&old);
     configure(&new);
     server.signal_and_wait("-HUP", "handed on as the new configuration says");
     assert_eq!(
         sender.send("/webhooks/pleo", &[SECRET]),
         "HTTP/1.1 204 No Content"
     );
-    finish(take(&new));
-    finish(in_progress);
+    respond(receive(&new));
+    respond(in_progress);
     assert_eq!(server.stop("-TERM").0, Some(0));
     let listed = dir.json(&["inbox", "list", "--json"]);
     let is_done = |entry: &serde_json::Value| entry["state"] == "done" && entry["attempts"] == 1;
@@ -332,7 +334,7 @@ fn changes_500_endpoints_at_once() {
         configure(after);
         assert!(
             server
-                .signal_and_wait("-HUP", AGAIN)
+                .signal_and_wait("-HUP", RELOADED)
                 .contains("endpoints=500")
         );
         assert_eq!(
@@ -351,14 +353,14 @@ fn target() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").unwrap()
 }
 
-/// Takes one request, and leaves it unanswered.
-fn take(target: &TcpListener) -> TcpStream {
+/// Receives a request, and leaves it without a response.
+fn receive(target: &TcpListener) -> TcpStream {
     target.set_nonblocking(true).unwrap();
-    let patience = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(20);
     let (mut stream, _) = loop {
         match target.accept() {
             Ok(accepted) => break accepted,
-            Err(error) => assert!(Instant::now() < patience, "nothing comes: {error}"),
+            Err(error) => assert!(Instant::now() < deadline, "no connection: {error}"),
         }
         thread::sleep(Duration::from_millis(5));
     };
@@ -367,13 +369,13 @@ fn take(target: &TcpListener) -> TcpStream {
     while !bytes.ends_with(b"{}") {
         let mut chunk = [0; 4096];
         let read = stream.read(&mut chunk).unwrap();
-        assert_ne!(read, 0, "closed early");
+        assert_ne!(read, 0, "the connection closed early");
         bytes.extend_from_slice(&chunk[..read]);
     }
     stream
 }
 
-fn finish(mut stream: TcpStream) {
+fn respond(mut stream: TcpStream) {
     let answer = b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
     stream.write_all(answer).unwrap();
 }
