@@ -1,5 +1,4 @@
-//! Floods of HTTP/2 frames that cost who sends them next to nothing, against the real program: they
-//! are told to calm down, others are served meanwhile, and the memory stays bounded.
+//! HTTP/2 frame floods: the server ends them, serves other clients, and bounds its memory.
 
 #![cfg(target_os = "linux")]
 
@@ -20,19 +19,18 @@ use tokio::time;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-/// How many attackers there are at once.
+/// The number of concurrent attackers.
 const ATTACKERS: usize = 2;
 
-/// How many deliveries are made meanwhile.
+/// The number of deliveries during each attack.
 const DELIVERIES: usize = 20;
 
-/// How many kilobytes more than before an attack the program may have at its most.
-const MORE_MEMORY: usize = 32 * 1024;
+/// The limit on memory growth during an attack, in KiB.
+const MAX_GROWTH_KIB: usize = 32 * 1024;
 
-/// Whatever goes wrong, no test waits longer.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Frame types and flags of RFC 9113 section 6.
+/// Frame types and flags (RFC 9113 section 6).
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
@@ -42,7 +40,7 @@ const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
 
-/// What tells a peer that it asks too much (RFC 9113 section 7).
+/// The error code for excessive load (RFC 9113 section 7).
 const ENHANCE_YOUR_CALM: u32 = 11;
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
@@ -51,13 +49,13 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&head.concat(), payload].concat()
 }
 
-/// A header as it stands, with nothing to be remembered (RFC 7541 section 6.2.2).
+/// Encodes a literal header field without indexing (RFC 7541 section 6.2.2).
 fn literal(name: &str, value: &str) -> Vec<u8> {
     let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
     [&[0][..], &text(name), &text(value)].concat()
 }
 
-/// The head of a delivery that would be taken if its body came: the dearest that can be had.
+/// Encodes the header of a valid delivery, the costliest for the server to handle.
 fn head(stream: u32) -> Vec<u8> {
     let pseudo = [
         (":method", "POST"),
@@ -76,14 +74,14 @@ fn head(stream: u32) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, stream, &block.concat())
 }
 
-/// Streams that are opened and reset at once (CVE-2023-44487).
+/// Opens and resets a stream at once (CVE-2023-44487).
 fn rapid_reset(stream: u32) -> Vec<u8> {
     let cancel = 8_u32.to_be_bytes();
     [head(stream), frame(RST_STREAM, 0, stream, &cancel)].concat()
 }
 
-/// Streams that the server has to reset (CVE-2025-8671), since their windows grow too large.
-fn made_reset(stream: u32) -> Vec<u8> {
+/// Makes the server reset a stream by a window overflow (CVE-2025-8671).
+fn server_reset(stream: u32) -> Vec<u8> {
     [
         head(stream),
         frame(WINDOW_UPDATE, 0, stream, &i32::MAX.to_be_bytes()),
@@ -91,7 +89,7 @@ fn made_reset(stream: u32) -> Vec<u8> {
     .concat()
 }
 
-/// Headers that never end (CVE-2024-27316).
+/// Sends headers without end (CVE-2024-27316).
 fn continuation(stream: u32) -> Vec<u8> {
     match stream {
         1 => frame(HEADERS, 0, 1, &literal("x", "y")),
@@ -99,8 +97,8 @@ fn continuation(stream: u32) -> Vec<u8> {
     }
 }
 
-/// Streams that are reset as soon as their heads were read, so that they look like any client's that
-/// gives up. Nothing tells them from that, and they cost no more.
+/// Resets each stream after the server has read its header. The server cannot tell this from a
+/// client that gives up, and each stream costs no more than that.
 fn late_reset(stream: u32) -> Vec<u8> {
     let reset = match stream {
         1 => Vec::new(),
@@ -111,13 +109,13 @@ fn late_reset(stream: u32) -> Vec<u8> {
 
 struct Attack {
     name: &'static str,
-    /// What it sends for each stream.
+    /// Returns the frames to send for a stream.
     frames: fn(u32) -> Vec<u8>,
-    /// How many streams a connection has, unless it ends before.
+    /// The number of streams per connection.
     streams: u32,
-    /// Whether it waits in between until the server has read it.
+    /// Waits after each stream until the server has read it.
     is_paced: bool,
-    /// How it ends.
+    /// The error code with which the server closes the connection.
     reason: Option<u32>,
 }
 
@@ -130,8 +128,8 @@ const ATTACKS: [Attack; 4] = [
         reason: Some(ENHANCE_YOUR_CALM),
     },
     Attack {
-        name: "made reset",
-        frames: made_reset,
+        name: "server reset",
+        frames: server_reset,
         streams: 2000,
         is_paced: false,
         reason: Some(ENHANCE_YOUR_CALM),
@@ -153,20 +151,21 @@ const ATTACKS: [Attack; 4] = [
 ];
 
 impl Attack {
-    /// Goes on until the server ends it, or for so many streams; gives the reason that it was told.
+    /// Attacks until the server closes the connection or all streams are sent. Returns the error code
+    /// that the server gave.
     async fn run(&self, connector: &TlsConnector, address: SocketAddr) -> Option<u32> {
         let stream = connect(connector, address).await.unwrap();
         let (read, mut write) = split(stream);
         let (pong, mut pongs) = unbounded_channel();
-        let told = tokio::spawn(reason(read, pong));
-        let begin = [
+        let received = tokio::spawn(reason(read, pong));
+        let preface = [
             &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
             &frame(SETTINGS, 0, 0, &[]),
         ];
-        write.write_all(&begin.concat()).await.unwrap();
+        write.write_all(&preface.concat()).await.unwrap();
         for number in 0..self.streams {
             let frames = (self.frames)(2 * number + 1);
-            // It may be over by now.
+            // The server may have closed the connection.
             if write.write_all(&frames).await.is_err() || write.flush().await.is_err() {
                 break;
             }
@@ -177,12 +176,12 @@ impl Attack {
         if self.reason.is_none() {
             let _ = write.shutdown().await;
         }
-        time::timeout(TIMEOUT, told).await.unwrap().unwrap()
+        time::timeout(TIMEOUT, received).await.unwrap().unwrap()
     }
 }
 
-/// Reads all that the server says, and tells of each answer to a PING; gives the reason why the
-/// connection ended.
+/// Reads frames until the connection closes. Reports each PING acknowledgement to `pong`. Returns the
+/// error code of GOAWAY.
 async fn reason(
     mut stream: ReadHalf<TlsStream<TcpStream>>,
     pong: UnboundedSender<()>,
@@ -240,12 +239,12 @@ async fn ends_http2_floods_and_serves_other_clients() {
             .collect();
         let mut slowest = Duration::ZERO;
         let mut number = 0;
-        let begun = Instant::now();
-        // Each attacker is at its end at least once.
+        let attack_start = Instant::now();
+        // Each attack ends at least once.
         while number < DELIVERIES || ended.load(Ordering::Relaxed) < ATTACKERS {
             assert!(
-                begun.elapsed() < TIMEOUT,
-                "{}: it does not end",
+                attack_start.elapsed() < TIMEOUT,
+                "{}: the attack does not end",
                 attack.name
             );
             let request = Request::signed(&format!("msg_{number}"), b"{}");
@@ -274,8 +273,8 @@ async fn ends_http2_floods_and_serves_other_clients() {
         );
         let after = server.memory_kib("VmHWM");
         assert!(
-            after < before + MORE_MEMORY,
-            "{}: from {before} to {after} kilobytes",
+            after < before + MAX_GROWTH_KIB,
+            "{}: from {before} to {after} KiB",
             attack.name
         );
     }

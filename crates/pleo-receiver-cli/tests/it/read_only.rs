@@ -1,11 +1,9 @@
-//! An inbox that can't be written any more while the server has it open: what comes is answered 503,
-//! nothing is lost, and it goes on by itself when it may write again.
+//! An inbox that becomes read-only while the server runs: the server answers 503, loses nothing, and
+//! recovers without a restart.
 //!
-//! Few things do that to an open file. `chmod` and a new owner matter only to who opens it next, and
-//! to the superuser not even then; no file system is remounted read-only under an open file (the
-//! kernel says that it is busy). What does is the attribute "immutable", by which every write fails.
-//! Only the superuser may set it, on ext4 and the like; where that can't be, the test says that it
-//! was skipped.
+//! `chmod` and `chown` do not affect open files, and a file system with files open for writing cannot
+//! be remounted read-only. The attribute "immutable" makes every write fail. Setting it needs root
+//! and a file system such as ext4; without, the test prints that it was skipped.
 
 #![cfg(target_os = "linux")]
 
@@ -23,10 +21,9 @@ use tokio::time;
 
 const ENV: &[(&str, &str)] = &[("PLEO_WEBHOOK_SECRET", SECRET)];
 
-/// Whatever goes wrong, no test waits longer.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Files that can't be changed, until this is dropped.
+/// Files that are immutable until this is dropped.
 struct Immutable<'a> {
     dir: &'a WorkDir,
     files: &'a [&'a str],
@@ -39,8 +36,8 @@ impl<'a> Immutable<'a> {
         this
     }
 
-    /// Whether it keeps somebody from writing who has the file open.
-    fn is_possible() -> bool {
+    /// Returns `true` if the attribute makes writes to an open file fail.
+    fn is_supported() -> bool {
         let dir = WorkDir::new();
         let mut file = File::create(dir.path().join("probe")).unwrap();
         let _immutable = Immutable::set(&dir, &["probe"]);
@@ -67,8 +64,8 @@ async fn send(server: &RunningServer, id: &str) -> Answer {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn answers_503_while_inbox_is_read_only() {
-    if !Immutable::is_possible() {
-        // Not by a macro, whose text is seen only where a test fails.
+    if !Immutable::is_supported() {
+        // libtest captures `eprintln!`.
         let _ = writeln!(
             io::stderr(),
             "SKIPPED read_only: no file can be made immutable"
@@ -76,32 +73,32 @@ async fn answers_503_while_inbox_is_read_only() {
         return;
     }
     let dir = WorkDir::new();
-    let (url, handed) = counting_target().await;
+    let (url, delivered) = counting_target().await;
     let server = dir.serve(&["--forward", &url], ENV);
     let mut acknowledged = Vec::new();
     for round in 0..3 {
         let before = format!("msg_{round}_before");
         assert_eq!(send(&server, &before).await.status, 204);
-        // The third file (`-shm`) is memory that is shared.
+        // The third file (`-shm`) is shared memory.
         let files = &["pleo-inbox.db", "pleo-inbox.db-wal"];
         let immutable = Immutable::set(&dir, files);
-        let refused: Vec<_> = (0..10).map(|nth| format!("msg_{round}_{nth}")).collect();
-        for id in &refused {
+        let rejected: Vec<_> = (0..10).map(|nth| format!("msg_{round}_{nth}")).collect();
+        for id in &rejected {
             send(&server, id).await.assert_inbox_failed();
         }
         drop(immutable);
-        for id in &refused {
+        for id in &rejected {
             assert_eq!(send(&server, id).await.status, 204);
         }
         acknowledged.push(before);
-        acknowledged.extend(refused);
+        acknowledged.extend(rejected);
     }
     let start = Instant::now();
-    while handed.lock().unwrap().len() < acknowledged.len() {
+    while delivered.lock().unwrap().len() < acknowledged.len() {
         assert!(
             start.elapsed() < TIMEOUT,
             "only {:?}",
-            handed.lock().unwrap()
+            delivered.lock().unwrap()
         );
         time::sleep(Duration::from_millis(20)).await;
     }

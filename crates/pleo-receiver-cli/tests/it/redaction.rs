@@ -1,4 +1,4 @@
-//! The program says nothing secret, however much it is asked to say.
+//! The log contains no secret, even at level `trace`.
 
 use std::fs::File;
 use std::io::Read;
@@ -25,7 +25,7 @@ const BODY: &str = r#"{"eventType":"v1.vendor.created","eventId":"e1","data":{"n
 /// `pleo:hunter2`
 const BASIC: &str = "cGxlbzpodW50ZXIy";
 
-/// The server, with all that it says in files.
+/// A server that writes its output into files.
 struct LoggedServer {
     child: Child,
     dir: WorkDir,
@@ -33,7 +33,7 @@ struct LoggedServer {
 }
 
 impl LoggedServer {
-    /// With something secret wherever there can be.
+    /// Starts a server with a secret in every key that can hold one.
     fn start(handler: &str) -> Self {
         let dir = WorkDir::new();
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -81,7 +81,7 @@ impl LoggedServer {
         fs::read_to_string(self.dir.path().join(name)).unwrap()
     }
 
-    /// Waits until a text was said so many times.
+    /// Waits until the log contains a text this many times.
     fn wait_for_log(&self, text: &str, times: usize) {
         for _ in 0..2000 {
             if self.read("stderr").matches(text).count() >= times {
@@ -89,7 +89,11 @@ impl LoggedServer {
             }
             thread::sleep(Duration::from_millis(10));
         }
-        assert_eq!(self.read("stderr"), text, "it never came");
+        assert_eq!(
+            self.read("stderr"),
+            text,
+            "the log never contained the text"
+        );
     }
 
     fn address(&self, scheme: &str) -> String {
@@ -130,7 +134,7 @@ impl LoggedServer {
         client
     }
 
-    /// Stops it; gives all that it ever said.
+    /// Stops the server. Returns its complete output.
     fn stop(mut self) -> String {
         self.signal("-TERM");
         assert!(self.child.wait().unwrap().success());
@@ -145,12 +149,12 @@ impl Drop for LoggedServer {
     }
 }
 
-/// A request, and the status that it gets.
-type Step = (hyper::Request<Full<Bytes>>, u16);
+/// A request and its expected status.
+type Case = (hyper::Request<Full<Bytes>>, u16);
 
-/// Deliveries that pass, and one that fails at each check of what is secret. Also gives what must
-/// not be said: the signatures that would have been right.
-fn deliveries() -> (Vec<Step>, Vec<String>) {
+/// Returns a valid delivery and one that fails each check of a secret. Also returns the correct
+/// signatures, which the log must not contain.
+fn deliveries() -> (Vec<Case>, Vec<String>) {
     let secret: Secret = SECRET.parse().unwrap();
     let mut signatures = Vec::new();
     let mut request = |id: &str, changes: &[(&str, &str)]| {
@@ -188,8 +192,8 @@ fn deliveries() -> (Vec<Step>, Vec<String>) {
     (requests, signatures)
 }
 
-fn assert_silent(said: &str, signatures: &[String]) {
-    assert!(said.contains("TRACE"), "it was asked for everything");
+fn assert_no_secrets(log: &str, signatures: &[String]) {
+    assert!(log.contains("TRACE"), "the log has no trace lines");
     let url = ["hunter3", "fwd:hunter3", "ZndkOmh1bnRlcjM="];
     let typed = [&SECRET["whsec_".len()..], &OTHER_SECRET["whsec_".len()..]];
     let given = ["hunter2", BASIC, "correct-hors", "aHVzaDpodXNo", "hush"];
@@ -199,8 +203,8 @@ fn assert_silent(said: &str, signatures: &[String]) {
         .copied()
         .chain(signatures.iter().map(String::as_str))
     {
-        let line = said.lines().find(|line| line.contains(needle));
-        assert_eq!(line, None, "it said {needle:?}");
+        let line = log.lines().find(|line| line.contains(needle));
+        assert_eq!(line, None, "the log contains {needle:?}");
     }
 }
 
@@ -208,7 +212,7 @@ fn assert_silent(said: &str, signatures: &[String]) {
 async fn logs_no_secret_of_deliveries_or_configuration() {
     let target = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = target.local_addr().unwrap();
-    // It takes connections and hangs up: each attempt fails.
+    // The target closes each connection, so that every attempt fails.
     thread::spawn(move || {
         for stream in target.incoming() {
             let _ = stream.unwrap().read(&mut [0; 16 * 1024]);
@@ -237,7 +241,7 @@ async fn logs_no_secret_of_deliveries_or_configuration() {
         let _ = answer.into_body().collect().await;
     }
     server.wait_for_log("webhook_id=\"msg_1\"", 2);
-    // What is wrong with a configuration is said, but not what it holds.
+    // The log names an invalid key but not its value.
     let file = server.read("pleo.toml");
     server.signal("-HUP");
     server.wait_for_log("read the configuration again", 1);
@@ -246,9 +250,9 @@ async fn logs_no_secret_of_deliveries_or_configuration() {
         .write("pleo.toml", &file.replace("whsec_", "whsec_!"));
     server.signal("-HUP");
     server.wait_for_log("the old one stays", 1);
-    let said = server.stop();
-    assert!(said.contains("msg_1"), "it says what it does: {said}");
-    assert_silent(&said, &signatures);
+    let log = server.stop();
+    assert!(log.contains("msg_1"), "the delivery is logged: {log}");
+    assert_no_secrets(&log, &signatures);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -261,5 +265,5 @@ async fn logs_no_secret_when_command_fails() {
         assert_eq!(answer.status(), status);
     }
     server.wait_for_log("webhook_id=\"msg_1\"", 2);
-    assert_silent(&server.stop(), &signatures);
+    assert_no_secrets(&server.stop(), &signatures);
 }
