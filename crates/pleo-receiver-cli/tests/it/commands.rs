@@ -1,4 +1,4 @@
-//! The commands beside the server: demo, inbox, sign, send, verify.
+//! The commands demo, inbox, sign, send and verify.
 
 use std::io::{BufRead, BufReader, Read};
 
@@ -41,7 +41,7 @@ fn demo_keeps_serving_and_its_command_delivers() {
     let mut command = String::new();
     while !line.starts_with("Ctrl-C") {
         line.clear();
-        assert_ne!(stdout.read_line(&mut line).unwrap(), 0, "it ended");
+        assert_ne!(stdout.read_line(&mut line).unwrap(), 0, "the demo exited");
         if line.trim_start().starts_with("PLEO_WEBHOOK_SECRET=") {
             command = line.trim().to_owned();
         }
@@ -151,7 +151,7 @@ fn inbox_lists_shows_replays_and_prunes() {
     assert_eq!((missing.code, &*missing.stdout), (1, ""), "{missing:?}");
     assert_eq!(server.stop("-TERM").0, Some(0));
 
-    // Handed on, and only then old enough to go.
+    // Messages are dispatched before they are pruned.
     let done = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = done.local_addr().unwrap().port();
     let exec = format!("bash -c 'echo > /dev/tcp/127.0.0.1/{port}'");
@@ -314,7 +314,7 @@ fn verify_names_failed_check_and_cause() {
         assert_eq!(output.code, 1, "{output:?}");
         assert!(output.stdout.contains("FAILED  signature"), "{output:?}");
         assert!(output.stdout.contains(cause), "{cause}: {}", output.stdout);
-        // Nothing ever prints the expected signature.
+        // The expected signature is never printed.
         assert!(!output.stdout.contains("v1,"), "{output:?}");
     }
     for (from, to, cause) in [

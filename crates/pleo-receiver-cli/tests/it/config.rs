@@ -1,4 +1,4 @@
-//! Bad configuration: each stops the start and says where, what and how to mend it.
+//! Invalid configuration: the server does not start, and says where the error is and how to fix it.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
@@ -145,17 +145,17 @@ fn rejects_invalid_file_with_its_location() {
     ] {
         dir.write("pleo.toml", file);
         let args = ["serve", "--config", "pleo.toml", "--listen", "127.0.0.1:0"];
-        // The variable would hide the file's key.
-        let set = if file.starts_with("secret") {
+        // The variable would override the key of the file.
+        let env = if file.starts_with("secret") {
             &[][..]
         } else {
             &env()[..]
         };
-        assert_failed(&dir.run_with(&args, set, b""), parts);
+        assert_failed(&dir.run_with(&args, env, b""), parts);
     }
     assert!(
         !dir.path().join("pleo-inbox.db").exists(),
-        "nothing was begun"
+        "no inbox was created"
     );
 }
 
@@ -257,10 +257,10 @@ fn refuses_to_start_with_unusable_inbox() {
         "not a database, but a text that is long enough to be taken for one",
     );
     assert_failed(&serve("sqlite:text.db"), &["--inbox", "text.db"]);
-    // Root may write everywhere, so that this shows nothing there.
+    // Root can write everywhere: the check is skipped then.
     std::fs::create_dir(dir.path().join("locked")).unwrap();
-    let rights = std::fs::Permissions::from_mode(0o500);
-    std::fs::set_permissions(dir.path().join("locked"), rights).unwrap();
+    let mode = std::fs::Permissions::from_mode(0o500);
+    std::fs::set_permissions(dir.path().join("locked"), mode).unwrap();
     if std::fs::write(dir.path().join("locked/x"), "").is_err() {
         assert_failed(
             &serve("sqlite:locked/inbox.db"),

@@ -1,4 +1,4 @@
-//! A day with Pleo's sender: retries, rotation, duplicates and disorder, over TLS.
+//! Deliveries from the sandbox over TLS: retries, secret rotation, duplicates, reordering.
 
 use std::collections::BTreeSet;
 
@@ -24,8 +24,8 @@ fn retries_while_receiver_is_down() {
     let message = &harness
         .sandbox
         .emit(harness.company, EXPORT, &json!({ "id": "1" }))[0];
-    let failed = harness.wait_for_attempts(1);
-    assert_eq!(failed[0].status, None);
+    let attempts = harness.wait_for_attempts(1);
+    assert_eq!(attempts[0].status, None);
     let _server = harness.serve(&[]);
     assert_eq!(harness.final_attempt(message).status, Some(204));
     assert_eq!(
@@ -48,7 +48,7 @@ fn accepts_either_signature_during_rotation() {
     };
     assert_eq!(send(1), Some(204));
     harness.sandbox.rotate_secret(subscription);
-    assert_eq!(send(2), Some(204), "with the old secret");
+    assert_eq!(send(2), Some(204), "the receiver has the old secret");
     drop(server);
 
     harness.run_ok(&[
@@ -60,7 +60,7 @@ fn accepts_either_signature_during_rotation() {
     ]);
     assert_ne!(harness.read_file("webhooks-pleo.secret"), old);
     let _server = harness.serve(&[]);
-    assert_eq!(send(2), Some(204), "with the new one");
+    assert_eq!(send(2), Some(204), "the receiver has the new secret");
     harness.sandbox.retire_old_secrets(subscription);
     assert_eq!(send(1), Some(204));
 }
@@ -96,7 +96,7 @@ fn stores_duplicated_and_unordered_messages_once() {
     assert_eq!(
         harness.wait_for_inbox("pending", 20).len(),
         20,
-        "days later, still once"
+        "still stored once"
     );
 }
 

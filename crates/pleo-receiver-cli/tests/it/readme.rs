@@ -1,10 +1,10 @@
-//! The README says what is so.
+//! The README's example configuration works and is complete.
 
 use crate::support::program::{OTHER_SECRET, SECRET, WorkDir};
 
 const README: &str = include_str!("../../README.md");
 
-/// The only fenced block of a language.
+/// Returns the first fenced block of a language.
 fn block(language: &str) -> &'static str {
     let (_, rest) = README.split_once(&format!("```{language}\n")).unwrap();
     rest.split_once("```").unwrap().0
@@ -35,8 +35,8 @@ fn example_configuration_has_every_key() {
     let dir = WorkDir::new();
     for table in ["", "[[endpoint]]\n", "[retry]\n", "[limits]\n"] {
         dir.write("pleo.toml", &format!("{table}not_a_key = 1\n"));
-        let refused = dir.run(&["serve", "--config", "pleo.toml"]);
-        let (_, keys) = refused.stderr.split_once("expected one of ").unwrap();
+        let output = dir.run(&["serve", "--config", "pleo.toml"]);
+        let (_, keys) = output.stderr.split_once("expected one of ").unwrap();
         let shown = |key: &str| {
             let is_line = |line: &str| {
                 let line = line.trim_start_matches("# ");
@@ -44,10 +44,10 @@ fn example_configuration_has_every_key() {
             };
             block("toml").lines().any(is_line)
         };
-        // Other spellings of a key that is shown.
-        let others = ["trusted-proxy", "secret"];
+        // Aliases of keys that the README shows.
+        let aliases = ["trusted-proxy", "secret"];
         let keys = keys.split('`').skip(1).step_by(2);
-        for key in keys.filter(|key| !others.contains(key)) {
+        for key in keys.filter(|key| !aliases.contains(key)) {
             assert!(shown(key), "{table}{key}");
         }
     }

@@ -1,4 +1,4 @@
-//! The server as a program: what it takes, keeps, hands on, and how it ends.
+//! `serve`: storing, dispatching, shutdown, endpoints, metrics.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -42,15 +42,15 @@ fn keeps_acknowledged_message_after_kill() {
     assert_eq!(code, None, "killed");
 
     let server = dir.serve(&[], &env());
-    let known = send(
+    let duplicate = send(
         &dir,
         &server.url,
         SECRET,
         &["--id", "msg_1", "--event", "v1.export-job.created"],
     );
-    assert!(known.starts_with("204"), "{known}");
+    assert!(duplicate.starts_with("204"), "{duplicate}");
     let [entry] = &dir.json(LIST)[..] else {
-        panic!("not once")
+        panic!("the message is not stored once")
     };
     assert_eq!(entry["webhook_id"], "msg_1");
     assert_eq!(entry["state"], "pending");
@@ -71,7 +71,10 @@ fn shuts_down_on_sigterm_and_sigint() {
         let (code, log) = server.stop(signal);
         assert_eq!(code, Some(0), "{signal}: {log}");
         assert!(log.contains("stopped in good order"), "{log}");
-        assert!(TcpStream::connect(address).is_err(), "it still listens");
+        assert!(
+            TcpStream::connect(address).is_err(),
+            "the server still listens"
+        );
     }
 }
 
@@ -95,7 +98,7 @@ fn finishes_request_in_flight_during_shutdown() {
     )
     .unwrap();
     write!(stream, "expect: 100-continue\r\n\r\n").unwrap();
-    // Its answer to `expect` says that the request is in flight.
+    // 100 Continue shows that the request is in flight.
     let mut interim = [0; 25];
     stream.read_exact(&mut interim).unwrap();
     assert!(interim.starts_with(b"HTTP/1.1 100 Continue"), "{interim:?}");
@@ -108,7 +111,7 @@ fn finishes_request_in_flight_during_shutdown() {
     stream.write_all(body).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
-    // From the first moment of shutdown on, nothing new is taken, but what began before is.
+    // Shutdown refuses new connections and finishes requests in flight.
     assert!(answer.starts_with("HTTP/1.1 204"), "{answer}");
     assert_eq!(stopping.join().unwrap().0, Some(0));
     assert_eq!(states(&dir), [("v9.new".to_owned(), "pending".to_owned())]);
@@ -167,7 +170,7 @@ fn raises_open_file_limit_only_as_needed() {
     let mut args = vec!["serve", "--listen", "127.0.0.1:0"];
     args.extend(["--config", "pleo.toml", "--exec", &exec]);
     let program = dir.command(&args);
-    for (before, inherited) in [("64:", "8208\n"), ("9000:", "9000\n"), ("64:200", "200\n")] {
+    for (before, expected) in [("64:", "8208\n"), ("9000:", "9000\n"), ("64:200", "200\n")] {
         let mut limited = std::process::Command::new("prlimit");
         limited
             .args([&format!("--nofile={before}"), "--"])
@@ -181,7 +184,7 @@ fn raises_open_file_limit_only_as_needed() {
         done.accept().unwrap();
         assert_eq!(server.stop("-TERM").0, Some(0));
         let files = std::fs::read_to_string(dir.path().join("files"));
-        assert_eq!(files.unwrap(), inherited, "{before}");
+        assert_eq!(files.unwrap(), expected, "{before}");
     }
 }
 
@@ -202,13 +205,13 @@ fn retries_failing_target_until_dead_and_replays() {
         &["--id", "msg_1", "--event", "v9.new"],
     );
     for attempt in ["1", "2"] {
-        let head = take(&target, "HTTP/1.1 500 Oops");
+        let head = receive(&target, "HTTP/1.1 500 Oops");
         assert!(
             head.contains(&format!("pleo-attempt: {attempt}\r\n")),
             "{head}"
         );
     }
-    // The server ends only when the outcome is recorded.
+    // The server exits only after the outcome is recorded.
     assert_eq!(server.stop("-TERM").0, Some(0));
     let shown = dir.json(&["inbox", "show", "msg_1", "--json"]);
     assert_eq!(shown[0]["state"], "dead");
@@ -221,14 +224,14 @@ fn retries_failing_target_until_dead_and_replays() {
     let server = dir.serve(&["--config", "pleo.toml"], &env());
     let replayed = dir.json(&["inbox", "replay", "--dead", "--json"]);
     assert_eq!(replayed[0]["replayed"], 1);
-    let head = take(&target, "HTTP/1.1 204 No Content");
+    let head = receive(&target, "HTTP/1.1 204 No Content");
     assert!(head.contains("pleo-attempt: 1\r\n"), "{head}");
     assert_eq!(server.stop("-TERM").0, Some(0));
     assert_eq!(states(&dir), [("v9.new".to_owned(), "done".to_owned())]);
 }
 
-/// Takes one request, and answers it.
-fn take(target: &TcpListener, status: &str) -> String {
+/// Receives a request and responds with this status. Returns the request.
+fn receive(target: &TcpListener, status: &str) -> String {
     let (mut stream, _) = target.accept().unwrap();
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"}") {
@@ -281,8 +284,8 @@ fn applies_rules_of_each_endpoint() {
         "-H",
         "x-tenant: acme",
     ];
-    let late = (pleo_receiver::verify::unix_now() - 60).to_string();
-    for (path, secret, more, answer) in [
+    let old = (pleo_receiver::verify::unix_now() - 60).to_string();
+    for (path, secret, more, expected) in [
         ("/hooks/acme", SECRET, &credentials[..], "204"),
         (
             "/hooks/acme",
@@ -307,7 +310,7 @@ fn applies_rules_of_each_endpoint() {
         (
             "/hooks/rotating",
             SECRET,
-            &["--timestamp", &late],
+            &["--timestamp", &old],
             "401 Unauthorized {\"code\":\"timestamp_too_old\"",
         ),
         (
@@ -323,8 +326,8 @@ fn applies_rules_of_each_endpoint() {
             "404 Not Found {\"code\":\"no_such_path\"",
         ),
     ] {
-        let answered = send(&dir, &url(path), secret, more);
-        assert!(answered.starts_with(answer), "{path}: {answered}");
+        let answer = send(&dir, &url(path), secret, more);
+        assert!(answer.starts_with(expected), "{path}: {answer}");
     }
     let stored = dir.json(&["inbox", "list", "--json", "--inbox", "sqlite:books.db"]);
     let endpoints: Vec<_> = stored
@@ -362,8 +365,8 @@ fn prefers_flag_over_environment_over_file() {
         assert!(send(&dir, &server.url, secret, &[]).starts_with("204"));
         let (_, log) = server.stop("-TERM");
         assert!(!log.contains("whsec_"), "{log}");
-        let warned = log.contains("every user of this machine can read a secret in the arguments");
-        assert_eq!(warned, args.contains(&"--secret"), "{log}");
+        let warns = log.contains("every user of this machine can read a secret in the arguments");
+        assert_eq!(warns, args.contains(&"--secret"), "{log}");
     }
     assert!(dir.path().join("file.db").exists());
 }
@@ -373,14 +376,14 @@ fn serves_metrics_to_many_open_connections() {
     let dir = WorkDir::new();
     let free = free_address();
     let server = dir.serve(&["--metrics", &free], &env());
-    // As many as are served at once, and some more.
-    let kept: Vec<_> = (0..40).map(|_| ask_for_counters(&free)).collect();
-    assert_eq!(kept.len(), 40);
+    // More connections than the server handles at once.
+    let open: Vec<_> = (0..40).map(|_| request_metrics(&free)).collect();
+    assert_eq!(open.len(), 40);
     assert_eq!(server.stop("-TERM").0, Some(0));
 }
 
-/// Reads no farther than the status, and keeps the connection.
-fn ask_for_counters(address: &str) -> TcpStream {
+/// Requests the metrics, reads the status line, and keeps the connection.
+fn request_metrics(address: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
     stream
         .set_read_timeout(Some(Duration::from_secs(10)))
@@ -424,7 +427,7 @@ fn reports_failed_thread_creation() {
     let dir = WorkDir::new();
     dir.write("many.toml", "[limits]\nthreads = 300\n");
     let program = dir.command(&["serve", "--listen", "127.0.0.1:0", "--config", "many.toml"]);
-    // Less than so many threads' stacks take.
+    // Too little for the stacks of 300 threads.
     let output = std::process::Command::new("prlimit")
         .args(["--as=600000000", "--"])
         .arg(program.get_program())
@@ -433,8 +436,8 @@ fn reports_failed_thread_creation() {
         .envs(env())
         .output();
     let output = crate::support::program::CommandOutput::from(output.unwrap());
-    let said = output
+    let is_reported = output
         .stderr
         .contains("error: cannot start to serve connections: ");
-    assert!(said && output.code == 1, "{output:?}");
+    assert!(is_reported && output.code == 1, "{output:?}");
 }
