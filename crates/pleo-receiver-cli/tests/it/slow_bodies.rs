@@ -239,8 +239,10 @@ async fn serves_other_clients_during_slow_body_attacks() {
         let dir = WorkDir::exclusive();
         let certificate = certify(dir.path());
         // Slow bodies last for the whole test.
+        // The inbox is in memory, so that disk latency is not measured.
         let limits = format!(
-            "tls_listen = \"127.0.0.1:0\"\ntls_certificate = \"cert.pem\"\ntls_key = \"key.pem\"\n\
+            "inbox = \"memory:\"\ntls_listen = \"127.0.0.1:0\"\n\
+             tls_certificate = \"cert.pem\"\ntls_key = \"key.pem\"\n\
              [limits]\nin_flight = {IN_FLIGHT}\nbody_rate = 0\nbody_timeout = \"5m\"\ngrace = \"1ms\"\n"
         );
         dir.write("pleo.toml", &limits);
