@@ -63,7 +63,7 @@ async fn does_not_retry_permanent_failure() {
         (301, "answered 301"),
         (
             400,
-            "rejected the request (400): as the test wished (SIMULATED)",
+            "rejected the request (400): injected fault (SIMULATED)",
         ),
         (401, "does not accept the token (401)"),
         (403, "lacks a permission (403)"),

@@ -6,7 +6,7 @@
 use core::time::Duration;
 use std::time::Instant;
 
-use crate::support::{Answer, Client, Drip, PATH, Request, Server, counted, endpoint, secret};
+use crate::support::{Answer, Client, PATH, Request, Server, SlowBody, counted, endpoint, secret};
 use pleo_receiver::verify::unix_now;
 use pleo_receiver::{MemoryInbox, Receiver, ReceiverBuilder, ServerOptions};
 use tokio::net::TcpSocket;
@@ -184,7 +184,7 @@ async fn rejects_body_below_min_rate_before_timeout() {
             .header("webhook-id", "msg_1")
             .header("webhook-timestamp", now)
             .header("webhook-signature", signature.to_string())
-            .body(Drip::new(30))
+            .body(SlowBody::new(30))
             .unwrap();
         let start = time::Instant::now();
         let answer = receiver.respond(request).await;

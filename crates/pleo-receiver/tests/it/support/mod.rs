@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time;
 
-pub(crate) use http::{Answer, Client, Drip, PATH, Request, secret};
+pub(crate) use http::{Answer, Client, PATH, Request, SlowBody, secret};
 
 pub(crate) fn endpoint() -> Endpoint {
     Endpoint::new(PATH, secret()).unwrap()

@@ -1,6 +1,4 @@
-//! The program says nothing secret, however much it is asked to say.
-
-#![cfg(unix)]
+//! The log contains no secret, even at level `trace`.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fs, thread};
 
-use crate::support::program::{OTHER, Place, SECRET};
+use crate::support::program::{OTHER_SECRET, SECRET, WorkDir};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
@@ -27,21 +25,21 @@ const BODY: &str = r#"{"eventType":"v1.vendor.created","eventId":"e1","data":{"n
 /// `pleo:hunter2`
 const BASIC: &str = "cGxlbzpodW50ZXIy";
 
-/// The server, with all that it says in files.
-struct Serving {
+/// A server that writes its output into files.
+struct LoggedServer {
     child: Child,
-    place: Place,
+    dir: WorkDir,
     certificate: CertificateDer<'static>,
 }
 
-impl Serving {
-    /// With something secret wherever there can be.
+impl LoggedServer {
+    /// Starts a server with a secret in every key that can hold one.
     fn start(handler: &str) -> Self {
-        let place = Place::new();
+        let dir = WorkDir::new();
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        place.write("cert.pem", &made.cert.pem());
-        place.write("key.pem", &made.signing_key.serialize_pem());
-        place.write(
+        dir.write("cert.pem", &made.cert.pem());
+        dir.write("key.pem", &made.signing_key.serialize_pem());
+        dir.write(
             "pleo.toml",
             &format!(
                 r#"
@@ -62,36 +60,40 @@ impl Serving {
                 "#
             ),
         );
-        let child = place
+        let child = dir
             .command(&["serve", "--config", "pleo.toml", "--log", "trace"])
-            .env("OTHER_SECRET", OTHER)
-            .stdout(File::create(place.path().join("stdout")).unwrap())
-            .stderr(File::create(place.path().join("stderr")).unwrap())
+            .env("OTHER_SECRET", OTHER_SECRET)
+            .stdout(File::create(dir.path().join("stdout")).unwrap())
+            .stderr(File::create(dir.path().join("stderr")).unwrap())
             .spawn()
             .unwrap();
         let certificate = made.cert.der().clone();
-        let serving = Self {
+        let server = Self {
             child,
-            place,
+            dir,
             certificate,
         };
-        serving.wait_for("listening on https://", 1);
-        serving
+        server.wait_for_log("listening on https://", 1);
+        server
     }
 
     fn read(&self, name: &str) -> String {
-        fs::read_to_string(self.place.path().join(name)).unwrap()
+        fs::read_to_string(self.dir.path().join(name)).unwrap()
     }
 
-    /// Waits until a text was said so many times.
-    fn wait_for(&self, text: &str, times: usize) {
+    /// Waits until the log contains a text this many times.
+    fn wait_for_log(&self, text: &str, times: usize) {
         for _ in 0..2000 {
             if self.read("stderr").matches(text).count() >= times {
                 return;
             }
             thread::sleep(Duration::from_millis(10));
         }
-        assert_eq!(self.read("stderr"), text, "it never came");
+        assert_eq!(
+            self.read("stderr"),
+            text,
+            "the log never contained the text"
+        );
     }
 
     fn address(&self, scheme: &str) -> String {
@@ -132,7 +134,7 @@ impl Serving {
         client
     }
 
-    /// Stops it; gives all that it ever said.
+    /// Stops the server. Returns its complete output.
     fn stop(mut self) -> String {
         self.signal("-TERM");
         assert!(self.child.wait().unwrap().success());
@@ -140,19 +142,19 @@ impl Serving {
     }
 }
 
-impl Drop for Serving {
+impl Drop for LoggedServer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A request, and the status that it gets.
-type Step = (hyper::Request<Full<Bytes>>, u16);
+/// A request and its expected status.
+type Case = (hyper::Request<Full<Bytes>>, u16);
 
-/// Deliveries that pass, and one that fails at each check of what is secret. Also gives what must
-/// not be said: the signatures that would have been right.
-fn deliveries() -> (Vec<Step>, Vec<String>) {
+/// Returns a valid delivery and one that fails each check of a secret. Also returns the correct
+/// signatures, which the log must not contain.
+fn deliveries() -> (Vec<Case>, Vec<String>) {
     let secret: Secret = SECRET.parse().unwrap();
     let mut signatures = Vec::new();
     let mut request = |id: &str, changes: &[(&str, &str)]| {
@@ -190,10 +192,10 @@ fn deliveries() -> (Vec<Step>, Vec<String>) {
     (requests, signatures)
 }
 
-fn assert_silent(said: &str, signatures: &[String]) {
-    assert!(said.contains("TRACE"), "it was asked for everything");
+fn assert_no_secrets(log: &str, signatures: &[String]) {
+    assert!(log.contains("TRACE"), "the log has no trace lines");
     let url = ["hunter3", "fwd:hunter3", "ZndkOmh1bnRlcjM="];
-    let typed = [&SECRET["whsec_".len()..], &OTHER["whsec_".len()..]];
+    let typed = [&SECRET["whsec_".len()..], &OTHER_SECRET["whsec_".len()..]];
     let given = ["hunter2", BASIC, "correct-hors", "aHVzaDpodXNo", "hush"];
     let private = ["Hush Ltd", "PRIVATE KEY"];
     let needles = url.iter().chain(&typed).chain(&given).chain(&private);
@@ -201,26 +203,26 @@ fn assert_silent(said: &str, signatures: &[String]) {
         .copied()
         .chain(signatures.iter().map(String::as_str))
     {
-        let line = said.lines().find(|line| line.contains(needle));
-        assert_eq!(line, None, "it said {needle:?}");
+        let line = log.lines().find(|line| line.contains(needle));
+        assert_eq!(line, None, "the log contains {needle:?}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_secret_is_logged_whatever_comes_and_goes() {
+async fn logs_no_secret_of_deliveries_or_configuration() {
     let target = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = target.local_addr().unwrap();
-    // It takes connections and hangs up: each attempt fails.
+    // The target closes each connection, so that every attempt fails.
     thread::spawn(move || {
         for stream in target.incoming() {
             let _ = stream.unwrap().read(&mut [0; 16 * 1024]);
         }
     });
-    let serving = Serving::start(&format!(
-        "forward = \"http://fwd:hunter3@{address}/\"\nforward_secret = \"{OTHER}\""
+    let server = LoggedServer::start(&format!(
+        "forward = \"http://fwd:hunter3@{address}/\"\nforward_secret = \"{OTHER_SECRET}\""
     ));
     let (requests, mut signatures) = deliveries();
-    let mut client = serving.http1().await;
+    let mut client = server.http1().await;
     for (request, status) in requests {
         let (mut parts, body) = request.into_parts();
         parts.uri = "/acme".parse().unwrap();
@@ -232,36 +234,36 @@ async fn nothing_secret_is_logged_whatever_comes_and_goes() {
     }
     let (requests, more) = deliveries();
     signatures.extend(more);
-    let mut client = serving.http2().await;
+    let mut client = server.http2().await;
     for (request, status) in requests {
         let answer = client.send_request(request).await.unwrap();
         assert_eq!(answer.status(), status);
         let _ = answer.into_body().collect().await;
     }
-    serving.wait_for("webhook_id=\"msg_1\"", 2);
-    // What is wrong with a configuration is said, but not what it holds.
-    let file = serving.read("pleo.toml");
-    serving.signal("-HUP");
-    serving.wait_for("read the configuration again", 1);
-    serving
-        .place
+    server.wait_for_log("webhook_id=\"msg_1\"", 2);
+    // The log names an invalid key but not its value.
+    let file = server.read("pleo.toml");
+    server.signal("-HUP");
+    server.wait_for_log("read the configuration again", 1);
+    server
+        .dir
         .write("pleo.toml", &file.replace("whsec_", "whsec_!"));
-    serving.signal("-HUP");
-    serving.wait_for("the old one stays", 1);
-    let said = serving.stop();
-    assert!(said.contains("msg_1"), "it says what it does: {said}");
-    assert_silent(&said, &signatures);
+    server.signal("-HUP");
+    server.wait_for_log("the old one stays", 1);
+    let log = server.stop();
+    assert!(log.contains("msg_1"), "the delivery is logged: {log}");
+    assert_no_secrets(&log, &signatures);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_that_fails_lets_nothing_secret_be_logged() {
-    let serving = Serving::start("exec = [\"sh\", \"-c\", \"exit 3\"]");
+async fn logs_no_secret_when_command_fails() {
+    let server = LoggedServer::start("exec = [\"sh\", \"-c\", \"exit 3\"]");
     let (requests, signatures) = deliveries();
-    let mut client = serving.http2().await;
+    let mut client = server.http2().await;
     for (request, status) in requests {
         let answer = client.send_request(request).await.unwrap();
         assert_eq!(answer.status(), status);
     }
-    serving.wait_for("webhook_id=\"msg_1\"", 2);
-    assert_silent(&serving.stop(), &signatures);
+    server.wait_for_log("webhook_id=\"msg_1\"", 2);
+    assert_no_secrets(&server.stop(), &signatures);
 }

@@ -1,8 +1,4 @@
-//! The real program at full load, killed at random moments: what it answered 2xx is there, once, with
-//! the right bytes, and is handed on in the end.
-
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
+//! Killing the server: acknowledged messages are stored once and dispatched after a restart.
 
 use core::time::Duration;
 use std::collections::HashSet;
@@ -10,8 +6,8 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::support::program::{Place, SECRET};
-use crate::support::{Answer, Request, target};
+use crate::support::program::{SECRET, WorkDir};
+use crate::support::{Answer, Request, counting_target};
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use pleo_receiver::{Filter, Inbox, SqliteInbox, State};
@@ -24,15 +20,14 @@ use tokio::{task, time};
 
 const KILLS: u64 = 20;
 
-/// How many deliveries are on their way at once.
+/// The number of concurrent deliveries.
 const SENDERS: usize = 32;
 
 const ENV: &[(&str, &str)] = &[("PLEO_WEBHOOK_SECRET", SECRET)];
 
-/// Whatever goes wrong, no test waits longer.
-const LONG: Duration = Duration::from_secs(120);
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// Other bytes for each id, from a few to several pages of the file.
+/// A body that differs for each id. Its length varies by id, up to several pages of the database.
 fn body(id: &str) -> Vec<u8> {
     let length = id.bytes().map(usize::from).sum::<usize>() % 50 * 100;
     let event_type = "v1.export-job.created";
@@ -40,19 +35,19 @@ fn body(id: &str) -> Vec<u8> {
     format!(r#"{{"eventType":"{event_type}","data":{{"id":"{id}"}},"padding":"{padding}"}}"#).into()
 }
 
-/// The sender: each of its events is sent until it is answered 204, however often the server dies.
+/// Sends each message until it is acknowledged, also over restarts of the server.
 struct Sender {
     address: watch::Receiver<String>,
     acknowledged: Arc<Mutex<Vec<String>>>,
     count: Arc<watch::Sender<usize>>,
-    enough: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
 }
 
 impl Sender {
     async fn run(mut self, number: usize) {
         let mut connection = None;
         for event in 0.. {
-            if self.enough.load(Ordering::Relaxed) {
+            if self.stop.load(Ordering::Relaxed) {
                 return;
             }
             let id = format!("msg_{event:05}_{number}");
@@ -68,14 +63,14 @@ impl Sender {
         }
     }
 
-    /// Whether the server answered 204. Nothing else is ever answered.
+    /// Returns `true` if the server answered 204. Panics at any other status.
     async fn deliver(&mut self, connection: &mut Option<TcpStream>, request: &[u8]) -> bool {
         if connection.is_none() {
             let address = self.address.borrow_and_update().clone();
             *connection = TcpStream::connect(address).await.ok();
         }
         let Some(stream) = connection else {
-            // It is dead; the next one has another address.
+            // The server was killed. The next one has another address.
             let _ = time::timeout(Duration::from_millis(50), self.address.changed()).await;
             return false;
         };
@@ -91,10 +86,10 @@ impl Sender {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_acknowledged_is_lost_however_often_it_is_killed() {
-    let place = Arc::new(Place::new());
-    let (url, handed) = target().await;
-    place.write(
+async fn keeps_acknowledged_messages_after_repeated_kills() {
+    let dir = Arc::new(WorkDir::new());
+    let (url, delivered) = counting_target().await;
+    dir.write(
         "pleo.toml",
         &format!(
             "forward = \"{url}\"\n[retry]\nmin_delay = \"1ms\"\nmax_delay = \"10ms\"\n\
@@ -103,7 +98,7 @@ async fn nothing_acknowledged_is_lost_however_often_it_is_killed() {
     );
     let random = RandomState::new();
     let acknowledged = Arc::new(Mutex::new(Vec::new()));
-    let enough = Arc::new(AtomicBool::new(false));
+    let stop = Arc::new(AtomicBool::new(false));
     let count = Arc::new(watch::channel(0).0);
     let (addresses, address) = watch::channel("127.0.0.1:1".to_owned());
     let mut senders = JoinSet::new();
@@ -112,23 +107,23 @@ async fn nothing_acknowledged_is_lost_however_often_it_is_killed() {
             address: address.clone(),
             acknowledged: Arc::clone(&acknowledged),
             count: Arc::clone(&count),
-            enough: Arc::clone(&enough),
+            stop: Arc::clone(&stop),
         };
         senders.spawn(sender.run(number));
     }
     let serve = || {
-        let place = Arc::clone(&place);
-        task::spawn_blocking(move || place.serve(&["--config", "pleo.toml"], ENV))
+        let dir = Arc::clone(&dir);
+        task::spawn_blocking(move || dir.serve(&["--config", "pleo.toml"], ENV))
     };
 
     for kill in 0..KILLS {
         if kill % 5 == 4 {
-            // Also while it begins.
-            let mut beginning = place.command(&["serve", "--config", "pleo.toml"]);
-            let mut beginning = beginning.envs(ENV.iter().copied()).spawn().unwrap();
+            // Kill a server while it starts.
+            let mut starting = dir.command(&["serve", "--config", "pleo.toml"]);
+            let mut starting = starting.envs(ENV.iter().copied()).spawn().unwrap();
             time::sleep(Duration::from_micros(random.hash_one(kill) % 30_000)).await;
-            beginning.kill().unwrap();
-            beginning.wait().unwrap();
+            starting.kill().unwrap();
+            starting.wait().unwrap();
             continue;
         }
         let server = serve().await.unwrap();
@@ -141,28 +136,28 @@ async fn nothing_acknowledged_is_lost_however_often_it_is_killed() {
                 .await
                 .map(drop)
         };
-        time::timeout(LONG, wait).await.unwrap().unwrap();
+        time::timeout(TIMEOUT, wait).await.unwrap().unwrap();
         let (code, _) = server.stop("-KILL");
-        assert_eq!(code, None, "it ended by itself");
+        assert_eq!(code, None, "the server exited before it was killed");
     }
 
     let server = serve().await.unwrap();
     addresses.send_replace(server.address().to_owned());
-    enough.store(true, Ordering::Relaxed);
-    let ended = async {
-        while let Some(ended) = senders.join_next().await {
-            ended.unwrap()
+    stop.store(true, Ordering::Relaxed);
+    let finished = async {
+        while let Some(result) = senders.join_next().await {
+            result.unwrap()
         }
     };
-    time::timeout(LONG, ended).await.unwrap();
+    time::timeout(TIMEOUT, finished).await.unwrap();
     let acknowledged = core::mem::take(&mut *acknowledged.lock().unwrap());
-    let inbox = SqliteInbox::open_shared(place.path().join("pleo-inbox.db")).unwrap();
+    let inbox = SqliteInbox::open_shared(dir.path().join("pleo-inbox.db")).unwrap();
     let all_done = async {
         while inbox.counts().await.unwrap().pending > 0 {
             time::sleep(Duration::from_millis(20)).await;
         }
     };
-    time::timeout(LONG, all_done).await.unwrap();
+    time::timeout(TIMEOUT, all_done).await.unwrap();
     assert_eq!(server.stop("-TERM").0, Some(0));
 
     let mut stored = HashSet::new();
@@ -170,41 +165,41 @@ async fn nothing_acknowledged_is_lost_however_often_it_is_killed() {
         let id = entry.webhook_id;
         assert_eq!(entry.state, State::Done, "{id}");
         let shown = inbox.show(id.clone()).await.unwrap();
-        assert_eq!(shown.len(), 1, "{id} is there more than once");
-        assert!(shown[0].1 == body(&id), "{id} has other bytes");
+        assert_eq!(shown.len(), 1, "{id} is stored more than once");
+        assert!(shown[0].1 == body(&id), "{id} has another body");
         assert!(
-            handed.lock().unwrap().contains_key(&id),
-            "{id} was never handed on"
+            delivered.lock().unwrap().contains_key(&id),
+            "{id} was never dispatched"
         );
         stored.insert(id);
     }
     assert!(
         acknowledged.len() > 1000,
-        "hardly any load: {}",
+        "too few deliveries: {}",
         acknowledged.len()
     );
     for id in acknowledged {
-        assert!(stored.contains(&id), "{id} was acknowledged and is lost");
+        assert!(stored.contains(&id), "{id} was acknowledged and lost");
     }
     drop(inbox);
-    let file = Connection::open(place.path().join("pleo-inbox.db")).unwrap();
+    let file = Connection::open(dir.path().join("pleo-inbox.db")).unwrap();
     let check = file.pragma_query_value(None, "integrity_check", |row| row.get(0));
     assert_eq!(check, Ok("ok".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_a_handler_had_in_hand_when_it_was_killed_comes_again() {
-    let place = Place::new();
-    // The first attempt never ends; only a server that begins anew starts a second one.
+async fn redelivers_after_kill() {
+    let dir = WorkDir::new();
+    // The first attempt never ends, so that only a restarted server makes a second one.
     let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", target.local_addr().unwrap());
-    let came = Arc::new(AtomicUsize::new(0));
+    let attempts = Arc::new(AtomicUsize::new(0));
     let first = Arc::new(tokio::sync::Notify::new());
     let app = Router::new().fallback({
-        let (came, first) = (Arc::clone(&came), Arc::clone(&first));
+        let (attempts, first) = (Arc::clone(&attempts), Arc::clone(&first));
         move |headers: HeaderMap| async move {
             assert_eq!(headers["webhook-id"], "msg_1");
-            if came.fetch_add(1, Ordering::SeqCst) == 0 {
+            if attempts.fetch_add(1, Ordering::SeqCst) == 0 {
                 first.notify_one();
                 core::future::pending::<()>().await;
             }
@@ -213,32 +208,32 @@ async fn what_a_handler_had_in_hand_when_it_was_killed_comes_again() {
         }
     });
     tokio::spawn(async { axum::serve(target, app).await });
-    let server = place.serve(&["--forward", &url], ENV);
+    let server = dir.serve(&["--forward", &url], ENV);
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
     let request = Request::signed("msg_1", &body("msg_1"));
     stream.write_all(&request.bytes()).await.unwrap();
     assert_eq!(Answer::read(&mut stream).await.status, 204);
-    time::timeout(LONG, first.notified()).await.unwrap();
+    time::timeout(TIMEOUT, first.notified()).await.unwrap();
     assert_eq!(server.stop("-KILL").0, None);
 
-    let server = place.serve(&["--forward", &url], ENV);
-    let inbox = SqliteInbox::open_shared(place.path().join("pleo-inbox.db")).unwrap();
+    let server = dir.serve(&["--forward", &url], ENV);
+    let inbox = SqliteInbox::open_shared(dir.path().join("pleo-inbox.db")).unwrap();
     let done = async {
         while inbox.counts().await.unwrap().done == 0 {
             time::sleep(Duration::from_millis(20)).await;
         }
     };
-    time::timeout(LONG, done).await.unwrap();
-    assert_eq!(came.load(Ordering::SeqCst), 2);
+    time::timeout(TIMEOUT, done).await.unwrap();
+    assert_eq!(attempts.load(Ordering::SeqCst), 2);
     assert_eq!(server.stop("-TERM").0, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_message_whose_every_attempt_kills_the_server_is_dead_in_the_end() {
-    let place = Place::new();
+async fn moves_message_to_dead_letters_after_attempts_end_in_kills() {
+    let dir = WorkDir::new();
     let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", target.local_addr().unwrap());
-    // No attempt is ever answered; it is the server that ends.
+    // The target never responds. Each attempt ends when the server is killed.
     let (sender, mut attempts) = mpsc::unbounded_channel();
     let app = Router::new().fallback(move |headers: HeaderMap| async move {
         let id = headers["webhook-id"].to_str().unwrap().to_owned();
@@ -247,17 +242,22 @@ async fn a_message_whose_every_attempt_kills_the_server_is_dead_in_the_end() {
         core::future::pending::<()>().await;
     });
     tokio::spawn(async { axum::serve(target, app).await });
-    place.write(
+    dir.write(
         "pleo.toml",
         &format!("forward = \"{url}\"\n[retry]\nmax_attempts = 2\n"),
     );
-    let serve = || place.serve(&["--config", "pleo.toml"], ENV);
+    let serve = || dir.serve(&["--config", "pleo.toml"], ENV);
     let server = serve();
     let mut stream = TcpStream::connect(server.address()).await.unwrap();
     let request = Request::signed("msg_1", &body("msg_1"));
     stream.write_all(&request.bytes()).await.unwrap();
     assert_eq!(Answer::read(&mut stream).await.status, 204);
-    let mut next = async || time::timeout(LONG, attempts.recv()).await.unwrap().unwrap();
+    let mut next = async || {
+        time::timeout(TIMEOUT, attempts.recv())
+            .await
+            .unwrap()
+            .unwrap()
+    };
     assert_eq!(next().await, "msg_1 1");
     assert_eq!(server.stop("-KILL").0, None);
     let server = serve();
@@ -265,7 +265,7 @@ async fn a_message_whose_every_attempt_kills_the_server_is_dead_in_the_end() {
     assert_eq!(server.stop("-KILL").0, None);
 
     let server = serve();
-    let inbox = SqliteInbox::open_shared(place.path().join("pleo-inbox.db")).unwrap();
+    let inbox = SqliteInbox::open_shared(dir.path().join("pleo-inbox.db")).unwrap();
     let dead = async {
         while inbox.counts().await.unwrap().dead == 0 {
             time::sleep(Duration::from_millis(20)).await;
@@ -273,11 +273,11 @@ async fn a_message_whose_every_attempt_kills_the_server_is_dead_in_the_end() {
     };
     tokio::select! {
         () = dead => {}
-        attempt = next() => panic!("it came again: {attempt}"),
+        attempt = next() => panic!("the message was redelivered: {attempt}"),
     }
-    let replay = place.run(&["inbox", "replay", "--dead"]);
+    let replay = dir.run(&["inbox", "replay", "--dead"]);
     assert_eq!(replay.code, 0, "{replay:?}");
-    // It begins anew.
+    // A replay restarts the count of attempts.
     assert_eq!(next().await, "msg_1 1");
     let (_, log) = server.stop("-KILL");
     assert!(log.contains("no attempt is left"), "{log}");

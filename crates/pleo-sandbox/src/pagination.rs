@@ -1,34 +1,34 @@
-//! Lists and their pages.
+//! Pages of a list: filters, sorting, cursors.
 
 use core::cmp::Ordering;
 
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
-use crate::check::{Refused, bad};
+use crate::validation::{ApiError, bad_request};
 
-/// How many entries a page has where nobody says.
-const PAGE: usize = 20;
-const MAX_PAGE: usize = 100;
+/// The page size if a request sets none.
+const DEFAULT_LIMIT: usize = 20;
+const MAX_LIMIT: usize = 100;
 
-/// What can be sorted by.
-const KEYS: &[&str] = &["createdAt", "updatedAt", "id", "status"];
+/// The keys that a list can be sorted by.
+const SORTING_KEYS: &[&str] = &["createdAt", "updatedAt", "id", "status"];
 
-/// A query, name by name. A name may stand several times.
+/// The parameters of a query string. A name may be repeated.
 #[derive(Debug)]
 pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Reads it; nothing may be in it but these filters and what every list has.
-    pub(crate) fn parse(text: &str, filters: &[&str]) -> Result<Self, Refused> {
+    /// Parses a query string. Rejects any parameter but these filters and those of pagination.
+    pub(crate) fn parse(text: &str, filters: &[&str]) -> Result<Self, ApiError> {
         let mut pairs = Vec::new();
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
             let Some((name, value)) = pair.split_once('=') else {
-                return bad(format!("{pair} has no value"));
+                return bad_request(format!("{pair} has no value"));
             };
             let decoded = percent_decode_str(value).decode_utf8();
             let Ok(value) = decoded.map(|value| value.into_owned()) else {
-                return bad(format!("{name} is not UTF-8"));
+                return bad_request(format!("{name} is not UTF-8"));
             };
             let paging = [
                 "before",
@@ -39,7 +39,7 @@ impl Query {
                 "sorting_order",
             ];
             if !paging.contains(&name) && !filters.contains(&name) {
-                return bad(format!("unknown parameter {name}"));
+                return bad_request(format!("unknown parameter {name}"));
             }
             pairs.push((name.to_owned(), value));
         }
@@ -51,48 +51,48 @@ impl Query {
         named.map(|(_, value)| value.as_str()).collect()
     }
 
-    /// One of these, or nothing.
-    pub(crate) fn one_of(&self, name: &str, values: &[&str]) -> Result<Option<&str>, Refused> {
+    /// Returns the value of a parameter that has one of these values.
+    pub(crate) fn one_of(&self, name: &str, values: &[&str]) -> Result<Option<&str>, ApiError> {
         match self.all(name)[..] {
             [] => Ok(None),
             [value] if values.contains(&value) => Ok(Some(value)),
-            _ => bad(format!("{name} must be one of {values:?}")),
+            _ => bad_request(format!("{name} must be one of {values:?}")),
         }
     }
 
-    /// Any of these, or nothing.
-    pub(crate) fn any_of(&self, name: &str, values: &[&str]) -> Result<Vec<&str>, Refused> {
+    /// Returns the values of a repeatable parameter, each of them one of these.
+    pub(crate) fn any_of(&self, name: &str, values: &[&str]) -> Result<Vec<&str>, ApiError> {
         let given = self.all(name);
         if given.iter().all(|value| values.contains(value)) {
             return Ok(given);
         }
-        bad(format!("{name} must be among {values:?}"))
+        bad_request(format!("{name} must be among {values:?}"))
     }
 
-    fn number(&self, name: &str) -> Result<Option<usize>, Refused> {
+    fn number(&self, name: &str) -> Result<Option<usize>, ApiError> {
         match self.all(name)[..] {
             [] => Ok(None),
             [text] => match text.parse() {
                 Ok(number) => Ok(Some(number)),
-                Err(_) => bad(format!("{name} must be a number")),
+                Err(_) => bad_request(format!("{name} must be a number")),
             },
-            _ => bad(format!("{name} is there twice")),
+            _ => bad_request(format!("{name} is duplicated")),
         }
     }
 
-    fn cursor(&self, name: &str) -> Result<Option<u64>, Refused> {
+    fn cursor(&self, name: &str) -> Result<Option<u64>, ApiError> {
         match self.all(name)[..] {
             [] => Ok(None),
             [text] => match decode(text) {
                 Some(sequence) => Ok(Some(sequence)),
-                None => bad(format!("{name} is not a cursor")),
+                None => bad_request(format!("{name} is not a cursor")),
             },
-            _ => bad(format!("{name} is there twice")),
+            _ => bad_request(format!("{name} is duplicated")),
         }
     }
 
-    fn sorting(&self) -> Result<Vec<(&str, &str)>, Refused> {
-        let keys = self.any_of("sorting_keys", KEYS)?;
+    fn sorting(&self) -> Result<Vec<(&str, &str)>, ApiError> {
+        let keys = self.any_of("sorting_keys", SORTING_KEYS)?;
         let orders = self.any_of(
             "sorting_order",
             &[
@@ -105,23 +105,23 @@ impl Query {
             ],
         )?;
         if keys.len() != orders.len() {
-            return bad("sorting_order must have as many entries as sorting_keys");
+            return bad_request("sorting_order must have as many entries as sorting_keys");
         }
         Ok(keys.into_iter().zip(orders).collect())
     }
 }
 
-/// The page of a list that a query asks for.
-pub(crate) fn page(mut list: Vec<(u64, Value)>, query: &Query) -> Result<Value, Refused> {
+/// Returns the requested page of a list.
+pub(crate) fn page(mut list: Vec<(u64, Value)>, query: &Query) -> Result<Value, ApiError> {
     let (before, after) = (query.cursor("before")?, query.cursor("after")?);
     let offset = query.number("offset")?;
-    let places = [before.is_some(), after.is_some(), offset.is_some()];
-    if places.into_iter().filter(|&given| given).count() > 1 {
-        return bad("before, after and offset exclude each other");
+    let starts = [before.is_some(), after.is_some(), offset.is_some()];
+    if starts.into_iter().filter(|&given| given).count() > 1 {
+        return bad_request("before, after and offset exclude each other");
     }
-    let limit = query.number("limit")?.unwrap_or(PAGE);
-    if !(1..=MAX_PAGE).contains(&limit) {
-        return bad(format!("limit must be from 1 to {MAX_PAGE}"));
+    let limit = query.number("limit")?.unwrap_or(DEFAULT_LIMIT);
+    if !(1..=MAX_LIMIT).contains(&limit) {
+        return bad_request(format!("limit must be from 1 to {MAX_LIMIT}"));
     }
     let sorting = query.sorting()?;
     list.sort_by(|one, other| {
@@ -131,17 +131,17 @@ pub(crate) fn page(mut list: Vec<(u64, Value)>, query: &Query) -> Result<Value, 
             .find(|order| order.is_ne());
         by_keys.unwrap_or_else(|| one.0.cmp(&other.0))
     });
-    let place = |sequence| list.iter().position(|entry| entry.0 == sequence);
+    let position = |sequence| list.iter().position(|entry| entry.0 == sequence);
     let (start, end) = match (before, after) {
         (Some(before), _) => {
-            let Some(end) = place(before) else {
-                return bad("before is not a cursor of this list");
+            let Some(end) = position(before) else {
+                return bad_request("before is not a cursor of this list");
             };
             (end.saturating_sub(limit), end)
         }
         (None, Some(after)) => {
-            let Some(last) = place(after) else {
-                return bad("after is not a cursor of this list");
+            let Some(last) = position(after) else {
+                return bad_request("after is not a cursor of this list");
             };
             (last + 1, last + 1 + limit)
         }
@@ -151,22 +151,22 @@ pub(crate) fn page(mut list: Vec<(u64, Value)>, query: &Query) -> Result<Value, 
         }
     };
     let end = end.min(list.len());
-    let part = &list[start..end];
+    let entries = &list[start..end];
     let mut pagination = json!({
         "hasNextPage": end < list.len(),
         "hasPreviousPage": start > 0,
         "total": list.len(),
-        "currentRequestPagination": current(query, limit, &sorting),
+        "currentRequestPagination": current_pagination(query, limit, &sorting),
     });
-    if let [first, .., last] | [first @ last] = part {
+    if let [first, .., last] | [first @ last] = entries {
         pagination["startCursor"] = json!(encode(first.0));
         pagination["endCursor"] = json!(encode(last.0));
     }
-    let data: Vec<_> = part.iter().map(|entry| &entry.1).collect();
+    let data: Vec<_> = entries.iter().map(|entry| &entry.1).collect();
     Ok(json!({ "data": data, "pagination": pagination }))
 }
 
-fn current(query: &Query, limit: usize, sorting: &[(&str, &str)]) -> Value {
+fn current_pagination(query: &Query, limit: usize, sorting: &[(&str, &str)]) -> Value {
     let mut current = json!({ "parameters": Map::new(), "limit": limit });
     for (name, value) in &query.0 {
         match name.as_str() {
@@ -199,7 +199,7 @@ fn compare(one: &Value, other: &Value, order: &str) -> Ordering {
 
 const DIGITS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
-/// A cursor in Pleo's alphabet.
+/// Encodes a sequence number as a cursor, in Pleo's alphabet.
 fn encode(mut sequence: u64) -> String {
     let mut text = String::from("=");
     for _ in 0..7 {

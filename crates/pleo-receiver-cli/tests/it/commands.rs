@@ -1,24 +1,22 @@
-//! The commands beside the server: demo, inbox, sign, send, verify.
-
-#![cfg(unix)]
+//! The commands demo, inbox, sign, send and verify.
 
 use std::io::{BufRead, BufReader, Read};
 
-use crate::support::program::{Ended, OTHER, Place, SECRET};
+use crate::support::program::{CommandOutput, OTHER_SECRET, SECRET, WorkDir};
 
 const ENV: &[(&str, &str)] = &[("PLEO_WEBHOOK_SECRET", SECRET)];
 
 #[test]
-fn the_demo_shows_every_outcome_and_ends() {
-    let place = Place::new();
-    let ended = place.run(&["demo", "--once"]);
-    assert_eq!(ended.code, 0, "{ended:?}");
-    let lines: Vec<_> = ended
+fn demo_prints_every_outcome_once() {
+    let dir = WorkDir::new();
+    let output = dir.run(&["demo", "--once"]);
+    assert_eq!(output.code, 0, "{output:?}");
+    let lines: Vec<_> = output
         .stdout
         .lines()
         .skip_while(|line| !line.starts_with("SENT"))
         .collect();
-    assert_eq!(lines.len(), 9, "{ended:?}");
+    assert_eq!(lines.len(), 9, "{output:?}");
     for (line, (answer, messages)) in lines[1..].iter().zip([
         ("204 stored, handed on", "1 message"),
         ("204 stored, handed on", "2 messages"),
@@ -31,19 +29,19 @@ fn the_demo_shows_every_outcome_and_ends() {
     ]) {
         assert!(line.contains(answer) && line.ends_with(messages), "{line}");
     }
-    assert_eq!(ended.stderr, "");
+    assert_eq!(output.stderr, "");
 }
 
 #[test]
-fn the_demo_goes_on_and_its_command_sends_one_more() {
-    let place = Place::new();
-    let mut demo = place.command(&["demo"]).spawn().unwrap();
+fn demo_keeps_serving_and_its_command_delivers() {
+    let dir = WorkDir::new();
+    let mut demo = dir.command(&["demo"]).spawn().unwrap();
     let mut stdout = BufReader::new(demo.stdout.take().unwrap());
     let mut line = String::new();
     let mut command = String::new();
     while !line.starts_with("Ctrl-C") {
         line.clear();
-        assert_ne!(stdout.read_line(&mut line).unwrap(), 0, "it ended");
+        assert_ne!(stdout.read_line(&mut line).unwrap(), 0, "the demo exited");
         if line.trim_start().starts_with("PLEO_WEBHOOK_SECRET=") {
             command = line.trim().to_owned();
         }
@@ -72,32 +70,32 @@ fn the_demo_goes_on_and_its_command_sends_one_more() {
 }
 
 #[test]
-fn the_inbox_is_listed_shown_replayed_and_pruned() {
-    let place = Place::new();
-    let server = place.serve(&[], ENV);
+fn inbox_lists_shows_replays_and_prunes() {
+    let dir = WorkDir::new();
+    let server = dir.serve(&[], ENV);
     let url = server.url.clone();
     for (id, event) in [
         ("msg_1", "v1.export-job.created"),
         ("msg_2", "v1.vendor.created"),
         ("msg_3", "v9.new"),
     ] {
-        let sent = place.run_with(&["send", &url, "--id", id, "--event", event], ENV, b"");
+        let sent = dir.run_with(&["send", &url, "--id", id, "--event", event], ENV, b"");
         assert_eq!(
             (sent.code, &*sent.stdout),
             (0, "204 No Content\n"),
             "{sent:?}"
         );
     }
-    place.write("binary", "");
-    std::fs::write(place.path().join("binary"), b"\xff\x00").unwrap();
-    let sent = place.run_with(
+    dir.write("binary", "");
+    std::fs::write(dir.path().join("binary"), b"\xff\x00").unwrap();
+    let sent = dir.run_with(
         &["send", &url, "--id", "msg_4", "--body", "binary"],
         ENV,
         b"",
     );
     assert_eq!(sent.code, 0, "{sent:?}");
 
-    let listed = place.json(&["inbox", "list", "--json"]);
+    let listed = dir.json(&["inbox", "list", "--json"]);
     let ids: Vec<_> = listed
         .iter()
         .map(|entry| entry["webhook_id"].as_str().unwrap())
@@ -124,51 +122,49 @@ fn the_inbox_is_listed_shown_replayed_and_pruned() {
     assert!(first["expires_at"].is_string() && listed[1]["expires_at"].is_null());
     assert!(listed[3]["event_type"].is_null());
     assert_eq!(
-        place.json(&["inbox", "list", "--json", "--limit", "2"])[..],
+        dir.json(&["inbox", "list", "--json", "--limit", "2"])[..],
         listed[..2]
     );
     assert_eq!(
-        place
-            .json(&["inbox", "list", "--json", "--state", "done"])
+        dir.json(&["inbox", "list", "--json", "--state", "done"])
             .len(),
         0
     );
     assert_eq!(
-        place.json(&["inbox", "tail", "--json", "-n", "1"])[..],
+        dir.json(&["inbox", "tail", "--json", "-n", "1"])[..],
         listed[3..]
     );
 
-    let shown = place.json(&["inbox", "show", "msg_3", "--json"]);
+    let shown = dir.json(&["inbox", "show", "msg_3", "--json"]);
     let body: serde_json::Value = serde_json::from_str(shown[0]["body"].as_str().unwrap()).unwrap();
     assert_eq!(body["eventType"], "v9.new");
-    let shown = place.json(&["inbox", "show", "msg_4", "--json"]);
+    let shown = dir.json(&["inbox", "show", "msg_4", "--json"]);
     assert_eq!(shown[0]["body_base64"], "/wA=");
-    let shown = place.run(&["inbox", "show", "msg_1"]);
+    let shown = dir.run(&["inbox", "show", "msg_1"]);
     assert!(
         shown.stdout.contains("state         pending\n")
             && shown.stdout.contains("\"numberOfItems\":3")
     );
-    let table = place.run(&["inbox", "list"]).stdout;
+    let table = dir.run(&["inbox", "list"]).stdout;
     assert_eq!(table.lines().count(), 5, "{table}");
-    let missing = place.run(&["inbox", "show", "msg_9"]);
+    let missing = dir.run(&["inbox", "show", "msg_9"]);
     assert_eq!((missing.code, &*missing.stdout), (1, ""), "{missing:?}");
     assert_eq!(server.stop("-TERM").0, Some(0));
 
-    // Handed on, and only then old enough to go.
+    // Messages are dispatched before they are pruned.
     let done = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = done.local_addr().unwrap().port();
     let exec = format!("bash -c 'echo > /dev/tcp/127.0.0.1/{port}'");
-    let server = place.serve(&["--exec", &exec], ENV);
+    let server = dir.serve(&["--exec", &exec], ENV);
     (0..4).for_each(|_| drop(done.accept().unwrap()));
     assert_eq!(server.stop("-TERM").0, Some(0));
     assert_eq!(
-        place
-            .json(&["inbox", "list", "--json", "--state", "done"])
+        dir.json(&["inbox", "list", "--json", "--state", "done"])
             .len(),
         4
     );
     assert_eq!(
-        place.json(&["inbox", "replay", "msg_2", "--json"])[0]["replayed"],
+        dir.json(&["inbox", "replay", "msg_2", "--json"])[0]["replayed"],
         1
     );
     for (conditions, replayed) in [
@@ -183,49 +179,49 @@ fn the_inbox_is_listed_shown_replayed_and_pruned() {
         (&["--since", "1d", "--until", "0s", "--state", "done"], 2),
     ] {
         let args = [&["inbox", "replay", "--json"], conditions].concat();
-        let done = place.json(&args);
+        let done = dir.json(&args);
         assert_eq!(done[0]["replayed"], replayed, "{conditions:?}");
     }
     for wrong in [&["--since", "soon"][..], &[], &["msg_1", "--dead"]] {
-        assert_eq!(place.run(&[&["inbox", "replay"], wrong].concat()).code, 2);
+        assert_eq!(dir.run(&[&["inbox", "replay"], wrong].concat()).code, 2);
     }
-    let unknown = place.run(&["inbox", "replay", "msg_9"]);
+    let unknown = dir.run(&["inbox", "replay", "msg_9"]);
     assert!(
         unknown.code == 1 && unknown.stderr.contains("msg_9"),
         "{unknown:?}"
     );
-    assert_eq!(place.json(&["inbox", "prune", "--json"])[0]["pruned"], 0);
+    assert_eq!(dir.json(&["inbox", "prune", "--json"])[0]["pruned"], 0);
     assert_eq!(
-        place.json(&["inbox", "prune", "--older-than", "0s", "--json"])[0]["pruned"],
+        dir.json(&["inbox", "prune", "--older-than", "0s", "--json"])[0]["pruned"],
         0
     );
-    let left = place.json(&["inbox", "list", "--json"]);
+    let left = dir.json(&["inbox", "list", "--json"]);
     assert_eq!(left.len(), 4);
     assert!(left.iter().all(|entry| entry["state"] == "pending"));
 }
 
 #[test]
-fn an_inbox_that_is_not_there_is_not_made() {
-    let place = Place::new();
-    let ended = place.run(&["inbox", "list"]);
+fn inbox_list_creates_no_file() {
+    let dir = WorkDir::new();
+    let output = dir.run(&["inbox", "list"]);
     assert!(
-        ended.code == 1 && ended.stderr.contains("pleo-inbox.db"),
-        "{ended:?}"
+        output.code == 1 && output.stderr.contains("pleo-inbox.db"),
+        "{output:?}"
     );
-    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 
 #[test]
-fn the_tail_follows_what_arrives() {
-    let place = Place::new();
-    let server = place.serve(&[], ENV);
-    let mut tail = place
+fn inbox_tail_follows_new_messages() {
+    let dir = WorkDir::new();
+    let server = dir.serve(&[], ENV);
+    let mut tail = dir
         .command(&["inbox", "tail", "--follow", "--json"])
         .spawn()
         .unwrap();
     let mut stdout = BufReader::new(tail.stdout.take().unwrap());
     for id in ["msg_1", "msg_2"] {
-        place.run_with(&["send", &server.url, "--id", id], ENV, b"");
+        dir.run_with(&["send", &server.url, "--id", id], ENV, b"");
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
         assert!(line.contains(&format!("\"webhook_id\":\"{id}\"")), "{line}");
@@ -235,8 +231,8 @@ fn the_tail_follows_what_arrives() {
 }
 
 #[test]
-fn what_sign_prints_verifies() {
-    let place = Place::new();
+fn verify_accepts_output_of_sign() {
+    let dir = WorkDir::new();
     let args = [
         "sign",
         "--id",
@@ -246,9 +242,9 @@ fn what_sign_prints_verifies() {
         "--secret",
         SECRET,
         "--secret",
-        OTHER,
+        OTHER_SECRET,
     ];
-    let signed = place.run_with(&args, &[], b"{}");
+    let signed = dir.run_with(&args, &[], b"{}");
     let lines: Vec<_> = signed.stdout.lines().collect();
     let [id, timestamp, signature] = lines[..] else {
         panic!("{signed:?}")
@@ -258,33 +254,27 @@ fn what_sign_prints_verifies() {
         ("webhook-id: msg_1", "webhook-timestamp: 1614265330")
     );
     assert_eq!(signature.matches("v1,").count(), 2, "{signature}");
-    for secret in [SECRET, OTHER] {
-        let ended = verify(
-            &place,
-            &signed.stdout,
-            secret,
-            b"{}",
-            &["--at", "1614265330"],
-        );
-        assert_eq!(ended.code, 0, "{ended:?}");
+    for secret in [SECRET, OTHER_SECRET] {
+        let output = verify(&dir, &signed.stdout, secret, b"{}", &["--at", "1614265330"]);
+        assert_eq!(output.code, 0, "{output:?}");
     }
 }
 
-fn verify(place: &Place, headers: &str, secret: &str, body: &[u8], more: &[&str]) -> Ended {
-    place.write("headers", headers);
+fn verify(dir: &WorkDir, headers: &str, secret: &str, body: &[u8], more: &[&str]) -> CommandOutput {
+    dir.write("headers", headers);
     let args = [&["verify", "--headers", "headers"], more].concat();
-    place.run_with(&args, &[("PLEO_WEBHOOK_SECRET", secret)], body)
+    dir.run_with(&args, &[("PLEO_WEBHOOK_SECRET", secret)], body)
 }
 
 #[test]
-fn verify_says_which_check_failed_and_why() {
-    let place = Place::new();
+fn verify_names_failed_check_and_cause() {
+    let dir = WorkDir::new();
     let body = "{\"data\": {\"name\": \"Caf\\u00e9\", \"n\": [1, 2]}, \"eventType\": \"v9.new\"}";
     let args = ["sign", "--id", "msg_1", "--timestamp", "1614265330"];
-    let signed = place.run_with(&args, ENV, body.as_bytes()).stdout;
+    let signed = dir.run_with(&args, ENV, body.as_bytes()).stdout;
     let at = |offset: &str| {
-        let ended = verify(&place, &signed, SECRET, body.as_bytes(), &["--at", offset]);
-        (ended.code, ended.stdout)
+        let output = verify(&dir, &signed, SECRET, body.as_bytes(), &["--at", offset]);
+        (output.code, output.stdout)
     };
     assert_eq!(at("1614265330").0, 0);
     let (code, text) = at("1614265730");
@@ -299,7 +289,7 @@ fn verify_says_which_check_failed_and_why() {
     let compact = r#"{"data":{"name":"Café","n":[1,2]},"eventType":"v9.new"}"#;
     let python = r#"{"data": {"name": "Café", "n": [1, 2]}, "eventType": "v9.new"}"#;
     for (secret, body, cause) in [
-        (OTHER, body, "another secret"),
+        (OTHER_SECRET, body, "another secret"),
         (
             SECRET,
             compact,
@@ -314,18 +304,18 @@ fn verify_says_which_check_failed_and_why() {
         (SECRET, "", "The body is empty"),
         (SECRET, "{}", "another body"),
     ] {
-        let ended = verify(
-            &place,
+        let output = verify(
+            &dir,
             &signed,
             secret,
             body.as_bytes(),
             &["--at", "1614265330"],
         );
-        assert_eq!(ended.code, 1, "{ended:?}");
-        assert!(ended.stdout.contains("FAILED  signature"), "{ended:?}");
-        assert!(ended.stdout.contains(cause), "{cause}: {}", ended.stdout);
-        // Nothing ever prints the expected signature.
-        assert!(!ended.stdout.contains("v1,"), "{ended:?}");
+        assert_eq!(output.code, 1, "{output:?}");
+        assert!(output.stdout.contains("FAILED  signature"), "{output:?}");
+        assert!(output.stdout.contains(cause), "{cause}: {}", output.stdout);
+        // The expected signature is never printed.
+        assert!(!output.stdout.contains("v1,"), "{output:?}");
     }
     for (from, to, cause) in [
         ("webhook-id: msg_1\n", "", "id header is missing"),
@@ -342,44 +332,44 @@ fn verify_says_which_check_failed_and_why() {
         ),
         ("v1,", "v1a,", "asymmetric key"),
     ] {
-        let ended = verify(
-            &place,
+        let output = verify(
+            &dir,
             &signed.replace(from, to),
             SECRET,
             body.as_bytes(),
             &[],
         );
-        assert_eq!(ended.code, 1, "{ended:?}");
+        assert_eq!(output.code, 1, "{output:?}");
         assert!(
-            ended.stdout.contains("FAILED  headers") && ended.stdout.contains(cause),
-            "{ended:?}"
+            output.stdout.contains("FAILED  headers") && output.stdout.contains(cause),
+            "{output:?}"
         );
     }
 }
 
 #[test]
-fn a_signature_made_with_the_undecoded_secret_is_recognised() {
-    let place = Place::new();
+fn verify_recognizes_undecoded_secret() {
+    let dir = WorkDir::new();
     let text = SECRET.strip_prefix("whsec_").unwrap();
     let secret = pleo_receiver::verify::Secret::from_bytes(text.as_bytes()).unwrap();
     let signature = secret.sign("msg_1", 1_614_265_330, b"{}").unwrap();
     let headers = format!(
         "webhook-id: msg_1\nwebhook-timestamp: 1614265330\nwebhook-signature: {signature}\n"
     );
-    let ended = verify(&place, &headers, SECRET, b"{}", &["--at", "1614265330"]);
+    let output = verify(&dir, &headers, SECRET, b"{}", &["--at", "1614265330"]);
     assert!(
-        ended.code == 1 && ended.stdout.contains("the secret's text as the key"),
-        "{ended:?}"
+        output.code == 1 && output.stdout.contains("the secret's text as the key"),
+        "{output:?}"
     );
 }
 
 #[test]
-fn a_failing_send_says_what_was_answered() {
-    let place = Place::new();
-    let server = place.serve(&[], ENV);
-    let sent = place.run_with(
+fn send_prints_rejection() {
+    let dir = WorkDir::new();
+    let server = dir.serve(&[], ENV);
+    let sent = dir.run_with(
         &["send", &server.url],
-        &[("PLEO_WEBHOOK_SECRET", OTHER)],
+        &[("PLEO_WEBHOOK_SECRET", OTHER_SECRET)],
         b"",
     );
     assert_eq!(sent.code, 1);
@@ -390,7 +380,7 @@ fn a_failing_send_says_what_was_answered() {
     );
     let url = server.url.clone();
     server.stop("-TERM");
-    let sent = place.run_with(&["send", &url], ENV, b"");
+    let sent = dir.run_with(&["send", &url], ENV, b"");
     assert!(
         sent.code == 1 && sent.stderr.contains("Connection refused"),
         "{sent:?}"
