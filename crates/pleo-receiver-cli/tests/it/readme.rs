@@ -1,14 +1,14 @@
-//! The README says what is so.
+//! docs/configuration.md is complete, and its example works.
 
 #![cfg(unix)]
 
 use crate::support::program::{OTHER, Place, SECRET};
 
-const README: &str = include_str!("../../README.md");
+const PAGE: &str = include_str!("../../../../docs/configuration.md");
 
 /// The only fenced block of a language.
 fn block(language: &str) -> &'static str {
-    let (_, rest) = README.split_once(&format!("```{language}\n")).unwrap();
+    let (_, rest) = PAGE.split_once(&format!("```{language}\n")).unwrap();
     rest.split_once("```").unwrap().0
 }
 
