@@ -1,14 +1,14 @@
-//! docs/configuration.md is complete, and its example works.
+//! The README says what is so.
 
 #![cfg(unix)]
 
 use crate::support::program::{OTHER, Place, SECRET};
 
-const PAGE: &str = include_str!("../../../../docs/configuration.md");
+const README: &str = include_str!("../../../../docs/configuration.md");
 
 /// The only fenced block of a language.
 fn block(language: &str) -> &'static str {
-    let (_, rest) = PAGE.split_once(&format!("```{language}\n")).unwrap();
+    let (_, rest) = README.split_once(&format!("```{language}\n")).unwrap();
     rest.split_once("```").unwrap().0
 }
 
