@@ -2,7 +2,7 @@
 
 use crate::support::program::{OTHER_SECRET, SECRET, WorkDir};
 
-const README: &str = include_str!("../../README.md");
+const README: &str = include_str!("../../../../docs/configuration.md");
 
 /// Returns the first fenced block of a language.
 fn block(language: &str) -> &'static str {
