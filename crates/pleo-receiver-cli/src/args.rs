@@ -1,5 +1,6 @@
 //! The command line: every command, flag and environment variable.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -150,6 +151,10 @@ pub(crate) struct Serve {
         value_delimiter = ','
     )]
     pub(crate) trusted_proxies: Vec<String>,
+
+    /// The arguments that were given as flags, not by the environment.
+    #[arg(skip)]
+    pub(crate) flags: BTreeSet<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -168,14 +173,13 @@ pub(crate) enum Inbox {
 
 #[derive(Args, Debug)]
 pub(crate) struct InboxUrl {
-    /// The inbox.
-    #[arg(
-        long,
-        env = "PLEO_INBOX",
-        value_name = "URL",
-        default_value = crate::config::DEFAULT_INBOX
-    )]
-    pub(crate) inbox: String,
+    /// The TOML file with the receiver's configuration [default: pleo.toml if it is there].
+    #[arg(long, env = "PLEO_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// The inbox [default: the one in the configuration, or sqlite:pleo-inbox.db].
+    #[arg(long, env = "PLEO_INBOX", value_name = "URL")]
+    pub(crate) inbox: Option<String>,
 }
 
 #[derive(Args, Debug)]

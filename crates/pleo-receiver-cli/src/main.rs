@@ -8,11 +8,17 @@ mod args;
 mod commands;
 mod config;
 mod failure;
+mod inbox_url;
+mod input;
 mod log;
+mod message;
+mod output;
 mod samples;
 mod secret_ref;
+mod signals;
 
-use std::io::{self, ErrorKind, Write};
+use std::collections::BTreeSet;
+use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::parser::ValueSource;
@@ -49,13 +55,7 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime.block_on(run(cli.command, &matches, &log)),
         Err(error) => Err(error.into()),
     };
-    let code = match &result {
-        Ok(()) => 0,
-        Err(Failure::Usage(_)) => 2,
-        // Whoever read our output has seen enough.
-        Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => 0,
-        Err(Failure::Run(_) | Failure::AlreadyReported | Failure::Output(_)) => 1,
-    };
+    let code = result.as_ref().map_or_else(Failure::exit_code, |()| 0);
     if let Err(failure) = &result
         && code != 0
         && !matches!(failure, Failure::AlreadyReported)
@@ -69,11 +69,9 @@ fn main() -> ExitCode {
 async fn run(command: Command, matches: &ArgMatches, log: &Log) -> Result<(), Failure> {
     match command {
         Command::Demo(args) => demo::run(args).await,
-        Command::Serve(args) => {
-            let flags = matches.subcommand_matches("serve");
-            let source = |name: &str| flags.and_then(|flags| flags.value_source(name));
-            let is_flag = |name: &str| source(name) == Some(ValueSource::CommandLine);
-            serve::run(*args, is_flag, log).await
+        Command::Serve(mut args) => {
+            args.flags = flags(matches.subcommand_matches("serve"));
+            serve::run(*args, log).await
         }
         Command::Inbox(command) => inbox::run(command).await,
         Command::Sign(args) => sign::sign(&args),
@@ -84,4 +82,13 @@ async fn run(command: Command, matches: &ArgMatches, log: &Log) -> Result<(), Fa
         Command::Doctor(args) => doctor::run(*args).await,
         Command::CatchUp(args) => catch_up::run(*args).await,
     }
+}
+
+/// Returns the arguments that were given as flags, not by the environment.
+fn flags(matches: Option<&ArgMatches>) -> BTreeSet<String> {
+    let ids = matches.into_iter().flat_map(|matches| {
+        let is_flag = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        matches.ids().map(clap::Id::as_str).filter(is_flag)
+    });
+    ids.map(str::to_owned).collect()
 }

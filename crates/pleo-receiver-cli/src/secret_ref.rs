@@ -6,7 +6,7 @@ use core::str::FromStr;
 use std::path::Path;
 use std::{env, fs};
 
-use pleo_receiver::verify::Secret;
+use pleo_receiver::verify::{Secret, SecretError};
 use serde::{Deserialize, Deserializer, de};
 
 /// A text from a flag, a variable or a file that may be a secret, or say where one is: `env:NAME` or
@@ -56,15 +56,6 @@ impl SecretRef {
     pub(crate) fn reference(&self) -> Option<&str> {
         (!self.is_plain()).then_some(&self.0)
     }
-
-    /// The signing secrets in it: one, or one a line.
-    pub(crate) fn secrets(&self) -> Result<Vec<Secret>, String> {
-        let text = self.resolve()?;
-        let parse = |line: &str| line.parse().map_err(|error| format!("{error}"));
-        text.split('\n')
-            .map(|line| parse(line.trim_end_matches('\r')))
-            .collect()
-    }
 }
 
 impl FromStr for SecretRef {
@@ -89,4 +80,22 @@ impl<'de> Deserialize<'de> for SecretRef {
             _ => Err(de::Error::custom("it must be a text, in quotes")),
         }
     }
+}
+
+/// Resolves and parses signing secrets. A file or variable may hold several, one a line.
+pub(crate) fn signing_secrets(refs: &[SecretRef]) -> Result<Vec<Secret>, String> {
+    let mut secrets = Vec::new();
+    for one in refs {
+        for line in one.resolve()?.split('\n') {
+            let secret = line.trim_end_matches('\r').parse();
+            secrets.push(secret.map_err(|error: SecretError| error.to_string())?);
+        }
+    }
+    Ok(secrets)
+}
+
+/// Returns `true` if two signing secrets make the same signature.
+pub(crate) fn is_same(one: &Secret, other: &Secret) -> bool {
+    let sign = |secret: &Secret| secret.sign("msg_", 0, b"").map(|made| made.to_string());
+    sign(one).ok() == sign(other).ok()
 }

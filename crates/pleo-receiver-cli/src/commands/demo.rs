@@ -18,10 +18,9 @@ use tokio::time;
 use uuid::Uuid;
 
 use crate::args::Demo;
-use crate::commands::serve::stop_signal;
-use crate::commands::sign::new_id;
 use crate::failure::{Failure, chain};
-use crate::samples;
+use crate::message::new_id;
+use crate::{samples, signals};
 
 const PATH: &str = "/webhooks/pleo";
 
@@ -32,7 +31,7 @@ const BODY_LIMIT: usize = 1024 * 1024;
 const TIMEOUT: Duration = Duration::from_secs(15);
 
 pub(crate) async fn run(args: Demo) -> Result<(), Failure> {
-    let stop = stop_signal()?;
+    let stop = signals::stop()?;
     let folder = Folder::new()?;
     let text = throw_away_secret();
     let secret: Secret = text.parse().map_err(fail)?;

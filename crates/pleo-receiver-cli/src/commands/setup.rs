@@ -11,12 +11,13 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::args::pleo::Setup;
-use crate::commands::serve::sqlite_path;
 use crate::commands::subscriptions::api::{self, Login, subscriptions};
 use crate::commands::subscriptions::declared::{Declared, Document, Endpoint, Extras, Subscribe};
 use crate::commands::subscriptions::plan::{Change, Wanted, check_copy, new_owner, owned};
 use crate::commands::subscriptions::{files, print};
 use crate::failure::Failure;
+use crate::inbox_url::sqlite_path;
+use crate::secret_ref::is_same;
 
 pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
     let config = &args.receiver.config;
@@ -28,7 +29,7 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
     } else {
         Declared::default()
     };
-    if declared.is_single() {
+    if declared.has_single_endpoint() {
         return Err(Failure::Usage(format!(
             "{}: its one endpoint stands at the top; move `path`, `secret` and `tolerance` into an \
              `[[endpoint]]` table, so that there can be another one",
@@ -172,17 +173,6 @@ fn has_secret(endpoint: Option<&Endpoint>, secret: &Secret) -> bool {
     // One that can't be read yet isn't there.
     let secrets = endpoint.and_then(|endpoint| endpoint.secrets().ok());
     secrets.is_some_and(|secrets| secrets.iter().any(|one| is_same(one, secret)))
-}
-
-/// Two secrets are the same where they make the same signature.
-pub(crate) fn is_same(one: &Secret, other: &Secret) -> bool {
-    let sign = |secret: &Secret| {
-        secret
-            .sign("msg_", 0, b"")
-            .ok()
-            .map(|made| made.to_string())
-    };
-    sign(one) == sign(other)
 }
 
 /// A file beside the configuration, called by the path of the endpoint.

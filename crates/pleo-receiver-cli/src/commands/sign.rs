@@ -1,20 +1,20 @@
 //! `pleo-receiver sign` and `pleo-receiver send`
 
 use core::time::Duration;
-use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
-use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pleo_receiver::HttpClient;
 use pleo_receiver::verify::unix_now;
-use uuid::Uuid;
 
 use crate::args::{Send, Sign, Signing};
 use crate::failure::{Failure, chain};
+use crate::input::read;
+use crate::message::{new_id, signature_headers};
 use crate::samples;
+use crate::secret_ref::signing_secrets;
 
 /// How long the receiver may take: what the sender waits.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -81,43 +81,11 @@ pub(crate) async fn send(args: Send) -> Result<(), Failure> {
     }
 }
 
-/// The three headers of a delivery.
+/// Signs the body.
 fn headers(signing: &Signing, body: &[u8]) -> Result<[(&'static str, String); 3], Failure> {
-    let usage = |why: String| Failure::Usage(format!("`--secret` (PLEO_WEBHOOK_SECRET): {why}"));
-    let mut secrets = Vec::new();
-    for secret in &signing.secret {
-        secrets.extend(secret.secrets().map_err(usage)?);
-    }
+    let secrets = signing_secrets(&signing.secret)
+        .map_err(|why| Failure::usage("`--secret` (PLEO_WEBHOOK_SECRET)", &why))?;
     let id = signing.id.clone().unwrap_or_else(new_id);
     let timestamp = signing.timestamp.unwrap_or_else(unix_now);
-    let mut list = Vec::new();
-    for secret in secrets {
-        let signature = secret.sign(&id, timestamp, body);
-        let signature = signature.map_err(|error| Failure::Usage(format!("`--id`: {error}")))?;
-        list.push(signature.to_string());
-    }
-    Ok([
-        ("webhook-id", id),
-        ("webhook-timestamp", timestamp.to_string()),
-        ("webhook-signature", list.join(" ")),
-    ])
-}
-
-pub(crate) fn new_id() -> String {
-    format!("msg_{}", Uuid::new_v4().simple())
-}
-
-/// A file, or standard input.
-pub(crate) fn read(path: Option<&Path>) -> Result<Bytes, Failure> {
-    let (bytes, name) = match path {
-        Some(path) => (fs::read(path), path.display().to_string()),
-        None => {
-            let mut bytes = Vec::new();
-            let read = io::stdin().lock().read_to_end(&mut bytes);
-            (read.map(|_| bytes), "standard input".to_owned())
-        }
-    };
-    bytes
-        .map(Bytes::from)
-        .map_err(|error| Failure::Run(format!("cannot read {name}: {error}")))
+    signature_headers(&secrets, &id, timestamp, body)
 }

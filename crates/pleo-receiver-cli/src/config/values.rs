@@ -5,27 +5,14 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use jiff::SignedDuration;
-use pleo_receiver::verify::Secret;
 use serde::{Deserialize, Deserializer, de};
 use tracing_subscriber::filter::LevelFilter;
 
-use super::usage;
-use crate::failure::Failure;
 use crate::secret_ref::SecretRef;
 
 /// One secret or a list of them.
 #[derive(Debug, Default)]
-pub(crate) struct Secrets(pub(crate) Vec<SecretRef>);
-
-impl Secrets {
-    pub(crate) fn parse(&self, place: &str) -> Result<Vec<Secret>, Failure> {
-        let mut secrets = Vec::new();
-        for hidden in &self.0 {
-            secrets.extend(hidden.secrets().map_err(|why| usage(place, &why))?);
-        }
-        Ok(secrets)
-    }
-}
+pub(super) struct Secrets(pub(super) Vec<SecretRef>);
 
 impl<'de> Deserialize<'de> for Secrets {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -138,7 +138,7 @@ fn a_file_that_says_something_wrong_is_refused_with_the_place() {
         ),
         (
             "[[endpoint]]\npath = \"/b\"",
-            &["pleo.toml, line 1", "missing field `secret`"],
+            &["pleo.toml, `[[endpoint]]` number 1 (`/b`)", "no `secret`"],
         ),
         (
             &format!("path = \"/x\"\n{}", endpoint("")),
@@ -184,7 +184,7 @@ fn a_flag_that_says_something_wrong_is_refused_with_its_name() {
         (&many, &["secret", "at most 4"]),
         (
             &["serve", "--config", "not-there.toml"],
-            &["not-there.toml: cannot read"],
+            &["cannot read the configuration `not-there.toml`", "--config"],
         ),
         (
             &["serve", "--inbox", "books.db"],

@@ -226,7 +226,7 @@ fn what_only_a_restart_changes_is_named() {
     server.signal("-HUP", AGAIN);
     let (code, log) = server.stop("-TERM");
     assert_eq!(code, Some(0));
-    for key in ["metrics", "inbox", "trusted_proxies", "[limits]"] {
+    for key in ["metrics", "inbox", "trusted_proxies", "limits"] {
         let line = format!("only a restart makes the change of {key} count");
         assert!(log.contains(&line), "{log}");
     }

@@ -15,13 +15,13 @@ use serde_json::json;
 
 use crate::args::pleo::Doctor;
 use crate::args::{Cli, Command};
-use crate::commands::serve::sqlite_path;
-use crate::commands::setup::is_same;
 use crate::commands::subscriptions::api::subscriptions;
 use crate::commands::subscriptions::declared::{Declared, Endpoint, Subscription};
 use crate::commands::subscriptions::print::plain;
-use crate::config::Config;
+use crate::config::load::Config;
 use crate::failure::{Failure, chain};
+use crate::inbox_url::sqlite_path;
+use crate::secret_ref::is_same;
 
 /// How far the clock may be off, in seconds, before somebody should see to it. Deliveries may be off
 /// by 300, but drift adds up.
@@ -85,7 +85,7 @@ fn check_config(args: &Doctor) -> Result<(), Failure> {
     let Command::Serve(serve) = cli.command else {
         return Ok(());
     };
-    Config::new(*serve, |_| false).map(drop)
+    Config::new(&serve).map(drop)
 }
 
 fn check_inbox(

@@ -3,44 +3,40 @@
 mod reload;
 mod sockets;
 
-use std::io;
-use std::sync::Arc;
-
-use pleo_receiver::{
-    Inbox, InboxError, MemoryInbox, Receiver, Server, SqliteInbox, SqliteOptions, Tls,
-};
+use pleo_receiver::{Receiver, Server, Tls};
 use tokio::net::TcpListener;
-use tokio::signal;
 use tracing::{info, warn};
 
-use self::reload::{Hangup, Reload};
+use self::reload::Reload;
 use self::sockets::{bind, within_file_limit};
 use crate::admin::metrics;
 use crate::args::Serve;
-use crate::config::{Config, Fixed, Target};
-use crate::failure::Failure;
+use crate::config::handler::Target;
+use crate::config::load::{Config, Fixed};
+use crate::failure::{Failure, chain};
 use crate::log::Log;
+use crate::signals::Hangup;
+use crate::{inbox_url, signals};
 
-pub(crate) async fn run(
-    args: Serve,
-    is_flag: impl Fn(&str) -> bool,
-    log: &Log,
-) -> Result<(), Failure> {
-    let config = Config::new(args.clone(), &is_flag)?;
+pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
+    let config = Config::new(&args)?;
     log.configure(config.log);
-    if is_flag("secret") && args.secret.iter().any(|secret| secret.is_plain()) {
+    if args.flags.contains("secret") && args.secret.iter().any(|secret| secret.is_plain()) {
         warn!("every user of this machine can read a secret in the arguments: use env: or file:");
     }
     let tls = (config.fixed.tls.as_ref())
         .map(|files| Tls::from_pem_files(&files.certificate, &files.key))
         .transpose()
-        .map_err(|error| Failure::Usage(format!("TLS: {error}")))?;
-    // From here on a signal ends it in good order.
-    let stop = stop_signal()?;
+        .map_err(|error| Failure::usage("TLS", &chain(&error)))?;
+    let stop = signals::stop()?;
+    let stop = async {
+        stop.await;
+        info!("told to stop: finishing what is in flight");
+    };
     let hangup = Hangup::new()?;
     let Fixed { limits, inbox, .. } = &config.fixed;
     let mut builder = Receiver::builder()
-        .shared_inbox(open(inbox, limits.inbox())?)
+        .shared_inbox(inbox_url::open(inbox, limits.inbox())?)
         .trusted_proxies(config.fixed.trusted_proxies.clone())
         .dispatch_options(config.retry);
     let paths: Vec<_> = (config.endpoints.iter())
@@ -55,7 +51,7 @@ pub(crate) async fn run(
         Some(Target::Forward(forward)) => builder.handler(*forward),
     };
     let receiver =
-        (limits.receiver(builder).build()).map_err(|error| Failure::Usage(error.to_string()))?;
+        (limits.receiver(builder).build()).map_err(|error| Failure::Usage(chain(&error)))?;
     if let Some(address) = config.fixed.metrics {
         let listener = bind(address, "metrics")?;
         tokio::spawn(metrics::serve(
@@ -68,7 +64,7 @@ pub(crate) async fn run(
     let mut server = Server::new(receiver.clone()).options(within_file_limit(limits.server()));
     let listening = |scheme, listener: &TcpListener| {
         let address = listener.local_addr();
-        let address = address.map_err(|error| Failure::Run(error.to_string()))?;
+        let address = address.map_err(|error| Failure::run(&error))?;
         for path in &paths {
             info!("listening on {scheme}://{address}{path}, inbox {inbox}");
         }
@@ -86,11 +82,10 @@ pub(crate) async fn run(
     }
     let reload = Reload {
         args,
-        is_flag,
         log,
         receiver,
         tls,
-        handing_on: config.handing_on,
+        handler_hash: config.handler_hash,
         fixed: config.fixed,
     };
     tokio::select! {
@@ -99,53 +94,4 @@ pub(crate) async fn run(
     }
     info!("stopped in good order");
     Ok(())
-}
-
-/// Opens the inbox for a server.
-pub(crate) fn open(url: &str, options: SqliteOptions) -> Result<Arc<dyn Inbox>, Failure> {
-    if url == "memory:" {
-        return Ok(Arc::new(MemoryInbox::new()));
-    }
-    let inbox =
-        SqliteInbox::open_with(sqlite_path(url)?, options).map_err(|error| match error {
-            InboxError::Open { .. } => Failure::Usage(format!(
-                "`--inbox`: {error}; choose a file in a folder that this user can write to, on a disk with room"
-            )),
-            error => Failure::Usage(format!("`--inbox`: {error}")),
-        })?;
-    Ok(Arc::new(inbox))
-}
-
-/// The file that an inbox's URL names.
-pub(crate) fn sqlite_path(url: &str) -> Result<&str, Failure> {
-    let path = url.strip_prefix("sqlite:").filter(|path| !path.is_empty());
-    path.ok_or_else(|| {
-        let why = "is not an inbox: give `sqlite:FILE`, for instance `sqlite:pleo-inbox.db`";
-        Failure::Usage(format!("`--inbox`: `{url}` {why}"))
-    })
-}
-
-/// Resolves at SIGTERM or SIGINT.
-pub(crate) fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
-    let cannot = |error: io::Error| Failure::Run(format!("cannot wait for signals: {error}"));
-    #[cfg(unix)]
-    {
-        use signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
-        Ok(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            info!("told to stop: finishing what is in flight");
-        })
-    }
-    #[cfg(not(unix))]
-    {
-        let mut interrupt = signal::windows::ctrl_c().map_err(cannot)?;
-        Ok(async move {
-            interrupt.recv().await;
-        })
-    }
 }

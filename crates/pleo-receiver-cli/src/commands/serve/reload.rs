@@ -1,29 +1,29 @@
 //! The configuration, read again at SIGHUP.
 
 use core::convert::Infallible;
-use core::future::pending;
 use std::sync::Arc;
 
 use pleo_receiver::{Handler, Receiver, Tls};
 use tracing::{error, info, warn};
 
 use crate::args::Serve;
-use crate::config::{Config, Fixed, Target};
-use crate::failure::Failure;
+use crate::config::handler::Target;
+use crate::config::load::{Config, Fixed};
+use crate::failure::{Failure, chain};
 use crate::log::Log;
+use crate::signals::Hangup;
 
 /// What a running server needs to take on a new configuration.
-pub(super) struct Reload<'a, F> {
+pub(super) struct Reload<'a> {
     pub(super) args: Serve,
-    pub(super) is_flag: F,
     pub(super) log: &'a Log,
     pub(super) receiver: Receiver,
     pub(super) tls: Option<Tls>,
-    pub(super) handing_on: u64,
+    pub(super) handler_hash: u64,
     pub(super) fixed: Fixed,
 }
 
-impl<F: Fn(&str) -> bool> Reload<'_, F> {
+impl Reload<'_> {
     /// Takes on what the configuration says, whenever told so. One that is wrong changes nothing.
     pub(super) async fn run(mut self, mut hangup: Hangup) -> Infallible {
         loop {
@@ -40,19 +40,18 @@ impl<F: Fn(&str) -> bool> Reload<'_, F> {
 
     /// Says how many endpoints there are now.
     fn reload(&mut self) -> Result<usize, Failure> {
-        let config = Config::new(self.args.clone(), &self.is_flag)?;
-        let wrong = |why: String| Failure::Usage(why);
+        let config = Config::new(&self.args)?;
         // This too changes nothing where it fails, and whatever comes after it can't fail.
         if let Some(tls) = &self.tls {
             tls.reload()
-                .map_err(|error| wrong(format!("TLS: {error}")))?;
+                .map_err(|error| Failure::usage("TLS", &chain(&error)))?;
         }
         let endpoints = config.endpoints.len();
         (self.receiver.replace_endpoints(config.endpoints))
-            .map_err(|error| wrong(error.to_string()))?;
+            .map_err(|error| Failure::Usage(chain(&error)))?;
         self.log.configure(config.log);
-        if config.handing_on != self.handing_on {
-            self.handing_on = config.handing_on;
+        if config.handler_hash != self.handler_hash {
+            self.handler_hash = config.handler_hash;
             let handler = config.handler.map(|target| -> Arc<dyn Handler> {
                 match target {
                     Target::Exec(exec) => Arc::new(exec),
@@ -66,29 +65,5 @@ impl<F: Fn(&str) -> bool> Reload<'_, F> {
             warn!("only a restart makes the change of {key} count");
         }
         Ok(endpoints)
-    }
-}
-
-/// The signal SIGHUP, where there is one.
-pub(super) struct Hangup(#[cfg(unix)] tokio::signal::unix::Signal);
-
-impl Hangup {
-    pub(super) fn new() -> Result<Self, Failure> {
-        #[cfg(unix)]
-        {
-            use tokio::signal::unix::{SignalKind, signal};
-            let cannot = |error| Failure::Run(format!("cannot wait for signals: {error}"));
-            signal(SignalKind::hangup()).map(Self).map_err(cannot)
-        }
-        #[cfg(not(unix))]
-        Ok(Self())
-    }
-
-    async fn wait(&mut self) {
-        #[cfg(unix)]
-        if self.0.recv().await.is_some() {
-            return;
-        }
-        pending().await
     }
 }

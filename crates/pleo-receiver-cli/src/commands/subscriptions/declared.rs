@@ -8,62 +8,18 @@ use std::path::{Path, PathBuf};
 use pleo_api::{EndpointAuth, Sensitive};
 use pleo_receiver::events::EventType;
 use pleo_receiver::verify::Secret;
-use serde::Deserialize;
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, value};
 
 use super::api::Login;
 use super::files;
 use super::plan::Wanted;
 use crate::args::pleo::{Api, Receiver};
-use crate::config::{self, Basic, DEFAULT_INBOX, Secrets};
+pub(crate) use crate::config::schema::{
+    ConfigFile as Declared, EndpointTable as Endpoint, SubscriptionTable as Subscription,
+};
 use crate::failure::Failure;
-use crate::secret_ref::SecretRef;
-
-/// The part of the configuration that says what Pleo should send.
-#[derive(Debug, Default, Deserialize)]
-pub(crate) struct Declared {
-    inbox: Option<String>,
-    path: Option<String>,
-    #[serde(default, alias = "secrets")]
-    secret: Secrets,
-    #[serde(default)]
-    pub(crate) endpoint: Vec<Endpoint>,
-    pub(crate) subscriptions: Option<Owner>,
-}
-
-#[derive(Debug, Deserialize)]
-pub(crate) struct Endpoint {
-    name: Option<String>,
-    pub(crate) path: String,
-    #[serde(alias = "secrets")]
-    pub(crate) secret: Secrets,
-    pub(crate) basic: Option<Basic>,
-    #[serde(default)]
-    pub(crate) headers: BTreeMap<String, SecretRef>,
-    pub(crate) subscription: Option<Subscription>,
-}
-
-/// The key `subscription` of an endpoint: what Pleo should have for it.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Subscription {
-    /// The public URL of the endpoint.
-    pub(crate) url: String,
-    /// The types of events.
-    pub(crate) events: Vec<String>,
-    /// Who asks, where it isn't the same for all endpoints.
-    token: Option<SecretRef>,
-    api_key: Option<SecretRef>,
-}
-
-/// The table `[subscriptions]`: who looks after them.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct Owner {
-    /// Marks at Pleo what was made for this configuration, so that only that is ever deleted. A copy
-    /// of the configuration is another one.
-    pub(crate) name: String,
-}
+use crate::inbox_url::DEFAULT_INBOX;
+use crate::secret_ref::{SecretRef, signing_secrets};
 
 impl Declared {
     pub(crate) fn read(receiver: &Receiver) -> Result<Self, Failure> {
@@ -74,8 +30,7 @@ impl Declared {
                  makes one, and `--config FILE` names another"
             )));
         }
-        config::check_keys(&receiver.config)?;
-        let declared: Self = config::read(&receiver.config)?;
+        let declared = Self::from_path(&receiver.config)?;
         let mut paths = BTreeMap::new();
         for one in &declared.endpoint {
             let url = one.subscription.as_ref().map(|one| &one.url);
@@ -110,35 +65,24 @@ impl Declared {
         let mut users = self.endpoint.iter().filter(|one| one.uses(file));
         users.next().is_some_and(|one| one.path == path) && users.next().is_none()
     }
-
-    /// Whether its one endpoint stands at the top instead of in a table.
-    pub(crate) fn is_single(&self) -> bool {
-        self.endpoint.is_empty() && (self.path.is_some() || !self.secret.0.is_empty())
-    }
 }
 
 impl Endpoint {
-    /// What it is called in the inbox.
-    pub(crate) fn name(&self) -> &str {
-        self.name.as_deref().unwrap_or(&self.path)
-    }
-
     pub(crate) fn secrets(&self) -> Result<Vec<Secret>, Failure> {
-        self.secret.parse(&self.place("secret"))
+        let (key, secrets) = self.secret_refs();
+        signing_secrets(secrets).map_err(|why| Failure::usage(&self.place(key), &why))
     }
 
     /// Where the newest secret is, if in a file.
     pub(crate) fn secret_file(&self) -> Option<&Path> {
-        self.secret.0.iter().find_map(SecretRef::file)
+        self.secret_refs().1.iter().find_map(SecretRef::file)
     }
 
     fn uses(&self, file: &Path) -> bool {
         // However it is written, and whether or not it is there yet.
         let name = |path| fs::canonicalize(path).or_else(|_| std::path::absolute(path));
         let is_same = |other| other == file || name(other).ok() == name(file).ok();
-        self.secret
-            .0
-            .iter()
+        (self.secret_refs().1.iter())
             .filter_map(SecretRef::file)
             .any(is_same)
     }
@@ -205,10 +149,6 @@ impl Subscription {
         let is_export =
             |text: &&String| EventType::from(text.as_str()) == EventType::ExportJobCreated;
         self.events.iter().find(is_export).map(String::as_str)
-    }
-
-    pub(crate) fn secrets(&self) -> impl Iterator<Item = &SecretRef> {
-        self.token.iter().chain(&self.api_key)
     }
 }
 

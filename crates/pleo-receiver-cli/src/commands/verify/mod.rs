@@ -8,16 +8,17 @@ use jiff::Timestamp;
 use pleo_receiver::verify::{Headers, Secret, Verifier, VerifyError, unix_now};
 
 use crate::args::Verify;
-use crate::commands::sign;
 use crate::failure::Failure;
-use crate::secret_ref::SecretRef;
+use crate::input::read;
+use crate::secret_ref::{SecretRef, signing_secrets};
 
 mod rewrite;
 
 pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
-    let secrets = secrets(&args.secret)?;
+    let secrets = signing_secrets(&args.secret)
+        .map_err(|why| Failure::usage("`--secret` (PLEO_WEBHOOK_SECRET)", &why))?;
     let map = header_map(args)?;
-    let body = sign::read(args.body.as_deref())?;
+    let body = read(args.body.as_deref())?;
     let now = args.at.unwrap_or_else(unix_now);
     let mut out = io::stdout().lock();
     let headers = match Headers::from_map(&map) {
@@ -140,16 +141,6 @@ fn mismatch_causes(body: &[u8]) -> String {
          - id, timestamp or signature are from another attempt: each attempt is signed anew",
     );
     causes
-}
-
-fn secrets(hidden: &[SecretRef]) -> Result<Vec<Secret>, Failure> {
-    let mut secrets = Vec::new();
-    for hidden in hidden {
-        let parsed = hidden.secrets();
-        let usage = |why| Failure::Usage(format!("`--secret` (PLEO_WEBHOOK_SECRET): {why}"));
-        secrets.extend(parsed.map_err(usage)?);
-    }
-    Ok(secrets)
 }
 
 /// The secrets as somebody has them who forgot to decode them.
