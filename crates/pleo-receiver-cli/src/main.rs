@@ -18,7 +18,6 @@ mod secret_ref;
 mod signals;
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::parser::ValueSource;
@@ -33,21 +32,14 @@ use crate::log::Log;
 fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    // The demo tells its story by itself.
+    // The demo prints its own progress.
     let quiet = matches!(cli.command, Command::Demo(_));
     let default = if quiet {
         LevelFilter::ERROR
     } else {
         LevelFilter::INFO
     };
-    let log = match Log::start(cli.log, default) {
-        Ok(log) => log,
-        Err(error) => {
-            // Nothing is left to tell it to where this fails.
-            let _ = writeln!(io::stderr(), "error: cannot start a thread: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
+    let log = Log::start(cli.log, default);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -60,9 +52,10 @@ fn main() -> ExitCode {
         && code != 0
         && !matches!(failure, Failure::AlreadyReported)
     {
-        log.say(&format!("error: {failure}"));
+        log.print(&format!("error: {failure}"));
     }
-    // What is left of the log is written when it is dropped.
+    // Dropping the log writes its pending lines.
+    drop(log);
     ExitCode::from(code)
 }
 

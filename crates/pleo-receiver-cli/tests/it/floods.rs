@@ -217,7 +217,7 @@ async fn a_flood_is_told_to_calm_down_and_keeps_nobody_waiting() {
         &["--config", "pleo.toml"],
         &[("PLEO_WEBHOOK_SECRET", SECRET)],
     );
-    let line = server.wait_for("listening on https://");
+    let line = server.wait_for("listening url=\"https://");
     let https = line.split("https://").nth(1).unwrap().split('/').next();
     let https = https.unwrap().parse().unwrap();
     let http1 = connector(&certificate, &["http/1.1"]);

@@ -257,7 +257,7 @@ async fn whoever_hoards_what_all_share_keeps_nobody_waiting() {
             &["--config", "pleo.toml", "--metrics", &metrics],
             &[("PLEO_WEBHOOK_SECRET", SECRET)],
         );
-        let line = server.wait_for("listening on https://");
+        let line = server.wait_for("listening url=\"https://");
         let https = line.split("https://").nth(1).unwrap().split('/').next();
         let target = Target {
             http: server.address().parse().unwrap(),

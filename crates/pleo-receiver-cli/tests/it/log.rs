@@ -36,10 +36,10 @@ impl<R: Read> Unread<R> {
             .unwrap();
         let mut log = BufReader::with_capacity(64, log);
         let mut said = String::new();
-        while !said.contains("listening on ") {
+        while !said.contains("listening url=") {
             assert_ne!(log.read_line(&mut said).unwrap(), 0, "it ended: {said}");
         }
-        let url = said.split("listening on http://").nth(1).unwrap();
+        let url = said.split("listening url=\"http://").nth(1).unwrap();
         let address = url.split('/').next().unwrap().to_owned();
         Self {
             child,
@@ -145,7 +145,7 @@ fn a_log_that_is_read_again_says_how_many_lines_are_lost() {
     server.overflow();
     let mut line = String::new();
     let mut came = 0;
-    while !line.contains("lines of the log are lost") {
+    while !line.contains("log lines lost") {
         line.clear();
         assert_ne!(server.log.read_line(&mut line).unwrap(), 0, "it ended");
         came += line.matches("rejected").count();
@@ -158,7 +158,7 @@ fn a_log_that_is_read_again_says_how_many_lines_are_lost() {
     let mut end = String::new();
     server.log.read_to_string(&mut end).unwrap();
     assert!(end.contains("handled"), "{end}");
-    assert!(end.trim_end().ends_with("stopped in good order"), "{end}");
+    assert!(end.trim_end().ends_with("shutdown complete"), "{end}");
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl Serving {
             place,
             certificate,
         };
-        serving.wait_for("listening on https://", 1);
+        serving.wait_for("listening url=\"https://", 1);
         serving
     }
 
@@ -96,7 +96,7 @@ impl Serving {
 
     fn address(&self, scheme: &str) -> String {
         let log = self.read("stderr");
-        let url = log.split(&format!("listening on {scheme}://")).nth(1);
+        let url = log.split(&format!("listening url=\"{scheme}://")).nth(1);
         url.unwrap().split('/').next().unwrap().to_owned()
     }
 
@@ -242,7 +242,7 @@ async fn nothing_secret_is_logged_whatever_comes_and_goes() {
     // What is wrong with a configuration is said, but not what it holds.
     let file = serving.read("pleo.toml");
     serving.signal("-HUP");
-    serving.wait_for("read the configuration again", 1);
+    serving.wait_for("configuration reloaded", 1);
     serving
         .place
         .write("pleo.toml", &file.replace("whsec_", "whsec_!"));

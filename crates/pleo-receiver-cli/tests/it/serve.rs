@@ -72,7 +72,7 @@ fn it_ends_in_good_order_at_either_signal() {
         let address = server.address().to_owned();
         let (code, log) = server.stop(signal);
         assert_eq!(code, Some(0), "{signal}: {log}");
-        assert!(log.contains("stopped in good order"), "{log}");
+        assert!(log.contains("shutdown complete"), "{log}");
         assert!(TcpStream::connect(address).is_err(), "it still listens");
     }
 }
@@ -361,7 +361,8 @@ fn a_flag_beats_the_environment_and_that_beats_the_file() {
         assert!(send(&place, &server.url, secret, &[]).starts_with("204"));
         let (_, log) = server.stop("-TERM");
         assert!(!log.contains("whsec_"), "{log}");
-        let warned = log.contains("every user of this machine can read a secret in the arguments");
+        let warned =
+            log.contains("every user of this machine can read `--secret` in the arguments");
         assert_eq!(warned, args.contains(&"--secret"), "{log}");
     }
     assert!(place.path().join("file.db").exists());

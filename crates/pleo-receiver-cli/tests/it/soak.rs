@@ -169,7 +169,7 @@ async fn whatever_comes_and_goes_leaves_nothing_behind() {
     );
     let env = [("PLEO_WEBHOOK_SECRET", SECRET)];
     let mut server = place.serve(&["--config", "pleo.toml"], &env);
-    let line = server.wait_for("listening on https://");
+    let line = server.wait_for("listening url=\"https://");
     let https = line.split("https://").nth(1).unwrap().split('/').next();
     let clients = Arc::new(Clients {
         http: server.address().to_owned(),

@@ -22,7 +22,9 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     let config = Config::new(&args)?;
     log.configure(config.log);
     if args.flags.contains("secret") && args.secret.iter().any(|secret| secret.is_plain()) {
-        warn!("every user of this machine can read a secret in the arguments: use env: or file:");
+        warn!(
+            "every user of this machine can read `--secret` in the arguments; use `env:NAME` or `file:PATH`"
+        );
     }
     let tls = (config.fixed.tls.as_ref())
         .map(|files| Tls::from_pem_files(&files.certificate, &files.key))
@@ -31,7 +33,7 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     let stop = signals::stop()?;
     let stop = async {
         stop.await;
-        info!("told to stop: finishing what is in flight");
+        info!("shutting down");
     };
     let hangup = Hangup::new()?;
     let Fixed { limits, inbox, .. } = &config.fixed;
@@ -54,11 +56,7 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
         (limits.receiver(builder).build()).map_err(|error| Failure::Usage(chain(&error)))?;
     if let Some(address) = config.fixed.metrics {
         let listener = bind(address, "metrics")?;
-        tokio::spawn(metrics::serve(
-            listener,
-            receiver.clone(),
-            log.lost().clone(),
-        ));
+        tokio::spawn(metrics::serve(listener, receiver.clone(), log.lost_lines()));
     }
 
     let mut server = Server::new(receiver.clone()).options(within_file_limit(limits.server()));
@@ -66,7 +64,8 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
         let address = listener.local_addr();
         let address = address.map_err(|error| Failure::run(&error))?;
         for path in &paths {
-            info!("listening on {scheme}://{address}{path}, inbox {inbox}");
+            let url = format!("{scheme}://{address}{path}");
+            info!(url, inbox, "listening");
         }
         Ok::<_, Failure>(())
     };
@@ -92,6 +91,6 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
         ended = server.run(stop) => ended?,
         never = reload.run(hangup) => match never {},
     }
-    info!("stopped in good order");
+    info!("shutdown complete");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The configuration, read again at SIGHUP.
+//! Reloads the configuration at SIGHUP.
 
 use core::convert::Infallible;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::failure::{Failure, chain};
 use crate::log::Log;
 use crate::signals::Hangup;
 
-/// What a running server needs to take on a new configuration.
+/// The parts of a running server that a reload changes.
 pub(super) struct Reload<'a> {
     pub(super) args: Serve,
     pub(super) log: &'a Log,
@@ -24,24 +24,27 @@ pub(super) struct Reload<'a> {
 }
 
 impl Reload<'_> {
-    /// Takes on what the configuration says, whenever told so. One that is wrong changes nothing.
+    /// Reloads the configuration at each SIGHUP. A wrong one changes nothing.
     pub(super) async fn run(mut self, mut hangup: Hangup) -> Infallible {
         loop {
             hangup.wait().await;
             match self.reload() {
-                Ok(endpoints) => info!(endpoints, "read the configuration again"),
-                Err(Failure::Usage(why) | Failure::Run(why)) => {
-                    error!("the new configuration is refused, and the old one stays: {why}");
+                Ok(endpoints) => info!(endpoints, "configuration reloaded"),
+                Err(failure) => {
+                    let error = failure.to_string();
+                    error!(
+                        error,
+                        "configuration not reloaded; the old one stays in effect"
+                    );
                 }
-                Err(error) => error!("the old configuration stays: {error:?}"),
             }
         }
     }
 
-    /// Says how many endpoints there are now.
+    /// Returns the number of endpoints.
     fn reload(&mut self) -> Result<usize, Failure> {
         let config = Config::new(&self.args)?;
-        // This too changes nothing where it fails, and whatever comes after it can't fail.
+        // Both steps that can fail come first, and change nothing if they do.
         if let Some(tls) = &self.tls {
             tls.reload()
                 .map_err(|error| Failure::usage("TLS", &chain(&error)))?;
@@ -59,10 +62,10 @@ impl Reload<'_> {
                 }
             });
             self.receiver.replace_handler(handler, config.retry);
-            info!("messages are handed on as the new configuration says");
+            info!("handler changed");
         }
         for key in self.fixed.changes(&config.fixed) {
-            warn!("only a restart makes the change of {key} count");
+            warn!(key, "setting changed; restart the receiver to apply it");
         }
         Ok(endpoints)
     }

@@ -121,7 +121,7 @@ fn a_receiver_that_runs_takes_on_what_is_set_up() {
     let mut server = world.serve(&[]);
     let said = setup("/webhooks/acme");
     assert!(said.contains("told") && !said.contains("next"), "{said}");
-    server.wait_for("read the configuration again");
+    server.wait_for("configuration reloaded");
     let messages = world
         .pleo
         .emit(world.company, EXPORT, &serde_json::json!({}));
@@ -139,7 +139,7 @@ fn a_receiver_that_runs_takes_on_what_is_set_up() {
     world.pleo.rotate(id);
     world.pleo.retire(id);
     setup("/webhooks/pleo");
-    server.wait_for("read the configuration again");
+    server.wait_for("configuration reloaded");
     let messages = world
         .pleo
         .emit(world.company, EXPORT, &serde_json::json!({}));

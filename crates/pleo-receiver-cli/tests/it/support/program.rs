@@ -114,11 +114,11 @@ impl Serving {
         let mut child = command.spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut log = String::new();
-        while !log.contains("listening on ") {
+        while !log.contains("listening url=") {
             assert_ne!(stderr.read_line(&mut log).unwrap(), 0, "it ended: {log}");
         }
-        let url = log.split("listening on ").nth(1).unwrap();
-        let url = url.split([',', '\n']).next().unwrap().to_owned();
+        let url = log.split("listening url=").nth(1).unwrap();
+        let url = url.split('"').nth(1).unwrap().to_owned();
         // A server whose log nobody reads would lose lines of it.
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
