@@ -1,5 +1,6 @@
-//! The inbox that a URL names: `sqlite:FILE` or `memory:`.
+//! The inbox that a URL names: `sqlite:FILE`, FILE or `memory:`.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use pleo_receiver::{Inbox, InboxError, MemoryInbox, SqliteInbox, SqliteOptions};
@@ -29,17 +30,29 @@ pub(crate) fn open(url: &str, options: SqliteOptions) -> Result<Arc<dyn Inbox>, 
 /// Opens the inbox beside a server that may be running.
 pub(crate) fn open_shared(url: &str) -> Result<SqliteInbox, Failure> {
     if url == "memory:" {
-        let why = "an inbox in memory ends with its server and cannot be looked at";
+        let why = "an inbox in memory ends with its server and cannot be read";
         return Err(Failure::usage("`--inbox`", why));
     }
-    Ok(SqliteInbox::open_shared(sqlite_path(url)?)?)
+    let path = sqlite_path(url)?;
+    if !Path::new(path).exists() {
+        return Err(Failure::Run(format!(
+            "cannot open inbox `{path}`: there is no such file; `pleo-receiver serve` creates it, \
+             `--inbox FILE` or `--config FILE` names another"
+        )));
+    }
+    Ok(SqliteInbox::open_shared(path)?)
 }
 
-/// Returns the file that the URL names.
+/// Returns the file that the URL names: `sqlite:FILE`, or FILE alone.
 pub(crate) fn sqlite_path(url: &str) -> Result<&str, Failure> {
-    let path = url.strip_prefix("sqlite:").filter(|path| !path.is_empty());
-    path.ok_or_else(|| {
+    let path = match url.strip_prefix("sqlite:") {
+        Some(path) => path,
+        None if url == "memory:" || url.contains("://") => "",
+        None => url,
+    };
+    if path.is_empty() {
         let why = "is not an inbox: give `sqlite:FILE`, for instance `sqlite:pleo-inbox.db`";
-        Failure::Usage(format!("`--inbox`: `{url}` {why}"))
-    })
+        return Err(Failure::usage("`--inbox`", &format!("`{url}` {why}")));
+    }
+    Ok(path)
 }

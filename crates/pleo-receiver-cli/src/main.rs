@@ -8,8 +8,10 @@ mod args;
 mod commands;
 mod config;
 mod failure;
+mod http_client;
 mod inbox_url;
 mod input;
+mod listen;
 mod log;
 mod message;
 mod output;
@@ -25,7 +27,9 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{Cli, Command};
-use crate::commands::{catch_up, demo, doctor, inbox, serve, setup, sign, subscriptions, verify};
+use crate::commands::{
+    catch_up, demo, doctor, inbox, send, serve, setup, sign, subscriptions, verify,
+};
 use crate::failure::Failure;
 use crate::log::Log;
 
@@ -67,8 +71,8 @@ async fn run(command: Command, matches: &ArgMatches, log: &Log) -> Result<(), Fa
             serve::run(*args, log).await
         }
         Command::Inbox(command) => inbox::run(command).await,
-        Command::Sign(args) => sign::sign(&args),
-        Command::Send(args) => sign::send(args).await,
+        Command::Sign(args) => sign::run(args),
+        Command::Send(args) => send::run(args).await,
         Command::Verify(args) => verify::run(&args),
         Command::Subscriptions(command) => subscriptions::run(*command).await,
         Command::Setup(args) => setup::run(*args).await,

@@ -9,9 +9,10 @@ use pleo_receiver::{Entry, Filter, Inbox as _, Selection, SqliteInbox, State};
 use serde_json::{Value, json};
 use tokio::time;
 
-use crate::args::{
-    self, Finished, Inbox, InboxList, InboxPrune, InboxReplay, InboxShow, InboxTail, InboxUrl,
+use crate::args::inbox::{
+    Inbox, InboxList, InboxPrune, InboxReplay, InboxShow, InboxTail, InboxUrl,
 };
+use crate::args::values::{self, Finished};
 use crate::config::load::inbox_url;
 use crate::failure::Failure;
 use crate::inbox_url::open_shared;
@@ -253,12 +254,12 @@ fn shorten(text: &str) -> String {
     short
 }
 
-impl From<args::State> for State {
-    fn from(state: args::State) -> Self {
+impl From<values::State> for State {
+    fn from(state: values::State) -> Self {
         match state {
-            args::State::Pending => Self::Pending,
-            args::State::Done => Self::Done,
-            args::State::Dead => Self::Dead,
+            values::State::Pending => Self::Pending,
+            values::State::Done => Self::Done,
+            values::State::Dead => Self::Dead,
         }
     }
 }

@@ -2,8 +2,11 @@
 
 use core::hash::{Hash, Hasher};
 use core::time::Duration;
+use std::env;
+use std::path::Path;
 
 use pleo_receiver::{Exec, Forward};
+use tracing::warn;
 
 use super::place::Place;
 use super::schema::ConfigFile;
@@ -41,6 +44,13 @@ pub(super) fn target(
             "not beside `exec`: choose one",
         )),
         (None, Some(words)) => {
+            if !is_executable(&words.program) {
+                warn!(
+                    program = words.program,
+                    "handler program not found or not executable; every attempt fails until it is: \
+                     correct `exec`, or install the program"
+                );
+            }
             let hidden: Vec<_> = file
                 .secret_env_names()
                 .chain(args.secret.iter().filter_map(SecretRef::env_name))
@@ -70,4 +80,26 @@ pub(super) fn target(
             Ok(Some(Target::Forward(Box::new(forward))))
         }
     }
+}
+
+/// Returns `true` if a program can be started: by its path, or by its name in `PATH`.
+fn is_executable(program: &str) -> bool {
+    if program.contains('/') {
+        return is_executable_file(Path::new(program));
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| is_executable_file(&folder.join(program)))
+}
+
+#[cfg(unix)]
+fn is_executable_file(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    let file = path.metadata().ok().filter(std::fs::Metadata::is_file);
+    file.is_some_and(|file| file.permissions().mode() & 0o111 != 0)
+}
+
+/// Other systems try the extensions of programs.
+#[cfg(not(unix))]
+const fn is_executable_file(_: &Path) -> bool {
+    true
 }

@@ -14,7 +14,7 @@ use super::handler::{Target, target};
 use super::limits::Limits;
 use super::place::Place;
 use super::schema::{ConfigFile, DEFAULT_FILE};
-use super::values::{networks, parse_network};
+use super::values::{Address, networks, parse_network};
 use crate::args::Serve;
 use crate::failure::Failure;
 use crate::inbox_url::DEFAULT_INBOX;
@@ -80,9 +80,9 @@ impl Config {
         let inbox = args.inbox.clone().or(file.inbox);
         Ok(Self {
             fixed: Fixed {
-                listen: args.listen.or(file.listen).or(default),
+                listen: args.listen.or(address(file.listen)).or(default),
                 tls,
-                metrics: args.metrics.or(file.metrics),
+                metrics: args.metrics.or(address(file.metrics)),
                 inbox: inbox.unwrap_or_else(|| DEFAULT_INBOX.to_owned()),
                 trusted_proxies,
                 limits: file.limits,
@@ -146,7 +146,7 @@ pub(crate) fn inbox_url(named: Option<String>, config: Option<&Path>) -> Result<
 }
 
 fn tls(args: &Serve, file: &ConfigFile, place: Place<'_>) -> Result<Option<TlsFiles>, Failure> {
-    let listen = args.tls_listen.or(file.tls_listen);
+    let listen = args.tls_listen.or(address(file.tls_listen));
     let certificate = (args.tls_certificate.as_ref()).or(file.tls_certificate.as_ref());
     let key = args.tls_key.as_ref().or(file.tls_key.as_ref());
     let missing = match (listen, certificate, key) {
@@ -164,4 +164,8 @@ fn tls(args: &Serve, file: &ConfigFile, place: Place<'_>) -> Result<Option<TlsFi
     };
     let why = "missing: HTTPS needs an address, a certificate and a key";
     Err(Failure::usage(&place.flag(missing), why))
+}
+
+fn address(in_file: Option<Address>) -> Option<SocketAddr> {
+    in_file.map(|address| address.0)
 }

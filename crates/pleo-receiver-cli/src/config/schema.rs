@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::limits::{Limits, Retry};
-use super::values::{Level, Network, Secrets, Source, Words};
+use super::values::{Address, Level, Network, Secrets, Source, Words};
 use crate::failure::Failure;
 use crate::secret_ref::SecretRef;
 
@@ -23,11 +22,11 @@ const TWO_KEYS: &str = "both `secret` and `secrets` are set: keep one of them";
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ConfigFile {
-    pub(super) listen: Option<SocketAddr>,
-    pub(super) tls_listen: Option<SocketAddr>,
+    pub(super) listen: Option<Address>,
+    pub(super) tls_listen: Option<Address>,
     pub(super) tls_certificate: Option<PathBuf>,
     pub(super) tls_key: Option<PathBuf>,
-    pub(super) metrics: Option<SocketAddr>,
+    pub(super) metrics: Option<Address>,
     pub(crate) inbox: Option<String>,
     pub(super) log: Option<Level>,
     pub(crate) path: Option<String>,

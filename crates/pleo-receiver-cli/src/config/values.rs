@@ -1,16 +1,17 @@
-//! The values that keys of the file have.
+//! The values of the file's keys.
 
 use core::time::Duration;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, de};
 use tracing_subscriber::filter::LevelFilter;
 
+use crate::args::values::address;
 use crate::secret_ref::SecretRef;
 
-/// One secret or a list of them.
+/// A secret, or a list of them.
 #[derive(Debug, Default)]
 pub(super) struct Secrets(pub(super) Vec<SecretRef>);
 
@@ -25,6 +26,17 @@ impl<'de> Deserialize<'de> for Secrets {
             .collect::<Result<_, _>>()
             .map(Self)
             .map_err(de::Error::custom)
+    }
+}
+
+/// An address to listen on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Address(pub(super) SocketAddr);
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        address(&text).map(Self).map_err(de::Error::custom)
     }
 }
 
@@ -67,7 +79,7 @@ impl<'de> Deserialize<'de> for Words {
     }
 }
 
-/// A network, or an address that is one by itself.
+/// A network, or a single address.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Network(pub(super) IpNet);
 
@@ -78,7 +90,7 @@ impl<'de> Deserialize<'de> for Network {
     }
 }
 
-/// One of an endpoint's sources: a network, or the name of several.
+/// A source of an endpoint: a network, or the name of a list.
 #[derive(Clone, Debug)]
 pub(super) enum Source {
     Network(IpNet),
@@ -125,7 +137,7 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
-/// What is logged.
+/// A level of the log.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Level(pub(super) LevelFilter);
 

@@ -187,7 +187,7 @@ fn a_flag_that_says_something_wrong_is_refused_with_its_name() {
             &["cannot read the configuration `not-there.toml`", "--config"],
         ),
         (
-            &["serve", "--inbox", "books.db"],
+            &["serve", "--inbox", "mysql://books"],
             &["--inbox", "sqlite:FILE"],
         ),
         (

@@ -10,6 +10,7 @@ mod config;
 mod crowd;
 mod doctor;
 mod failing_handlers;
+mod first_steps;
 mod floods;
 mod full_disk;
 mod hoards;

@@ -1,82 +1,70 @@
-//! `pleo-receiver serve`
+//! `pleo-receiver serve`: receives webhooks.
 
+mod certificate;
+mod file_limit;
 mod reload;
-mod sockets;
 
-use pleo_receiver::{Receiver, Server, Tls};
+use pleo_receiver::{DispatchOptions, Endpoint, Receiver, Server, Tls};
 use tokio::net::TcpListener;
 use tracing::{info, warn};
 
+use self::file_limit::within_file_limit;
 use self::reload::Reload;
-use self::sockets::{bind, within_file_limit};
 use crate::admin::metrics;
 use crate::args::Serve;
 use crate::config::handler::Target;
-use crate::config::load::{Config, Fixed};
+use crate::config::load::{Config, Fixed, TlsFiles};
 use crate::failure::{Failure, chain};
+use crate::listen::bind;
 use crate::log::Log;
+use crate::secret_ref::SecretRef;
 use crate::signals::Hangup;
 use crate::{inbox_url, signals};
 
 pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     let config = Config::new(&args)?;
     log.configure(config.log);
-    if args.flags.contains("secret") && args.secret.iter().any(|secret| secret.is_plain()) {
+    if args.flags.contains("secret") && args.secret.iter().any(SecretRef::is_plain) {
         warn!(
-            "every user of this machine can read `--secret` in the arguments; use `env:NAME` or `file:PATH`"
+            "every user of this machine can read `--secret` in the arguments; use `env:NAME` or \
+             `file:PATH`"
         );
     }
-    let tls = (config.fixed.tls.as_ref())
-        .map(|files| Tls::from_pem_files(&files.certificate, &files.key))
-        .transpose()
-        .map_err(|error| Failure::usage("TLS", &chain(&error)))?;
+    let tls = config.fixed.tls.as_ref().map(load_tls).transpose()?;
     let stop = signals::stop()?;
     let stop = async {
         stop.await;
         info!("shutting down");
     };
     let hangup = Hangup::new()?;
-    let Fixed { limits, inbox, .. } = &config.fixed;
-    let mut builder = Receiver::builder()
-        .shared_inbox(inbox_url::open(inbox, limits.inbox())?)
-        .trusted_proxies(config.fixed.trusted_proxies.clone())
-        .dispatch_options(config.retry);
+    let fixed = config.fixed;
     let paths: Vec<_> = (config.endpoints.iter())
         .map(|endpoint| endpoint.path().to_owned())
         .collect();
-    for endpoint in config.endpoints {
-        builder = builder.endpoint(endpoint);
-    }
-    builder = match config.handler {
-        None => builder,
-        Some(Target::Exec(exec)) => builder.handler(exec),
-        Some(Target::Forward(forward)) => builder.handler(*forward),
-    };
-    let receiver =
-        (limits.receiver(builder).build()).map_err(|error| Failure::Usage(chain(&error)))?;
-    if let Some(address) = config.fixed.metrics {
+    let receiver = build_receiver(&fixed, config.endpoints, config.handler, config.retry)?;
+    if let Some(address) = fixed.metrics {
         let listener = bind(address, "metrics")?;
         tokio::spawn(metrics::serve(listener, receiver.clone(), log.lost_lines()));
     }
-
-    let mut server = Server::new(receiver.clone()).options(within_file_limit(limits.server()));
-    let listening = |scheme, listener: &TcpListener| {
+    let options = within_file_limit(fixed.limits.server());
+    let mut server = Server::new(receiver.clone()).options(options);
+    let report = |scheme, listener: &TcpListener| {
         let address = listener.local_addr();
         let address = address.map_err(|error| Failure::run(&error))?;
         for path in &paths {
             let url = format!("{scheme}://{address}{path}");
-            info!(url, inbox, "listening");
+            info!(url, inbox = fixed.inbox, "listening");
         }
         Ok::<_, Failure>(())
     };
-    if let Some(address) = config.fixed.listen {
+    if let Some(address) = fixed.listen {
         let listener = bind(address, "listen")?;
-        listening("http", &listener)?;
+        report("http", &listener)?;
         server = server.listen(listener);
     }
-    if let (Some(files), Some(tls)) = (&config.fixed.tls, &tls) {
+    if let (Some(files), Some(tls)) = (&fixed.tls, &tls) {
         let listener = bind(files.listen, "tls-listen")?;
-        listening("https", &listener)?;
+        report("https", &listener)?;
         server = server.listen_tls(listener, tls.clone());
     }
     let reload = Reload {
@@ -85,7 +73,7 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
         receiver,
         tls,
         handler_hash: config.handler_hash,
-        fixed: config.fixed,
+        fixed,
     };
     tokio::select! {
         ended = server.run(stop) => ended?,
@@ -93,4 +81,42 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     }
     info!("shutdown complete");
     Ok(())
+}
+
+fn load_tls(files: &TlsFiles) -> Result<Tls, Failure> {
+    let TlsFiles {
+        certificate, key, ..
+    } = files;
+    let tls = Tls::from_pem_files(certificate, key);
+    let tls = tls.map_err(|error| Failure::usage("TLS", &chain(&error)))?;
+    if certificate::is_authority(certificate) {
+        warn!(
+            certificate = %certificate.display(),
+            "certificate is that of an authority (CA:TRUE), which clients reject; make one with \
+             CA:FALSE (`openssl req -x509 … -addext basicConstraints=critical,CA:FALSE`)"
+        );
+    }
+    Ok(tls)
+}
+
+fn build_receiver(
+    fixed: &Fixed,
+    endpoints: Vec<Endpoint>,
+    handler: Option<Target>,
+    retry: DispatchOptions,
+) -> Result<Receiver, Failure> {
+    let mut builder = Receiver::builder()
+        .shared_inbox(inbox_url::open(&fixed.inbox, fixed.limits.inbox())?)
+        .trusted_proxies(fixed.trusted_proxies.clone())
+        .dispatch_options(retry);
+    for endpoint in endpoints {
+        builder = builder.endpoint(endpoint);
+    }
+    builder = match handler {
+        None => builder,
+        Some(Target::Exec(exec)) => builder.handler(exec),
+        Some(Target::Forward(forward)) => builder.handler(*forward),
+    };
+    let receiver = fixed.limits.receiver(builder).build();
+    receiver.map_err(|error| Failure::Usage(chain(&error)))
 }
