@@ -64,7 +64,13 @@ A flag beats its environment variable, and that beats the configuration file.
 SIGHUP reloads the configuration, SIGTERM stops the receiver.")]
     Serve(Box<Serve>),
     /// List, show, replay and prune stored messages.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  pleo-receiver inbox list
+  pleo-receiver inbox replay --dead"
+    )]
     Inbox(Inbox),
     /// Print the signature headers for the body on standard input.
     #[command(after_help = "\
@@ -98,7 +104,13 @@ Example:
   PLEO_API_TOKEN=file:token pleo-receiver catch-up --dry-run")]
     CatchUp(Box<CatchUp>),
     /// Manage the subscriptions at Pleo.
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  PLEO_API_TOKEN=file:token pleo-receiver subscriptions list
+  PLEO_API_TOKEN=file:token pleo-receiver subscriptions sync"
+    )]
     Subscriptions(Box<Subscriptions>),
 }
 

@@ -106,8 +106,35 @@ pub(crate) fn note(text: impl Display) -> io::Result<()> {
     writeln!(io::stderr().lock(), "{}", escape(&text.to_string()))
 }
 
-/// Escapes characters that could steer a terminal, and line breaks.
+/// Escapes line breaks and characters that could steer a terminal.
 pub(crate) fn escape(text: &str) -> String {
-    let escaped = text.escape_debug().to_string();
-    escaped.replace("\\\"", "\"").replace("\\'", "'")
+    let mut escaped = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter {
+            '"' | '\'' | '\\' => escaped.push(letter),
+            _ => escaped.extend(letter.escape_debug()),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::escape;
+
+    #[test]
+    fn escapes_what_could_steer_a_terminal() {
+        for (text, escaped) in [
+            (
+                r#"{"a": 'b', "c": "\u00e9"}"#,
+                r#"{"a": 'b', "c": "\u00e9"}"#,
+            ),
+            ("Café – 北京 🙂", "Café – 北京 🙂"),
+            ("a\nb\r\tc", r"a\nb\r\tc"),
+            ("\x1b[2J\x07\x7f", r"\u{1b}[2J\u{7}\u{7f}"),
+            ("\u{9b}31m\u{202e}\u{2028}", r"\u{9b}31m\u{202e}\u{2028}"),
+        ] {
+            assert_eq!(escape(text), escaped);
+        }
+    }
 }

@@ -1,11 +1,11 @@
-//! Ready-made events, as Pleo words them.
+//! Sample events.
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-/// The body of an event of this type, with new identifiers and the present time. A type that isn't
-/// known gets empty data.
+/// Returns the body of an event of this type, with new ids and the current time. An unknown type
+/// has empty data.
 pub(crate) fn event(event_type: &str) -> String {
     let data = match event_type {
         "v1.export-job.created" | "v2.export-job.created" | "v1.export.job-created" => export_job(),

@@ -60,7 +60,8 @@ pub(crate) async fn run(args: Demo) -> Result<(), Failure> {
     }));
 
     output::line(format_args!("listening on {url}"))?;
-    output::line(format_args!("inbox in {}\n", folder.0.display()))?;
+    output::line(format_args!("inbox in {}", folder.0.display()))?;
+    output::line("")?;
     let demo = Scenario {
         client: http_client::build(&url)?,
         url,

@@ -206,9 +206,9 @@ impl Row for Entry {
         "RECEIVED",
         "STATE",
         "ATTEMPTS",
-        "ENDPOINT",
         "WEBHOOK ID",
         "EVENT TYPE",
+        "ENDPOINT",
         "LAST ERROR",
     ];
 
@@ -218,9 +218,9 @@ impl Row for Entry {
             format!("{:.0}", self.received_at),
             self.state.as_str().to_owned(),
             self.attempts.to_string(),
-            self.endpoint.clone(),
             self.webhook_id.clone(),
             text(&self.event_type),
+            self.endpoint.clone(),
             shorten(&text(&self.last_error)),
         ]
     }

@@ -1,9 +1,10 @@
 //! The tables `[retry]` and `[limits]`.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use pleo_receiver::{DispatchOptions, ReceiverBuilder, ServerOptions, SqliteOptions};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::values::Span;
 
@@ -20,7 +21,7 @@ pub(super) struct Retry {
 }
 
 /// The table `[limits]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Limits {
     connections: Option<usize>,
@@ -55,6 +56,17 @@ impl Retry {
 }
 
 impl Limits {
+    /// Returns the keys whose values differ.
+    pub(super) fn changes(&self, other: &Self) -> Vec<String> {
+        let table = |limits| toml::Table::try_from(limits).unwrap_or_default();
+        let (old, new) = (table(self), table(other));
+        let keys: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+        let changed = keys
+            .into_iter()
+            .filter(|key| old.get(*key) != new.get(*key));
+        changed.map(|key| format!("limits.{key}")).collect()
+    }
+
     /// Returns the limits on connections.
     pub(crate) fn server(&self) -> ServerOptions {
         let mut options = ServerOptions::default();

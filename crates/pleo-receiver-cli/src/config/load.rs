@@ -80,9 +80,9 @@ impl Config {
         let inbox = args.inbox.clone().or(file.inbox);
         Ok(Self {
             fixed: Fixed {
-                listen: args.listen.or(address(file.listen)).or(default),
+                listen: args.listen.or_else(|| address(file.listen)).or(default),
                 tls,
-                metrics: args.metrics.or(address(file.metrics)),
+                metrics: args.metrics.or_else(|| address(file.metrics)),
                 inbox: inbox.unwrap_or_else(|| DEFAULT_INBOX.to_owned()),
                 trusted_proxies,
                 limits: file.limits,
@@ -98,7 +98,7 @@ impl Config {
 
 impl Fixed {
     /// Returns the keys whose values differ.
-    pub(crate) fn changes(&self, other: &Self) -> Vec<&'static str> {
+    pub(crate) fn changes(&self, other: &Self) -> Vec<String> {
         fn tls<'a, T>(fixed: &'a Fixed, field: fn(&'a TlsFiles) -> T) -> Option<T> {
             fixed.tls.as_ref().map(field)
         }
@@ -122,10 +122,10 @@ impl Fixed {
                 "trusted_proxies",
                 self.trusted_proxies != other.trusted_proxies,
             ),
-            ("limits", self.limits != other.limits),
         ];
         let changed = differs.into_iter().filter(|(_, differs)| *differs);
-        changed.map(|(key, _)| key).collect()
+        let changed = changed.map(|(key, _)| key.to_owned());
+        changed.chain(self.limits.changes(&other.limits)).collect()
     }
 }
 
@@ -146,7 +146,7 @@ pub(crate) fn inbox_url(named: Option<String>, config: Option<&Path>) -> Result<
 }
 
 fn tls(args: &Serve, file: &ConfigFile, place: Place<'_>) -> Result<Option<TlsFiles>, Failure> {
-    let listen = args.tls_listen.or(address(file.tls_listen));
+    let listen = args.tls_listen.or_else(|| address(file.tls_listen));
     let certificate = (args.tls_certificate.as_ref()).or(file.tls_certificate.as_ref());
     let key = args.tls_key.as_ref().or(file.tls_key.as_ref());
     let missing = match (listen, certificate, key) {

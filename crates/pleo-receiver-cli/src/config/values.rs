@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use jiff::SignedDuration;
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::values::address;
@@ -21,9 +21,8 @@ impl<'de> Deserialize<'de> for Secrets {
             toml::Value::Array(list) => list,
             one => vec![one],
         };
-        let hidden = list.into_iter().map(SecretRef::deserialize);
-        hidden
-            .collect::<Result<_, _>>()
+        let refs = list.into_iter().map(SecretRef::deserialize);
+        refs.collect::<Result<_, _>>()
             .map(Self)
             .map_err(de::Error::custom)
     }
@@ -124,7 +123,7 @@ pub(super) fn networks(networks: &[Network]) -> Vec<IpNet> {
 }
 
 /// A time span: `5s`, `1h 30m`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Hash, Serialize)]
 pub(super) struct Span(pub(super) Duration);
 
 impl<'de> Deserialize<'de> for Span {

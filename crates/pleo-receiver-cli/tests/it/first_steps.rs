@@ -368,6 +368,7 @@ fn help_fits_the_terminal_and_has_examples() {
         &[],
         &["demo"],
         &["serve"],
+        &["inbox"],
         &["inbox", "list"],
         &["inbox", "show"],
         &["inbox", "replay"],
@@ -379,6 +380,7 @@ fn help_fits_the_terminal_and_has_examples() {
         &["setup"],
         &["doctor"],
         &["catch-up"],
+        &["subscriptions"],
     ];
     for command in commands {
         let help = place.run_with(

@@ -226,7 +226,7 @@ fn what_only_a_restart_changes_is_named() {
     server.signal("-HUP", AGAIN);
     let (code, log) = server.stop("-TERM");
     assert_eq!(code, Some(0));
-    for key in ["metrics", "inbox", "trusted_proxies", "limits"] {
+    for key in ["metrics", "inbox", "trusted_proxies", "limits.grace"] {
         let line = format!("restart the receiver to apply it key=\"{key}\"");
         assert!(log.contains(&line), "{log}");
     }
