@@ -14,21 +14,7 @@ const BACKLOG: u32 = 4096;
 /// Listens on the address that the flag or key named `flag` gives.
 pub(crate) fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
     listen(address).map_err(|error| {
-        let port = address.port();
-        let fix = match error.kind() {
-            ErrorKind::AddrInUse => format!(
-                "another program listens on port {port}: stop it (`ss -ltnp` shows it), or choose \
-                 another port"
-            ),
-            ErrorKind::PermissionDenied => format!(
-                "port {port} is privileged: choose one from 1024 on, or give the program \
-                 CAP_NET_BIND_SERVICE"
-            ),
-            ErrorKind::AddrNotAvailable => {
-                "choose an address of this machine, 0.0.0.0 or [::] for all of them".to_owned()
-            }
-            _ => "choose another address".to_owned(),
-        };
+        let fix = fix(error.kind(), address.port());
         let why = format!("cannot listen on {address}: {error}; {fix}");
         Failure::usage(&format!("`--{flag}`"), &why)
     })
@@ -45,4 +31,37 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
+}
+
+fn fix(error: ErrorKind, port: u16) -> String {
+    match error {
+        ErrorKind::AddrInUse => format!(
+            "another program listens on port {port}: stop it (`ss -ltnp` shows it), or choose \
+             another port"
+        ),
+        ErrorKind::PermissionDenied => format!(
+            "port {port} is privileged: choose one from 1024 on, or give the program \
+             CAP_NET_BIND_SERVICE"
+        ),
+        ErrorKind::AddrNotAvailable => {
+            "choose an address of this machine, or 0.0.0.0 or [::] for all of them".to_owned()
+        }
+        _ => "choose another address".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::fix;
+
+    #[test]
+    fn privileged_port_says_what_to_choose() {
+        let said = fix(ErrorKind::PermissionDenied, 443);
+        assert!(
+            said.contains("port 443 is privileged: choose one from 1024 on"),
+            "{said}"
+        );
+    }
 }

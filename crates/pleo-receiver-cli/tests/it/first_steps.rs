@@ -213,18 +213,6 @@ fn wrong_listen_says_what_to_give() {
 }
 
 #[test]
-fn privileged_port_says_what_to_choose() {
-    let place = Place::new();
-    let taken = TcpListener::bind("127.0.0.1:81");
-    if taken.is_ok() {
-        // Root may listen everywhere.
-        return;
-    }
-    let said = refused(&place, &["--listen", "127.0.0.1:81"]);
-    assert!(said.contains("choose one from 1024 on"), "{said}");
-}
-
-#[test]
 fn missing_configuration_says_how_to_name_another() {
     let place = Place::new();
     let said = refused(&place, &["--config", "plea.toml"]);

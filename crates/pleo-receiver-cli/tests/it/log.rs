@@ -178,3 +178,16 @@ fn a_log_in_non_blocking_mode_loses_nothing_where_its_reader_is_late() {
         assert!(line.contains("rejected"), "{line}");
     }
 }
+
+#[test]
+fn stalled_reader_leaves_standard_output_empty() {
+    let place = Place::new();
+    let (log, stderr) = std::io::pipe().unwrap();
+    let mut server = Unread::start(&place, stderr.into(), log);
+    server.overflow();
+    assert_eq!(server.stop(), Some(0));
+    let mut stdout = String::new();
+    let mut pipe = server.child.stdout.take().unwrap();
+    pipe.read_to_string(&mut stdout).unwrap();
+    assert_eq!(stdout, "");
+}
