@@ -13,9 +13,9 @@ use serde_json::json;
 use serde_json::value::RawValue;
 
 use crate::args::pleo::CatchUp;
-use crate::commands::subscriptions::declared::{Declared, Endpoint, Subscription};
 use crate::failure::Failure;
 use crate::inbox_url::sqlite_path;
+use crate::pleo::declared::{Declared, Endpoint, Subscription};
 
 /// How many messages are read at once.
 const PAGE: u32 = 1000;

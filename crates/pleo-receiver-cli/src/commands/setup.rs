@@ -11,12 +11,14 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::args::pleo::Setup;
-use crate::commands::subscriptions::api::{self, Login, subscriptions};
-use crate::commands::subscriptions::declared::{Declared, Document, Endpoint, Extras, Subscribe};
-use crate::commands::subscriptions::plan::{Change, Wanted, check_copy, new_owner, owned};
-use crate::commands::subscriptions::{files, print};
+use crate::config::edit::{Document, Subscribe};
 use crate::failure::Failure;
+use crate::files;
 use crate::inbox_url::sqlite_path;
+use crate::pleo::client::{self as api, Login, subscriptions};
+use crate::pleo::declared::{Declared, Endpoint, Extras};
+use crate::pleo::plan::{Change, Wanted, check_copy, new_owner, owned};
+use crate::pleo::{plain, secret_file};
 use crate::secret_ref::is_same;
 
 pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
@@ -63,7 +65,7 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
     let is_new = matches!(change, Change::Create(_));
     if is_new {
         // Better now than between Pleo and the file.
-        files::check_free(&file)?;
+        secret_file::check_free(&file)?;
     }
     let (verb, words) = change.describe(&args.url);
     report.line(verb, &words)?;
@@ -96,7 +98,7 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
         None
     } else {
         let is_own = !is_new && declared.is_only_user(&path, &file);
-        if files::keep_secret(&file, secret.expose(), is_own)? {
+        if secret_file::keep_secret(&file, secret.expose(), is_own)? {
             report.change("secret", &file.display().to_string())?;
         }
         Some(format!("file:{}", file.display()))
@@ -263,7 +265,7 @@ impl Report {
         if self.json {
             return Ok(());
         }
-        writeln!(io::stdout().lock(), "{verb:12} {}", print::plain(words))
+        writeln!(io::stdout().lock(), "{verb:12} {}", plain(words))
     }
 
     fn change(&mut self, what: &'static str, name: &str) -> io::Result<()> {

@@ -14,8 +14,8 @@ use uuid::Uuid;
 
 use super::Report;
 use crate::args::pleo::Doctor;
-use crate::commands::subscriptions::declared::Endpoint;
 use crate::failure::{Failure, chain};
+use crate::pleo::declared::Endpoint;
 
 /// How long the endpoint may take: what the sender waits.
 const TIMEOUT: Duration = Duration::from_secs(15);

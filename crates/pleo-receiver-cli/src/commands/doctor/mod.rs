@@ -15,12 +15,12 @@ use serde_json::json;
 
 use crate::args::pleo::Doctor;
 use crate::args::{Cli, Command};
-use crate::commands::subscriptions::api::subscriptions;
-use crate::commands::subscriptions::declared::{Declared, Endpoint, Subscription};
-use crate::commands::subscriptions::print::plain;
 use crate::config::load::Config;
 use crate::failure::{Failure, chain};
 use crate::inbox_url::sqlite_path;
+use crate::pleo::client::subscriptions;
+use crate::pleo::declared::{Declared, Endpoint, Subscription};
+use crate::pleo::plain;
 use crate::secret_ref::is_same;
 
 /// How far the clock may be off, in seconds, before somebody should see to it. Deliveries may be off

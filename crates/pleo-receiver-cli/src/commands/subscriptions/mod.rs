@@ -1,10 +1,6 @@
 //! `pleo-receiver subscriptions`: Pleo's Subscriptions API from the command line.
 
-pub(crate) mod api;
-pub(crate) mod declared;
-pub(crate) mod files;
-pub(crate) mod plan;
-pub(crate) mod print;
+mod print;
 mod sync;
 
 use std::io::{self, Write};
@@ -20,6 +16,7 @@ use crate::args::pleo::{
     Activities, Create, Extras, List, One, Paging, Secret, Subscriptions, Update,
 };
 use crate::failure::Failure;
+use crate::pleo::{client, secret_file};
 use crate::secret_ref::SecretRef;
 
 pub(crate) async fn run(command: Subscriptions) -> Result<(), Failure> {
@@ -102,11 +99,11 @@ async fn delete(args: One) -> Result<(), Failure> {
 }
 
 async fn secret(args: Secret) -> Result<(), Failure> {
-    let (secret, _) = api::secret(&args.api.client()?, args.id).await?;
+    let (secret, _) = client::secret(&args.api.client()?, args.id).await?;
     let mut out = io::stdout().lock();
     if let Some(path) = &args.output {
         // Who names it may write over it.
-        files::keep_secret(path, secret.expose(), true)?;
+        secret_file::keep_secret(path, secret.expose(), true)?;
         let file = path.display().to_string();
         if args.json {
             writeln!(out, "{}", json!({ "file": file }))?;

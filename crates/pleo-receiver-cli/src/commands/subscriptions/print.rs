@@ -6,7 +6,8 @@ use pleo_api::{Activity, Subscription};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::plan::OWNER;
+use crate::pleo::plain;
+use crate::pleo::plan::OWNER;
 
 /// What is listed: a line of a table, or a JSON object.
 pub(crate) trait Row: Serialize {
@@ -105,12 +106,4 @@ pub(crate) fn shown(row: &impl Serialize) -> Value {
         }
     }
     value
-}
-
-/// With nothing in it that could steer a terminal.
-pub(crate) fn plain(text: &str) -> String {
-    text.escape_debug()
-        .to_string()
-        .replace("\\\"", "\"")
-        .replace("\\'", "'")
 }

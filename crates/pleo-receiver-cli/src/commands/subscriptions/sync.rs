@@ -6,12 +6,14 @@ use std::io::{self, Write};
 use pleo_api::{Client, Subscription};
 use serde_json::json;
 
-use super::api::{self, Login, subscriptions};
-use super::declared::{Declared, Document};
-use super::plan::{Change, check_copy, new_owner, owned};
-use super::{files, print};
 use crate::args::pleo::Sync;
+use crate::config::edit::Document;
 use crate::failure::Failure;
+use crate::files;
+use crate::pleo::client::{self as api, Login, subscriptions};
+use crate::pleo::declared::Declared;
+use crate::pleo::plan::{Change, check_copy, new_owner, owned};
+use crate::pleo::{plain, secret_file};
 
 /// Those who ask as the same company, and what Pleo has for it.
 struct Account<'d> {
@@ -63,9 +65,9 @@ pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
         if let (Change::Create(_), Some(file)) = (&change, endpoint.secret_file()) {
             // Better now than between Pleo and the file.
             if !declared.is_only_user(&endpoint.path, file) {
-                return Err(files::taken(file));
+                return Err(secret_file::taken(file));
             }
-            files::check_free(file)?;
+            secret_file::check_free(file)?;
             if args.yes {
                 files::check(file)?;
             }
@@ -86,7 +88,7 @@ pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
         let (what, words) = change.describe(url);
         // One that was to be there already may have been cut short.
         let file = endpoint.secret_file();
-        let missing = file.filter(|file| files::held(file).is_ok_and(|text| text.is_empty()));
+        let missing = file.filter(|file| secret_file::held(file).is_ok_and(|text| text.is_empty()));
         let id = if args.yes {
             Some(change.apply(client).await?)
         } else {
@@ -96,7 +98,7 @@ pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
         if let Some(file) = missing {
             if let Some(id) = id {
                 let (secret, _) = api::secret(client, id).await?;
-                files::keep_secret(file, secret.expose(), false)?;
+                secret_file::keep_secret(file, secret.expose(), false)?;
                 fetched = true;
             }
             report.line(
@@ -187,12 +189,12 @@ impl Report {
         if self.json {
             writeln!(out, "{}", json!({ "do": verb, "what": words }))
         } else {
-            writeln!(out, "{verb:8} {}", print::plain(words))
+            writeln!(out, "{verb:8} {}", plain(words))
         }
     }
 
     /// What a script needn't know.
     fn note(&self, text: &str) -> io::Result<()> {
-        writeln!(io::stderr().lock(), "{}", print::plain(text))
+        writeln!(io::stderr().lock(), "{}", plain(text))
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use pleo_api::{Client, EndpointAuth, Error, Sensitive, Status, Subscription, SubscriptionRequest};
 use uuid::Uuid;
 
-use super::print::plain;
+use super::plain;
 use crate::failure::{Failure, chain};
 
 /// The custom header that marks who made a subscription. Visible at Pleo, and sent along with each
