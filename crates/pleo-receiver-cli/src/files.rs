@@ -1,105 +1,116 @@
-//! Files that are replaced as a whole or not at all.
+//! Replaces files atomically.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use uuid::Uuid;
+use tempfile::NamedTempFile;
 
 use crate::failure::Failure;
 
-/// Whether a file could be replaced, before anything is done that needs it to be.
-pub(crate) fn check(path: &Path) -> Result<(), Failure> {
-    let tried = names(path).and_then(|(_, temporary)| {
-        new(&temporary)?;
-        fs::remove_file(&temporary)
-    });
-    tried.map_err(|error| cannot(path, &error))
+/// Who may read a file after it is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Only its owner.
+    Owner,
+    /// The same users as before. Only its owner if the file is new.
+    Keep,
 }
 
-/// Replaces a file: after a crash it holds the old text or the new one. Its owner stays, and what
-/// others may do with it, unless it is to be private. A new one is private.
-pub(crate) fn replace(path: &Path, text: &str, private: bool) -> Result<(), Failure> {
-    let (target, temporary) = names(path).map_err(|error| cannot(path, &error))?;
-    let written = write(&temporary, &target, text, private)
-        .and_then(|()| fs::rename(&temporary, &target))
-        .and_then(|()| sync_folder(&target));
-    written.map_err(|error| {
-        // What is left of it is in the way of nobody.
-        let _ = fs::remove_file(&temporary);
-        cannot(path, &error)
-    })
+/// Replaces a file. After a crash, the file holds either the old text or the new text.
+///
+/// The owner of the file stays the same. A symbolic link stays, and its target is replaced.
+pub(crate) fn replace(path: &Path, text: &str, access: Access) -> Result<(), Failure> {
+    let replace = || {
+        let target = target(path)?;
+        // `tempfile` creates it with mode 0600.
+        let mut file = temporary(&target)?;
+        keep_owner(&file, &target, access)?;
+        file.write_all(text.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(&target)?;
+        sync_directory(&target)
+    };
+    replace().map_err(|error| cannot_write(path, &error))
 }
 
-/// The file itself, whatever links lead to it, and one beside it. Where everybody may make files, a
-/// link or a file may be somebody else's, who would get to read or choose what is written.
-fn names(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
+/// Checks that a file can be replaced.
+pub(crate) fn check_writable(path: &Path) -> Result<(), Failure> {
+    let created = target(path).and_then(|target| temporary(&target));
+    let removed = created.and_then(NamedTempFile::close);
+    removed.map_err(|error| cannot_write(path, &error))
+}
+
+/// Resolves symbolic links. Refuses a directory in which every user may create files: another user
+/// may have placed the link or the file.
+fn target(path: &Path) -> io::Result<PathBuf> {
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    if is_shared(folder(path)) || is_shared(folder(&target)) {
-        return Err(io::Error::other("everybody may make files in its folder"));
+    if is_shared(directory(path)) || is_shared(directory(&target)) {
+        return Err(io::Error::other("its directory is world-writable"));
     }
-    let mut temporary = target.clone().into_os_string();
-    temporary.push(format!(".{}", Uuid::new_v4().simple()));
-    Ok((target, temporary.into()))
+    Ok(target)
 }
 
-fn folder(file: &Path) -> &Path {
-    let folder = file.parent().unwrap_or(file);
-    if folder.as_os_str().is_empty() {
+fn temporary(target: &Path) -> io::Result<NamedTempFile> {
+    let mut prefix = target.file_name().unwrap_or_default().to_owned();
+    prefix.push(".");
+    tempfile::Builder::new()
+        .prefix(&prefix)
+        .tempfile_in(directory(target))
+}
+
+fn directory(file: &Path) -> &Path {
+    let directory = file.parent().unwrap_or(file);
+    if directory.as_os_str().is_empty() {
         Path::new(".")
     } else {
-        folder
+        directory
     }
 }
 
-fn cannot(path: &Path, error: &io::Error) -> Failure {
-    let why = "choose a file in a folder that this user, and not everybody, can write to";
-    Failure::Usage(format!("cannot write {}: {error}; {why}", path.display()))
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    let fix = "choose a file in a directory that this user, but not every user, can write to";
+    Failure::Usage(format!("cannot write {}: {error}; {fix}", path.display()))
 }
 
-/// A new name is on disk only when its folder is.
-fn sync_folder(file: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    fs::File::open(folder(file))?.sync_all()?;
-    #[cfg(not(unix))]
-    let _ = file;
+#[cfg(unix)]
+fn keep_owner(file: &NamedTempFile, old: &Path, access: Access) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, fchown};
+    let Ok(old) = fs::metadata(old) else {
+        return Ok(());
+    };
+    let file = file.as_file();
+    let new = file.metadata()?;
+    if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
+        fchown(file, Some(old.uid()), Some(old.gid()))?;
+    }
+    match access {
+        Access::Owner => Ok(()),
+        Access::Keep => file.set_permissions(old.permissions()),
+    }
+}
+
+#[cfg(not(unix))]
+fn keep_owner(_: &NamedTempFile, _: &Path, _: Access) -> io::Result<()> {
     Ok(())
 }
 
-/// Nobody else reads it before it is known who may.
-fn new(path: &Path) -> io::Result<fs::File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
-}
-
-#[cfg_attr(not(unix), allow(unused_variables))]
-fn write(path: &Path, old: &Path, text: &str, private: bool) -> io::Result<()> {
-    let mut file = new(path)?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::{MetadataExt, fchown};
-        if let Ok(old) = fs::metadata(old) {
-            let new = file.metadata()?;
-            if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
-                fchown(&file, Some(old.uid()), Some(old.gid()))?;
-            }
-            if !private {
-                file.set_permissions(old.permissions())?;
-            }
-        }
-    }
-    file.write_all(text.as_bytes())?;
-    file.sync_all()
-}
-
-/// A folder for everybody's temporary files.
+/// Makes a rename durable.
 #[cfg(unix)]
-fn is_shared(folder: &Path) -> bool {
+fn sync_directory(file: &Path) -> io::Result<()> {
+    fs::File::open(directory(file))?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_directory(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Returns `true` if every user may create files in the directory, as in `/tmp`.
+#[cfg(unix)]
+fn is_shared(directory: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
-    fs::metadata(folder).is_ok_and(|folder| folder.mode() & 0o1002 == 0o1002)
+    fs::metadata(directory).is_ok_and(|directory| directory.mode() & 0o1002 == 0o1002)
 }
 
 #[cfg(not(unix))]

@@ -1,4 +1,4 @@
-//! The flags of the commands that talk to Pleo.
+//! The flags of the commands that use Pleo's API.
 
 use std::path::PathBuf;
 
@@ -9,207 +9,266 @@ use uuid::Uuid;
 
 use crate::secret_ref::SecretRef;
 
-/// Who asks Pleo, and where Pleo is. Behind a proxy that opens TLS, SSL_CERT_FILE names the
-/// certificate authorities to trust.
+const API: &str = "Pleo's API";
+const CONFIGURATION: &str = "Configuration";
+const HEADERS: &str = "Headers of each delivery";
+const PAGES: &str = "Pages";
+
+/// The address of Pleo's API, and the credentials for it.
 #[derive(Args, Debug)]
-pub(crate) struct Api {
-    /// The token (JWT) that Pleo gave you, better given as `env:NAME` or `file:PATH` than as it is.
+pub(crate) struct ApiArgs {
+    /// Token (JWT), `env:NAME` or `file:PATH`.
+    ///
+    /// Every user of this machine can read a token in the arguments. Prefer `env:NAME` or
+    /// `file:PATH`.
     #[arg(
         long,
         env = "PLEO_API_TOKEN",
         hide_env_values = true,
         value_name = "TOKEN",
-        conflicts_with = "api_key"
+        conflicts_with = "api_key",
+        help_heading = API
     )]
     pub(crate) token: Option<SecretRef>,
 
-    /// The API key that Pleo gave you instead, likewise.
-    #[arg(long, env = "PLEO_API_KEY", hide_env_values = true, value_name = "KEY")]
+    /// API key instead of a token, `env:NAME` or `file:PATH`.
+    #[arg(
+        long,
+        env = "PLEO_API_KEY",
+        hide_env_values = true,
+        value_name = "KEY",
+        help_heading = API
+    )]
     pub(crate) api_key: Option<SecretRef>,
 
-    /// Ask Pleo's staging environment.
-    #[arg(long, conflicts_with = "api_url")]
+    /// Use Pleo's staging environment.
+    #[arg(long, conflicts_with = "api_url", help_heading = API)]
     pub(crate) staging: bool,
 
-    /// Ask here instead of Pleo's production environment.
-    #[arg(long, env = "PLEO_API_URL", value_name = "URL")]
+    /// Base URL of the API, instead of Pleo's production environment.
+    ///
+    /// Behind a proxy that intercepts TLS, SSL_CERT_FILE names the certificate authorities to trust.
+    #[arg(long, env = "PLEO_API_URL", value_name = "URL", help_heading = API)]
     pub(crate) api_url: Option<String>,
+}
+
+/// The configuration of the receiver.
+#[derive(Args, Debug)]
+pub(crate) struct ConfigArgs {
+    /// TOML file with the receiver's configuration.
+    #[arg(
+        long,
+        env = "PLEO_CONFIG",
+        value_name = "FILE",
+        default_value = "pleo.toml",
+        help_heading = CONFIGURATION
+    )]
+    pub(crate) config: PathBuf,
+
+    /// Inbox of the receiver [default: `inbox` in the file].
+    #[arg(long, env = "PLEO_INBOX", value_name = "URL", help_heading = CONFIGURATION)]
+    pub(crate) inbox: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Subscriptions {
-    /// List subscriptions: all of them, or one page.
+    /// List all subscriptions, or a page of them.
     List(List),
-    /// Make a subscription.
+    /// Create a subscription.
     Create(Create),
-    /// Show one subscription.
-    Get(One),
-    /// Change one subscription; what no flag speaks of stays.
+    /// Show a subscription.
+    Get(ById),
+    /// Change a subscription. Only what a flag names changes.
     Update(Update),
-    /// End one subscription. What Pleo still tries to deliver for it is lost.
-    Delete(One),
-    /// Show what the deliveries of one subscription are signed with.
+    /// Delete a subscription. Its pending deliveries are lost.
+    Delete(ById),
+    /// Print the signing secret of a subscription, or write it to a file.
     Secret(Secret),
-    /// List what was done to one subscription.
+    /// List the operations on a subscription.
     Activities(Activities),
-    /// Make Pleo match the configuration: shows the difference, and applies it with `--yes`.
+    /// Make the subscriptions at Pleo match the configuration. Shows the plan; `--yes` applies it.
     ///
-    /// What it makes is marked with the name in the table `[subscriptions]`, and only what has that
-    /// mark is ever deleted. A copy of a configuration, such as one for staging, must not have the
-    /// table: the next `setup` or `sync` gives it a name of its own. A configuration that names none
-    /// of what has its mark is taken for a copy, and nothing is done.
+    /// `sync` marks each subscription that it creates with the name in the table `[subscriptions]`
+    /// of the file. It deletes only subscriptions that carry this name.
+    ///
+    /// A copy of the file, such as one for staging, must not have this table. The next `setup` or
+    /// `sync --yes` then writes a new name. If the file declares none of the subscriptions that
+    /// carry its name, `sync` takes it for a copy and changes nothing.
     Sync(Sync),
 }
 
-/// Which page; all of them where nothing is said.
+/// Selects a page of a list. Without these flags, all pages are listed.
 #[derive(Args, Debug)]
-pub(crate) struct Paging {
-    /// The page that ends before this cursor.
-    #[arg(long, value_name = "CURSOR", conflicts_with_all = ["after", "offset"])]
+pub(crate) struct PageArgs {
+    /// List the page that ends before this cursor.
+    #[arg(
+        long,
+        value_name = "CURSOR",
+        conflicts_with_all = ["after", "offset"],
+        help_heading = PAGES
+    )]
     pub(crate) before: Option<Cursor>,
 
-    /// The page that begins after this cursor.
-    #[arg(long, value_name = "CURSOR", conflicts_with = "offset")]
+    /// List the page that starts after this cursor.
+    #[arg(long, value_name = "CURSOR", conflicts_with = "offset", help_heading = PAGES)]
     pub(crate) after: Option<Cursor>,
 
-    /// The page that begins after so many entries.
-    #[arg(long, value_name = "N")]
+    /// List the page that starts after this many entries.
+    #[arg(long, value_name = "N", help_heading = PAGES)]
     pub(crate) offset: Option<u64>,
 
-    /// A page of at most so many entries.
-    #[arg(long, value_name = "N")]
+    /// List at most this many entries.
+    #[arg(long, value_name = "N", help_heading = PAGES)]
     pub(crate) limit: Option<u32>,
 
-    /// Sort by this key, such as `createdAt`, or `createdAt:DESC`; again for further keys.
-    #[arg(long, value_name = "KEY[:ORDER]")]
+    /// Sort by this key: `createdAt`, `createdAt:DESC`. Repeatable.
+    #[arg(long, value_name = "KEY[:ORDER]", help_heading = PAGES)]
     pub(crate) sort: Vec<String>,
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  pleo-receiver subscriptions list
+  pleo-receiver subscriptions list --status ACTIVE --event v1.vendor.created")]
 pub(crate) struct List {
     #[command(flatten)]
-    pub(crate) api: Api,
+    pub(crate) api: ApiArgs,
 
-    /// Only those with this status: `ACTIVE` or `INACTIVE`.
+    /// List only subscriptions with this status: `ACTIVE` or `INACTIVE`.
     #[arg(long, value_name = "STATUS", value_parser = status)]
     pub(crate) status: Option<Status>,
 
-    /// Only those for this type of event; again for others.
+    /// List only subscriptions to this event type. Repeatable.
     #[arg(long = "event", value_name = "TYPE")]
     pub(crate) events: Vec<String>,
 
     #[command(flatten)]
-    pub(crate) paging: Paging,
+    pub(crate) page: PageArgs,
 
-    /// One JSON object a line.
+    /// Print a JSON object a line.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// What Pleo sends along with each delivery, beside the signature.
+/// Headers that Pleo sends with each delivery, beside the signature.
 #[derive(Args, Debug)]
-pub(crate) struct Extras {
-    /// A header, such as `x-tenant: acme`, better given as `env:NAME` or `file:PATH`; again for
-    /// others.
-    #[arg(long = "header", short = 'H', value_name = "NAME: VALUE")]
+pub(crate) struct HeaderArgs {
+    /// Header, such as `x-tenant: acme`, or `env:NAME` or `file:PATH`. Repeatable.
+    #[arg(
+        long = "header",
+        short = 'H',
+        value_name = "NAME: VALUE",
+        help_heading = HEADERS
+    )]
     pub(crate) headers: Vec<SecretRef>,
 
-    /// The user name of Basic credentials.
-    #[arg(long, value_name = "USER", requires = "password")]
+    /// User name of Basic credentials.
+    #[arg(long, value_name = "USER", requires = "password", help_heading = HEADERS)]
     pub(crate) username: Option<SecretRef>,
 
-    /// Their password, better given as `env:NAME` or `file:PATH` than as it is.
-    #[arg(long, value_name = "PASSWORD", requires = "username")]
+    /// Password of Basic credentials, `env:NAME` or `file:PATH`.
+    #[arg(long, value_name = "PASSWORD", requires = "username", help_heading = HEADERS)]
     pub(crate) password: Option<SecretRef>,
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  pleo-receiver subscriptions create --url https://receiver.example.com/webhooks/pleo \\
+      --event v1.export-job.created")]
 pub(crate) struct Create {
     #[command(flatten)]
-    pub(crate) api: Api,
+    pub(crate) api: ApiArgs,
 
-    /// Where to deliver: a public `https` URL.
+    /// Public `https` URL that Pleo delivers to.
     #[arg(long)]
     pub(crate) url: String,
 
-    /// The type of event to deliver; again for others.
+    /// Event type to deliver. Repeatable.
     #[arg(long = "event", value_name = "TYPE", required = true)]
     pub(crate) events: Vec<String>,
 
-    /// `ACTIVE`, or `INACTIVE` to deliver nothing yet.
+    /// `ACTIVE`, or `INACTIVE` for a subscription that delivers nothing yet.
     #[arg(long, value_name = "STATUS", value_parser = status, default_value = "ACTIVE")]
     pub(crate) status: Status,
 
     #[command(flatten)]
-    pub(crate) extras: Extras,
+    pub(crate) headers: HeaderArgs,
 
-    /// A JSON object.
+    /// Print a JSON object.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]
-pub(crate) struct One {
+pub(crate) struct ById {
     #[command(flatten)]
-    pub(crate) api: Api,
+    pub(crate) api: ApiArgs,
 
-    /// The subscription.
+    /// Id of the subscription.
     pub(crate) id: Uuid,
 
-    /// A JSON object.
+    /// Print a JSON object.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  pleo-receiver subscriptions update ID --status INACTIVE")]
 pub(crate) struct Update {
     #[command(flatten)]
-    pub(crate) api: Api,
+    pub(crate) api: ApiArgs,
 
-    /// The subscription.
+    /// Id of the subscription.
     pub(crate) id: Uuid,
 
-    /// Where to deliver.
+    /// New public `https` URL that Pleo delivers to.
     #[arg(long)]
     pub(crate) url: Option<String>,
 
-    /// The type of event to deliver instead of those so far; again for others.
+    /// Event type to deliver, instead of the present ones. Repeatable.
     #[arg(long = "event", value_name = "TYPE")]
     pub(crate) events: Vec<String>,
 
-    /// `ACTIVE` or `INACTIVE`.
+    /// New status: `ACTIVE` or `INACTIVE`.
     #[arg(long, value_name = "STATUS", value_parser = status)]
     pub(crate) status: Option<Status>,
 
     #[command(flatten)]
-    pub(crate) extras: Extras,
+    pub(crate) headers: HeaderArgs,
 
-    /// A header to send no more; again for others.
-    #[arg(long, value_name = "NAME")]
+    /// Remove this header. Repeatable.
+    #[arg(long, value_name = "NAME", help_heading = HEADERS)]
     pub(crate) remove_header: Vec<String>,
 
-    /// Send no Basic credentials any more.
-    #[arg(long, conflicts_with = "username")]
+    /// Remove the Basic credentials.
+    #[arg(long, conflicts_with = "username", help_heading = HEADERS)]
     pub(crate) remove_credentials: bool,
 
-    /// A JSON object.
+    /// Print a JSON object.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "\
+Example:
+  pleo-receiver subscriptions secret ID --output pleo.secret")]
 pub(crate) struct Secret {
     #[command(flatten)]
-    pub(crate) api: Api,
+    pub(crate) api: ApiArgs,
 
-    /// The subscription.
+    /// Id of the subscription.
     pub(crate) id: Uuid,
 
-    /// Write it to this file, for its owner only, instead of showing it.
+    /// Write the secret to this file, readable by its owner only, instead of printing it.
     #[arg(long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
 
-    /// A JSON object.
+    /// Print a JSON object.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -217,58 +276,48 @@ pub(crate) struct Secret {
 #[derive(Args, Debug)]
 pub(crate) struct Activities {
     #[command(flatten)]
-    pub(crate) api: Api,
+    pub(crate) api: ApiArgs,
 
-    /// The subscription, which may be deleted already.
+    /// Id of the subscription. It may be deleted already.
     pub(crate) id: Uuid,
 
-    /// Only operations of this type: `CREATE`, `UPDATE` or `DELETE`; again for others.
+    /// List only operations of this type: `CREATE`, `UPDATE` or `DELETE`. Repeatable.
     #[arg(long = "operation", value_name = "TYPE")]
     pub(crate) operations: Vec<String>,
 
     #[command(flatten)]
-    pub(crate) paging: Paging,
+    pub(crate) page: PageArgs,
 
-    /// One JSON object a line.
+    /// Print a JSON object a line.
     #[arg(long)]
     pub(crate) json: bool,
 }
 
-/// The configuration of the receiver.
 #[derive(Args, Debug)]
-pub(crate) struct Receiver {
-    /// The TOML file with the receiver's configuration.
-    #[arg(
-        long,
-        env = "PLEO_CONFIG",
-        value_name = "FILE",
-        default_value = "pleo.toml"
-    )]
-    pub(crate) config: PathBuf,
-
-    /// The receiver's inbox, where it isn't the one in the file.
-    #[arg(long, env = "PLEO_INBOX", value_name = "URL")]
-    pub(crate) inbox: Option<String>,
-}
-
-#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  pleo-receiver subscriptions sync                 # show the plan
+  pleo-receiver subscriptions sync --yes           # create and update
+  pleo-receiver subscriptions sync --yes --delete  # also delete")]
 pub(crate) struct Sync {
     #[command(flatten)]
-    pub(crate) api: Api,
+    pub(crate) api: ApiArgs,
 
     #[command(flatten)]
-    pub(crate) receiver: Receiver,
+    pub(crate) receiver: ConfigArgs,
 
-    /// Apply the difference, but delete nothing.
+    /// Create and update subscriptions. Delete none.
     #[arg(long)]
     pub(crate) yes: bool,
 
-    /// With `--yes`, delete also what was made for this configuration and is no longer in it. What
-    /// Pleo still tries to deliver for it is lost.
+    /// With `--yes`, also delete the subscriptions that the file no longer declares.
+    ///
+    /// Only subscriptions with the file's `[subscriptions]` name are deleted. Their pending
+    /// deliveries are lost.
     #[arg(long)]
     pub(crate) delete: bool,
 
-    /// One JSON object a line.
+    /// Print a JSON object a line.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -276,16 +325,16 @@ pub(crate) struct Sync {
 #[derive(Args, Debug)]
 pub(crate) struct Setup {
     #[command(flatten)]
-    pub(crate) api: Api,
+    pub(crate) api: ApiArgs,
 
     #[command(flatten)]
-    pub(crate) receiver: Receiver,
+    pub(crate) receiver: ConfigArgs,
 
-    /// The public `https` URL at which Pleo reaches the receiver.
+    /// Public `https` URL at which Pleo reaches the receiver.
     #[arg(long)]
     pub(crate) url: String,
 
-    /// The type of event to receive; again for others.
+    /// Event type to receive. Repeatable.
     #[arg(
         long = "event",
         value_name = "TYPE",
@@ -293,27 +342,27 @@ pub(crate) struct Setup {
     )]
     pub(crate) events: Vec<String>,
 
-    /// The path at which the receiver gets what is sent to the URL [default: the path of the URL].
+    /// Path of the endpoint, if a proxy changes it [default: the path of the URL].
     #[arg(long)]
     pub(crate) path: Option<String>,
 
-    /// What to call the endpoint [default: its path].
+    /// Name of the endpoint [default: its path].
     #[arg(long)]
     pub(crate) name: Option<String>,
 
-    /// Where to write the signing secret [default: a file beside the configuration].
+    /// File for the signing secret [default: a file beside the configuration].
     #[arg(long, value_name = "FILE")]
     pub(crate) secret_file: Option<PathBuf>,
 
-    /// Subscribe also to a type of event that this version doesn't know.
+    /// Accept event types that this version does not know.
     #[arg(long)]
     pub(crate) unknown_events: bool,
 
-    /// Only show what would be done.
+    /// Show what `setup` would do, and change nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// What was done, as a JSON object.
+    /// Print a JSON object.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -321,16 +370,16 @@ pub(crate) struct Setup {
 #[derive(Args, Debug)]
 pub(crate) struct Doctor {
     #[command(flatten)]
-    pub(crate) api: Api,
+    pub(crate) api: ApiArgs,
 
     #[command(flatten)]
-    pub(crate) receiver: Receiver,
+    pub(crate) receiver: ConfigArgs,
 
-    /// Don't send a test delivery.
+    /// Do not send a signed test delivery to the endpoint.
     #[arg(long)]
     pub(crate) no_delivery: bool,
 
-    /// One JSON object a line.
+    /// Print a JSON object a line.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -338,20 +387,20 @@ pub(crate) struct Doctor {
 #[derive(Args, Debug)]
 pub(crate) struct CatchUp {
     #[command(flatten)]
-    pub(crate) api: Api,
+    pub(crate) api: ApiArgs,
 
     #[command(flatten)]
-    pub(crate) receiver: Receiver,
+    pub(crate) receiver: ConfigArgs,
 
-    /// Leave alone jobs that are younger than this: their webhook may be on its way still.
+    /// Skip jobs younger than this: Pleo may still deliver their webhooks.
     #[arg(long, value_name = "AGE", default_value = "1m")]
     pub(crate) min_age: SignedDuration,
 
-    /// Only show what would be put into the inbox.
+    /// List the missing export jobs, and change nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// One JSON object a line.
+    /// Print a JSON object a line.
     #[arg(long)]
     pub(crate) json: bool,
 }

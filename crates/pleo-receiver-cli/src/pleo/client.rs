@@ -1,70 +1,94 @@
-//! The way to Pleo's API.
+//! Builds clients of Pleo's API from arguments and configuration.
 
 use pleo_api::{Client, Credentials, Error, Sensitive, Subscription, SubscriptionList};
-use pleo_receiver::verify::Secret;
+use pleo_receiver::verify::{Secret, SecretError};
 use tracing::warn;
 use uuid::Uuid;
 
-use crate::args::pleo::Api;
+use crate::args::pleo::ApiArgs;
+use crate::config::schema::SubscriptionTable;
 use crate::failure::{Failure, chain};
 use crate::secret_ref::SecretRef;
 
-/// A token or an API key, or where one is.
+/// Credentials for Pleo's API, or a reference to them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Login<'a> {
+pub(crate) enum CredentialsRef<'a> {
     Token(&'a SecretRef),
     ApiKey(&'a SecretRef),
 }
 
-impl Login<'_> {
-    fn resolve(self) -> Result<Credentials, Failure> {
-        let (text, place) = match self {
-            Self::Token(hidden) => (hidden.resolve(), "the token (PLEO_API_TOKEN)"),
-            Self::ApiKey(hidden) => (hidden.resolve(), "the API key (PLEO_API_KEY)"),
-        };
-        let usage = |why: String| Failure::Usage(format!("{place}: {why}"));
-        let text = text.map_err(usage)?;
-        warn_if_seen(&text);
-        let credentials = match self {
-            Self::Token(_) => Credentials::bearer(&text),
-            Self::ApiKey(_) => Credentials::api_key(&text),
-        };
-        credentials.map_err(|error| usage(error.to_string()))
-    }
-}
-
-impl Api {
-    /// Who asks where nothing nearer says.
-    pub(crate) fn login(&self) -> Result<Login<'_>, Failure> {
-        let token = self.token.as_ref().map(Login::Token);
-        let login = token.or_else(|| self.api_key.as_ref().map(Login::ApiKey));
-        login.ok_or_else(|| {
-            let why = "no token: set PLEO_API_TOKEN to the token (JWT) that Pleo gave you, or \
-                       PLEO_API_KEY to the API key; `--token file:PATH` reads it from a file";
+impl<'a> CredentialsRef<'a> {
+    /// Returns the credentials in the arguments or the environment.
+    pub(crate) fn from_args(args: &'a ApiArgs) -> Result<Self, Failure> {
+        Self::first(&args.token, &args.api_key).ok_or_else(|| {
+            let why = "no token for Pleo's API: set PLEO_API_TOKEN to the token (JWT) that Pleo \
+                       gave you, or PLEO_API_KEY to the API key; `--token file:PATH` reads it \
+                       from a file";
             Failure::Usage(why.to_owned())
         })
     }
 
-    /// The client of whoever asks where nothing nearer says.
-    pub(crate) fn client(&self) -> Result<Client, Failure> {
-        self.client_of(self.login()?)
+    /// Returns the credentials of one subscription, or else those in the arguments.
+    pub(crate) fn of(
+        subscription: &'a SubscriptionTable,
+        args: &'a ApiArgs,
+    ) -> Result<Self, Failure> {
+        let own = Self::first(&subscription.token, &subscription.api_key);
+        own.map_or_else(|| Self::from_args(args), Ok)
     }
 
-    pub(crate) fn client_of(&self, login: Login<'_>) -> Result<Client, Failure> {
-        let url = match &self.api_url {
-            Some(url) => url,
-            None if self.staging => Client::STAGING,
-            None => Client::PRODUCTION,
+    /// Returns the key of the configuration file and its value, `env:NAME` or `file:PATH`. Returns
+    /// `None` for credentials in plain text.
+    pub(crate) fn reference(self) -> Option<(&'static str, &'a str)> {
+        match self {
+            Self::Token(text) => text.reference().map(|reference| ("token", reference)),
+            Self::ApiKey(text) => text.reference().map(|reference| ("api_key", reference)),
+        }
+    }
+
+    fn first(token: &'a Option<SecretRef>, api_key: &'a Option<SecretRef>) -> Option<Self> {
+        let token = token.as_ref().map(Self::Token);
+        token.or_else(|| api_key.as_ref().map(Self::ApiKey))
+    }
+
+    fn resolve(self) -> Result<Credentials, Failure> {
+        let (text, place) = match self {
+            Self::Token(text) => (text.resolve(), "the token (PLEO_API_TOKEN)"),
+            Self::ApiKey(text) => (text.resolve(), "the API key (PLEO_API_KEY)"),
         };
-        Client::builder(login.resolve()?)
-            .base_url(url)
-            .build()
-            .map_err(|error| Failure::Usage(chain(&error)))
+        let text = text.map_err(|why| Failure::usage(place, &why))?;
+        warn_if_visible(&text);
+        let credentials = match self {
+            Self::Token(_) => Credentials::bearer(&text),
+            Self::ApiKey(_) => Credentials::api_key(&text),
+        };
+        credentials.map_err(|error| Failure::usage(place, &chain(&error)))
     }
 }
 
-/// Everything that a client sees.
-pub(crate) async fn subscriptions(client: &Client) -> Result<Vec<Subscription>, Failure> {
+/// Builds a client with the credentials in the arguments or the environment.
+pub(crate) fn client(args: &ApiArgs) -> Result<Client, Failure> {
+    client_with(CredentialsRef::from_args(args)?, args)
+}
+
+/// Builds a client with these credentials.
+pub(crate) fn client_with(
+    credentials: CredentialsRef<'_>,
+    args: &ApiArgs,
+) -> Result<Client, Failure> {
+    let url = match &args.api_url {
+        Some(url) => url,
+        None if args.staging => Client::STAGING,
+        None => Client::PRODUCTION,
+    };
+    Client::builder(credentials.resolve()?)
+        .base_url(url)
+        .build()
+        .map_err(|error| Failure::Usage(chain(&error)))
+}
+
+/// Lists the subscriptions that the client's credentials give access to.
+pub(crate) async fn list_all(client: &Client) -> Result<Vec<Subscription>, Failure> {
     let mut pages = client.subscriptions(SubscriptionList::default());
     let mut all = Vec::new();
     while let Some(subscription) = pages.next().await {
@@ -73,12 +97,16 @@ pub(crate) async fn subscriptions(client: &Client) -> Result<Vec<Subscription>, 
     Ok(all)
 }
 
-/// What the deliveries of a subscription are signed with, as Pleo spells it and as it is used.
-pub(crate) async fn secret(client: &Client, id: Uuid) -> Result<(Sensitive, Secret), Failure> {
+/// Fetches the signing secret of a subscription, and parses it.
+pub(crate) async fn signing_secret(
+    client: &Client,
+    id: Uuid,
+) -> Result<(Sensitive, Secret), Failure> {
     let text = client.secret(id).await?;
-    let parsed = text.expose().parse().map_err(|error| {
+    let parsed = text.expose().parse().map_err(|error: SecretError| {
         Failure::Run(format!(
-            "the secret of {id} is not one that can be used: {error}"
+            "cannot use the signing secret that Pleo returned for subscription {id}: {}",
+            chain(&error)
         ))
     })?;
     Ok((text, parsed))
@@ -93,17 +121,18 @@ impl From<Error> for Failure {
     }
 }
 
-fn warn_if_seen(secret: &str) {
+/// Warns if a secret is one of this program's arguments.
+fn warn_if_visible(secret: &str) {
     let holds_it = |argument: String| {
         let flags = ["", "--token=", "--api-key="];
         flags
             .iter()
             .any(|flag| argument.strip_prefix(flag) == Some(secret))
     };
-    if std::env::args_os()
-        .filter_map(|one| one.into_string().ok())
-        .any(holds_it)
-    {
-        warn!("every user of this machine can read a token in the arguments: use env: or file:");
+    let arguments = std::env::args_os().filter_map(|one| one.into_string().ok());
+    if arguments.into_iter().any(holds_it) {
+        warn!(
+            "token in the arguments, where every user of this machine can read it: use env: or file:"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! The subscriptions that the configuration declares.
+//! The subscriptions that the configuration file declares.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,100 +8,112 @@ use pleo_api::{EndpointAuth, Sensitive};
 use pleo_receiver::events::EventType;
 use pleo_receiver::verify::Secret;
 
-use super::client::Login;
-use super::plan::Wanted;
-use crate::args::pleo::{Api, Receiver};
-pub(crate) use crate::config::schema::{
-    ConfigFile as Declared, EndpointTable as Endpoint, SubscriptionTable as Subscription,
-};
+use super::plan::Desired;
+use crate::args::pleo::ConfigArgs;
+use crate::config::schema::{ConfigFile, EndpointTable, SubscriptionTable};
 use crate::failure::Failure;
 use crate::inbox_url::DEFAULT_INBOX;
 use crate::secret_ref::{SecretRef, signing_secrets};
 
-impl Declared {
-    pub(crate) fn read(receiver: &Receiver) -> Result<Self, Failure> {
-        let place = receiver.config.display();
-        if !receiver.config.exists() {
+/// The headers of a delivery beside its signature.
+#[derive(Debug, Default)]
+pub(crate) struct DeliveryHeaders {
+    pub(crate) headers: BTreeMap<String, Sensitive>,
+    /// User name and password.
+    pub(crate) basic: Option<(Sensitive, Sensitive)>,
+}
+
+impl DeliveryHeaders {
+    /// Returns the Basic credentials as Pleo's API takes them.
+    pub(crate) fn auth(&self) -> Option<EndpointAuth> {
+        let (username, password) = self.basic.clone()?;
+        Some(EndpointAuth::basic(username, password))
+    }
+}
+
+/// Reads the configuration file, and checks its subscriptions.
+pub(crate) fn read(args: &ConfigArgs) -> Result<ConfigFile, Failure> {
+    let place = args.config.display();
+    if !args.config.exists() {
+        return Err(Failure::Usage(format!(
+            "cannot read {place}: no such file; create it with `pleo-receiver setup --url \
+             https://…`, or name another with `--config` (PLEO_CONFIG)"
+        )));
+    }
+    let file = ConfigFile::from_path(&args.config)?;
+    let mut paths = BTreeMap::new();
+    for endpoint in &file.endpoint {
+        let url = endpoint.subscription.as_ref().map(|one| &one.url);
+        if let Some(other) = url.and_then(|url| paths.insert(url, &endpoint.path)) {
             return Err(Failure::Usage(format!(
-                "cannot read {place}: there is no such file; `pleo-receiver setup --url https://…` \
-                 makes one, and `--config FILE` names another"
+                "{place}: the endpoints `{other}` and `{}` have the same URL in `subscription`: \
+                 give each its own",
+                endpoint.path
             )));
         }
-        let declared = Self::from_path(&receiver.config)?;
-        let mut paths = BTreeMap::new();
-        for one in &declared.endpoint {
-            let url = one.subscription.as_ref().map(|one| &one.url);
-            if let Some(other) = url.and_then(|url| paths.insert(url, &one.path)) {
-                return Err(Failure::Usage(format!(
-                    "{place}: the endpoints `{other}` and `{}` have the same URL in `subscription`, \
-                     which can only lead to one of them: give each its own",
-                    one.path
-                )));
-            }
-        }
-        Ok(declared)
+    }
+    Ok(file)
+}
+
+impl ConfigFile {
+    /// Returns the URL of the inbox: the one in the arguments, or the one in the file.
+    pub(crate) fn inbox_url<'a>(&'a self, args: &'a ConfigArgs) -> &'a str {
+        let url = args.inbox.as_deref().or(self.inbox.as_deref());
+        url.unwrap_or(DEFAULT_INBOX)
     }
 
-    /// Where the receiver's inbox is.
-    pub(crate) fn inbox<'a>(&'a self, receiver: &'a Receiver) -> &'a str {
-        let inbox = receiver.inbox.as_deref().or(self.inbox.as_deref());
-        inbox.unwrap_or(DEFAULT_INBOX)
-    }
-
-    /// The URLs of the subscriptions.
-    pub(crate) fn urls(&self) -> BTreeSet<&str> {
-        let subscriptions = self
-            .endpoint
-            .iter()
-            .filter_map(|one| one.subscription.as_ref());
+    /// Returns the URLs of the subscriptions.
+    pub(crate) fn subscription_urls(&self) -> BTreeSet<&str> {
+        let subscriptions = (self.endpoint.iter()).filter_map(|one| one.subscription.as_ref());
         subscriptions.map(|one| one.url.as_str()).collect()
     }
 
-    /// Whether the endpoint at this path has its secret in this file, and no other one has.
+    /// Returns `true` if only the endpoint with this path reads its secret from the file.
     pub(crate) fn is_only_user(&self, path: &str, file: &Path) -> bool {
-        let mut users = self.endpoint.iter().filter(|one| one.uses(file));
+        let mut users = self.endpoint.iter().filter(|one| one.reads_secret(file));
         users.next().is_some_and(|one| one.path == path) && users.next().is_none()
     }
 }
 
-impl Endpoint {
+impl EndpointTable {
+    /// Resolves and parses the signing secrets.
     pub(crate) fn secrets(&self) -> Result<Vec<Secret>, Failure> {
         let (key, secrets) = self.secret_refs();
         signing_secrets(secrets).map_err(|why| Failure::usage(&self.place(key), &why))
     }
 
-    /// Where the newest secret is, if in a file.
+    /// Returns the file of the newest secret.
     pub(crate) fn secret_file(&self) -> Option<&Path> {
         self.secret_refs().1.iter().find_map(SecretRef::file)
     }
 
-    fn uses(&self, file: &Path) -> bool {
-        // However it is written, and whether or not it is there yet.
-        let name = |path| fs::canonicalize(path).or_else(|_| std::path::absolute(path));
-        let is_same = |other| other == file || name(other).ok() == name(file).ok();
-        (self.secret_refs().1.iter())
-            .filter_map(SecretRef::file)
-            .any(is_same)
-    }
-
-    /// What Pleo should send beside the signature.
-    pub(crate) fn extras(&self) -> Result<Extras, Failure> {
-        let resolve = |hidden: &SecretRef, key: &str| {
-            let usage = |why| Failure::Usage(format!("{}: {why}", self.place(key)));
-            hidden.resolve().map_err(usage)
+    /// Resolves the headers that a delivery must have beside its signature.
+    pub(crate) fn delivery_headers(&self) -> Result<DeliveryHeaders, Failure> {
+        let resolve = |text: &SecretRef, key: &str| {
+            let resolved = text.resolve();
+            resolved.map_err(|why| Failure::usage(&self.place(key), &why))
         };
         let mut headers = BTreeMap::new();
-        for (name, hidden) in &self.headers {
-            let text = resolve(hidden, &format!("headers.{name}"))?;
-            headers.insert(name.clone(), Sensitive::from(text));
+        for (name, value) in &self.headers {
+            let value = resolve(value, &format!("headers.{name}"))?;
+            headers.insert(name.clone(), value.into());
         }
-        let basic = self.basic.as_ref().map(|basic| {
-            let username = resolve(&basic.username, "basic.username")?;
-            let password = resolve(&basic.password, "basic.password")?;
-            Ok::<_, Failure>((username, password))
-        });
-        let basic = basic.transpose()?;
-        Ok(Extras { headers, basic })
+        let basic = match &self.basic {
+            Some(basic) => Some((
+                resolve(&basic.username, "basic.username")?.into(),
+                resolve(&basic.password, "basic.password")?.into(),
+            )),
+            None => None,
+        };
+        Ok(DeliveryHeaders { headers, basic })
+    }
+
+    fn reads_secret(&self, file: &Path) -> bool {
+        // The file may not exist yet.
+        let absolute = |path| fs::canonicalize(path).or_else(|_| std::path::absolute(path));
+        let is_same = |other| other == file || absolute(other).ok() == absolute(file).ok();
+        let mut files = (self.secret_refs().1.iter()).filter_map(SecretRef::file);
+        files.any(is_same)
     }
 
     fn place(&self, key: &str) -> String {
@@ -109,39 +121,18 @@ impl Endpoint {
     }
 }
 
-/// What Pleo should send beside the signature.
-#[derive(Default)]
-pub(crate) struct Extras {
-    pub(crate) headers: BTreeMap<String, Sensitive>,
-    /// User name and password.
-    pub(crate) basic: Option<(String, String)>,
-}
-
-impl Extras {
-    pub(crate) fn auth(&self) -> Option<EndpointAuth> {
-        let (username, password) = self.basic.as_ref()?;
-        Some(EndpointAuth::basic(username.as_str(), password.as_str()))
-    }
-}
-
-impl Subscription {
-    /// Who asks: whom the endpoint names, else whom the command line does.
-    pub(crate) fn login<'a>(&'a self, api: &'a Api) -> Result<Login<'a>, Failure> {
-        let token = self.token.as_ref().map(Login::Token);
-        let login = token.or_else(|| self.api_key.as_ref().map(Login::ApiKey));
-        login.map_or_else(|| api.login(), Ok)
-    }
-
-    pub(crate) fn wanted(&self, extras: &Extras) -> Wanted {
-        Wanted {
+impl SubscriptionTable {
+    /// Returns the subscription that Pleo should have.
+    pub(crate) fn desired(&self, headers: &DeliveryHeaders) -> Desired {
+        Desired {
             url: self.url.clone(),
             event_types: self.events.clone(),
-            headers: extras.headers.clone(),
-            auth: extras.auth(),
+            headers: headers.headers.clone(),
+            auth: headers.auth(),
         }
     }
 
-    /// The spelling of the event for new export jobs that it uses.
+    /// Returns the event type for new export jobs, as the file spells it.
     pub(crate) fn export_event(&self) -> Option<&str> {
         let is_export =
             |text: &&String| EventType::from(text.as_str()) == EventType::ExportJobCreated;

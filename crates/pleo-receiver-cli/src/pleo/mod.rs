@@ -1,15 +1,8 @@
-//! Pleo's API and the subscriptions that the configuration declares: shared by `setup`,
-//! `subscriptions`, `doctor` and `catch-up`.
+//! Pleo's API, and the subscriptions that the configuration declares.
 
+pub(crate) mod apply;
 pub(crate) mod client;
 pub(crate) mod declared;
+pub(crate) mod owner;
 pub(crate) mod plan;
 pub(crate) mod secret_file;
-
-/// With nothing in it that could steer a terminal.
-pub(crate) fn plain(text: &str) -> String {
-    text.escape_debug()
-        .to_string()
-        .replace("\\\"", "\"")
-        .replace("\\'", "'")
-}

@@ -5,64 +5,78 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::failure::Failure;
-use crate::files::replace;
+use crate::files::{self, Access};
 
-/// Puts a secret into a file, for the owner of the file only. Says whether anything changed.
-///
-/// Another secret that is there already is written over only where the file `is_own`: where it can
-/// only be an older one of the same subscription.
-pub(crate) fn keep_secret(path: &Path, secret: &str, is_own: bool) -> Result<bool, Failure> {
-    let held = held(path)?;
-    let is_there = held.lines().any(|line| line == secret);
-    if is_there && is_private(path) {
+/// What happens to another secret that the file already holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Present {
+    /// It is replaced.
+    Replace,
+    /// Writing fails.
+    Keep,
+}
+
+/// Writes a signing secret to a file that only its owner can read. Returns `true` if the file has
+/// changed.
+pub(crate) fn write(path: &Path, secret: &str, present: Present) -> Result<bool, Failure> {
+    let text = read(path)?;
+    let holds_it = text.lines().any(|line| line == secret);
+    if holds_it && is_private(path) {
         return Ok(false);
     }
-    if !is_there && !held.is_empty() && !is_own {
-        return Err(taken(path));
+    if !holds_it && !text.is_empty() && present == Present::Keep {
+        return Err(in_use(path));
     }
-    if !held.lines().all(|line| line.starts_with("whsec_")) {
+    if !text.lines().all(|line| line.starts_with("whsec_")) {
         return Err(Failure::Usage(format!(
-            "{} holds something else than a signing secret, which stays: name another file",
+            "cannot write the signing secret to {}: the file holds something else; name another \
+             file",
             path.display()
         )));
     }
-    let text = if is_there {
-        held
+    let text = if holds_it {
+        text
     } else {
         format!("{secret}\n")
     };
-    replace(path, &text, true).map(|()| true)
+    files::replace(path, &text, Access::Owner)?;
+    Ok(true)
 }
 
-/// Whether a secret that is yet to come would be written over another.
-pub(crate) fn check_free(path: &Path) -> Result<(), Failure> {
-    if held(path)?.is_empty() {
+/// Checks that a file does not exist or is empty.
+pub(crate) fn check_unused(path: &Path) -> Result<(), Failure> {
+    if read(path)?.is_empty() {
         Ok(())
     } else {
-        Err(taken(path))
+        Err(in_use(path))
     }
 }
 
-/// What a file holds; nothing where there is none.
-pub(crate) fn held(path: &Path) -> Result<String, Failure> {
+/// Returns `true` if a file does not exist or is empty.
+pub(crate) fn is_missing(path: &Path) -> bool {
+    read(path).is_ok_and(|text| text.is_empty())
+}
+
+/// Reports a file that holds the secret of another subscription.
+pub(crate) fn in_use(path: &Path) -> Failure {
+    Failure::Usage(format!(
+        "{} holds another secret, which may be another endpoint's: name another file with \
+         `--secret-file`, or as the first `secret` of the endpoint; if nothing uses the file, \
+         delete it",
+        path.display()
+    ))
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
     match fs::read_to_string(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
         read => read.map_err(|error| {
-            let place = path.display();
             Failure::Usage(format!(
-                "cannot read {place}, to see whether it holds a secret: {error}"
+                "cannot read {}: {error}; run as a user who may read it, or name another file",
+                path.display()
             ))
         }),
     }
-}
-
-/// A file that holds another secret, or is to.
-pub(crate) fn taken(path: &Path) -> Failure {
-    Failure::Usage(format!(
-        "{} holds another secret, which may be another endpoint's: name another file, by \
-         `--secret-file` or first in the endpoint's `secret`; or delete it, where nothing uses it",
-        path.display()
-    ))
 }
 
 #[cfg(unix)]

@@ -102,16 +102,16 @@ fn for_people_it_is_a_line_each_with_the_fix_below() {
     let mut lines = ended.stdout.lines();
     assert_eq!(
         lines.next(),
-        Some("ok      configuration pleo.toml can be served")
+        Some("ok      configuration pleo.toml is valid")
     );
     let inbox = lines.next().unwrap();
     assert!(
-        inbox.starts_with("FAILED  inbox         cannot open"),
+        inbox.starts_with("FAILED  inbox         pleo-inbox.db does not exist"),
         "{inbox}"
     );
     let fix = lines.next().unwrap();
     assert!(
-        fix.starts_with("        run `pleo-receiver serve --config pleo.toml`"),
+        fix.starts_with("        fix           run `pleo-receiver serve --config pleo.toml`"),
         "{fix}"
     );
 }
@@ -150,7 +150,8 @@ fn what_is_wrong_at_pleo_is_found() {
     let (_, checks) = examined(&world, &[]);
     let fix = failed(&checks, "secret");
     assert!(
-        fix.contains("signs with another one") && fix.contains("setup --url"),
+        fix.contains("signs with a secret that the endpoint does not have")
+            && fix.contains("setup --url"),
         "{fix}"
     );
     world.done(&[
@@ -165,7 +166,7 @@ fn what_is_wrong_at_pleo_is_found() {
     // The one that runs still has the old one only: restart, or reload, brings it up.
     world.done(&["subscriptions", "delete", &id]);
     let (_, checks) = examined(&world, &[]);
-    assert!(failed(&checks, "subscription").contains("Pleo has none"));
+    assert!(failed(&checks, "subscription").contains("Pleo has no subscription"));
 
     let ended = world.run_as(&["doctor", "--json"], "a.b.c");
     assert!(failed(&lines(&ended.stdout), "pleo").contains("(401)"));
@@ -198,7 +199,7 @@ fn what_is_wrong_on_the_way_is_found() {
     let checks = with("https://localhost", "https://127.0.0.1");
     assert!(failed(&checks, "certificate").contains("for this name"));
     let checks = with("https://localhost", "https://name.invalid");
-    assert!(failed(&checks, "url").contains("has no address"));
+    assert!(failed(&checks, "url").contains("cannot resolve"));
     let checks = with("https://localhost", "http://localhost");
     assert!(failed(&checks, "url").contains("not an `https` URL"));
     // The receiver was not told of the new secret yet.
@@ -212,8 +213,8 @@ fn what_is_wrong_on_the_way_is_found() {
     let other = world.place.serve(&["--config", "pleo.toml"], &[]);
     drop(other);
     let (_, checks) = examined(&world, &[]);
-    assert!(failed(&checks, "delivery").contains("not by the receiver of this inbox"));
-    assert!(failed(&checks, "receiver").contains("none runs"));
+    assert!(failed(&checks, "delivery").contains("it is not in the inbox"));
+    assert!(failed(&checks, "receiver").contains("no receiver is running"));
     drop(server);
 
     // Something that says yes to everything.
@@ -221,7 +222,7 @@ fn what_is_wrong_on_the_way_is_found() {
     world.place.write("pleo.toml", &good);
     let (_, checks) = examined(&world, &[]);
     assert!(
-        failed(&checks, "reachable").contains("takes unsigned requests"),
+        failed(&checks, "reachable").contains("accepts unsigned requests"),
         "{url}"
     );
 }

@@ -77,7 +77,7 @@ fn what_says_the_same_in_other_words_stays_as_it_is() {
     );
     world.place.write("pleo.toml", &before);
     let said = world.done(&setup);
-    assert!(said.contains("nothing had to be changed"), "{said}");
+    assert!(said.contains("nothing to change"), "{said}");
     assert_eq!(world.read("pleo.toml"), before);
     assert!(!world.has("webhooks-pleo.secret"));
 }
@@ -182,7 +182,7 @@ fn nothing_is_written_where_everybody_may_lay_a_link() {
         ("--secret-file", "tmp/link"),
         ("--config", "tmp/pleo.toml"),
     ] {
-        let parts = ["cannot write tmp/", "everybody may make files"];
+        let parts = ["cannot write tmp/", "world-writable"];
         world.refused(&["setup", "--url", &url, flag, file], 2, &parts);
     }
     assert_eq!((world.writes(), world.read("theirs").as_str()), (0, ""));

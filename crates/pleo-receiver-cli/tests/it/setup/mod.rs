@@ -88,7 +88,7 @@ fn twice_is_once() {
     let files = || ["pleo.toml", "webhooks-pleo.secret"].map(|name| stamp(&world, name));
     let (before, writes) = (files(), world.writes());
     let said = world.done(&setup);
-    assert!(said.contains("nothing had to be changed"), "{said}");
+    assert!(said.contains("nothing to change"), "{said}");
     assert_eq!(files(), before);
     assert_eq!(world.writes(), writes);
     let object = &world.json(&setup)[0];
@@ -120,7 +120,10 @@ fn a_receiver_that_runs_takes_on_what_is_set_up() {
     setup("/webhooks/pleo");
     let mut server = world.serve(&[]);
     let said = setup("/webhooks/acme");
-    assert!(said.contains("told") && !said.contains("next"), "{said}");
+    assert!(
+        said.contains("reloaded") && !said.contains("next"),
+        "{said}"
+    );
     server.wait_for("configuration reloaded");
     let messages = world
         .pleo
@@ -231,7 +234,7 @@ fn what_was_made_without_an_answer_is_found_the_next_time() {
     let world = World::new();
     let setup = ["setup", "--url", &world.url("/webhooks/pleo")];
     world.pleo.fail_next([Fault::None, Fault::AnswerLost]);
-    world.refused(&setup, 1, &["no answer", "do this again"]);
+    world.refused(&setup, 1, &["no answer", "run the command again"]);
     assert!(world.done(&setup).contains("keep "));
     assert_eq!(world.json(&["subscriptions", "list"]).len(), 1);
 }

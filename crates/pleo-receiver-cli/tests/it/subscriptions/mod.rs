@@ -41,7 +41,7 @@ fn a_subscription_is_made_shown_changed_and_ended() {
         panic!("{table}")
     };
     assert!(head.starts_with("ID ") && head.contains("STATUS"), "{head}");
-    assert_eq!(*row, format!("{id} ACTIVE   {URL} {EXPORT}"));
+    assert_eq!(*row, format!("{id}  ACTIVE  {URL}  {EXPORT}"));
     assert_eq!(world.json(LIST)[0], made);
     let shown = world.done(&["subscriptions", "get", &id]);
     assert!(shown.contains(&format!("endpointUrl   {URL}\n")), "{shown}");
@@ -77,7 +77,7 @@ fn a_subscription_is_made_shown_changed_and_ended() {
         format!("deleted {id}\n")
     );
     assert_eq!(world.json(LIST), [Value::Null; 0]);
-    assert_eq!(world.run(LIST).stderr, "Pleo has none that fits\n");
+    assert_eq!(world.run(LIST).stderr, "Pleo has no matching entries\n");
     world.refused(&["subscriptions", "get", &id], 1, &["(404)", &id]);
 
     let done = world.json(&["subscriptions", "activities", &id]);
@@ -86,7 +86,7 @@ fn a_subscription_is_made_shown_changed_and_ended() {
     let last = ["subscriptions", "activities", &id, "--operation", "DELETE"];
     let table = world.done(&last);
     assert!(
-        table.starts_with("AT ") && table.contains("DELETE    urn:pleo:company:"),
+        table.starts_with("AT ") && table.contains("DELETE     urn:pleo:company:"),
         "{table}"
     );
 }
@@ -149,7 +149,7 @@ fn a_list_is_filtered_sorted_and_paged() {
     assert_eq!(listed(&["--before", cursor]), ids[..2]);
 
     for (args, part) in [
-        (&["--sort", "createdAt:UP"][..], "an order is ASC or DESC"),
+        (&["--sort", "createdAt:UP"][..], "give ASC or DESC"),
         (&["--status", "SLEEPING"], "neither `ACTIVE` nor `INACTIVE`"),
         (&["--after", "x"], "not a cursor"),
         (&["--after", "A", "--offset", "1"], "cannot be used with"),
@@ -197,7 +197,7 @@ fn what_cannot_be_is_refused_with_what_to_do() {
         2,
         &["PLEO_API_TOKEN", "cannot read the file not-there"],
     );
-    assert_refused(&world.place.run(LIST), 2, &["no token: set PLEO_API_TOKEN"]);
+    assert_refused(&world.place.run(LIST), 2, &["set PLEO_API_TOKEN"]);
 }
 
 #[test]

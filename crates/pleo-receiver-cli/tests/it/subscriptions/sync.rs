@@ -19,11 +19,14 @@ fn pleo_is_made_to_match_the_configuration_and_nothing_else_is_touched() {
     let writes = world.writes();
     let ended = world.run(&sync);
     let lines = "create   https://x.example.com/a for v1.export-job.created\n\
-                 fetch    its secret into a.secret\n\
+                 fetch    signing secret into a.secret\n\
                  create   https://x.example.com/b for v1.export-job.created\n\
-                 fetch    its secret into b.secret\n";
+                 fetch    signing secret into b.secret\n";
     assert_eq!((ended.code, ended.stdout.as_str()), (0, lines), "{ended:?}");
-    assert!(ended.stderr.contains("`--yes` applies it"), "{ended:?}");
+    assert!(
+        ended.stderr.contains("add `--yes` to apply this"),
+        "{ended:?}"
+    );
     assert_eq!(world.writes(), writes, "only shown");
     assert!(!world.read("pleo.toml").contains("[subscriptions]"));
 
@@ -54,7 +57,7 @@ fn pleo_is_made_to_match_the_configuration_and_nothing_else_is_touched() {
     assert!(shown.stdout.contains("delete  "), "{shown:?}");
     let ended = world.run(&["subscriptions", "sync", "--yes"]);
     assert!(ended.stdout.contains("delete  "), "{ended:?}");
-    assert!(ended.stderr.contains("only with `--delete`"), "{ended:?}");
+    assert!(ended.stderr.contains("add `--yes --delete`"), "{ended:?}");
     let b = "https://x.example.com/b";
     assert!(world.done(LIST).contains(b), "nothing is lost by the way");
     let said = format!(
@@ -229,7 +232,7 @@ fn a_copy_of_a_configuration_ends_nothing_of_the_original() {
     world.place.write("staging.toml", &staging);
     let parts = [
         "staging.toml",
-        "as if it were a copy",
+        "looks like a copy",
         "https://x.example.com/a",
     ];
     let writes = world.writes();
