@@ -11,7 +11,7 @@ use pleo_api::{
 };
 use serde_json::json;
 
-use crate::args::pleo::{
+use crate::args::subscriptions::{
     Activities, ById, Create, HeaderArgs, List, PageArgs, Secret, Subscriptions, Update,
 };
 use crate::failure::Failure;

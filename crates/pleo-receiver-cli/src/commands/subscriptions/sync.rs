@@ -7,7 +7,7 @@ use std::path::Path;
 use pleo_api::{Client, Subscription};
 use serde_json::json;
 
-use crate::args::pleo::Sync;
+use crate::args::subscriptions::Sync;
 use crate::config::edit::ConfigDocument;
 use crate::config::schema::{ConfigFile, EndpointTable, SubscriptionTable};
 use crate::failure::Failure;
@@ -40,7 +40,7 @@ pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
     let config = &args.receiver.config;
     let file = declared::read(&args.receiver)?;
     let owner = file.subscriptions.as_ref().map(|owner| owner.name.as_str());
-    let declared = declared(&file);
+    let declared = declared_subscriptions(&file);
     if declared.is_empty() && owner.is_none() {
         return Err(Failure::Usage(format!(
             "{}: no `[[endpoint]]` declares a `subscription`: add one, or run `pleo-receiver setup`",
@@ -97,7 +97,7 @@ pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
     Ok(())
 }
 
-fn declared(file: &ConfigFile) -> Vec<(&EndpointTable, &SubscriptionTable)> {
+fn declared_subscriptions(file: &ConfigFile) -> Vec<(&EndpointTable, &SubscriptionTable)> {
     let endpoints = file.endpoint.iter();
     endpoints
         .filter_map(|endpoint| Some((endpoint, endpoint.subscription.as_ref()?)))
