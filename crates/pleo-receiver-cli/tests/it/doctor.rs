@@ -251,3 +251,40 @@ fn a_configuration_that_cannot_be_served_ends_it() {
     let (_, checks) = examined(&world, &[]);
     assert!(failed(&checks, "endpoint").contains("setup"), "{checks:?}");
 }
+
+#[test]
+fn prints_checks_by_endpoint_and_counts_them() {
+    let world = World::new();
+    set_up(&world);
+    let _server = world.serve(&[]);
+    let ended = world.run(&["doctor"]);
+    assert_eq!((ended.code, ended.stderr.as_str()), (1, ""));
+    let (receiver, endpoint) = ended
+        .stdout
+        .split_once("\n\nendpoint /webhooks/pleo\n")
+        .unwrap();
+    assert_eq!(receiver.lines().count(), 3, "{receiver}");
+    assert!(receiver.lines().all(|line| line.starts_with("ok      ")));
+    assert!(
+        endpoint.starts_with("FAILED  url           localhost resolves to 127.0.0.1"),
+        "{endpoint}"
+    );
+    assert!(
+        endpoint.ends_with("\n\n11 ok, 1 failed, 0 skipped\n"),
+        "{endpoint}"
+    );
+}
+
+#[test]
+fn names_the_configuration_in_each_fix() {
+    let world = World::new();
+    set_up(&world);
+    let elsewhere = world
+        .read("pleo.toml")
+        .replace("/pleo\", events", "/a\", events");
+    world.place.write("other.toml", &elsewhere);
+    let (_, checks) = examined(&world, &["--config", "other.toml"]);
+    for check in ["inbox", "subscription"] {
+        assert!(failed(&checks, check).contains("--config other.toml"));
+    }
+}

@@ -346,3 +346,27 @@ fn stamp(world: &World, name: &str) -> (Vec<u8>, std::time::SystemTime) {
     let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
     (std::fs::read(path).unwrap(), modified)
 }
+
+#[test]
+fn help_groups_flags_and_ends_with_an_example() {
+    let place = crate::support::program::Place::new();
+    for command in [
+        &["setup"][..],
+        &["doctor"],
+        &["catch-up"],
+        &["subscriptions", "sync"],
+        &["subscriptions", "create"],
+    ] {
+        for flag in ["-h", "--help"] {
+            let help = place.run(&[command, &[flag]].concat()).stdout;
+            assert!(help.contains("\nPleo's API:\n"), "{help}");
+            let (_, example) = help.rsplit_once("\nExample").unwrap();
+            let usage = format!("pleo-receiver {}", command.join(" "));
+            assert!(example.contains(&usage), "{help}");
+            assert!(
+                help.lines().all(|line| line.chars().count() <= 100),
+                "{help}"
+            );
+        }
+    }
+}

@@ -260,3 +260,32 @@ fn a_copy_of_a_configuration_ends_nothing_of_the_original() {
         assert_eq!(verbs, ["keep", "keep"], "{config}");
     }
 }
+
+#[test]
+fn prints_each_difference_on_its_own_line() {
+    let world = World::new();
+    world.place.write("pleo.toml", &config(&[("a", EXPORT)]));
+    world.done(&["subscriptions", "sync", "--yes"]);
+    let subscription = id(&world.json(LIST)[0]);
+    world.done(&[
+        "subscriptions",
+        "update",
+        &subscription,
+        "--status",
+        "INACTIVE",
+        "--event",
+        VENDOR,
+    ]);
+    let url = "https://x.example.com/a";
+    let differences = [
+        format!("event types: {VENDOR} → {EXPORT}"),
+        "status: INACTIVE → ACTIVE".to_owned(),
+    ];
+    let plan = world.done(&["subscriptions", "sync"]);
+    let [first, second] = &differences;
+    let expected = format!("update   {subscription} {url}\n         {first}\n         {second}\n");
+    assert_eq!(plan, expected);
+    let json = &world.json(&["subscriptions", "sync"])[0];
+    let expected = format!("{subscription} {url}: {}", differences.join("; "));
+    assert_eq!(json["what"], expected, "one text");
+}
