@@ -132,7 +132,7 @@ fn warn_if_visible(secret: &str) {
     let arguments = std::env::args_os().filter_map(|one| one.into_string().ok());
     if arguments.into_iter().any(holds_it) {
         warn!(
-            "token in the arguments, where every user of this machine can read it: use env: or file:"
+            "every user of this machine can read the token in the arguments; use `env:NAME` or `file:PATH`"
         );
     }
 }
