@@ -1,4 +1,5 @@
-//! Flags of `setup`, `doctor` and `catch-up`, and flags that all commands with Pleo's API share.
+//! The arguments of `setup`, `doctor` and `catch-up`, and those that all commands with Pleo's API
+//! share.
 
 use std::path::PathBuf;
 
@@ -13,10 +14,8 @@ const CONFIGURATION: &str = "Configuration";
 /// The address of Pleo's API, and the credentials for it.
 #[derive(Args, Debug)]
 pub(crate) struct ApiArgs {
-    /// Token (JWT), `env:NAME` or `file:PATH`.
-    ///
-    /// Every user of this machine can read a token in the arguments. Prefer `env:NAME` or
-    /// `file:PATH`.
+    /// The token (JWT): `env:NAME`, `file:PATH`, or the token itself, which other users of this
+    /// machine can read.
     #[arg(
         long,
         env = "PLEO_API_TOKEN",
@@ -27,7 +26,7 @@ pub(crate) struct ApiArgs {
     )]
     pub(crate) token: Option<SecretRef>,
 
-    /// API key instead of a token, `env:NAME` or `file:PATH`.
+    /// The API key, if Pleo gave you one instead of a token: `env:NAME`, `file:PATH`, or itself.
     #[arg(
         long,
         env = "PLEO_API_KEY",
@@ -41,9 +40,8 @@ pub(crate) struct ApiArgs {
     #[arg(long, conflicts_with = "api_url", help_heading = API)]
     pub(crate) staging: bool,
 
-    /// Base URL of the API, instead of Pleo's production environment.
-    ///
-    /// Behind a proxy that intercepts TLS, SSL_CERT_FILE names the certificate authorities to trust.
+    /// The base URL of the API, if not Pleo's production. Behind a proxy that intercepts TLS,
+    /// SSL_CERT_FILE names the certificate authorities to trust.
     #[arg(long, env = "PLEO_API_URL", value_name = "URL", help_heading = API)]
     pub(crate) api_url: Option<String>,
 }
@@ -51,7 +49,7 @@ pub(crate) struct ApiArgs {
 /// The configuration of the receiver.
 #[derive(Args, Debug)]
 pub(crate) struct ConfigArgs {
-    /// TOML file with the receiver's configuration.
+    /// The TOML file with the receiver's configuration.
     #[arg(
         long,
         env = "PLEO_CONFIG",
@@ -61,7 +59,8 @@ pub(crate) struct ConfigArgs {
     )]
     pub(crate) config: PathBuf,
 
-    /// Inbox of the receiver [default: `inbox` in the file].
+    /// The receiver's inbox: `sqlite:FILE` or FILE [default: the one in the configuration, or
+    /// pleo-inbox.db].
     #[arg(long, env = "PLEO_INBOX", value_name = "URL", help_heading = CONFIGURATION)]
     pub(crate) inbox: Option<String>,
 }
@@ -74,11 +73,11 @@ pub(crate) struct Setup {
     #[command(flatten)]
     pub(crate) receiver: ConfigArgs,
 
-    /// Public `https` URL at which Pleo reaches the receiver.
+    /// The public `https` URL at which Pleo reaches the receiver.
     #[arg(long)]
     pub(crate) url: String,
 
-    /// Event type to receive. Repeatable.
+    /// The event type to receive. Repeatable.
     #[arg(
         long = "event",
         value_name = "TYPE",
@@ -86,15 +85,15 @@ pub(crate) struct Setup {
     )]
     pub(crate) events: Vec<String>,
 
-    /// Path of the endpoint, if a proxy changes it [default: the path of the URL].
+    /// The path of the endpoint, if a proxy changes it [default: the path of the URL].
     #[arg(long)]
     pub(crate) path: Option<String>,
 
-    /// Name of the endpoint [default: its path].
+    /// The name of the endpoint [default: its path].
     #[arg(long)]
     pub(crate) name: Option<String>,
 
-    /// File for the signing secret [default: a file beside the configuration].
+    /// The file for the signing secret [default: a file beside the configuration].
     #[arg(long, value_name = "FILE")]
     pub(crate) secret_file: Option<PathBuf>,
 

@@ -1,4 +1,4 @@
-//! Flags of `subscriptions`.
+//! The arguments of `pleo-receiver subscriptions`.
 
 use std::path::PathBuf;
 
@@ -15,18 +15,41 @@ const PAGES: &str = "Pages";
 #[derive(Debug, Subcommand)]
 pub(crate) enum Subscriptions {
     /// List all subscriptions, or a page of them.
+    #[command(after_help = "\
+Examples:
+  pleo-receiver subscriptions list
+  pleo-receiver subscriptions list --status ACTIVE --event v1.vendor.created")]
     List(List),
     /// Create a subscription.
+    #[command(after_help = "\
+Example:
+  pleo-receiver subscriptions create --url https://example.com/pleo \\
+      --event v1.export-job.created")]
     Create(Create),
     /// Show a subscription.
+    #[command(after_help = "\
+Example:
+  pleo-receiver subscriptions get ID")]
     Get(ById),
     /// Change a subscription. Only what a flag names changes.
+    #[command(after_help = "\
+Example:
+  pleo-receiver subscriptions update ID --status INACTIVE")]
     Update(Update),
     /// Delete a subscription. Its pending deliveries are lost.
+    #[command(after_help = "\
+Example:
+  pleo-receiver subscriptions delete ID")]
     Delete(ById),
     /// Print the signing secret of a subscription, or write it to a file.
+    #[command(after_help = "\
+Example:
+  pleo-receiver subscriptions secret ID --output pleo.secret")]
     Secret(Secret),
     /// List the operations on a subscription.
+    #[command(after_help = "\
+Example:
+  pleo-receiver subscriptions activities ID --operation UPDATE")]
     Activities(Activities),
     /// Make the subscriptions at Pleo match the configuration. Shows the plan; `--yes` applies it.
     ///
@@ -36,6 +59,11 @@ pub(crate) enum Subscriptions {
     /// A copy of the file, such as one for staging, must not have this table. The next `setup` or
     /// `sync --yes` then writes a new name. If the file declares none of the subscriptions that
     /// carry its name, `sync` takes it for a copy and changes nothing.
+    #[command(after_help = "\
+Examples:
+  pleo-receiver subscriptions sync                 # show the plan
+  pleo-receiver subscriptions sync --yes           # create and update
+  pleo-receiver subscriptions sync --yes --delete  # also delete")]
     Sync(Sync),
 }
 
@@ -69,10 +97,6 @@ pub(crate) struct PageArgs {
 }
 
 #[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  pleo-receiver subscriptions list
-  pleo-receiver subscriptions list --status ACTIVE --event v1.vendor.created")]
 pub(crate) struct List {
     #[command(flatten)]
     pub(crate) api: ApiArgs,
@@ -96,7 +120,7 @@ pub(crate) struct List {
 /// Headers that Pleo sends with each delivery, beside the signature.
 #[derive(Args, Debug)]
 pub(crate) struct HeaderArgs {
-    /// Header, such as `x-tenant: acme`, or `env:NAME` or `file:PATH`. Repeatable.
+    /// The header: `env:NAME`, `file:PATH`, or itself, such as `x-tenant: acme`. Repeatable.
     #[arg(
         long = "header",
         short = 'H',
@@ -105,33 +129,30 @@ pub(crate) struct HeaderArgs {
     )]
     pub(crate) headers: Vec<SecretRef>,
 
-    /// User name of Basic credentials.
+    /// The user name of Basic credentials.
     #[arg(long, value_name = "USER", requires = "password", help_heading = HEADERS)]
     pub(crate) username: Option<SecretRef>,
 
-    /// Password of Basic credentials, `env:NAME` or `file:PATH`.
+    /// The password of Basic credentials: `env:NAME`, `file:PATH`, or the password itself, which
+    /// other users of this machine can read.
     #[arg(long, value_name = "PASSWORD", requires = "username", help_heading = HEADERS)]
     pub(crate) password: Option<SecretRef>,
 }
 
 #[derive(Args, Debug)]
-#[command(after_help = "\
-Example:
-  pleo-receiver subscriptions create --url https://receiver.example.com/webhooks/pleo \\
-      --event v1.export-job.created")]
 pub(crate) struct Create {
     #[command(flatten)]
     pub(crate) api: ApiArgs,
 
-    /// Public `https` URL that Pleo delivers to.
+    /// The public `https` URL that Pleo delivers to.
     #[arg(long)]
     pub(crate) url: String,
 
-    /// Event type to deliver. Repeatable.
+    /// The event type to deliver. Repeatable.
     #[arg(long = "event", value_name = "TYPE", required = true)]
     pub(crate) events: Vec<String>,
 
-    /// `ACTIVE`, or `INACTIVE` for a subscription that delivers nothing yet.
+    /// The status: `ACTIVE`, or `INACTIVE` to deliver nothing yet.
     #[arg(long, value_name = "STATUS", value_parser = status, default_value = "ACTIVE")]
     pub(crate) status: Status,
 
@@ -148,7 +169,7 @@ pub(crate) struct ById {
     #[command(flatten)]
     pub(crate) api: ApiArgs,
 
-    /// Id of the subscription.
+    /// The id of the subscription.
     pub(crate) id: Uuid,
 
     /// Print a JSON object.
@@ -157,25 +178,22 @@ pub(crate) struct ById {
 }
 
 #[derive(Args, Debug)]
-#[command(after_help = "\
-Example:
-  pleo-receiver subscriptions update ID --status INACTIVE")]
 pub(crate) struct Update {
     #[command(flatten)]
     pub(crate) api: ApiArgs,
 
-    /// Id of the subscription.
+    /// The id of the subscription.
     pub(crate) id: Uuid,
 
-    /// New public `https` URL that Pleo delivers to.
+    /// The new public `https` URL that Pleo delivers to.
     #[arg(long)]
     pub(crate) url: Option<String>,
 
-    /// Event type to deliver, instead of the present ones. Repeatable.
+    /// The event type to deliver, instead of the present ones. Repeatable.
     #[arg(long = "event", value_name = "TYPE")]
     pub(crate) events: Vec<String>,
 
-    /// New status: `ACTIVE` or `INACTIVE`.
+    /// The new status: `ACTIVE` or `INACTIVE`.
     #[arg(long, value_name = "STATUS", value_parser = status)]
     pub(crate) status: Option<Status>,
 
@@ -196,14 +214,11 @@ pub(crate) struct Update {
 }
 
 #[derive(Args, Debug)]
-#[command(after_help = "\
-Example:
-  pleo-receiver subscriptions secret ID --output pleo.secret")]
 pub(crate) struct Secret {
     #[command(flatten)]
     pub(crate) api: ApiArgs,
 
-    /// Id of the subscription.
+    /// The id of the subscription.
     pub(crate) id: Uuid,
 
     /// Write the secret to this file, readable by its owner only, instead of printing it.
@@ -220,7 +235,7 @@ pub(crate) struct Activities {
     #[command(flatten)]
     pub(crate) api: ApiArgs,
 
-    /// Id of the subscription. It may be deleted already.
+    /// The id of the subscription, which may be deleted already.
     pub(crate) id: Uuid,
 
     /// List only operations of this type: `CREATE`, `UPDATE` or `DELETE`. Repeatable.
@@ -236,11 +251,6 @@ pub(crate) struct Activities {
 }
 
 #[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  pleo-receiver subscriptions sync                 # show the plan
-  pleo-receiver subscriptions sync --yes           # create and update
-  pleo-receiver subscriptions sync --yes --delete  # also delete")]
 pub(crate) struct Sync {
     #[command(flatten)]
     pub(crate) api: ApiArgs,
@@ -248,7 +258,7 @@ pub(crate) struct Sync {
     #[command(flatten)]
     pub(crate) receiver: ConfigArgs,
 
-    /// Create and update subscriptions. Delete none.
+    /// Create and update subscriptions, but delete none.
     #[arg(long)]
     pub(crate) yes: bool,
 
