@@ -74,7 +74,7 @@ impl Server {
         let mut log = BufReader::new(process.stderr.take().expect("piped")).lines();
         let address = loop {
             let line = log.next().expect("a line before the end").expect("text");
-            if let Some((_, rest)) = line.split_once("listening on http://") {
+            if let Some((_, rest)) = line.split_once("listening url=\"http://") {
                 break rest.split('/').next().expect("something").parse();
             }
         };
@@ -153,7 +153,7 @@ pub fn run(which: &str) {
     runtime.expect("a runtime").block_on(async {
         let listener = listen().expect("a free port");
         let address = listener.local_addr().expect("an address");
-        eprintln!("listening on http://{address}/");
+        eprintln!("listening url=\"http://{address}/\"");
         if which == "bare" {
             bare(listener).await;
         }

@@ -2,30 +2,49 @@
 
 use core::fmt;
 use std::error::Error;
-use std::io;
+use std::io::{self, ErrorKind};
 
 use pleo_receiver::{InboxError, ServeError};
 
-/// Why the program ends otherwise than well.
+/// Why a command failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// It was told something that can't be: exit code 2.
+    /// The arguments or the configuration are wrong: exit code 2.
     Usage(String),
-    /// It tried and failed: exit code 1.
+    /// The command failed: exit code 1.
     Run(String),
-    /// Exit code 1, and what there was to say is said already.
+    /// The command failed, and has reported why: exit code 1.
     AlreadyReported,
-    /// Its output could not be written.
+    /// Standard output cannot be written: exit code 1, or 0 if its reader has closed it.
     Output(io::Error),
 }
 
 impl Failure {
-    /// Says what it is about.
+    /// Reports a wrong value at `place`: a flag, a key or a file.
+    pub(crate) fn usage(place: &str, why: &str) -> Self {
+        Self::Usage(format!("{place}: {why}"))
+    }
+
+    /// Reports an error and its causes.
+    pub(crate) fn run(error: &dyn Error) -> Self {
+        Self::Run(chain(error))
+    }
+
+    /// Adds what the failure is about.
     pub(crate) fn at(self, place: &str) -> Self {
         match self {
             Self::Usage(text) => Self::Usage(format!("{place}: {text}")),
             Self::Run(text) => Self::Run(format!("{place}: {text}")),
             other => other,
+        }
+    }
+
+    /// Returns the exit code of the program.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 2,
+            Self::Output(error) if error.kind() == ErrorKind::BrokenPipe => 0,
+            Self::Run(_) | Self::AlreadyReported | Self::Output(_) => 1,
         }
     }
 }
@@ -35,7 +54,7 @@ impl fmt::Display for Failure {
         match self {
             Self::Usage(text) | Self::Run(text) => f.write_str(text),
             Self::AlreadyReported => Ok(()),
-            Self::Output(error) => write!(f, "cannot write: {error}"),
+            Self::Output(error) => write!(f, "cannot write to standard output: {error}"),
         }
     }
 }
@@ -48,18 +67,24 @@ impl From<io::Error> for Failure {
 
 impl From<InboxError> for Failure {
     fn from(error: InboxError) -> Self {
-        Self::Run(error.to_string())
+        Self::run(&error)
     }
 }
 
 impl From<ServeError> for Failure {
     fn from(error: ServeError) -> Self {
-        Self::Run(error.to_string())
+        Self::run(&error)
     }
 }
 
-/// An error with everything that caused it.
+/// Joins the texts of an error and its causes. A cause that its error repeats is left out.
 pub(crate) fn chain(error: &dyn Error) -> String {
-    core::iter::successors(error.source(), |&error| error.source())
-        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+    let mut text = error.to_string();
+    for cause in core::iter::successors(error.source(), |&error| error.source()) {
+        let cause = cause.to_string();
+        if !text.ends_with(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }

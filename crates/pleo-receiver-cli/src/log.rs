@@ -1,169 +1,163 @@
-//! The log, on standard error. A reader of it that stands still holds up nothing else: lines wait for
-//! it up to a limit, and then are dropped and counted.
+//! The log, on standard error. A thread writes it, so that a stalled reader never blocks the server:
+//! lines that find the queue full are dropped and counted.
 
+mod fields;
+
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::io::{self, ErrorKind, IsTerminal, Write};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use prometheus_client::metrics::counter::Counter;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::counter::ConstCounter;
 use tracing::warn;
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, fmt, reload};
 
-/// How many bytes wait for the reader of standard error, beside as many that are being written.
-const LIMIT: usize = 256 * 1024;
+use self::fields::LogfmtFields;
 
-/// How long the end of the program waits for that reader.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How many lines wait for the reader of standard error.
+const QUEUE: usize = 4096;
 
-/// How long to wait where standard error is in non-blocking mode, and full.
+/// How long to wait if standard error is non-blocking and full.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// The log of this process.
 pub(crate) struct Log {
     level: reload::Handle<LevelFilter, Registry>,
-    told: Option<LevelFilter>,
+    /// The level from the flag or the environment. It beats the file.
+    given: Option<LevelFilter>,
     default: LevelFilter,
-    queue: Arc<Queue>,
+    queue: NonBlocking,
+    guard: Option<WorkerGuard>,
+    lost: LostLines,
 }
 
 impl Log {
-    /// Begins to log, as loud as flag or environment `told`.
-    pub(crate) fn start(told: Option<LevelFilter>, default: LevelFilter) -> io::Result<Self> {
-        let queue = Arc::new(Queue::default());
-        let writing = Arc::clone(&queue);
-        thread::Builder::new()
-            .name("pleo-log".into())
-            .spawn(move || writing.write_all(&mut io::stderr()))?;
-        let (filter, level) = reload::Layer::new(told.unwrap_or(default));
+    /// Starts to log at the `given` level, or at the default one.
+    pub(crate) fn start(given: Option<LevelFilter>, default: LevelFilter) -> Self {
+        let lost = LostLines::default();
+        let (queue, guard) = NonBlockingBuilder::default()
+            .buffered_lines_limit(QUEUE)
+            .thread_name("pleo-log")
+            .finish(Stderr {
+                lost: lost.clone(),
+                reported: 0,
+            });
+        // It is set only here.
+        let _ = lost.dropped.set(queue.error_counter());
+        let (filter, level) = reload::Layer::new(given.unwrap_or(default));
         let lines = fmt::layer()
-            .with_writer(Arc::clone(&queue))
+            .with_writer(queue.clone())
             .with_ansi(io::stderr().is_terminal())
-            .with_target(false);
+            .with_target(false)
+            .fmt_fields(LogfmtFields);
         tracing_subscriber::registry()
             .with(filter)
             .with(lines)
             .init();
-        Ok(Self {
+        Self {
             level,
-            told,
+            given,
             default,
             queue,
-        })
+            guard: Some(guard),
+            lost,
+        }
     }
 
-    /// Goes on as loud as the configuration says, unless told otherwise nearer.
+    /// Sets the level to the one in the configuration, unless a flag or the environment gives one.
     pub(crate) fn configure(&self, file: Option<LevelFilter>) {
-        let level = self.told.or(file).unwrap_or(self.default);
-        // The log is there as long as the process.
+        let level = self.given.or(file).unwrap_or(self.default);
+        // This fails only once the log is gone.
         let _ = self.level.reload(level);
     }
 
-    /// How many lines were lost.
-    pub(crate) fn lost(&self) -> &Counter {
-        &self.queue.lost
+    /// Returns the count of lost lines.
+    pub(crate) fn lost_lines(&self) -> LostLines {
+        self.lost.clone()
     }
 
-    /// Says something however quiet the log is, and however full.
-    pub(crate) fn say(&self, text: &str) {
-        self.queue.push(format!("{text}\n").as_bytes(), usize::MAX);
+    /// Writes a line at every level.
+    pub(crate) fn print(&self, text: &str) {
+        // A full queue counts it as lost.
+        let _ = self.queue.clone().write_all(format!("{text}\n").as_bytes());
     }
 }
 
 impl Drop for Log {
-    /// Waits until all of it is written, but not for ever on a reader that stands still.
+    /// Writes the pending lines, or gives up after a second if nobody reads them.
     fn drop(&mut self) {
-        let is_busy = |waiting: &mut Waiting| waiting.writing || !waiting.text.is_empty();
-        let queue = &self.queue;
-        let waited = (queue.changed).wait_timeout_while(queue.waiting(), PATIENCE, is_busy);
-        drop(waited);
-    }
-}
-
-/// What waits to be written.
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: Mutex<Waiting>,
-    changed: Condvar,
-    lost: Counter,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    text: Vec<u8>,
-    /// Whether what was here before is still being written.
-    writing: bool,
-    /// How many lines found no room behind it.
-    dropped: u64,
-}
-
-impl Queue {
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        // A panic between two of its states is not possible.
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn push(&self, line: &[u8], limit: usize) {
-        let mut waiting = self.waiting();
-        let length = waiting.text.len().saturating_add(line.len());
-        if length > limit && !waiting.text.is_empty() {
-            waiting.dropped += 1;
-            self.lost.inc();
-            return;
-        }
-        waiting.text.extend_from_slice(line);
-        self.changed.notify_all();
-    }
-
-    /// Writes whatever comes, as long as the process lives.
-    fn write_all(&self, out: &mut impl Write) {
-        loop {
-            let nothing = |waiting: &mut Waiting| waiting.text.is_empty();
-            let waited = self.changed.wait_while(self.waiting(), nothing);
-            let mut waiting = waited.unwrap_or_else(PoisonError::into_inner);
-            let text = core::mem::take(&mut waiting.text);
-            let dropped = core::mem::take(&mut waiting.dropped);
-            waiting.writing = true;
-            drop(waiting);
-            let left = write(out, &text);
-            let lines = left.iter().filter(|byte| **byte == b'\n').count();
-            self.lost.inc_by(u64::try_from(lines).unwrap_or(u64::MAX));
-            if dropped > 0 {
-                warn!(
-                    lines = dropped,
-                    "lines of the log are lost, since nobody read it"
-                );
-            }
-            self.waiting().writing = false;
-            self.changed.notify_all();
+        // If the queue is full, the guard would say so on standard output, which is for data.
+        let before = self.lost.count();
+        let _ = self.queue.write_all(b"");
+        if self.lost.count() > before {
+            core::mem::forget(self.guard.take());
         }
     }
 }
 
-impl Write for &Queue {
+/// Counts the lines that were dropped, since the queue was full, or could not be written.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LostLines {
+    dropped: Arc<OnceLock<ErrorCounter>>,
+    unwritten: Arc<AtomicU64>,
+}
+
+impl LostLines {
+    fn count(&self) -> u64 {
+        let dropped = self.dropped.get().map_or(0, ErrorCounter::dropped_lines);
+        let dropped = u64::try_from(dropped).unwrap_or(u64::MAX);
+        dropped.saturating_add(self.unwritten.load(Ordering::Relaxed))
+    }
+}
+
+impl Collector for LostLines {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), core::fmt::Error> {
+        let counter = ConstCounter::new(self.count());
+        let help = "Log lines that were not read in time, or could not be written";
+        let encoder =
+            encoder.encode_descriptor("log_lines_lost", help, None, counter.metric_type())?;
+        counter.encode(encoder)
+    }
+}
+
+/// Writes lines to standard error. It never fails: a line that cannot be written is counted.
+struct Stderr {
+    lost: LostLines,
+    /// How many lost lines the log has reported.
+    reported: u64,
+}
+
+impl Write for Stderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.push(line, LIMIT);
+        let mut rest = line;
+        while !rest.is_empty() {
+            match io::stderr().write(rest) {
+                Ok(written) if written > 0 => rest = rest.get(written..).unwrap_or_default(),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(PAUSE),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                _ => {
+                    self.lost.unwritten.fetch_add(1, Ordering::Relaxed);
+                    break;
+                }
+            }
+        }
         Ok(line.len())
     }
 
+    /// Reports lost lines. The log's thread calls it when the queue is empty.
     fn flush(&mut self) -> io::Result<()> {
+        let lost = self.lost.count();
+        if lost > self.reported {
+            warn!(lines = lost - self.reported, "log lines lost");
+            self.reported = lost;
+        }
         Ok(())
     }
-}
-
-/// Writes as much as it can; gives what is left.
-fn write<'a>(out: &mut impl Write, mut text: &'a [u8]) -> &'a [u8] {
-    while !text.is_empty() {
-        match out.write(text) {
-            Ok(0) => break,
-            Ok(written) => text = text.get(written..).unwrap_or_default(),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(PAUSE),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(_) => break,
-        }
-    }
-    text
 }

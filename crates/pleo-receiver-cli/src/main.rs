@@ -8,11 +8,20 @@ mod args;
 mod commands;
 mod config;
 mod failure;
+mod files;
+mod http_client;
+mod inbox_url;
+mod input;
+mod listen;
 mod log;
+mod message;
+mod output;
+mod pleo;
 mod samples;
 mod secret_ref;
+mod signals;
 
-use std::io::{self, ErrorKind, Write};
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 use clap::parser::ValueSource;
@@ -20,28 +29,23 @@ use clap::{ArgMatches, CommandFactory, FromArgMatches};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{Cli, Command};
-use crate::commands::{catch_up, demo, doctor, inbox, serve, setup, sign, subscriptions, verify};
+use crate::commands::{
+    catch_up, demo, doctor, inbox, send, serve, setup, sign, subscriptions, verify,
+};
 use crate::failure::Failure;
 use crate::log::Log;
 
 fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    // The demo tells its story by itself.
+    // The demo prints its own progress.
     let quiet = matches!(cli.command, Command::Demo(_));
     let default = if quiet {
         LevelFilter::ERROR
     } else {
         LevelFilter::INFO
     };
-    let log = match Log::start(cli.log, default) {
-        Ok(log) => log,
-        Err(error) => {
-            // Nothing is left to tell it to where this fails.
-            let _ = writeln!(io::stderr(), "error: cannot start a thread: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
+    let log = Log::start(cli.log, default);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -49,39 +53,41 @@ fn main() -> ExitCode {
         Ok(runtime) => runtime.block_on(run(cli.command, &matches, &log)),
         Err(error) => Err(error.into()),
     };
-    let code = match &result {
-        Ok(()) => 0,
-        Err(Failure::Usage(_)) => 2,
-        // Whoever read our output has seen enough.
-        Err(Failure::Output(error)) if error.kind() == ErrorKind::BrokenPipe => 0,
-        Err(Failure::Run(_) | Failure::AlreadyReported | Failure::Output(_)) => 1,
-    };
+    let code = result.as_ref().map_or_else(Failure::exit_code, |()| 0);
     if let Err(failure) = &result
         && code != 0
         && !matches!(failure, Failure::AlreadyReported)
     {
-        log.say(&format!("error: {failure}"));
+        log.print(&format!("error: {failure}"));
     }
-    // What is left of the log is written when it is dropped.
+    // Dropping the log writes its pending lines.
+    drop(log);
     ExitCode::from(code)
 }
 
 async fn run(command: Command, matches: &ArgMatches, log: &Log) -> Result<(), Failure> {
     match command {
         Command::Demo(args) => demo::run(args).await,
-        Command::Serve(args) => {
-            let flags = matches.subcommand_matches("serve");
-            let source = |name: &str| flags.and_then(|flags| flags.value_source(name));
-            let is_flag = |name: &str| source(name) == Some(ValueSource::CommandLine);
-            serve::run(*args, is_flag, log).await
+        Command::Serve(mut args) => {
+            args.flags = flags(matches.subcommand_matches("serve"));
+            serve::run(*args, log).await
         }
         Command::Inbox(command) => inbox::run(command).await,
-        Command::Sign(args) => sign::sign(&args),
-        Command::Send(args) => sign::send(args).await,
+        Command::Sign(args) => sign::run(args),
+        Command::Send(args) => send::run(args).await,
         Command::Verify(args) => verify::run(&args),
         Command::Subscriptions(command) => subscriptions::run(*command).await,
         Command::Setup(args) => setup::run(*args).await,
         Command::Doctor(args) => doctor::run(*args).await,
         Command::CatchUp(args) => catch_up::run(*args).await,
     }
+}
+
+/// Returns the arguments that were given as flags, not by the environment.
+fn flags(matches: Option<&ArgMatches>) -> BTreeSet<String> {
+    let ids = matches.into_iter().flat_map(|matches| {
+        let is_flag = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        matches.ids().map(clap::Id::as_str).filter(is_flag)
+    });
+    ids.map(str::to_owned).collect()
 }

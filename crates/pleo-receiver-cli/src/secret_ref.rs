@@ -1,4 +1,4 @@
-//! Text that may be secret: never shown, and best not given as it is.
+//! References to secrets: `env:NAME`, `file:PATH`, or the text itself. None is ever shown.
 
 use core::convert::Infallible;
 use core::fmt;
@@ -6,17 +6,16 @@ use core::str::FromStr;
 use std::path::Path;
 use std::{env, fs};
 
-use pleo_receiver::verify::Secret;
+use pleo_receiver::verify::{Secret, SecretError};
 use serde::{Deserialize, Deserializer, de};
 
-/// A text from a flag, a variable or a file that may be a secret, or say where one is: `env:NAME` or
-/// `file:PATH`.
+/// A secret, or a reference to one: `env:NAME` or `file:PATH`.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct SecretRef(String);
 
 impl SecretRef {
-    /// The text itself, fetched from where it says it is. A line break at the end of a file is not
-    /// part of it.
+    /// Returns the text, which it reads from the variable or the file. A line break at the end of a
+    /// file is removed.
     pub(crate) fn resolve(&self) -> Result<String, String> {
         if let Some(name) = self.env_name() {
             return env::var(name).map_err(|error| match error {
@@ -33,37 +32,30 @@ impl SecretRef {
         };
         match fs::read_to_string(path) {
             Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
-            Err(error) => Err(format!("cannot read the file {path}: {error}")),
+            Err(error) => Err(format!(
+                "cannot read the file {path}: {error}; create it, or correct the path"
+            )),
         }
     }
 
-    /// The variable that it refers to.
+    /// Returns the name of the environment variable.
     pub(crate) fn env_name(&self) -> Option<&str> {
         self.0.strip_prefix("env:")
     }
 
-    /// The file that it refers to.
+    /// Returns the path of the file.
     pub(crate) fn file(&self) -> Option<&Path> {
         self.0.strip_prefix("file:").map(Path::new)
     }
 
-    /// Whether it is the text itself, not where to find it.
+    /// Returns `true` if it is the text itself, not a reference.
     pub(crate) fn is_plain(&self) -> bool {
         !self.0.starts_with("env:") && !self.0.starts_with("file:")
     }
 
-    /// Where the text itself is, as `env:NAME` or `file:PATH`.
+    /// Returns `env:NAME` or `file:PATH`, if it is a reference.
     pub(crate) fn reference(&self) -> Option<&str> {
         (!self.is_plain()).then_some(&self.0)
-    }
-
-    /// The signing secrets in it: one, or one a line.
-    pub(crate) fn secrets(&self) -> Result<Vec<Secret>, String> {
-        let text = self.resolve()?;
-        let parse = |line: &str| line.parse().map_err(|error| format!("{error}"));
-        text.split('\n')
-            .map(|line| parse(line.trim_end_matches('\r')))
-            .collect()
     }
 }
 
@@ -83,10 +75,28 @@ impl fmt::Debug for SecretRef {
 
 impl<'de> Deserialize<'de> for SecretRef {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // Not as a `String` at once: its error would show a value of another type.
+        // The error of `String` would show a value of another type.
         match toml::Value::deserialize(deserializer)? {
             toml::Value::String(text) => Ok(Self(text)),
             _ => Err(de::Error::custom("it must be a text, in quotes")),
         }
     }
+}
+
+/// Resolves and parses signing secrets. A file or variable may hold several, one a line.
+pub(crate) fn signing_secrets(refs: &[SecretRef]) -> Result<Vec<Secret>, String> {
+    let mut secrets = Vec::new();
+    for one in refs {
+        for line in one.resolve()?.split('\n') {
+            let secret = line.trim_end_matches('\r').parse();
+            secrets.push(secret.map_err(|error: SecretError| error.to_string())?);
+        }
+    }
+    Ok(secrets)
+}
+
+/// Returns `true` if two signing secrets make the same signature.
+pub(crate) fn is_same(one: &Secret, other: &Secret) -> bool {
+    let sign = |secret: &Secret| secret.sign("msg_", 0, b"").map(|made| made.to_string());
+    sign(one).ok() == sign(other).ok()
 }

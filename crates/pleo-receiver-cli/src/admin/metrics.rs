@@ -1,4 +1,4 @@
-//! The counters, served for Prometheus.
+//! Serves metrics for Prometheus.
 
 use core::convert::Infallible;
 use std::sync::Arc;
@@ -13,28 +13,24 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pleo_receiver::Receiver;
 use prometheus_client::encoding::text;
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tracing::debug;
 
-/// How many connections are served at once; others wait.
+use crate::log::LostLines;
+
+/// The number of connections served at once. Others wait.
 const CONNECTIONS: usize = 32;
 
-/// Serves `/metrics` until the program ends: what the receiver counts, and the lines that the log
-/// lost.
-pub(crate) async fn serve(listener: TcpListener, receiver: Receiver, lost_lines: Counter) {
+/// Serves `/metrics` until the program ends: the metrics of the receiver and of the log.
+pub(crate) async fn serve(listener: TcpListener, receiver: Receiver, lost_lines: LostLines) {
     let mut registry = Registry::with_prefix("pleo_receiver");
-    registry.register(
-        "log_lines_lost",
-        "Lines of the log that were not read in time, or could not be written",
-        lost_lines,
-    );
+    registry.register_collector(Box::new(lost_lines));
     let registry = Arc::new(registry);
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        // It is never closed.
+        // The semaphore is never closed.
         let slot = Arc::clone(&slots).acquire_owned().await;
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(core::time::Duration::from_millis(100)).await;
@@ -47,12 +43,12 @@ pub(crate) async fn serve(listener: TcpListener, receiver: Receiver, lost_lines:
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            // Who comes once in a while needn't hold a place meanwhile.
+            // A scraper comes once in a while, and would hold a slot meanwhile.
             .keep_alive(false)
             .serve_connection(TokioIo::new(stream), service);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
-                debug!(%error, "a connection to the metrics ended early");
+                debug!(%error, "metrics connection ended early");
             }
             drop(slot);
         });

@@ -1,41 +1,42 @@
-//! `pleo-receiver demo`: a day of webhooks in a second, on a real socket and a real inbox.
+//! `pleo-receiver demo`: sends sample deliveries to a receiver, and shows each answer.
 
 use core::time::Duration;
 use std::fs;
-use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderValue};
 use pleo_receiver::verify::{Secret, unix_now};
-use pleo_receiver::{Delivery, Endpoint, HandlerError, HttpClient, Receiver, SqliteInbox, serve};
-use tokio::net::TcpListener;
+use pleo_receiver::{Delivery, Endpoint, HandlerError, Receiver, SqliteInbox, serve};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::{Client, Url};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time;
 use uuid::Uuid;
 
 use crate::args::Demo;
-use crate::commands::serve::stop_signal;
-use crate::commands::sign::new_id;
-use crate::failure::{Failure, chain};
-use crate::samples;
+use crate::failure::Failure;
+use crate::listen::bind;
+use crate::message::{new_id, signature_headers};
+use crate::{http_client, output, samples, signals};
 
 const PATH: &str = "/webhooks/pleo";
 
-/// How large a body may be here: what the receiver takes unless told otherwise.
+/// The receiver's default limit.
 const BODY_LIMIT: usize = 1024 * 1024;
 
-/// Longer than anything here takes.
+/// How long to wait for the handler.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
+const DISPATCHED: &str = "stored, dispatched";
+const DUPLICATE: &str = "duplicate";
+
 pub(crate) async fn run(args: Demo) -> Result<(), Failure> {
-    let stop = stop_signal()?;
+    let stop = signals::stop()?;
     let folder = Folder::new()?;
-    let text = throw_away_secret();
-    let secret: Secret = text.parse().map_err(fail)?;
+    let secret_text = new_secret();
+    let secret: Secret = secret_text.parse().map_err(fail)?;
 
     let (handled, mut deliveries) = mpsc::unbounded_channel();
     let handler = move |delivery: Delivery| {
@@ -49,188 +50,180 @@ pub(crate) async fn run(args: Demo) -> Result<(), Failure> {
         .handler(handler)
         .build()
         .map_err(fail)?;
-    let listener = TcpListener::bind(args.listen).await.map_err(|error| {
-        Failure::Usage(format!(
-            "`--listen`: cannot listen on {}: {error}",
-            args.listen
-        ))
-    })?;
-    let url = format!("http://{}{PATH}", listener.local_addr().map_err(fail)?);
+    let listener = bind(args.listen, "listen")?;
+    let url = format!("http://{}{PATH}", listener.local_addr()?);
+    let url = http_client::parse_url(&url).map_err(Failure::Run)?;
     let (end, ended) = oneshot::channel::<()>();
     let server = tokio::spawn(serve(listener, receiver.clone(), async {
-        // An error says that the sender is gone, which means the same.
+        // The sender is dropped on an early return, which ends the server too.
         let _ = ended.await;
     }));
 
-    let mut out = io::stdout();
-    writeln!(
-        out,
-        "A receiver at {url}, its inbox in {}\n",
-        folder.0.display()
-    )?;
-    let client = HttpClient::new(&url).map_err(fail)?;
-    let story = Story {
-        client,
+    output::line(format_args!("listening on {url}"))?;
+    output::line(format_args!("inbox in {}", folder.0.display()))?;
+    output::line("")?;
+    let demo = Scenario {
+        client: http_client::build(&url)?,
+        url,
         receiver,
         secret,
     };
-    let surprises = story.tell(&mut deliveries).await?;
+    let failures = demo.run(&mut deliveries).await?;
     if !args.once {
-        // Whatever this was started as can be started so again.
-        let program = std::env::args()
-            .next()
-            .unwrap_or_else(|| "pleo-receiver".to_owned());
-        writeln!(
-            out,
-            "\nIt goes on listening. Send one more, from another terminal:\n"
+        let command = format!("{} send {} --event v1.vendor.created", program(), demo.url);
+        output::line("")?;
+        output::line(
+            "The receiver runs until you press Ctrl-C. Send one more from another terminal:",
         )?;
-        let more = format!("{program} send {url} --event v1.vendor.created");
-        writeln!(out, "    PLEO_WEBHOOK_SECRET={text} {more}\n")?;
-        writeln!(out, "Ctrl-C ends it.")?;
+        output::line("")?;
+        output::line(format_args!("PLEO_WEBHOOK_SECRET={secret_text} {command}"))?;
         let mut stop = core::pin::pin!(stop);
         loop {
             tokio::select! {
                 () = &mut stop => break,
                 Some(delivery) = deliveries.recv() => {
-                    let kind = delivery.event_type.as_deref().unwrap_or("no envelope");
-                    writeln!(out, "received {}: {}", delivery.webhook_id, kind.escape_debug())?;
+                    let event = delivery.event_type.as_deref().unwrap_or("no event type");
+                    output::line(format_args!("received {}: {event}", delivery.webhook_id))?;
                 }
             }
         }
     }
     drop(end);
     server.await.map_err(fail)??;
-    match surprises {
+    match failures {
         0 => Ok(()),
-        count => Err(Failure::Run(format!(
-            "{count} answers were not as expected"
-        ))),
+        count => Err(Failure::Run(format!("{count} unexpected answers"))),
     }
 }
 
-struct Story {
-    client: HttpClient,
+/// Returns the command that runs this program, also from another folder.
+fn program() -> String {
+    let named = std::env::args_os().next().unwrap_or_default();
+    let path = if Path::new(&named).components().count() > 1 {
+        std::env::current_exe().unwrap_or_else(|_| named.into())
+    } else {
+        named.into()
+    };
+    let path = path.to_string_lossy();
+    shlex::try_quote(&path).unwrap_or_default().into_owned()
+}
+
+struct Scenario {
+    client: Client,
+    url: Url,
     receiver: Receiver,
     secret: Secret,
 }
 
-/// One request, and what should become of it.
+/// A request, and the expected answer.
 struct Step {
     what: &'static str,
     headers: HeaderMap,
     body: Bytes,
     status: u16,
-    reason: &'static str,
+    outcome: &'static str,
 }
 
-impl Story {
-    /// Sends it all; says how many answers were not as expected.
-    async fn tell(
+impl Scenario {
+    /// Sends every request. Returns the number of unexpected answers.
+    async fn run(
         &self,
         deliveries: &mut mpsc::UnboundedReceiver<Delivery>,
     ) -> Result<usize, Failure> {
-        let mut out = io::stdout();
-        writeln!(out, "{:<44}{:<27}INBOX", "SENT", "ANSWER")?;
-        let (mut stored, mut surprises) = (0, 0);
+        output::line(format_args!("{:<40}{:<25}INBOX", "SENT", "ANSWER"))?;
+        let (mut stored, mut failures) = (0, 0);
         for step in self.steps()? {
-            let answer = self.client.post(step.headers, step.body, TIMEOUT).await;
-            let answer = answer.map_err(|error| Failure::Run(chain(&error)))?;
-            let status = answer.status().as_u16();
+            let request = self.client.post(self.url.clone());
+            let request = request.headers(step.headers).body(step.body);
+            let answer = http_client::send(request).await.map_err(fail)?;
             let counts = self.receiver.inbox().counts().await?;
             let messages = counts.pending + counts.done + counts.dead;
-            let reason = if answer.status().is_success() && messages > stored {
-                // Stored is not all: it must come out at the other end too.
-                let handed_on = time::timeout(TIMEOUT, deliveries.recv()).await;
-                if matches!(handed_on, Ok(Some(_))) {
-                    "stored, handed on".to_owned()
-                } else {
-                    "stored, but not handed on".to_owned()
-                }
-            } else if answer.status().is_success() {
-                "known already".to_owned()
+            let outcome = if !answer.status.is_success() {
+                answer.code()
+            } else if messages == stored {
+                DUPLICATE.to_owned()
+            } else if matches!(time::timeout(TIMEOUT, deliveries.recv()).await, Ok(Some(_))) {
+                DISPATCHED.to_owned()
             } else {
-                let problem: serde_json::Value =
-                    serde_json::from_slice(answer.body()).unwrap_or_default();
-                problem["code"].as_str().unwrap_or("no reason").to_owned()
+                "stored, not dispatched".to_owned()
             };
             stored = messages;
-            let expected = (status, &*reason) == (step.status, step.reason);
-            let answer = format!("{status} {reason}");
+            let status = answer.status.as_u16();
+            let is_expected = (status, &*outcome) == (step.status, step.outcome);
+            let expected = if is_expected {
+                String::new()
+            } else {
+                failures += 1;
+                format!("   expected {} {}", step.status, step.outcome)
+            };
+            let (what, answer) = (step.what, format!("{status} {outcome}"));
             let plural = if messages == 1 { "" } else { "s" };
-            write!(
-                out,
-                "{:<44}{answer:<27}{messages} message{plural}",
-                step.what
-            )?;
-            if !expected {
-                surprises += 1;
-                write!(out, "   expected {} {}", step.status, step.reason)?;
-            }
-            writeln!(out)?;
+            output::line(format_args!(
+                "{what:<40}{answer:<25}{messages} message{plural}{expected}"
+            ))?;
         }
-        Ok(surprises)
+        Ok(failures)
     }
 
     fn steps(&self) -> Result<Vec<Step>, Failure> {
-        let step = |what, (headers, body), status, reason| Step {
+        let step = |what, (headers, body), status, outcome| Step {
             what,
             headers,
             body,
             status,
-            reason,
+            outcome,
         };
-        let stored = "stored, handed on";
         let first_id = new_id();
         let job = samples::event("v1.export-job.created");
         let vendor = samples::event("v1.vendor.created");
         let now = unix_now();
 
-        let mut tampered = self.signed(&new_id(), now, &job)?;
-        tampered.1 = job
+        let mut changed = self.signed(&new_id(), now, &job)?;
+        changed.1 = job
             .replace("\"numberOfItems\":3", "\"numberOfItems\":4")
             .into();
-        let forger: Secret = throw_away_secret().parse().map_err(fail)?;
-        let forged = signed(&forger, &new_id(), now, vendor.clone())?;
+        let other: Secret = new_secret().parse().map_err(fail)?;
+        let forged = signed(&other, &new_id(), now, vendor.clone())?;
         let large = job.clone() + &" ".repeat(BODY_LIMIT + 1 - job.len());
         Ok(vec![
             step(
                 "an export job",
                 self.signed(&first_id, now, &job)?,
                 204,
-                stored,
+                DISPATCHED,
             ),
             step(
                 "a vendor",
                 self.signed(&new_id(), now, &vendor)?,
                 204,
-                stored,
+                DISPATCHED,
             ),
             step(
-                "an event type that nobody knows yet",
+                "an unknown event type",
                 self.signed(&new_id(), now, &samples::event("v3.receipt.split"))?,
                 204,
-                stored,
+                DISPATCHED,
             ),
             step(
                 "the export job again, as a retry",
                 self.signed(&first_id, now + 1, &job)?,
                 204,
-                "known already",
+                DUPLICATE,
             ),
             step(
-                "an export job, its body tampered with",
-                tampered,
+                "an export job with a changed body",
+                changed,
                 401,
                 "signature_mismatch",
             ),
             step(
-                "a vendor, signed by a forger",
+                "a vendor with another secret",
                 forged,
                 401,
                 "signature_mismatch",
             ),
             step(
-                "the sample of Pleo's page, years old",
+                "the sample in Pleo's docs, of 2021",
                 sample()?,
                 401,
                 "timestamp_too_old",
@@ -255,55 +248,59 @@ fn signed(
     timestamp: u64,
     body: String,
 ) -> Result<(HeaderMap, Bytes), Failure> {
-    let signature = secret.sign(id, timestamp, body.as_bytes()).map_err(fail)?;
-    let headers = headers(id, &timestamp.to_string(), signature.as_str())?;
-    Ok((headers, body.into()))
+    let secrets = core::slice::from_ref(secret);
+    let pairs = signature_headers(secrets, id, timestamp, body.as_bytes())?;
+    Ok((headers(&pairs)?, body.into()))
 }
 
-/// The headers and body that Pleo's page on webhooks shows: genuine, signed in 2021.
+/// Returns the sample in Pleo's documentation, which was signed in 2021.
 fn sample() -> Result<(HeaderMap, Bytes), Failure> {
-    let headers = headers(
-        "msg_p5jXN8AQM9LWM0D4loKWxJek",
-        "1614265330",
-        "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
-    )?;
+    let pairs = [
+        ("webhook-id", "msg_p5jXN8AQM9LWM0D4loKWxJek"),
+        ("webhook-timestamp", "1614265330"),
+        (
+            "webhook-signature",
+            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+        ),
+    ];
+    let headers = headers(&pairs.map(|(name, value)| (name, value.to_owned())))?;
     Ok((headers, Bytes::from_static(b"{\"test\": 2432232314}")))
 }
 
-fn headers(id: &str, timestamp: &str, signature: &str) -> Result<HeaderMap, Failure> {
+fn headers(pairs: &[(&'static str, String)]) -> Result<HeaderMap, Failure> {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert("webhook-id", id.parse().map_err(fail)?);
-    headers.insert("webhook-timestamp", timestamp.parse().map_err(fail)?);
-    headers.insert("webhook-signature", signature.parse().map_err(fail)?);
+    for (name, value) in pairs {
+        headers.insert(*name, value.parse().map_err(fail)?);
+    }
     Ok(headers)
 }
 
-/// Good enough for as long as the demo runs.
-fn throw_away_secret() -> String {
+/// Returns a secret for this run of the demo.
+fn new_secret() -> String {
     let key = [Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()].concat();
     format!("whsec_{}", STANDARD.encode(key))
 }
 
-/// A folder that goes when the demo does.
+/// A temporary folder, removed when it is dropped.
 struct Folder(PathBuf);
 
 impl Folder {
     fn new() -> Result<Self, Failure> {
         let path = std::env::temp_dir().join(format!("pleo-demo-{}", Uuid::new_v4().simple()));
         fs::create_dir(&path)
-            .map_err(|error| Failure::Run(format!("cannot make {}: {error}", path.display())))?;
+            .map_err(|error| Failure::Run(format!("cannot create {}: {error}", path.display())))?;
         Ok(Self(path))
     }
 }
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What is left of it is in the way of nobody.
+        // A folder that is left over does no harm.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
 
 fn fail(error: impl std::error::Error) -> Failure {
-    Failure::Run(chain(&error))
+    Failure::run(&error)
 }

@@ -1,4 +1,4 @@
-//! `pleo-receiver inbox`: looks at what was received, also while a server runs.
+//! `pleo-receiver inbox`: lists, shows, replays and prunes messages, also while a server runs.
 
 use core::time::Duration;
 use std::io::{self, Write};
@@ -9,29 +9,31 @@ use pleo_receiver::{Entry, Filter, Inbox as _, Selection, SqliteInbox, State};
 use serde_json::{Value, json};
 use tokio::time;
 
-use crate::args::{self, Finished, Inbox, InboxPrune, InboxReplay, InboxShow, InboxTail, InboxUrl};
-use crate::commands::serve;
-use crate::commands::serve::sqlite_path;
+use crate::args::inbox::{
+    Inbox, InboxList, InboxPrune, InboxReplay, InboxShow, InboxTail, InboxUrl,
+};
+use crate::args::values::{self, Finished};
+use crate::config::load::inbox_url;
 use crate::failure::Failure;
+use crate::inbox_url::open_shared;
+use crate::output::{self, List, Row};
+use crate::signals;
 
 /// How many messages are read at once.
 const PAGE: u32 = 500;
 
-/// How often to look for new messages.
+/// How many messages a table shows unless `--limit` is given.
+const NEWEST: u32 = 50;
+
+/// How many characters of an error a table shows.
+const CELL: usize = 60;
+
+/// How often `tail --follow` looks for new messages.
 const POLL: Duration = Duration::from_millis(250);
 
 pub(crate) async fn run(command: Inbox) -> Result<(), Failure> {
     match command {
-        Inbox::List(args) => {
-            let filter = Filter {
-                state: args.state.map(Into::into),
-                endpoint: args.endpoint,
-                limit: args.limit,
-                ..Filter::default()
-            };
-            let mut printer = Printer::new(args.json);
-            list(&open(&args.inbox)?, filter, &mut printer).await
-        }
+        Inbox::List(args) => list(args).await,
         Inbox::Show(args) => show(args).await,
         Inbox::Replay(args) => replay(args).await,
         Inbox::Prune(args) => prune(args).await,
@@ -40,53 +42,67 @@ pub(crate) async fn run(command: Inbox) -> Result<(), Failure> {
 }
 
 fn open(url: &InboxUrl) -> Result<SqliteInbox, Failure> {
-    if url.inbox == "memory:" {
-        let why = "`--inbox`: an inbox in memory ends with its server and cannot be looked at";
-        return Err(Failure::Usage(why.to_owned()));
-    }
-    Ok(SqliteInbox::open_shared(sqlite_path(&url.inbox)?)?)
+    open_shared(&inbox_url(url.inbox.clone(), url.config.as_deref())?)
 }
 
-async fn list(
-    inbox: &SqliteInbox,
-    mut filter: Filter,
-    printer: &mut Printer,
-) -> Result<(), Failure> {
-    let mut left = filter.limit.unwrap_or(u32::MAX);
+async fn list(args: InboxList) -> Result<(), Failure> {
+    let inbox = open(&args.inbox)?;
+    let mut output = List::new(args.json);
+    let mut filter = Filter {
+        state: args.state.map(Into::into),
+        endpoint: args.endpoint,
+        ..Filter::default()
+    };
+    if args.limit.is_none() && !args.json {
+        filter.limit = Some(NEWEST + 1);
+        filter.newest_first = true;
+        let mut page = inbox.list(filter).await?;
+        let newest = usize::try_from(NEWEST).unwrap_or(usize::MAX);
+        let is_cut = page.len() > newest;
+        page.truncate(newest);
+        page.reverse();
+        output.print(&page)?;
+        if is_cut {
+            output::note(format_args!(
+                "only the newest {NEWEST} messages are shown: `--limit N` lists from the oldest, \
+                 `inbox tail -n N` shows more of the newest"
+            ))?;
+        }
+        return Ok(output.end("no messages")?);
+    }
+    let mut left = args.limit.unwrap_or(u32::MAX);
     while left > 0 {
         filter.limit = Some(left.min(PAGE));
         let page = inbox.list(filter.clone()).await?;
         let Some(last) = page.last() else { break };
         filter.after = Some(last.sequence);
         left -= u32::try_from(page.len()).unwrap_or(left);
-        printer.print(&page)?;
+        output.print(&page)?;
     }
-    Ok(())
+    Ok(output.end("no messages")?)
 }
 
 async fn show(args: InboxShow) -> Result<(), Failure> {
     let found = open(&args.inbox)?.show(args.id.clone()).await?;
     if found.is_empty() {
         return Err(Failure::Run(format!(
-            "the inbox holds no message {}",
+            "the inbox has no message `{}`; `pleo-receiver inbox list` shows those it has",
             args.id
         )));
     }
-    let mut out = io::stdout().lock();
     for (entry, body) in found {
-        let mut object = describe(&entry);
+        let mut object = entry.json();
         let text = str::from_utf8(&body).ok();
         if args.json {
             match text {
                 Some(text) => object["body"] = text.into(),
                 None => object["body_base64"] = STANDARD.encode(&body).into(),
             }
-            writeln!(out, "{object}")?;
+            output::json(&object)?;
             continue;
         }
-        for (key, value) in object.as_object().into_iter().flatten() {
-            writeln!(out, "{key:13} {}", plain(value))?;
-        }
+        output::fields(&object)?;
+        let mut out = io::stdout().lock();
         writeln!(out)?;
         out.write_all(&body)?;
         writeln!(out)?;
@@ -118,12 +134,13 @@ async fn replay(args: InboxReplay) -> Result<(), Failure> {
             count => replayed += count,
         }
     }
-    report("replayed", replayed, args.json)?;
+    print_count("replayed", replayed, args.json)?;
     if missing.is_empty() {
         return Ok(());
     }
     Err(Failure::Run(format!(
-        "not in the inbox, or in a handler's hands just now: {}",
+        "not replayed: {}; each is missing from the inbox, or a handler is processing it: \
+         `pleo-receiver inbox show ID` tells which",
         missing.join(", ")
     )))
 }
@@ -134,12 +151,12 @@ async fn prune(args: InboxPrune) -> Result<(), Failure> {
         Finished::Dead => State::Dead,
     };
     let pruned = open(&args.inbox)?.prune(state, args.older_than.0).await?;
-    Ok(report("pruned", pruned, args.json)?)
+    Ok(print_count("pruned", pruned, args.json)?)
 }
 
 async fn tail(args: InboxTail) -> Result<(), Failure> {
     let inbox = open(&args.inbox)?;
-    // Read once, and one at least: what to print, and behind which one to go on.
+    // One is read even with `-n 0`, so that `--follow` starts after it.
     let newest = Filter {
         limit: Some(args.lines.max(1)),
         newest_first: true,
@@ -149,12 +166,12 @@ async fn tail(args: InboxTail) -> Result<(), Failure> {
     let mut after = entries.first().map(|entry| entry.sequence);
     entries.truncate(usize::try_from(args.lines).unwrap_or(usize::MAX));
     entries.reverse();
-    let mut printer = Printer::new(args.json);
-    printer.print(&entries)?;
+    let mut output = List::new(args.json);
+    output.print(&entries)?;
     if !args.follow {
-        return Ok(());
+        return Ok(output.end("no messages")?);
     }
-    let stop = serve::stop_signal()?;
+    let stop = signals::stop()?;
     let follow = async {
         loop {
             let filter = Filter {
@@ -164,7 +181,7 @@ async fn tail(args: InboxTail) -> Result<(), Failure> {
             };
             let page = inbox.list(filter).await?;
             after = page.last().map_or(after, |entry| Some(entry.sequence));
-            printer.print(&page)?;
+            output.print(&page)?;
             if page.is_empty() {
                 time::sleep(POLL).await;
             }
@@ -176,91 +193,73 @@ async fn tail(args: InboxTail) -> Result<(), Failure> {
     }
 }
 
-fn report(what: &str, count: u64, as_json: bool) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+fn print_count(verb: &str, count: u64, as_json: bool) -> io::Result<()> {
     if as_json {
-        writeln!(out, "{}", json!({ what: count }))
+        output::json(&json!({ verb: count }))
     } else {
-        writeln!(out, "{what} {count}")
+        output::line(format_args!("{verb} {count}"))
     }
 }
 
-/// Prints entries as lines of JSON or as a table.
-struct Printer {
-    json: bool,
-    started: bool,
-}
+impl Row for Entry {
+    const COLUMNS: &'static [&'static str] = &[
+        "RECEIVED",
+        "STATE",
+        "ATTEMPTS",
+        "WEBHOOK ID",
+        "EVENT TYPE",
+        "ENDPOINT",
+        "LAST ERROR",
+    ];
 
-impl Printer {
-    const fn new(json: bool) -> Self {
-        Self {
-            json,
-            started: false,
-        }
+    fn cells(&self) -> Vec<String> {
+        let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
+        vec![
+            format!("{:.0}", self.received_at),
+            self.state.as_str().to_owned(),
+            self.attempts.to_string(),
+            self.webhook_id.clone(),
+            text(&self.event_type),
+            self.endpoint.clone(),
+            shorten(&text(&self.last_error)),
+        ]
     }
 
-    fn print(&mut self, entries: &[Entry]) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        if !self.json && !self.started {
-            self.started = true;
-            let (received, state) = ("RECEIVED", "STATE");
-            writeln!(
-                out,
-                "{received:20} {state:8} ATTEMPTS {:31} EVENT TYPE",
-                "WEBHOOK ID"
-            )?;
-        }
-        for entry in entries {
-            if self.json {
-                writeln!(out, "{}", describe(entry))?;
-                continue;
-            }
-            let received = format!("{:.0}", entry.received_at);
-            let (state, attempts) = (entry.state.as_str(), entry.attempts);
-            let event_type = entry.event_type.as_deref().unwrap_or("-").escape_debug();
-            let id = &entry.webhook_id;
-            writeln!(
-                out,
-                "{received:20} {state:8} {attempts:8} {id:31} {event_type}"
-            )?;
-        }
-        out.flush()
-    }
-}
-
-fn describe(entry: &Entry) -> Value {
-    json!({
-        "webhook_id": entry.webhook_id,
-        "endpoint": entry.endpoint,
-        "event_type": entry.event_type,
-        "event_id": entry.event_id,
-        "resource_id": entry.resource_id,
-        "origin": entry.origin.as_str(),
-        "state": entry.state.as_str(),
-        "attempts": entry.attempts,
-        "received_at": entry.received_at.to_string(),
-        "expires_at": entry.expires_at.map(|at| at.to_string()),
-        "due_at": entry.due_at.map(|at| at.to_string()),
-        "last_error": entry.last_error,
-        "body_len": entry.body_len,
-    })
-}
-
-/// A value for people, with nothing in it that could steer a terminal.
-fn plain(value: &Value) -> String {
-    match value {
-        Value::Null => "-".to_owned(),
-        Value::String(text) => text.escape_debug().to_string(),
-        other => other.to_string(),
+    fn json(&self) -> Value {
+        json!({
+            "webhook_id": self.webhook_id,
+            "endpoint": self.endpoint,
+            "event_type": self.event_type,
+            "event_id": self.event_id,
+            "resource_id": self.resource_id,
+            "origin": self.origin.as_str(),
+            "state": self.state.as_str(),
+            "attempts": self.attempts,
+            "received_at": self.received_at.to_string(),
+            "expires_at": self.expires_at.map(|at| at.to_string()),
+            "due_at": self.due_at.map(|at| at.to_string()),
+            "last_error": self.last_error,
+            "body_len": self.body_len,
+        })
     }
 }
 
-impl From<args::State> for State {
-    fn from(state: args::State) -> Self {
+/// Cuts a text to the width of a table's cell. `inbox show` prints all of it.
+fn shorten(text: &str) -> String {
+    let mut letters = text.trim_end().chars();
+    let mut short: String = letters.by_ref().take(CELL).collect();
+    if letters.next().is_some() {
+        short.push('…');
+    }
+    short
+}
+
+impl From<values::State> for State {
+    fn from(state: values::State) -> Self {
         match state {
-            args::State::Pending => Self::Pending,
-            args::State::Done => Self::Done,
-            args::State::Dead => Self::Dead,
+            values::State::Pending => Self::Pending,
+            values::State::Done => Self::Done,
+            values::State::Dead => Self::Dead,
         }
     }
 }

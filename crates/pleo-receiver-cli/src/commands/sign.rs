@@ -1,123 +1,21 @@
-//! `pleo-receiver sign` and `pleo-receiver send`
+//! `pleo-receiver sign`: prints the signature headers of a body.
 
-use core::time::Duration;
-use std::fs;
-use std::io::{self, Read, Write};
-use std::path::Path;
-
-use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue};
-use pleo_receiver::HttpClient;
 use pleo_receiver::verify::unix_now;
-use uuid::Uuid;
 
-use crate::args::{Send, Sign, Signing};
-use crate::failure::{Failure, chain};
-use crate::samples;
+use crate::args::Sign;
+use crate::failure::Failure;
+use crate::message::{new_id, signature_headers};
+use crate::secret_ref::signing_secrets;
+use crate::{input, output};
 
-/// How long the receiver may take: what the sender waits.
-const TIMEOUT: Duration = Duration::from_secs(15);
-
-pub(crate) fn sign(args: &Sign) -> Result<(), Failure> {
-    let body = read(None)?;
-    let mut out = io::stdout().lock();
-    for (name, value) in headers(&args.signing, &body)? {
-        writeln!(out, "{name}: {value}")?;
+pub(crate) fn run(args: Sign) -> Result<(), Failure> {
+    let body = input::read(None)?;
+    let secrets = signing_secrets(&args.signing.secret)
+        .map_err(|why| Failure::usage("`--secret` (PLEO_WEBHOOK_SECRET)", &why))?;
+    let id = args.signing.id.unwrap_or_else(new_id);
+    let timestamp = args.signing.timestamp.unwrap_or_else(unix_now);
+    for (name, value) in signature_headers(&secrets, &id, timestamp, &body)? {
+        output::line(format_args!("{name}: {value}"))?;
     }
     Ok(())
-}
-
-pub(crate) async fn send(args: Send) -> Result<(), Failure> {
-    let body = match &args.body {
-        Some(path) => read(
-            Some(path)
-                .filter(|path| *path != Path::new("-"))
-                .map(|path| &**path),
-        )?,
-        None => samples::event(&args.event).into(),
-    };
-    let mut map = HeaderMap::new();
-    map.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let mut set = |name: &str, value: &str| {
-        let pair = name.trim().parse().ok().zip(value.trim().parse().ok());
-        let (name, value): (HeaderName, HeaderValue) =
-            pair.ok_or_else(|| Failure::Usage("`--header`: give it as `name: value`".to_owned()))?;
-        map.insert(name, value);
-        Ok::<_, Failure>(())
-    };
-    for (name, value) in headers(&args.signing, &body)? {
-        set(name, &value)?;
-    }
-    for header in &args.headers {
-        let header = header
-            .resolve()
-            .map_err(|why| Failure::Usage(format!("`--header`: {why}")))?;
-        let (name, value) = header.split_once(':').unwrap_or_default();
-        set(name, value)?;
-    }
-    let url = args
-        .url
-        .resolve()
-        .map_err(|why| Failure::Usage(format!("the URL: {why}")))?;
-    let client = HttpClient::new(&url).map_err(|error| Failure::Usage(chain(&error)))?;
-    let answer = client.post(map, body, TIMEOUT).await;
-    let answer = answer.map_err(|error| {
-        Failure::Run(format!(
-            "cannot post to {}: {}",
-            client.target(),
-            chain(&error)
-        ))
-    })?;
-    let mut out = io::stdout().lock();
-    let (status, text) = (answer.status(), String::from_utf8_lossy(answer.body()));
-    // Whatever was answered, the terminal gets one line of plain text.
-    let text: String = text.chars().filter(|letter| !letter.is_control()).collect();
-    writeln!(out, "{}", format!("{status} {text}").trim_end())?;
-    if status.is_success() {
-        Ok(())
-    } else {
-        Err(Failure::AlreadyReported)
-    }
-}
-
-/// The three headers of a delivery.
-fn headers(signing: &Signing, body: &[u8]) -> Result<[(&'static str, String); 3], Failure> {
-    let usage = |why: String| Failure::Usage(format!("`--secret` (PLEO_WEBHOOK_SECRET): {why}"));
-    let mut secrets = Vec::new();
-    for secret in &signing.secret {
-        secrets.extend(secret.secrets().map_err(usage)?);
-    }
-    let id = signing.id.clone().unwrap_or_else(new_id);
-    let timestamp = signing.timestamp.unwrap_or_else(unix_now);
-    let mut list = Vec::new();
-    for secret in secrets {
-        let signature = secret.sign(&id, timestamp, body);
-        let signature = signature.map_err(|error| Failure::Usage(format!("`--id`: {error}")))?;
-        list.push(signature.to_string());
-    }
-    Ok([
-        ("webhook-id", id),
-        ("webhook-timestamp", timestamp.to_string()),
-        ("webhook-signature", list.join(" ")),
-    ])
-}
-
-pub(crate) fn new_id() -> String {
-    format!("msg_{}", Uuid::new_v4().simple())
-}
-
-/// A file, or standard input.
-pub(crate) fn read(path: Option<&Path>) -> Result<Bytes, Failure> {
-    let (bytes, name) = match path {
-        Some(path) => (fs::read(path), path.display().to_string()),
-        None => {
-            let mut bytes = Vec::new();
-            let read = io::stdin().lock().read_to_end(&mut bytes);
-            (read.map(|_| bytes), "standard input".to_owned())
-        }
-    };
-    bytes
-        .map(Bytes::from)
-        .map_err(|error| Failure::Run(format!("cannot read {name}: {error}")))
 }

@@ -1,44 +1,58 @@
-//! Who gets the messages.
+//! The handler: a command or a URL.
 
 use core::hash::{Hash, Hasher};
 use core::time::Duration;
+use std::env;
+use std::path::Path;
 
 use pleo_receiver::{Exec, Forward};
+use tracing::warn;
 
-use super::values::{Secrets, Words};
-use super::{File, usage};
+use super::place::Place;
+use super::schema::ConfigFile;
+use super::values::Words;
 use crate::args::Serve;
 use crate::failure::{Failure, chain};
-use crate::secret_ref::SecretRef;
+use crate::secret_ref::{SecretRef, signing_secrets};
 
-/// Who gets the messages.
+/// The handler of messages.
 pub(crate) enum Target {
     Forward(Box<Forward>),
     Exec(Exec),
 }
 
-/// Who gets the messages. Whatever it is made of goes into `hash`.
+/// Builds the handler, and feeds its settings to `hash`.
 pub(super) fn target(
     args: &Serve,
-    file: &File,
+    file: &ConfigFile,
     timeout: Duration,
-    at: impl Fn(&str) -> String,
+    place: Place<'_>,
     hash: &mut impl Hasher,
 ) -> Result<Option<Target>, Failure> {
-    // What is said nearer hides both of what is said farther away.
+    // A flag of either kind beats both keys of the file.
     let (forward, exec) = if args.forward.is_some() || args.exec.is_some() {
         let words = args.exec.as_deref().map(Words::parse).transpose();
-        let words = words.map_err(|why| usage("`--exec` (PLEO_EXEC)", &why))?;
+        let words = words.map_err(|why| Failure::usage("`--exec` (PLEO_EXEC)", &why))?;
         (args.forward.as_ref(), words)
     } else {
         (file.forward.as_ref(), file.exec.clone())
     };
     match (forward, exec) {
         (None, None) => Ok(None),
-        (Some(_), Some(_)) => Err(usage(&at("forward"), "not beside `exec`: choose one")),
+        (Some(_), Some(_)) => Err(Failure::usage(
+            &place.flag("forward"),
+            "not beside `exec`: choose one",
+        )),
         (None, Some(words)) => {
+            if !is_executable(&words.program) {
+                warn!(
+                    program = words.program,
+                    "handler program not found or not executable; every attempt fails until it is: \
+                     correct `exec`, or install the program"
+                );
+            }
             let hidden: Vec<_> = file
-                .env_names()
+                .secret_env_names()
                 .chain(args.secret.iter().filter_map(SecretRef::env_name))
                 .collect();
             (&words, &hidden).hash(hash);
@@ -46,26 +60,46 @@ pub(super) fn target(
             Ok(Some(Target::Exec(exec.without_env(hidden))))
         }
         (Some(url), None) => {
-            let url = url.resolve().map_err(|why| usage(&at("forward"), &why))?;
+            let place_of_url = place.flag("forward");
+            let url = url.resolve();
+            let url = url.map_err(|why| Failure::usage(&place_of_url, &why))?;
             url.hash(hash);
             let mut forward = Forward::new(&url)
-                .map_err(|error| usage(&at("forward"), &chain(&error)))?
+                .map_err(|error| Failure::usage(&place_of_url, &chain(&error)))?
                 .with_timeout(timeout.min(Duration::from_secs(30)));
-            if let Some(secret) = args
-                .forward_secret
-                .as_ref()
-                .or(file.forward_secret.as_ref())
-            {
-                let place = at("forward-secret");
-                secret
-                    .resolve()
-                    .map_err(|why| usage(&place, &why))?
-                    .hash(hash);
-                let [secret] = <[_; 1]>::try_from(Secrets(vec![secret.clone()]).parse(&place)?)
-                    .map_err(|_| usage(&place, "several secrets: give one"))?;
+            let secret = args.forward_secret.as_ref();
+            if let Some(secret) = secret.or(file.forward_secret.as_ref()) {
+                let usage = |why: &str| Failure::usage(&place.flag("forward-secret"), why);
+                secret.resolve().map_err(|why| usage(&why))?.hash(hash);
+                let secrets = signing_secrets(core::slice::from_ref(secret));
+                let secrets = secrets.map_err(|why| usage(&why))?;
+                let [secret] =
+                    <[_; 1]>::try_from(secrets).map_err(|_| usage("several secrets: give one"))?;
                 forward = forward.signed_with(secret);
             }
             Ok(Some(Target::Forward(Box::new(forward))))
         }
     }
+}
+
+/// Returns `true` if a program can be started: by its path, or by its name in `PATH`.
+fn is_executable(program: &str) -> bool {
+    if program.contains('/') {
+        return is_executable_file(Path::new(program));
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).any(|folder| is_executable_file(&folder.join(program)))
+}
+
+#[cfg(unix)]
+fn is_executable_file(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    let file = path.metadata().ok().filter(std::fs::Metadata::is_file);
+    file.is_some_and(|file| file.permissions().mode() & 0o111 != 0)
+}
+
+/// Other systems try the extensions of programs.
+#[cfg(not(unix))]
+const fn is_executable_file(_: &Path) -> bool {
+    true
 }

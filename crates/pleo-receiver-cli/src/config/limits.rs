@@ -1,12 +1,14 @@
 //! The tables `[retry]` and `[limits]`.
 
 use core::time::Duration;
+use std::collections::BTreeSet;
 
 use pleo_receiver::{DispatchOptions, ReceiverBuilder, ServerOptions, SqliteOptions};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::values::Span;
 
+/// The table `[retry]`.
 #[derive(Debug, Default, Hash, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Retry {
@@ -18,8 +20,8 @@ pub(super) struct Retry {
     total_concurrency: Option<usize>,
 }
 
-/// What a server puts up with.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+/// The table `[limits]`.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Limits {
     connections: Option<usize>,
@@ -40,20 +42,32 @@ pub(crate) struct Limits {
 }
 
 impl Retry {
-    pub(super) fn policy(&self) -> DispatchOptions {
-        let mut policy = DispatchOptions::default();
-        set(&mut policy.max_attempts, self.max_attempts);
-        set_span(&mut policy.min_delay, self.min_delay);
-        set_span(&mut policy.max_delay, self.max_delay);
-        set_span(&mut policy.timeout, self.timeout);
-        set(&mut policy.concurrency, self.concurrency);
-        set(&mut policy.total_concurrency, self.total_concurrency);
-        policy
+    /// Returns the options of the dispatcher.
+    pub(super) fn options(&self) -> DispatchOptions {
+        let mut options = DispatchOptions::default();
+        set(&mut options.max_attempts, self.max_attempts);
+        set_span(&mut options.min_delay, self.min_delay);
+        set_span(&mut options.max_delay, self.max_delay);
+        set_span(&mut options.timeout, self.timeout);
+        set(&mut options.concurrency, self.concurrency);
+        set(&mut options.total_concurrency, self.total_concurrency);
+        options
     }
 }
 
 impl Limits {
-    /// What concerns connections.
+    /// Returns the keys whose values differ.
+    pub(super) fn changes(&self, other: &Self) -> Vec<String> {
+        let table = |limits| toml::Table::try_from(limits).unwrap_or_default();
+        let (old, new) = (table(self), table(other));
+        let keys: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+        let changed = keys
+            .into_iter()
+            .filter(|key| old.get(*key) != new.get(*key));
+        changed.map(|key| format!("limits.{key}")).collect()
+    }
+
+    /// Returns the limits on connections.
     pub(crate) fn server(&self) -> ServerOptions {
         let mut options = ServerOptions::default();
         set(&mut options.max_connections, self.connections);
@@ -71,14 +85,14 @@ impl Limits {
         options
     }
 
-    /// What concerns the inbox.
+    /// Returns the limits of the inbox.
     pub(crate) fn inbox(&self) -> SqliteOptions {
         let mut options = SqliteOptions::default();
         set(&mut options.queue_bytes, self.queue_bytes);
         options
     }
 
-    /// What concerns requests.
+    /// Applies the limits on requests.
     pub(crate) fn receiver(&self, mut builder: ReceiverBuilder) -> ReceiverBuilder {
         if let Some(requests) = self.in_flight {
             builder = builder.max_in_flight(requests);

@@ -1,31 +1,19 @@
-//! The values that keys of the file have.
+//! The values of the file's keys.
 
 use core::time::Duration;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
 use jiff::SignedDuration;
-use pleo_receiver::verify::Secret;
-use serde::{Deserialize, Deserializer, de};
+use serde::{Deserialize, Deserializer, Serialize, de};
 use tracing_subscriber::filter::LevelFilter;
 
-use super::usage;
-use crate::failure::Failure;
+use crate::args::values::address;
 use crate::secret_ref::SecretRef;
 
-/// One secret or a list of them.
+/// A secret, or a list of them.
 #[derive(Debug, Default)]
-pub(crate) struct Secrets(pub(crate) Vec<SecretRef>);
-
-impl Secrets {
-    pub(crate) fn parse(&self, place: &str) -> Result<Vec<Secret>, Failure> {
-        let mut secrets = Vec::new();
-        for hidden in &self.0 {
-            secrets.extend(hidden.secrets().map_err(|why| usage(place, &why))?);
-        }
-        Ok(secrets)
-    }
-}
+pub(super) struct Secrets(pub(super) Vec<SecretRef>);
 
 impl<'de> Deserialize<'de> for Secrets {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -33,11 +21,21 @@ impl<'de> Deserialize<'de> for Secrets {
             toml::Value::Array(list) => list,
             one => vec![one],
         };
-        let hidden = list.into_iter().map(SecretRef::deserialize);
-        hidden
-            .collect::<Result<_, _>>()
+        let refs = list.into_iter().map(SecretRef::deserialize);
+        refs.collect::<Result<_, _>>()
             .map(Self)
             .map_err(de::Error::custom)
+    }
+}
+
+/// An address to listen on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Address(pub(super) SocketAddr);
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        address(&text).map(Self).map_err(de::Error::custom)
     }
 }
 
@@ -80,7 +78,7 @@ impl<'de> Deserialize<'de> for Words {
     }
 }
 
-/// A network, or an address that is one by itself.
+/// A network, or a single address.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Network(pub(super) IpNet);
 
@@ -91,7 +89,7 @@ impl<'de> Deserialize<'de> for Network {
     }
 }
 
-/// One of an endpoint's sources: a network, or the name of several.
+/// A source of an endpoint: a network, or the name of a list.
 #[derive(Clone, Debug)]
 pub(super) enum Source {
     Network(IpNet),
@@ -125,7 +123,7 @@ pub(super) fn networks(networks: &[Network]) -> Vec<IpNet> {
 }
 
 /// A time span: `5s`, `1h 30m`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Hash, Serialize)]
 pub(super) struct Span(pub(super) Duration);
 
 impl<'de> Deserialize<'de> for Span {
@@ -138,7 +136,7 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
-/// What is logged.
+/// A level of the log.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Level(pub(super) LevelFilter);
 

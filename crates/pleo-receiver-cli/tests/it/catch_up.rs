@@ -99,7 +99,7 @@ fn reports_missing_configuration_inbox_subscription_or_scope() {
     let harness = Harness::new();
     harness.run_fails(CATCH_UP, 2, &["cannot read", "pleo.toml"]);
     set_up(&harness, VENDOR);
-    let parts = ["cannot open the inbox", "`pleo-receiver serve --config"];
+    let parts = ["cannot open inbox", "`pleo-receiver serve` creates it"];
     harness.run_fails(CATCH_UP, 1, &parts);
     drop(harness.serve(&[]));
     harness.run_fails(

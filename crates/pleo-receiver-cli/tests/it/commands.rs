@@ -18,10 +18,10 @@ fn demo_prints_every_outcome_once() {
         .collect();
     assert_eq!(lines.len(), 9, "{output:?}");
     for (line, (answer, messages)) in lines[1..].iter().zip([
-        ("204 stored, handed on", "1 message"),
-        ("204 stored, handed on", "2 messages"),
-        ("204 stored, handed on", "3 messages"),
-        ("204 known already", "3 messages"),
+        ("204 stored, dispatched", "1 message"),
+        ("204 stored, dispatched", "2 messages"),
+        ("204 stored, dispatched", "3 messages"),
+        ("204 duplicate", "3 messages"),
         ("401 signature_mismatch", "3 messages"),
         ("401 signature_mismatch", "3 messages"),
         ("401 timestamp_too_old", "3 messages"),
@@ -39,10 +39,10 @@ fn demo_keeps_serving_and_its_command_delivers() {
     let mut stdout = BufReader::new(demo.stdout.take().unwrap());
     let mut line = String::new();
     let mut command = String::new();
-    while !line.starts_with("Ctrl-C") {
+    while command.is_empty() {
         line.clear();
         assert_ne!(stdout.read_line(&mut line).unwrap(), 0, "the demo exited");
-        if line.trim_start().starts_with("PLEO_WEBHOOK_SECRET=") {
+        if line.starts_with("PLEO_WEBHOOK_SECRET=") {
             command = line.trim().to_owned();
         }
     }
@@ -51,8 +51,8 @@ fn demo_keeps_serving_and_its_command_delivers() {
         .output()
         .unwrap();
     assert_eq!(
-        String::from_utf8(sent.stdout).unwrap(),
-        "204 No Content\n",
+        String::from_utf8(sent.stdout).unwrap().lines().next(),
+        Some("204 No Content"),
         "{command}"
     );
     line.clear();
@@ -81,8 +81,8 @@ fn inbox_lists_shows_replays_and_prunes() {
     ] {
         let sent = dir.run_with(&["send", &url, "--id", id, "--event", event], ENV, b"");
         assert_eq!(
-            (sent.code, &*sent.stdout),
-            (0, "204 No Content\n"),
+            (sent.code, sent.stdout.lines().next()),
+            (0, Some("204 No Content")),
             "{sent:?}"
         );
     }

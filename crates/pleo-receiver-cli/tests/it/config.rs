@@ -136,7 +136,7 @@ fn rejects_invalid_file_with_its_location() {
         ),
         (
             "[[endpoint]]\npath = \"/b\"",
-            &["pleo.toml, line 1", "missing field `secret`"],
+            &["pleo.toml, `[[endpoint]]` number 1 (`/b`)", "no `secret`"],
         ),
         (
             &format!("path = \"/x\"\n{}", endpoint("")),
@@ -182,10 +182,10 @@ fn rejects_invalid_flag_with_its_name() {
         (&many, &["secret", "at most 4"]),
         (
             &["serve", "--config", "not-there.toml"],
-            &["not-there.toml: cannot read"],
+            &["cannot read the configuration `not-there.toml`", "--config"],
         ),
         (
-            &["serve", "--inbox", "books.db"],
+            &["serve", "--inbox", "mysql://books"],
             &["--inbox", "sqlite:FILE"],
         ),
         (

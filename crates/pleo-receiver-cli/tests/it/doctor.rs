@@ -104,16 +104,16 @@ fn prints_one_line_per_check_with_its_fix() {
     let mut lines = output.stdout.lines();
     assert_eq!(
         lines.next(),
-        Some("ok      configuration pleo.toml can be served")
+        Some("ok      configuration pleo.toml is valid")
     );
     let inbox = lines.next().unwrap();
     assert!(
-        inbox.starts_with("FAILED  inbox         cannot open"),
+        inbox.starts_with("FAILED  inbox         pleo-inbox.db does not exist"),
         "{inbox}"
     );
     let fix = lines.next().unwrap();
     assert!(
-        fix.starts_with("        run `pleo-receiver serve --config pleo.toml`"),
+        fix.starts_with("        fix           run `pleo-receiver serve --config pleo.toml`"),
         "{fix}"
     );
 }
@@ -157,7 +157,8 @@ fn reports_subscription_token_and_secret_problems() {
     let (_, checks) = run_doctor(&harness, &[]);
     let fix = failed(&checks, "secret");
     assert!(
-        fix.contains("signs with another one") && fix.contains("setup --url"),
+        fix.contains("signs with a secret that the endpoint does not have")
+            && fix.contains("setup --url"),
         "{fix}"
     );
     harness.run_ok(&[
@@ -171,7 +172,7 @@ fn reports_subscription_token_and_secret_problems() {
     assert_eq!(state(&checks, "secret"), "ok");
     harness.run_ok(&["subscriptions", "delete", &id]);
     let (_, checks) = run_doctor(&harness, &[]);
-    assert!(failed(&checks, "subscription").contains("Pleo has none"));
+    assert!(failed(&checks, "subscription").contains("Pleo has no subscription"));
 
     let output = harness.run_with_token(&["doctor", "--json"], "a.b.c");
     assert!(failed(&parse_json(&output.stdout), "pleo").contains("(401)"));
@@ -204,7 +205,7 @@ fn reports_network_and_delivery_problems() {
     let checks = doctor_with("https://localhost", "https://127.0.0.1");
     assert!(failed(&checks, "certificate").contains("for this name"));
     let checks = doctor_with("https://localhost", "https://name.invalid");
-    assert!(failed(&checks, "url").contains("has no address"));
+    assert!(failed(&checks, "url").contains("cannot resolve"));
     let checks = doctor_with("https://localhost", "http://localhost");
     assert!(failed(&checks, "url").contains("not an `https` URL"));
     // The receiver has not reloaded the new secret.
@@ -218,8 +219,8 @@ fn reports_network_and_delivery_problems() {
     let other = harness.dir.serve(&["--config", "pleo.toml"], &[]);
     drop(other);
     let (_, checks) = run_doctor(&harness, &[]);
-    assert!(failed(&checks, "delivery").contains("not by the receiver of this inbox"));
-    assert!(failed(&checks, "receiver").contains("none runs"));
+    assert!(failed(&checks, "delivery").contains("it is not in the inbox"));
+    assert!(failed(&checks, "receiver").contains("no receiver is running"));
     drop(server);
 
     // A server that accepts every request.
@@ -227,7 +228,7 @@ fn reports_network_and_delivery_problems() {
     harness.dir.write("pleo.toml", &good);
     let (_, checks) = run_doctor(&harness, &[]);
     assert!(
-        failed(&checks, "reachable").contains("takes unsigned requests"),
+        failed(&checks, "reachable").contains("accepts unsigned requests"),
         "{url}"
     );
 }
@@ -255,4 +256,41 @@ fn stops_at_invalid_configuration() {
         .write("pleo.toml", &format!("secret = \"{OTHER_SECRET}\""));
     let (_, checks) = run_doctor(&harness, &[]);
     assert!(failed(&checks, "endpoint").contains("setup"), "{checks:?}");
+}
+
+#[test]
+fn prints_checks_by_endpoint_and_counts_them() {
+    let harness = Harness::new();
+    set_up(&harness);
+    let _server = harness.serve(&[]);
+    let output = harness.run(&["doctor"]);
+    assert_eq!((output.code, output.stderr.as_str()), (1, ""));
+    let (receiver, endpoint) = output
+        .stdout
+        .split_once("\n\nendpoint /webhooks/pleo\n")
+        .unwrap();
+    assert_eq!(receiver.lines().count(), 3, "{receiver}");
+    assert!(receiver.lines().all(|line| line.starts_with("ok      ")));
+    assert!(
+        endpoint.starts_with("FAILED  url           localhost resolves to 127.0.0.1"),
+        "{endpoint}"
+    );
+    assert!(
+        endpoint.ends_with("\n\n11 ok, 1 failed, 0 skipped\n"),
+        "{endpoint}"
+    );
+}
+
+#[test]
+fn names_the_configuration_in_each_fix() {
+    let harness = Harness::new();
+    set_up(&harness);
+    let elsewhere = harness
+        .read_file("pleo.toml")
+        .replace("/pleo\", events", "/a\", events");
+    harness.dir.write("other.toml", &elsewhere);
+    let (_, checks) = run_doctor(&harness, &["--config", "other.toml"]);
+    for check in ["inbox", "subscription"] {
+        assert!(failed(&checks, check).contains("--config other.toml"));
+    }
 }

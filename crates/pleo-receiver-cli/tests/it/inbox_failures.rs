@@ -63,7 +63,7 @@ fn serve_after(dir: &WorkDir, setup: &str) -> (ShellServer, String) {
     let (log, start) = (dir.path().join("log"), Instant::now());
     loop {
         let text = fs::read_to_string(&log).unwrap_or_default();
-        if let Some((_, rest)) = text.split_once("listening on http://")
+        if let Some((_, rest)) = text.split_once("listening url=\"http://")
             && let Some((address, _)) = rest.split_once('/')
         {
             return (server, address.to_owned());

@@ -33,11 +33,11 @@ impl<R: Read> UnreadServer<R> {
             .unwrap();
         let mut log = BufReader::with_capacity(64, log);
         let mut start = String::new();
-        while !start.contains("listening on ") {
+        while !start.contains("listening url=") {
             let read = log.read_line(&mut start).unwrap();
             assert_ne!(read, 0, "the server exited: {start}");
         }
-        let url = start.split("listening on http://").nth(1).unwrap();
+        let url = start.split("listening url=\"http://").nth(1).unwrap();
         let address = url.split('/').next().unwrap().to_owned();
         Self {
             child,
@@ -144,7 +144,7 @@ fn reports_dropped_lines_once_log_is_read_again() {
     server.overflow();
     let mut line = String::new();
     let mut rejections = 0;
-    while !line.contains("lines of the log are lost") {
+    while !line.contains("log lines lost") {
         line.clear();
         assert_ne!(
             server.log.read_line(&mut line).unwrap(),
@@ -161,7 +161,7 @@ fn reports_dropped_lines_once_log_is_read_again() {
     let mut end = String::new();
     server.log.read_to_string(&mut end).unwrap();
     assert!(end.contains("handled"), "{end}");
-    assert!(end.trim_end().ends_with("stopped in good order"), "{end}");
+    assert!(end.trim_end().ends_with("shutdown complete"), "{end}");
 }
 
 #[test]
@@ -180,4 +180,17 @@ fn drops_no_line_on_non_blocking_log_with_slow_reader() {
         let line = next();
         assert!(line.contains("rejected"), "{line}");
     }
+}
+
+#[test]
+fn stalled_reader_leaves_standard_output_empty() {
+    let dir = WorkDir::new();
+    let (log, stderr) = std::io::pipe().unwrap();
+    let mut server = UnreadServer::start(&dir, stderr.into(), log);
+    server.overflow();
+    assert_eq!(server.stop(), Some(0));
+    let mut stdout = String::new();
+    let mut pipe = server.child.stdout.take().unwrap();
+    pipe.read_to_string(&mut stdout).unwrap();
+    assert_eq!(stdout, "");
 }

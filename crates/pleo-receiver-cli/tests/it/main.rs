@@ -16,6 +16,7 @@ mod config;
 mod deliveries;
 mod doctor;
 mod failing_handlers;
+mod first_steps;
 mod full_disk;
 mod http2_floods;
 mod idle_connections;

@@ -73,7 +73,7 @@ impl LoggedServer {
             dir,
             certificate,
         };
-        server.wait_for_log("listening on https://", 1);
+        server.wait_for_log("listening url=\"https://", 1);
         server
     }
 
@@ -98,7 +98,7 @@ impl LoggedServer {
 
     fn address(&self, scheme: &str) -> String {
         let log = self.read("stderr");
-        let url = log.split(&format!("listening on {scheme}://")).nth(1);
+        let url = log.split(&format!("listening url=\"{scheme}://")).nth(1);
         url.unwrap().split('/').next().unwrap().to_owned()
     }
 
@@ -244,7 +244,7 @@ async fn logs_no_secret_of_deliveries_or_configuration() {
     // The log names an invalid key but not its value.
     let file = server.read("pleo.toml");
     server.signal("-HUP");
-    server.wait_for_log("read the configuration again", 1);
+    server.wait_for_log("configuration reloaded", 1);
     server
         .dir
         .write("pleo.toml", &file.replace("whsec_", "whsec_!"));

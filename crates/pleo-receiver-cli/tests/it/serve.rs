@@ -57,7 +57,7 @@ fn keeps_acknowledged_message_after_kill() {
     let (code, log) = server.stop("-TERM");
     assert_eq!(code, Some(0));
     assert!(
-        log.contains("known id with other bytes: kept the first"),
+        log.contains("duplicate id with another body; the first is kept"),
         "{log}"
     );
 }
@@ -70,7 +70,7 @@ fn shuts_down_on_sigterm_and_sigint() {
         let address = server.address().to_owned();
         let (code, log) = server.stop(signal);
         assert_eq!(code, Some(0), "{signal}: {log}");
-        assert!(log.contains("stopped in good order"), "{log}");
+        assert!(log.contains("shutdown complete"), "{log}");
         assert!(
             TcpStream::connect(address).is_err(),
             "the server still listens"
@@ -365,7 +365,7 @@ fn prefers_flag_over_environment_over_file() {
         assert!(send(&dir, &server.url, secret, &[]).starts_with("204"));
         let (_, log) = server.stop("-TERM");
         assert!(!log.contains("whsec_"), "{log}");
-        let warns = log.contains("every user of this machine can read a secret in the arguments");
+        let warns = log.contains("every user of this machine can read `--secret` in the arguments");
         assert_eq!(warns, args.contains(&"--secret"), "{log}");
     }
     assert!(dir.path().join("file.db").exists());

@@ -1,151 +1,122 @@
-//! `pleo-receiver serve`
+//! `pleo-receiver serve`: receives webhooks.
 
+mod certificate;
+mod file_limit;
 mod reload;
-mod sockets;
 
-use std::io;
-use std::sync::Arc;
-
-use pleo_receiver::{
-    Inbox, InboxError, MemoryInbox, Receiver, Server, SqliteInbox, SqliteOptions, Tls,
-};
+use pleo_receiver::{DispatchOptions, Endpoint, Receiver, Server, Tls};
 use tokio::net::TcpListener;
-use tokio::signal;
 use tracing::{info, warn};
 
-use self::reload::{Hangup, Reload};
-use self::sockets::{bind, within_file_limit};
+use self::file_limit::within_file_limit;
+use self::reload::Reload;
 use crate::admin::metrics;
 use crate::args::Serve;
-use crate::config::{Config, Fixed, Target};
-use crate::failure::Failure;
+use crate::config::handler::Target;
+use crate::config::load::{Config, Fixed, TlsFiles};
+use crate::failure::{Failure, chain};
+use crate::listen::bind;
 use crate::log::Log;
+use crate::secret_ref::SecretRef;
+use crate::signals::Hangup;
+use crate::{inbox_url, signals};
 
-pub(crate) async fn run(
-    args: Serve,
-    is_flag: impl Fn(&str) -> bool,
-    log: &Log,
-) -> Result<(), Failure> {
-    let config = Config::new(args.clone(), &is_flag)?;
+pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
+    let config = Config::new(&args)?;
     log.configure(config.log);
-    if is_flag("secret") && args.secret.iter().any(|secret| secret.is_plain()) {
-        warn!("every user of this machine can read a secret in the arguments: use env: or file:");
+    if args.flags.contains("secret") && args.secret.iter().any(SecretRef::is_plain) {
+        warn!(
+            "every user of this machine can read `--secret` in the arguments; use `env:NAME` or \
+             `file:PATH`"
+        );
     }
-    let tls = (config.fixed.tls.as_ref())
-        .map(|files| Tls::from_pem_files(&files.certificate, &files.key))
-        .transpose()
-        .map_err(|error| Failure::Usage(format!("TLS: {error}")))?;
-    // From here on a signal ends it in good order.
-    let stop = stop_signal()?;
+    let tls = config.fixed.tls.as_ref().map(load_tls).transpose()?;
+    let stop = signals::stop()?;
+    let stop = async {
+        stop.await;
+        info!("shutting down");
+    };
     let hangup = Hangup::new()?;
-    let Fixed { limits, inbox, .. } = &config.fixed;
-    let mut builder = Receiver::builder()
-        .shared_inbox(open(inbox, limits.inbox())?)
-        .trusted_proxies(config.fixed.trusted_proxies.clone())
-        .dispatch_options(config.retry);
+    let fixed = config.fixed;
     let paths: Vec<_> = (config.endpoints.iter())
         .map(|endpoint| endpoint.path().to_owned())
         .collect();
-    for endpoint in config.endpoints {
-        builder = builder.endpoint(endpoint);
-    }
-    builder = match config.handler {
-        None => builder,
-        Some(Target::Exec(exec)) => builder.handler(exec),
-        Some(Target::Forward(forward)) => builder.handler(*forward),
-    };
-    let receiver =
-        (limits.receiver(builder).build()).map_err(|error| Failure::Usage(error.to_string()))?;
-    if let Some(address) = config.fixed.metrics {
+    let receiver = build_receiver(&fixed, config.endpoints, config.handler, config.retry)?;
+    if let Some(address) = fixed.metrics {
         let listener = bind(address, "metrics")?;
-        tokio::spawn(metrics::serve(
-            listener,
-            receiver.clone(),
-            log.lost().clone(),
-        ));
+        tokio::spawn(metrics::serve(listener, receiver.clone(), log.lost_lines()));
     }
-
-    let mut server = Server::new(receiver.clone()).options(within_file_limit(limits.server()));
-    let listening = |scheme, listener: &TcpListener| {
+    let options = within_file_limit(fixed.limits.server());
+    let mut server = Server::new(receiver.clone()).options(options);
+    let report = |scheme, listener: &TcpListener| {
         let address = listener.local_addr();
-        let address = address.map_err(|error| Failure::Run(error.to_string()))?;
+        let address = address.map_err(|error| Failure::run(&error))?;
         for path in &paths {
-            info!("listening on {scheme}://{address}{path}, inbox {inbox}");
+            let url = format!("{scheme}://{address}{path}");
+            info!(url, inbox = fixed.inbox, "listening");
         }
         Ok::<_, Failure>(())
     };
-    if let Some(address) = config.fixed.listen {
+    if let Some(address) = fixed.listen {
         let listener = bind(address, "listen")?;
-        listening("http", &listener)?;
+        report("http", &listener)?;
         server = server.listen(listener);
     }
-    if let (Some(files), Some(tls)) = (&config.fixed.tls, &tls) {
+    if let (Some(files), Some(tls)) = (&fixed.tls, &tls) {
         let listener = bind(files.listen, "tls-listen")?;
-        listening("https", &listener)?;
+        report("https", &listener)?;
         server = server.listen_tls(listener, tls.clone());
     }
     let reload = Reload {
         args,
-        is_flag,
         log,
         receiver,
         tls,
-        handing_on: config.handing_on,
-        fixed: config.fixed,
+        handler_hash: config.handler_hash,
+        fixed,
     };
     tokio::select! {
         ended = server.run(stop) => ended?,
         never = reload.run(hangup) => match never {},
     }
-    info!("stopped in good order");
+    info!("shutdown complete");
     Ok(())
 }
 
-/// Opens the inbox for a server.
-pub(crate) fn open(url: &str, options: SqliteOptions) -> Result<Arc<dyn Inbox>, Failure> {
-    if url == "memory:" {
-        return Ok(Arc::new(MemoryInbox::new()));
+fn load_tls(files: &TlsFiles) -> Result<Tls, Failure> {
+    let TlsFiles {
+        certificate, key, ..
+    } = files;
+    let tls = Tls::from_pem_files(certificate, key);
+    let tls = tls.map_err(|error| Failure::usage("TLS", &chain(&error)))?;
+    if certificate::is_authority(certificate) {
+        warn!(
+            certificate = %certificate.display(),
+            "certificate is that of an authority (CA:TRUE), which clients reject; make one with \
+             CA:FALSE (`openssl req -x509 … -addext basicConstraints=critical,CA:FALSE`)"
+        );
     }
-    let inbox =
-        SqliteInbox::open_with(sqlite_path(url)?, options).map_err(|error| match error {
-            InboxError::Open { .. } => Failure::Usage(format!(
-                "`--inbox`: {error}; choose a file in a folder that this user can write to, on a disk with room"
-            )),
-            error => Failure::Usage(format!("`--inbox`: {error}")),
-        })?;
-    Ok(Arc::new(inbox))
+    Ok(tls)
 }
 
-/// The file that an inbox's URL names.
-pub(crate) fn sqlite_path(url: &str) -> Result<&str, Failure> {
-    let path = url.strip_prefix("sqlite:").filter(|path| !path.is_empty());
-    path.ok_or_else(|| {
-        let why = "is not an inbox: give `sqlite:FILE`, for instance `sqlite:pleo-inbox.db`";
-        Failure::Usage(format!("`--inbox`: `{url}` {why}"))
-    })
-}
-
-/// Resolves at SIGTERM or SIGINT.
-pub(crate) fn stop_signal() -> Result<impl Future<Output = ()>, Failure> {
-    let cannot = |error: io::Error| Failure::Run(format!("cannot wait for signals: {error}"));
-    #[cfg(unix)]
-    {
-        use signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate()).map_err(cannot)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot)?;
-        Ok(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-            info!("told to stop: finishing what is in flight");
-        })
+fn build_receiver(
+    fixed: &Fixed,
+    endpoints: Vec<Endpoint>,
+    handler: Option<Target>,
+    retry: DispatchOptions,
+) -> Result<Receiver, Failure> {
+    let mut builder = Receiver::builder()
+        .shared_inbox(inbox_url::open(&fixed.inbox, fixed.limits.inbox())?)
+        .trusted_proxies(fixed.trusted_proxies.clone())
+        .dispatch_options(retry);
+    for endpoint in endpoints {
+        builder = builder.endpoint(endpoint);
     }
-    #[cfg(not(unix))]
-    {
-        let mut interrupt = signal::windows::ctrl_c().map_err(cannot)?;
-        Ok(async move {
-            interrupt.recv().await;
-        })
-    }
+    builder = match handler {
+        None => builder,
+        Some(Target::Exec(exec)) => builder.handler(exec),
+        Some(Target::Forward(forward)) => builder.handler(*forward),
+    };
+    let receiver = fixed.limits.receiver(builder).build();
+    receiver.map_err(|error| Failure::Usage(chain(&error)))
 }

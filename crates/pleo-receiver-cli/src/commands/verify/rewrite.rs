@@ -1,8 +1,8 @@
-//! What a body may have been before something rewrote it.
+//! Bodies that the original may have been, before a proxy or parser rewrote it.
 
 use serde::de::IgnoredAny;
 
-/// Bodies that may be the original of this one, each with what it is.
+/// Returns possible originals of a body, each with a description.
 pub(super) fn candidates(body: &[u8]) -> impl Iterator<Item = (String, Vec<u8>)> {
     let plain = [
         ("without the line break at its end", trim_end(body)),
@@ -59,7 +59,7 @@ enum Letters {
     Slashes,
 }
 
-/// Writes JSON again, part by part, in the order in which it stands.
+/// Writes JSON with another spacing and other escapes, in the same order.
 fn format(json: &str, spacing: Spacing, letters: Letters) -> String {
     let mut out = String::with_capacity(json.len() * 2);
     let mut depth = 0_usize;
@@ -104,7 +104,7 @@ fn new_line(out: &mut String, width: usize) {
     out.push_str(&" ".repeat(width));
 }
 
-/// The length of the string that this begins with, with its quotes.
+/// Returns the length of the JSON string at the start of the text, with its quotes.
 fn string_len(text: &str) -> usize {
     let mut escaped = false;
     for (index, byte) in text.bytes().enumerate().skip(1) {

@@ -81,7 +81,7 @@ fn leaves_equivalent_configuration_unchanged() {
     );
     harness.dir.write("pleo.toml", &before);
     let printed = harness.run_ok(&setup);
-    assert!(printed.contains("nothing had to be changed"), "{printed}");
+    assert!(printed.contains("nothing to change"), "{printed}");
     assert_eq!(harness.read_file("pleo.toml"), before);
     assert!(!harness.has_file("webhooks-pleo.secret"));
 }
@@ -205,7 +205,7 @@ fn refuses_to_write_in_world_writable_folder() {
         ("--secret-file", "tmp/link"),
         ("--config", "tmp/pleo.toml"),
     ] {
-        let parts = ["cannot write tmp/", "everybody may make files"];
+        let parts = ["cannot write tmp/", "world-writable"];
         harness.run_fails(&["setup", "--url", &url, flag, file], 2, &parts);
     }
     assert_eq!(

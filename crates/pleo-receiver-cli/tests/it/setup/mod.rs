@@ -89,7 +89,7 @@ fn changes_nothing_when_run_twice() {
     let files = || ["pleo.toml", "webhooks-pleo.secret"].map(|name| snapshot(&harness, name));
     let (before, writes) = (files(), harness.write_requests());
     let printed = harness.run_ok(&setup);
-    assert!(printed.contains("nothing had to be changed"), "{printed}");
+    assert!(printed.contains("nothing to change"), "{printed}");
     assert_eq!(files(), before);
     assert_eq!(harness.write_requests(), writes);
     let object = &harness.json(&setup)[0];
@@ -122,10 +122,10 @@ fn reloads_running_receiver() {
     let mut server = harness.serve(&[]);
     let printed = setup("/webhooks/acme");
     assert!(
-        printed.contains("told") && !printed.contains("next"),
+        printed.contains("reloaded") && !printed.contains("next"),
         "{printed}"
     );
-    server.wait_for_log("read the configuration again");
+    server.wait_for_log("configuration reloaded");
     let messages = harness
         .sandbox
         .emit(harness.company, EXPORT, &serde_json::json!({}));
@@ -143,7 +143,7 @@ fn reloads_running_receiver() {
     harness.sandbox.rotate_secret(id);
     harness.sandbox.retire_old_secrets(id);
     setup("/webhooks/pleo");
-    server.wait_for_log("read the configuration again");
+    server.wait_for_log("configuration reloaded");
     let messages = harness
         .sandbox
         .emit(harness.company, EXPORT, &serde_json::json!({}));
@@ -235,7 +235,7 @@ fn finds_subscription_created_without_response() {
     let harness = Harness::new();
     let setup = ["setup", "--url", &harness.url("/webhooks/pleo")];
     harness.sandbox.fail_next([Fault::None, Fault::AnswerLost]);
-    harness.run_fails(&setup, 1, &["no answer", "do this again"]);
+    harness.run_fails(&setup, 1, &["no answer", "run the command again"]);
     assert!(harness.run_ok(&setup).contains("keep "));
     assert_eq!(harness.json(&["subscriptions", "list"]).len(), 1);
 }
@@ -365,4 +365,28 @@ fn snapshot(harness: &Harness, name: &str) -> (Vec<u8>, std::time::SystemTime) {
     let path = harness.dir.path().join(name);
     let modified = std::fs::metadata(&path).unwrap().modified().unwrap();
     (std::fs::read(path).unwrap(), modified)
+}
+
+#[test]
+fn help_groups_flags_and_ends_with_an_example() {
+    let dir = crate::support::program::WorkDir::new();
+    for command in [
+        &["setup"][..],
+        &["doctor"],
+        &["catch-up"],
+        &["subscriptions", "sync"],
+        &["subscriptions", "create"],
+    ] {
+        for flag in ["-h", "--help"] {
+            let help = dir.run(&[command, &[flag]].concat()).stdout;
+            assert!(help.contains("\nPleo's API:\n"), "{help}");
+            let (_, example) = help.rsplit_once("\nExample").unwrap();
+            let usage = format!("pleo-receiver {}", command.join(" "));
+            assert!(example.contains(&usage), "{help}");
+            assert!(
+                help.lines().all(|line| line.chars().count() <= 100),
+                "{help}"
+            );
+        }
+    }
 }

@@ -39,7 +39,7 @@ fn creates_shows_updates_and_deletes_subscription() {
         panic!("{table}")
     };
     assert!(head.starts_with("ID ") && head.contains("STATUS"), "{head}");
-    assert_eq!(*row, format!("{id} ACTIVE   {URL} {EXPORT}"));
+    assert_eq!(*row, format!("{id}  ACTIVE  {URL}  {EXPORT}"));
     assert_eq!(harness.json(LIST)[0], created);
     let shown = harness.run_ok(&["subscriptions", "get", &id]);
     assert!(shown.contains(&format!("endpointUrl   {URL}\n")), "{shown}");
@@ -75,7 +75,7 @@ fn creates_shows_updates_and_deletes_subscription() {
         format!("deleted {id}\n")
     );
     assert_eq!(harness.json(LIST), [Value::Null; 0]);
-    assert_eq!(harness.run(LIST).stderr, "Pleo has none that fits\n");
+    assert_eq!(harness.run(LIST).stderr, "Pleo has no matching entries\n");
     harness.run_fails(&["subscriptions", "get", &id], 1, &["(404)", &id]);
 
     let activities = harness.json(&["subscriptions", "activities", &id]);
@@ -84,7 +84,7 @@ fn creates_shows_updates_and_deletes_subscription() {
     let last = ["subscriptions", "activities", &id, "--operation", "DELETE"];
     let table = harness.run_ok(&last);
     assert!(
-        table.starts_with("AT ") && table.contains("DELETE    urn:pleo:company:"),
+        table.starts_with("AT ") && table.contains("DELETE     urn:pleo:company:"),
         "{table}"
     );
 }
@@ -150,7 +150,7 @@ fn filters_sorts_and_pages_list() {
     assert_eq!(listed(&["--before", cursor]), ids[..2]);
 
     for (args, part) in [
-        (&["--sort", "createdAt:UP"][..], "an order is ASC or DESC"),
+        (&["--sort", "createdAt:UP"][..], "give ASC or DESC"),
         (&["--status", "SLEEPING"], "neither `ACTIVE` nor `INACTIVE`"),
         (&["--after", "x"], "not a cursor"),
         (&["--after", "A", "--offset", "1"], "cannot be used with"),
@@ -198,7 +198,7 @@ fn rejects_invalid_arguments_with_their_fix() {
         2,
         &["PLEO_API_TOKEN", "cannot read the file not-there"],
     );
-    assert_failed(&harness.dir.run(LIST), 2, &["no token: set PLEO_API_TOKEN"]);
+    assert_failed(&harness.dir.run(LIST), 2, &["set PLEO_API_TOKEN"]);
 }
 
 #[test]

@@ -19,15 +19,18 @@ fn syncs_own_subscriptions_only() {
     let writes = harness.write_requests();
     let output = harness.run(&sync);
     let lines = "create   https://x.example.com/a for v1.export-job.created\n\
-                 fetch    its secret into a.secret\n\
+                 fetch    signing secret into a.secret\n\
                  create   https://x.example.com/b for v1.export-job.created\n\
-                 fetch    its secret into b.secret\n";
+                 fetch    signing secret into b.secret\n";
     assert_eq!(
         (output.code, output.stdout.as_str()),
         (0, lines),
         "{output:?}"
     );
-    assert!(output.stderr.contains("`--yes` applies it"), "{output:?}");
+    assert!(
+        output.stderr.contains("add `--yes` to apply this"),
+        "{output:?}"
+    );
     assert_eq!(
         harness.write_requests(),
         writes,
@@ -62,7 +65,7 @@ fn syncs_own_subscriptions_only() {
     assert!(shown.stdout.contains("delete  "), "{shown:?}");
     let output = harness.run(&["subscriptions", "sync", "--yes"]);
     assert!(output.stdout.contains("delete  "), "{output:?}");
-    assert!(output.stderr.contains("only with `--delete`"), "{output:?}");
+    assert!(output.stderr.contains("add `--yes --delete`"), "{output:?}");
     let b = "https://x.example.com/b";
     assert!(
         harness.run_ok(LIST).contains(b),
@@ -249,7 +252,7 @@ fn refuses_to_sync_copied_configuration() {
     harness.dir.write("staging.toml", &staging);
     let parts = [
         "staging.toml",
-        "as if it were a copy",
+        "looks like a copy",
         "https://x.example.com/a",
     ];
     let writes = harness.write_requests();
@@ -279,4 +282,33 @@ fn refuses_to_sync_copied_configuration() {
         let verbs: Vec<_> = kept.iter().map(|line| &line["do"]).collect();
         assert_eq!(verbs, ["keep", "keep"], "{config}");
     }
+}
+
+#[test]
+fn prints_each_difference_on_its_own_line() {
+    let harness = Harness::new();
+    harness.dir.write("pleo.toml", &config(&[("a", EXPORT)]));
+    harness.run_ok(&["subscriptions", "sync", "--yes"]);
+    let subscription = id(&harness.json(LIST)[0]);
+    harness.run_ok(&[
+        "subscriptions",
+        "update",
+        &subscription,
+        "--status",
+        "INACTIVE",
+        "--event",
+        VENDOR,
+    ]);
+    let url = "https://x.example.com/a";
+    let differences = [
+        format!("event types: {VENDOR} → {EXPORT}"),
+        "status: INACTIVE → ACTIVE".to_owned(),
+    ];
+    let plan = harness.run_ok(&["subscriptions", "sync"]);
+    let [first, second] = &differences;
+    let expected = format!("update   {subscription} {url}\n         {first}\n         {second}\n");
+    assert_eq!(plan, expected);
+    let json = &harness.json(&["subscriptions", "sync"])[0];
+    let expected = format!("{subscription} {url}: {}", differences.join("; "));
+    assert_eq!(json["what"], expected, "one text");
 }

@@ -140,12 +140,12 @@ impl RunningServer {
         let mut child = command.spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut log = String::new();
-        while !log.contains("listening on ") {
+        while !log.contains("listening url=") {
             let read = stderr.read_line(&mut log).unwrap();
             assert_ne!(read, 0, "the server exited: {log}");
         }
-        let url = log.split("listening on ").nth(1).unwrap();
-        let url = url.split([',', '\n']).next().unwrap().to_owned();
+        let url = log.split("listening url=").nth(1).unwrap();
+        let url = url.split('"').nth(1).unwrap().to_owned();
         // The server drops lines if nobody reads its log.
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
@@ -169,7 +169,7 @@ impl RunningServer {
     /// Waits until the server logs its HTTPS address. Returns the address.
     #[cfg(target_os = "linux")]
     pub(crate) fn https_address(&mut self) -> SocketAddr {
-        let line = self.wait_for_log("listening on https://");
+        let line = self.wait_for_log("listening url=\"https://");
         let url = line.split("https://").nth(1).unwrap();
         url.split('/').next().unwrap().parse().unwrap()
     }

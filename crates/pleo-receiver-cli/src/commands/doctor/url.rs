@@ -1,4 +1,4 @@
-//! Whether Pleo can reach a URL, as far as can be seen from here.
+//! Checks that Pleo can reach the public URL, as far as this machine can tell.
 
 use std::io;
 use std::net::IpAddr;
@@ -7,10 +7,9 @@ use http::Uri;
 use ipnet::IpNet;
 use tokio::net::lookup_host;
 
-use super::Report;
+use super::report::Report;
 
-/// What is not on the internet: the special-purpose registries of IANA (RFC 6890), as far as a host
-/// may have such an address.
+/// Networks that are not on the internet, from the special-purpose registries of IANA (RFC 6890).
 const PRIVATE: [&str; 14] = [
     "0.0.0.0/8",
     "10.0.0.0/8",
@@ -28,15 +27,15 @@ const PRIVATE: [&str; 14] = [
     "2001:db8::/32",
 ];
 
-/// All that is given out of IPv6.
+/// The global unicast addresses of IPv6.
 const GLOBAL: &str = "2000::/3";
 
-/// Says whether it is worth trying the URL.
+/// Returns `true` if a request to the URL makes sense.
 pub(super) async fn check(url: &str, report: &mut Report) -> io::Result<bool> {
     let uri: Option<Uri> = url.parse().ok();
     let uri = uri.as_ref().filter(|uri| uri.scheme_str() == Some("https"));
     let Some((uri, host)) = uri.and_then(|uri| Some((uri, uri.host()?))) else {
-        let fix = "give the public `https` URL at which Pleo reaches the receiver";
+        let fix = "set the public `https` URL at which Pleo reaches the receiver";
         report.failed("url", &format!("{url} is not an `https` URL"), fix)?;
         return Ok(false);
     };
@@ -45,29 +44,32 @@ pub(super) async fn check(url: &str, report: &mut Report) -> io::Result<bool> {
     let addresses: Vec<_> = match lookup_host((bare, port)).await {
         Ok(addresses) => addresses.map(|address| address.ip()).collect(),
         Err(error) => {
-            let fix = "enter the name into the DNS, or correct it";
-            report.failed("url", &format!("{host} has no address: {error}"), fix)?;
+            let fix = "add a DNS record for the name, or correct the URL";
+            report.failed("url", &format!("cannot resolve {host}: {error}"), fix)?;
             return Ok(false);
         }
     };
     match addresses.iter().find(|address| !is_public(**address)) {
         Some(address) => {
-            let found = format!("{host} is {address} here, which Pleo cannot reach");
-            let fix = "use a public name; where only this machine sees it so, that is fine";
+            let found = if bare.parse::<IpAddr>().is_ok() {
+                format!("{host} is not a public address")
+            } else {
+                format!("{host} resolves to {address}, which Pleo cannot reach")
+            };
+            let fix = "use a public name; ignore this if only this machine resolves it so";
             report.failed("url", &found, fix)?;
         }
-        None => report.ok("url", &format!("{url} is HTTPS, and its address is public"))?,
+        None => report.ok("url", &format!("{url} has a public address"))?,
     }
     Ok(true)
 }
 
 fn is_public(address: IpAddr) -> bool {
-    let within = |network: &str| {
+    let is_in = |network: &str| {
         let network: Option<IpNet> = network.parse().ok();
         network.is_some_and(|network| network.contains(&address))
     };
-    let address_is_given_out = address.is_ipv4() || within(GLOBAL);
-    address_is_given_out && !PRIVATE.into_iter().any(within)
+    (address.is_ipv4() || is_in(GLOBAL)) && !PRIVATE.into_iter().any(is_in)
 }
 
 #[cfg(test)]
@@ -75,7 +77,7 @@ mod tests {
     use super::is_public;
 
     #[test]
-    fn an_address_is_public_where_the_internet_routes_it() {
+    fn tells_public_addresses_from_private_ones() {
         for (address, public) in [
             ("127.0.0.1", false),
             ("10.1.2.3", false),

@@ -1,0 +1,163 @@
+//! The arguments of `pleo-receiver inbox`.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::values::{Finished, State, TimeOrAge};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Inbox {
+    /// List messages, the oldest first.
+    #[command(after_help = "\
+Examples:
+  pleo-receiver inbox list
+  pleo-receiver inbox list --state dead
+  pleo-receiver inbox list --json | jq -r .webhook_id")]
+    List(InboxList),
+    /// Show one message with its body.
+    #[command(after_help = "\
+Example:
+  pleo-receiver inbox show msg_2b7Tj9")]
+    Show(InboxShow),
+    /// Dispatch messages again, also those that a handler has processed.
+    #[command(after_help = "\
+Examples:
+  pleo-receiver inbox replay msg_2b7Tj9
+  pleo-receiver inbox replay --dead
+  pleo-receiver inbox replay --event-type v1.vendor.created --since 12h")]
+    Replay(InboxReplay),
+    /// Delete old messages, except pending ones.
+    #[command(after_help = "\
+Example:
+  pleo-receiver inbox prune --older-than 30d")]
+    Prune(InboxPrune),
+    /// Show the newest messages.
+    #[command(after_help = "\
+Example:
+  pleo-receiver inbox tail --follow")]
+    Tail(InboxTail),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InboxUrl {
+    /// The TOML file with the configuration [default: pleo.toml if it exists].
+    #[arg(long, env = "PLEO_CONFIG", value_name = "FILE", help_heading = "Inbox")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// The inbox: `sqlite:FILE` or FILE [default: the one in the configuration, or
+    /// pleo-inbox.db].
+    #[arg(long, env = "PLEO_INBOX", value_name = "URL", help_heading = "Inbox")]
+    pub(crate) inbox: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InboxList {
+    #[command(flatten)]
+    pub(crate) inbox: InboxUrl,
+
+    /// List only messages in this state.
+    #[arg(long)]
+    pub(crate) state: Option<State>,
+
+    /// List only messages of this endpoint.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) endpoint: Option<String>,
+
+    /// List at most N messages, the oldest [default: the newest 50; with --json, all].
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<u32>,
+
+    /// Print a JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InboxShow {
+    #[command(flatten)]
+    pub(crate) inbox: InboxUrl,
+
+    /// The message's `webhook-id`.
+    pub(crate) id: String,
+
+    /// Print a JSON object a line, with the body in `body`, or in `body_base64` if it is not UTF-8.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InboxReplay {
+    #[command(flatten)]
+    pub(crate) inbox: InboxUrl,
+
+    /// The `webhook-id` of each message.
+    #[arg(value_name = "ID", required_unless_present_any = ["dead", "state", "endpoint", "event_type", "since", "until"])]
+    pub(crate) ids: Vec<String>,
+
+    /// Replay dead messages. The same as `--state dead`.
+    #[arg(long, conflicts_with_all = ["ids", "state"])]
+    pub(crate) dead: bool,
+
+    /// Replay messages in this state. If several conditions are given, all must hold.
+    #[arg(long, conflicts_with = "ids")]
+    pub(crate) state: Option<State>,
+
+    /// Replay messages of this endpoint.
+    #[arg(long, value_name = "NAME", conflicts_with = "ids")]
+    pub(crate) endpoint: Option<String>,
+
+    /// Replay messages of this event type.
+    #[arg(long, value_name = "TYPE", conflicts_with = "ids")]
+    pub(crate) event_type: Option<String>,
+
+    /// Replay messages received at or after this time: `2026-11-24T08:00:00Z`, or an age such as
+    /// `12h`.
+    #[arg(long, value_name = "TIME", conflicts_with = "ids")]
+    pub(crate) since: Option<TimeOrAge>,
+
+    /// Replay messages received before this time.
+    #[arg(long, value_name = "TIME", conflicts_with = "ids")]
+    pub(crate) until: Option<TimeOrAge>,
+
+    /// Print a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InboxPrune {
+    #[command(flatten)]
+    pub(crate) inbox: InboxUrl,
+
+    /// Delete messages received before this time or age: `30d`, `12h`. Pleo may repeat a delivery
+    /// for days, and a deleted message is then stored and dispatched again.
+    #[arg(long, value_name = "AGE", default_value = "30d")]
+    pub(crate) older_than: TimeOrAge,
+
+    /// Delete messages in this state.
+    #[arg(long, default_value = "done")]
+    pub(crate) state: Finished,
+
+    /// Print a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InboxTail {
+    #[command(flatten)]
+    pub(crate) inbox: InboxUrl,
+
+    /// How many messages to show.
+    #[arg(short = 'n', long, value_name = "N", default_value_t = 10)]
+    pub(crate) lines: u32,
+
+    /// Show new messages as they arrive.
+    #[arg(short, long)]
+    pub(crate) follow: bool,
+
+    /// Print a JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}

@@ -1,0 +1,107 @@
+//! `pleo-receiver send`: signs a message and posts it, as Pleo does.
+
+use core::time::Duration;
+use std::path::Path;
+
+use pleo_receiver::verify::unix_now;
+use pleo_receiver::{Entry, Inbox as _, State};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use tokio::time::{Instant, sleep};
+
+use crate::args::Send;
+use crate::config::load::inbox_url;
+use crate::failure::{Failure, chain};
+use crate::inbox_url::open_shared;
+use crate::message::{new_id, signature_headers};
+use crate::secret_ref::signing_secrets;
+use crate::{http_client, input, output, samples};
+
+/// How long to wait for the handler's outcome.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// How often to look for it.
+const POLL: Duration = Duration::from_millis(25);
+
+pub(crate) async fn run(args: Send) -> Result<(), Failure> {
+    let inbox = inbox_url(args.inbox.inbox, args.inbox.config.as_deref())?;
+    let body = match args.body.as_deref() {
+        None => samples::event(&args.event).into(),
+        Some(path) if path == Path::new("-") => input::read(None)?,
+        path => input::read(path)?,
+    };
+    let secrets = signing_secrets(&args.signing.secret)
+        .map_err(|why| Failure::usage("`--secret` (PLEO_WEBHOOK_SECRET)", &why))?;
+    let id = args.signing.id.unwrap_or_else(new_id);
+    let timestamp = args.signing.timestamp.unwrap_or_else(unix_now);
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    for (name, value) in signature_headers(&secrets, &id, timestamp, &body)? {
+        let value = value.parse();
+        headers.insert(name, value.map_err(|error| Failure::run(&error))?);
+    }
+    for header in &args.headers {
+        let header = header.resolve();
+        let header = header.map_err(|why| Failure::usage("`--header`", &why))?;
+        let (name, value) = parse_header(&header)
+            .ok_or_else(|| Failure::usage("`--header`", "give it as `name: value`"))?;
+        headers.insert(name, value);
+    }
+    let url = (args.url.resolve()).and_then(|url| http_client::parse_url(&url));
+    let url = url.map_err(|why| Failure::usage("the URL", &why))?;
+    let request = http_client::build(&url)?.post(url.clone());
+    let request = request.headers(headers).body(body);
+    let answer = http_client::send(request).await.map_err(|error| {
+        let fix = if error.is_connect() {
+            "; start the receiver (`pleo-receiver serve`), or give the URL of one"
+        } else {
+            ""
+        };
+        let (mut shown, why) = (url, chain(&error));
+        // They may be secret. A URL that has a host can do without either.
+        let _ = (shown.set_username(""), shown.set_password(None));
+        Failure::Run(format!("cannot post to {shown}: {why}{fix}"))
+    })?;
+    let text = String::from_utf8_lossy(&answer.body);
+    output::line(format!("{} {text}", answer.status).trim_end())?;
+    if !answer.status.is_success() {
+        output::line(format_args!("message {id}: refused"))?;
+        return Err(Failure::AlreadyReported);
+    }
+    let found = outcome(&inbox, &id).await;
+    let text = found.map_or_else(String::new, |entry| format!(": {}", describe(&entry)));
+    Ok(output::line(format_args!("message {id}{text}"))?)
+}
+
+fn parse_header(header: &str) -> Option<(HeaderName, HeaderValue)> {
+    let (name, value) = header.split_once(':')?;
+    Some((name.trim().parse().ok()?, value.trim().parse().ok()?))
+}
+
+/// Returns the message in the inbox, after its first attempt if that does not take long; `None` if
+/// the inbox is not here or has no such message.
+async fn outcome(inbox: &str, id: &str) -> Option<Entry> {
+    let inbox = open_shared(inbox).ok()?;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let found = inbox.show(id.to_owned()).await.ok()?;
+        let (entry, _) = found.into_iter().next()?;
+        if entry.attempts > 0 && entry.last_error.is_some()
+            || entry.state != State::Pending
+            || Instant::now() > deadline
+        {
+            return Some(entry);
+        }
+        sleep(POLL).await;
+    }
+}
+
+fn describe(entry: &Entry) -> String {
+    let attempts = match entry.attempts {
+        0 => "no attempt yet".to_owned(),
+        1 => "1 attempt".to_owned(),
+        attempts => format!("{attempts} attempts"),
+    };
+    let error = entry.last_error.as_ref();
+    let error = error.map_or_else(String::new, |error| format!(", last error: {error}"));
+    format!("{}, {attempts}{error}", entry.state.as_str())
+}

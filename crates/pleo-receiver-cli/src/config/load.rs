@@ -1,0 +1,171 @@
+//! What `serve` runs with. A flag beats its environment variable, and that beats the file.
+
+use core::hash::{Hash, Hasher};
+use std::hash::DefaultHasher;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use pleo_receiver::{DispatchOptions, Endpoint};
+use tracing_subscriber::filter::LevelFilter;
+
+use super::endpoints::endpoints;
+use super::handler::{Target, target};
+use super::limits::Limits;
+use super::place::Place;
+use super::schema::{ConfigFile, DEFAULT_FILE};
+use super::values::{Address, networks, parse_network};
+use crate::args::Serve;
+use crate::failure::Failure;
+use crate::inbox_url::DEFAULT_INBOX;
+
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8787);
+
+/// The configuration of a server.
+pub(crate) struct Config {
+    pub(crate) fixed: Fixed,
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) handler: Option<Target>,
+    pub(crate) retry: DispatchOptions,
+    /// A hash of the settings of `handler` and `retry`. It tells whether a reload changes them.
+    pub(crate) handler_hash: u64,
+    /// The log level in the file.
+    pub(crate) log: Option<LevelFilter>,
+}
+
+/// The settings that only a restart changes.
+#[derive(Clone)]
+pub(crate) struct Fixed {
+    pub(crate) listen: Option<SocketAddr>,
+    pub(crate) tls: Option<TlsFiles>,
+    pub(crate) metrics: Option<SocketAddr>,
+    pub(crate) inbox: String,
+    pub(crate) trusted_proxies: Vec<IpNet>,
+    pub(crate) limits: Limits,
+}
+
+/// The address, certificate and key of the HTTPS listener.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct TlsFiles {
+    pub(crate) listen: SocketAddr,
+    pub(crate) certificate: PathBuf,
+    pub(crate) key: PathBuf,
+}
+
+impl Config {
+    /// Merges the flags and environment variables in `args` with the file.
+    pub(crate) fn new(args: &Serve) -> Result<Self, Failure> {
+        let path = file_path(args.config.as_deref());
+        let file = path
+            .map(ConfigFile::from_path)
+            .transpose()?
+            .unwrap_or_default();
+        let place = Place(path);
+        let mut retry = file.retry.options();
+        retry.grace = file.limits.server().grace;
+        let mut hash = DefaultHasher::new();
+        file.retry.hash(&mut hash);
+        let endpoints = endpoints(args, &file, place)?;
+        let handler = target(args, &file, retry.timeout, place, &mut hash)?;
+        let tls = tls(args, &file, place)?;
+        let default = tls.is_none().then_some(DEFAULT_LISTEN);
+        let mut trusted_proxies = Vec::new();
+        for network in &args.trusted_proxies {
+            let parsed = parse_network(network);
+            trusted_proxies.push(parsed.map_err(|why| Failure::usage("`--trusted-proxy`", &why))?);
+        }
+        if trusted_proxies.is_empty() {
+            trusted_proxies = networks(&file.trusted_proxies);
+        }
+        let inbox = args.inbox.clone().or(file.inbox);
+        Ok(Self {
+            fixed: Fixed {
+                listen: args.listen.or_else(|| address(file.listen)).or(default),
+                tls,
+                metrics: args.metrics.or_else(|| address(file.metrics)),
+                inbox: inbox.unwrap_or_else(|| DEFAULT_INBOX.to_owned()),
+                trusted_proxies,
+                limits: file.limits,
+            },
+            endpoints,
+            handler,
+            retry,
+            handler_hash: hash.finish(),
+            log: file.log.map(|level| level.0),
+        })
+    }
+}
+
+impl Fixed {
+    /// Returns the keys whose values differ.
+    pub(crate) fn changes(&self, other: &Self) -> Vec<String> {
+        fn tls<'a, T>(fixed: &'a Fixed, field: fn(&'a TlsFiles) -> T) -> Option<T> {
+            fixed.tls.as_ref().map(field)
+        }
+        let differs = [
+            ("listen", self.listen != other.listen),
+            (
+                "tls_listen",
+                tls(self, |tls| tls.listen) != tls(other, |tls| tls.listen),
+            ),
+            (
+                "tls_certificate",
+                tls(self, |tls| &tls.certificate) != tls(other, |tls| &tls.certificate),
+            ),
+            (
+                "tls_key",
+                tls(self, |tls| &tls.key) != tls(other, |tls| &tls.key),
+            ),
+            ("metrics", self.metrics != other.metrics),
+            ("inbox", self.inbox != other.inbox),
+            (
+                "trusted_proxies",
+                self.trusted_proxies != other.trusted_proxies,
+            ),
+        ];
+        let changed = differs.into_iter().filter(|(_, differs)| *differs);
+        let changed = changed.map(|(key, _)| key.to_owned());
+        changed.chain(self.limits.changes(&other.limits)).collect()
+    }
+}
+
+/// Returns the configuration file: the one that is named, or `pleo.toml` if it exists.
+pub(crate) fn file_path(named: Option<&Path>) -> Option<&Path> {
+    let default = Path::new(DEFAULT_FILE);
+    named.or_else(|| default.exists().then_some(default))
+}
+
+/// Returns the URL of the inbox: the one that is named, or the one in the file.
+pub(crate) fn inbox_url(named: Option<String>, config: Option<&Path>) -> Result<String, Failure> {
+    if let Some(url) = named {
+        return Ok(url);
+    }
+    let file = file_path(config).map(ConfigFile::from_path).transpose()?;
+    let url = file.and_then(|file| file.inbox);
+    Ok(url.unwrap_or_else(|| DEFAULT_INBOX.to_owned()))
+}
+
+fn tls(args: &Serve, file: &ConfigFile, place: Place<'_>) -> Result<Option<TlsFiles>, Failure> {
+    let listen = args.tls_listen.or_else(|| address(file.tls_listen));
+    let certificate = (args.tls_certificate.as_ref()).or(file.tls_certificate.as_ref());
+    let key = args.tls_key.as_ref().or(file.tls_key.as_ref());
+    let missing = match (listen, certificate, key) {
+        (None, None, None) => return Ok(None),
+        (Some(listen), Some(certificate), Some(key)) => {
+            return Ok(Some(TlsFiles {
+                listen,
+                certificate: certificate.clone(),
+                key: key.clone(),
+            }));
+        }
+        (None, ..) => "tls-listen",
+        (_, None, _) => "tls-certificate",
+        (.., None) => "tls-key",
+    };
+    let why = "missing: HTTPS needs an address, a certificate and a key";
+    Err(Failure::usage(&place.flag(missing), why))
+}
+
+fn address(in_file: Option<Address>) -> Option<SocketAddr> {
+    in_file.map(|address| address.0)
+}

@@ -1,0 +1,221 @@
+//! The schema of the TOML file, which `serve`, `setup`, `sync`, `catch-up` and `doctor` all read.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::limits::{Limits, Retry};
+use super::values::{Address, Level, Network, Secrets, Source, Words};
+use crate::failure::Failure;
+use crate::secret_ref::SecretRef;
+
+/// The file that is read if no other is named.
+pub(crate) const DEFAULT_FILE: &str = "pleo.toml";
+
+const TWO_KEYS: &str = "both `secret` and `secrets` are set: keep one of them";
+
+/// The keys of the file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ConfigFile {
+    pub(super) listen: Option<Address>,
+    pub(super) tls_listen: Option<Address>,
+    pub(super) tls_certificate: Option<PathBuf>,
+    pub(super) tls_key: Option<PathBuf>,
+    pub(super) metrics: Option<Address>,
+    pub(crate) inbox: Option<String>,
+    pub(super) log: Option<Level>,
+    pub(crate) path: Option<String>,
+    secret: Option<Secrets>,
+    secrets: Option<Secrets>,
+    pub(super) tolerance: Option<u64>,
+    pub(super) forward: Option<SecretRef>,
+    pub(super) forward_secret: Option<SecretRef>,
+    pub(super) exec: Option<Words>,
+    #[serde(default, alias = "trusted-proxy")]
+    pub(super) trusted_proxies: Vec<Network>,
+    #[serde(default)]
+    pub(super) networks: BTreeMap<String, Vec<Network>>,
+    #[serde(default)]
+    pub(crate) endpoint: Vec<EndpointTable>,
+    #[serde(default)]
+    pub(super) retry: Retry,
+    #[serde(default)]
+    pub(super) limits: Limits,
+    pub(crate) subscriptions: Option<Owner>,
+}
+
+/// A table `[[endpoint]]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct EndpointTable {
+    pub(crate) name: Option<String>,
+    pub(crate) path: String,
+    secret: Option<Secrets>,
+    secrets: Option<Secrets>,
+    pub(super) tolerance: Option<u64>,
+    pub(crate) basic: Option<Basic>,
+    #[serde(default)]
+    pub(crate) headers: BTreeMap<String, SecretRef>,
+    #[serde(default)]
+    pub(super) sources: Vec<Source>,
+    pub(crate) subscription: Option<SubscriptionTable>,
+}
+
+/// The key `basic` of an endpoint: Basic credentials that a delivery must have.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Basic {
+    pub(crate) username: SecretRef,
+    pub(crate) password: SecretRef,
+}
+
+/// The key `subscription` of an endpoint: its subscription at Pleo.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SubscriptionTable {
+    /// The public URL of the endpoint.
+    pub(crate) url: String,
+    /// The types of events.
+    pub(crate) events: Vec<String>,
+    /// The credentials for Pleo's API, if this endpoint has its own.
+    pub(crate) token: Option<SecretRef>,
+    pub(crate) api_key: Option<SecretRef>,
+}
+
+/// The table `[subscriptions]`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Owner {
+    /// Marks the subscriptions at Pleo that this configuration owns. `sync` deletes no others. A
+    /// copy of the file needs another name.
+    pub(crate) name: String,
+}
+
+impl ConfigFile {
+    /// Reads and checks the file.
+    pub(crate) fn from_path(path: &Path) -> Result<Self, Failure> {
+        let file: Self = read(path)?;
+        let place = path.display().to_string();
+        if file.secret.is_some() && file.secrets.is_some() {
+            return Err(Failure::usage(&place, TWO_KEYS));
+        }
+        for (index, endpoint) in file.endpoint.iter().enumerate() {
+            let why = match (&endpoint.secret, &endpoint.secrets) {
+                (Some(_), Some(_)) => TWO_KEYS,
+                (None, None) => "no `secret`: set it to `env:NAME` or `file:PATH`",
+                _ => continue,
+            };
+            let (number, path) = (index + 1, &endpoint.path);
+            let place = format!("{place}, `[[endpoint]]` number {number} (`{path}`)");
+            return Err(Failure::usage(&place, why));
+        }
+        file.check_unique("path", |one| &one.path, &place)?;
+        file.check_unique("name", EndpointTable::name, &place)?;
+        Ok(file)
+    }
+
+    /// Returns the key that the file uses for the secrets of its single endpoint, and their
+    /// references.
+    pub(crate) fn secret_refs(&self) -> (&'static str, &[SecretRef]) {
+        secrets(&self.secret, &self.secrets)
+    }
+
+    /// Returns `true` if the file configures a single endpoint outside of `[[endpoint]]`.
+    pub(crate) fn has_single_endpoint(&self) -> bool {
+        self.endpoint.is_empty() && (self.path.is_some() || !self.secret_refs().1.is_empty())
+    }
+
+    /// Returns the environment variables that hold secrets. They are kept from commands.
+    pub(super) fn secret_env_names(&self) -> impl Iterator<Item = &str> {
+        let endpoints = self.endpoint.iter().flat_map(|endpoint| {
+            let basic =
+                (endpoint.basic.iter()).flat_map(|basic| [&basic.username, &basic.password]);
+            let credentials =
+                (endpoint.subscription.iter()).flat_map(|one| one.token.iter().chain(&one.api_key));
+            (endpoint.secret_refs().1.iter())
+                .chain(basic)
+                .chain(endpoint.headers.values())
+                .chain(credentials)
+        });
+        (self.secret_refs().1.iter())
+            .chain(endpoints)
+            .filter_map(SecretRef::env_name)
+    }
+
+    /// Checks that no two endpoints have the same value of this key.
+    fn check_unique(
+        &self,
+        key: &str,
+        value: impl Fn(&EndpointTable) -> &str,
+        place: &str,
+    ) -> Result<(), Failure> {
+        let mut seen = BTreeMap::new();
+        for (index, endpoint) in self.endpoint.iter().enumerate() {
+            let (value, number) = (value(endpoint), index + 1);
+            if let Some(first) = seen.insert(value, number) {
+                let place = format!("{place}, `[[endpoint]]` number {number}, key `{key}`");
+                let why = format!("number {first} has the {key} `{value}` too: give each its own");
+                return Err(Failure::usage(&place, &why));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl EndpointTable {
+    /// Returns the name of the endpoint in the inbox.
+    pub(crate) fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.path)
+    }
+
+    /// Returns the key that the file uses for the secrets of this endpoint, and their references.
+    pub(crate) fn secret_refs(&self) -> (&'static str, &[SecretRef]) {
+        secrets(&self.secret, &self.secrets)
+    }
+}
+
+/// Reads a TOML file. The error never shows a value, since it may be a secret.
+fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
+    let place = path.display().to_string();
+    let text = fs::read_to_string(path).map_err(|error| {
+        let fix = match error.kind() {
+            ErrorKind::NotFound => "; name another with `--config` (PLEO_CONFIG)",
+            ErrorKind::PermissionDenied => "; run as a user who may read it",
+            _ => "",
+        };
+        Failure::Usage(format!(
+            "cannot read the configuration `{place}`: {error}{fix}"
+        ))
+    })?;
+    toml::from_str(&text).map_err(|error| {
+        let mut what = error.message();
+        if what.contains("whsec_") {
+            what = "the value is wrong; it is not shown, since it holds a secret";
+        }
+        let start = error.span().map_or(0, |span| span.start);
+        let before = text.get(..start).unwrap_or_default();
+        let number = before.matches('\n').count() + 1;
+        let line = text.lines().nth(number - 1).unwrap_or_default();
+        let key = match line.split_once('=') {
+            Some((key, _)) => format!(", key `{}`", key.trim()),
+            None => String::new(),
+        };
+        Failure::usage(&format!("{place}, line {number}{key}"), what)
+    })
+}
+
+fn secrets<'a>(
+    secret: &'a Option<Secrets>,
+    secrets: &'a Option<Secrets>,
+) -> (&'static str, &'a [SecretRef]) {
+    match (secret, secrets) {
+        (None, Some(secrets)) => ("secrets", &secrets.0),
+        (Some(secret), _) => ("secret", &secret.0),
+        (None, None) => ("secret", &[]),
+    }
+}

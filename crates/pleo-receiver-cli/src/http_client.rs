@@ -1,0 +1,97 @@
+//! The HTTP client of the program.
+
+use core::time::Duration;
+
+use reqwest::redirect::Policy;
+use reqwest::{Client, RequestBuilder, StatusCode, Url};
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::Value;
+
+use crate::failure::{Failure, chain};
+
+const USER_AGENT: &str = concat!("pleo-receiver/", env!("CARGO_PKG_VERSION"));
+
+/// How long to wait for an answer: as long as the sender of webhooks waits.
+const TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long to wait for a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many bytes of an answer are read.
+const ANSWER_LIMIT: usize = 64 * 1024;
+
+/// An answer to a request.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) body: Vec<u8>,
+}
+
+/// Builds a client for this URL. It trusts the machine's certificate authorities, or those in
+/// SSL_CERT_FILE, uses no proxy and follows no redirects.
+pub(crate) fn build(url: &Url) -> Result<Client, Failure> {
+    let mut roots = RootCertStore::empty();
+    if url.scheme() == "https" {
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        if roots.is_empty() {
+            let why = "no certificate authorities on this machine: install `ca-certificates`, or \
+                       set SSL_CERT_FILE";
+            return Err(Failure::Run(why.to_owned()));
+        }
+    }
+    // Named explicitly: another crate of the program may enable a second provider.
+    let provider = rustls::crypto::ring::default_provider();
+    let tls = ClientConfig::builder_with_provider(provider.into())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| Failure::run(&error))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Client::builder()
+        .tls_backend_preconfigured(tls)
+        .user_agent(USER_AGENT)
+        .connect_timeout(CONNECT_TIMEOUT)
+        .timeout(TIMEOUT)
+        .no_proxy()
+        .redirect(Policy::none())
+        .build()
+        .map_err(|error| Failure::run(&error))
+}
+
+/// Parses an `http` or `https` URL. The error does not show it, since it may hold a password.
+pub(crate) fn parse_url(text: &str) -> Result<Url, String> {
+    let url: Url = text
+        .parse()
+        .map_err(|error| format!("{}; give `https://host/path`", chain(&error)))?;
+    match url.scheme() {
+        "http" | "https" => Ok(url),
+        _ => Err("its scheme is neither `http` nor `https`".to_owned()),
+    }
+}
+
+/// Sends a request, and reads the answer. The error does not show the URL, since it may hold a
+/// password.
+pub(crate) async fn send(request: RequestBuilder) -> Result<Answer, reqwest::Error> {
+    let mut response = request.send().await.map_err(reqwest::Error::without_url)?;
+    let mut body = Vec::new();
+    // An incomplete body does not change the status.
+    while let Ok(Some(chunk)) = response.chunk().await {
+        body.extend_from_slice(&chunk);
+        if body.len() >= ANSWER_LIMIT {
+            body.truncate(ANSWER_LIMIT);
+            break;
+        }
+    }
+    Ok(Answer {
+        status: response.status(),
+        body,
+    })
+}
+
+impl Answer {
+    /// Returns the `code` of a problem document (RFC 9457), or an empty text.
+    pub(crate) fn code(&self) -> String {
+        let problem: Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let code = problem.get("code").and_then(Value::as_str);
+        code.unwrap_or_default().to_owned()
+    }
+}

@@ -1,0 +1,58 @@
+//! The inbox that a URL names: `sqlite:FILE`, FILE or `memory:`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use pleo_receiver::{Inbox, InboxError, MemoryInbox, SqliteInbox, SqliteOptions};
+
+use crate::failure::{Failure, chain};
+
+/// The inbox that is used if no other is named.
+pub(crate) const DEFAULT_INBOX: &str = "sqlite:pleo-inbox.db";
+
+/// Opens the inbox for a server.
+pub(crate) fn open(url: &str, options: SqliteOptions) -> Result<Arc<dyn Inbox>, Failure> {
+    if url == "memory:" {
+        return Ok(Arc::new(MemoryInbox::new()));
+    }
+    let inbox = SqliteInbox::open_with(sqlite_path(url)?, options).map_err(|error| {
+        let fix = match error {
+            InboxError::Open { .. } => {
+                "; choose a file in a folder that this user can write to, on a disk with space left"
+            }
+            _ => "",
+        };
+        Failure::usage("`--inbox`", &(chain(&error) + fix))
+    })?;
+    Ok(Arc::new(inbox))
+}
+
+/// Opens the inbox beside a server that may be running.
+pub(crate) fn open_shared(url: &str) -> Result<SqliteInbox, Failure> {
+    if url == "memory:" {
+        let why = "an inbox in memory ends with its server and cannot be read";
+        return Err(Failure::usage("`--inbox`", why));
+    }
+    let path = sqlite_path(url)?;
+    if !Path::new(path).exists() {
+        return Err(Failure::Run(format!(
+            "cannot open inbox `{path}`: there is no such file; `pleo-receiver serve` creates it, \
+             `--inbox FILE` or `--config FILE` names another"
+        )));
+    }
+    Ok(SqliteInbox::open_shared(path)?)
+}
+
+/// Returns the file that the URL names: `sqlite:FILE`, or FILE alone.
+pub(crate) fn sqlite_path(url: &str) -> Result<&str, Failure> {
+    let path = match url.strip_prefix("sqlite:") {
+        Some(path) => path,
+        None if url == "memory:" || url.contains("://") => "",
+        None => url,
+    };
+    if path.is_empty() {
+        let why = "is not an inbox: give `sqlite:FILE`, for instance `sqlite:pleo-inbox.db`";
+        return Err(Failure::usage("`--inbox`", &format!("`{url}` {why}")));
+    }
+    Ok(path)
+}

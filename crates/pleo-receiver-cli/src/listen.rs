@@ -1,0 +1,67 @@
+//! Listening sockets.
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+
+use tokio::net::{TcpListener, TcpSocket};
+
+use crate::failure::Failure;
+
+/// How many connections may wait to be accepted. The usual 128 are too few for a burst: one more is
+/// dropped, and its client tries again after a second.
+const BACKLOG: u32 = 4096;
+
+/// Listens on the address that the flag or key named `flag` gives.
+pub(crate) fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
+    listen(address).map_err(|error| {
+        let fix = fix(error.kind(), address.port());
+        let why = format!("cannot listen on {address}: {error}; {fix}");
+        Failure::usage(&format!("`--{flag}`"), &why)
+    })
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4(),
+        SocketAddr::V6(_) => TcpSocket::new_v6(),
+    }?;
+    // A restart need not wait until the system forgets old connections. Windows gives the option
+    // another meaning.
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn fix(error: ErrorKind, port: u16) -> String {
+    match error {
+        ErrorKind::AddrInUse => format!(
+            "another program listens on port {port}: stop it (`ss -ltnp` shows it), or choose \
+             another port"
+        ),
+        ErrorKind::PermissionDenied => format!(
+            "port {port} is privileged: choose one from 1024 on, or give the program \
+             CAP_NET_BIND_SERVICE"
+        ),
+        ErrorKind::AddrNotAvailable => {
+            "choose an address of this machine, or 0.0.0.0 or [::] for all of them".to_owned()
+        }
+        _ => "choose another address".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::fix;
+
+    #[test]
+    fn privileged_port_says_what_to_choose() {
+        let said = fix(ErrorKind::PermissionDenied, 443);
+        assert!(
+            said.contains("port 443 is privileged: choose one from 1024 on"),
+            "{said}"
+        );
+    }
+}

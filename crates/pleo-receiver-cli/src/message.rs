@@ -1,0 +1,31 @@
+//! Messages that the program signs itself.
+
+use pleo_receiver::verify::Secret;
+use uuid::Uuid;
+
+use crate::failure::{Failure, chain};
+
+/// Returns a new message id.
+pub(crate) fn new_id() -> String {
+    format!("msg_{}", Uuid::new_v4().simple())
+}
+
+/// Returns the signature headers of a message, with a signature by each secret.
+pub(crate) fn signature_headers(
+    secrets: &[Secret],
+    id: &str,
+    timestamp: u64,
+    body: &[u8],
+) -> Result<[(&'static str, String); 3], Failure> {
+    let mut signatures = Vec::new();
+    for secret in secrets {
+        let signature = secret.sign(id, timestamp, body);
+        let signature = signature.map_err(|error| Failure::usage("`--id`", &chain(&error)))?;
+        signatures.push(signature.to_string());
+    }
+    Ok([
+        ("webhook-id", id.to_owned()),
+        ("webhook-timestamp", timestamp.to_string()),
+        ("webhook-signature", signatures.join(" ")),
+    ])
+}
