@@ -1,27 +1,4 @@
-//! A local Pleo for development and tests: its API and signed webhook deliveries, over real sockets
-//! and TLS.
-//!
-//! The sandbox serves the Subscriptions API and the read side of the Export API, and sends webhooks
-//! to the subscriptions created there. It follows Pleo's documentation, not the client in this
-//! workspace, and rejects whatever the documentation doesn't allow. Where the documentation is
-//! silent (sorting keys, page size), the sandbox picks a narrow rule. The sender retries on Pleo's
-//! schedule, 100,000 times faster.
-//!
-//! ```no_run
-//! # async fn test() {
-//! use pleo_sandbox::{Sandbox, Token};
-//!
-//! let sandbox = Sandbox::start().await;
-//! let token = Token::bearer("a.b.c").scopes(["export-jobs:read", "export-jobs:write"]);
-//! let company = sandbox.grant(token);
-//! // Create a subscription with the API at `sandbox.url()`. Its certificate is signed by
-// `sandbox.authority()`.
-//! let job = sandbox.add_export_job(company);
-//! let messages = sandbox.emit(company, "v1.export-job.created", &job);
-//! assert_eq!(sandbox.final_attempt(&messages[0]).await.status, Some(204));
-//! # }
-//! ```
-
+#![doc = include_str!("../README.md")]
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
