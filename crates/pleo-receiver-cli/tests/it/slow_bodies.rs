@@ -5,8 +5,8 @@
 
 use core::time::Duration;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::time::Instant;
 
+use crate::support::delay::DelayMeter;
 use crate::support::program::{SECRET, WorkDir, free_address};
 use crate::support::tls::{certify, connect_over, connector, framed, http2};
 use crate::support::{Answer, Request, SlowBody};
@@ -224,14 +224,6 @@ impl Target {
     }
 }
 
-/// Asserts that a delivery is acknowledged within a second.
-async fn assert_prompt(name: &str, delivery: impl Future<Output = u16>) {
-    let start = Instant::now();
-    assert_eq!(delivery.await, 204, "{name}");
-    let took = start.elapsed();
-    assert!(took < Duration::from_secs(1), "{name}: took {took:?}");
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn serves_other_clients_during_slow_body_attacks() {
     for attack in &ATTACKS {
@@ -255,6 +247,7 @@ async fn serves_other_clients_during_slow_body_attacks() {
             metrics: metrics.parse().unwrap(),
             http2: connector(&certificate, &["h2"]),
         };
+        let mut meter = DelayMeter::start(&dir);
         let before = server.memory_kib("VmHWM");
         let running = time::timeout(TIMEOUT, attack.start(&target));
         let running = running.await.expect(name);
@@ -268,15 +261,18 @@ async fn serves_other_clients_during_slow_body_attacks() {
         let large = vec![b'x'; LARGE];
         let pause = Duration::from_millis(50);
         for _ in 0..ROUNDS {
-            assert_prompt(name, target.deliver(small, Duration::ZERO)).await;
+            meter
+                .measure(name, target.deliver(small, Duration::ZERO))
+                .await;
             // A delivery with a pause needs a share of the incomplete bodies, which attackers from
             // many sources use up.
             if attack.sources == 1 {
-                assert_prompt(name, target.deliver(small, pause)).await;
-                assert_prompt(name, target.deliver(&large, pause)).await;
-                assert_prompt(name, target.deliver_by_http2()).await;
+                meter.measure(name, target.deliver(small, pause)).await;
+                meter.measure(name, target.deliver(&large, pause)).await;
+                meter.measure(name, target.deliver_by_http2()).await;
             }
         }
+        meter.assert_prompt(name);
         assert!(
             target.wait_for_requests(0).await > 0,
             "{name}: the attack ended early"

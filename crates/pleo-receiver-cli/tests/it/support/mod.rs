@@ -1,5 +1,7 @@
 //! Helpers shared by the tests of the program.
 
+#[cfg(target_os = "linux")]
+pub(crate) mod delay;
 pub(crate) mod harness;
 #[path = "../../../../pleo-receiver/tests/it/support/http.rs"]
 pub(crate) mod http;
