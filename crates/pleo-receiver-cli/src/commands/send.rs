@@ -54,12 +54,14 @@ pub(crate) async fn run(args: Send) -> Result<(), Failure> {
     let request = http_client::build(&url)?.post(url.clone());
     let request = request.headers(headers).body(body);
     let answer = http_client::send(request).await.map_err(|error| {
-        let fix = if error.is_connect() {
+        let (mut shown, why) = (url, chain(&error));
+        let fix = if why.contains("certificate") {
+            "; set SSL_CERT_FILE to the certificates to trust, or correct the server's certificate"
+        } else if error.is_connect() {
             "; start the receiver (`pleo-receiver serve`), or give the URL of one"
         } else {
             ""
         };
-        let (mut shown, why) = (url, chain(&error));
         // They may be secret. A URL that has a host can do without either.
         let _ = (shown.set_username(""), shown.set_password(None));
         Failure::Run(format!("cannot post to {shown}: {why}{fix}"))

@@ -81,6 +81,33 @@ fn send_says_how_to_start_a_receiver() {
 }
 
 #[test]
+fn send_says_how_to_trust_a_certificate() {
+    let place = Place::new();
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    place.write("cert.pem", &made.cert.pem());
+    place.write("key.pem", &made.signing_key.serialize_pem());
+    let tls =
+        "tls_listen = \"127.0.0.1:0\"\ntls_certificate = \"cert.pem\"\ntls_key = \"key.pem\"\n";
+    place.write("pleo.toml", tls);
+    let mut server = place.serve(&[], ENV);
+    let line = server.wait_for("https://");
+    let port = line.split("https://127.0.0.1:").nth(1).unwrap();
+    let port = port.split('/').next().unwrap();
+    let url = format!("https://localhost:{port}/webhooks/pleo");
+    let refused = send(&place, &url, &[]);
+    assert_eq!(refused.code, 1);
+    assert!(refused.stderr.contains("set SSL_CERT_FILE"), "{refused:?}");
+    assert!(
+        !refused.stderr.contains("start the receiver"),
+        "{refused:?}"
+    );
+    let env = [ENV, &[("SSL_CERT_FILE", "cert.pem")]].concat();
+    let sent = place.run_with(&["send", &url], &env, b"");
+    assert_eq!((sent.code, &sent.stdout[..3]), (0, "204"), "{sent:?}");
+    assert_eq!(server.stop("-TERM").0, Some(0));
+}
+
+#[test]
 fn every_command_reads_the_same_configuration() {
     let place = Place::new();
     let file = format!("secret = \"{SECRET}\"\ninbox = \"sqlite:books.db\"\n");
