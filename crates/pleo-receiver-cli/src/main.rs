@@ -51,14 +51,18 @@ fn main() -> ExitCode {
         .build();
     let result = match runtime {
         Ok(runtime) => runtime.block_on(run(cli.command, &matches, &log)),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(Failure::Run(format!(
+            "cannot start threads: {error}; raise the limits of threads and memory (`ulimit -a`)"
+        ))),
     };
     let code = result.as_ref().map_or_else(Failure::exit_code, |()| 0);
     if let Err(failure) = &result
         && code != 0
         && !matches!(failure, Failure::AlreadyReported)
     {
-        log.print(&format!("error: {failure}"));
+        let text = format!("error: {failure}");
+        let lines: Vec<_> = text.lines().map(output::escape).collect();
+        log.print(&lines.join("\n"));
     }
     // Dropping the log writes its pending lines.
     drop(log);

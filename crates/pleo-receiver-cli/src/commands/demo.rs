@@ -51,7 +51,7 @@ pub(crate) async fn run(args: Demo) -> Result<(), Failure> {
         .build()
         .map_err(fail)?;
     let listener = bind(args.listen, "listen")?;
-    let url = format!("http://{}{PATH}", listener.local_addr()?);
+    let url = format!("http://{}{PATH}", listener.local_addr().map_err(fail)?);
     let url = http_client::parse_url(&url).map_err(Failure::Run)?;
     let (end, ended) = oneshot::channel::<()>();
     let server = tokio::spawn(serve(listener, receiver.clone(), async {
@@ -92,7 +92,9 @@ pub(crate) async fn run(args: Demo) -> Result<(), Failure> {
     server.await.map_err(fail)??;
     match failures {
         0 => Ok(()),
-        count => Err(Failure::Run(format!("{count} unexpected answers"))),
+        count => Err(Failure::Run(format!(
+            "{count} answers were not as expected; the table shows which"
+        ))),
     }
 }
 
@@ -288,8 +290,12 @@ struct Folder(PathBuf);
 impl Folder {
     fn new() -> Result<Self, Failure> {
         let path = std::env::temp_dir().join(format!("pleo-demo-{}", Uuid::new_v4().simple()));
-        fs::create_dir(&path)
-            .map_err(|error| Failure::Run(format!("cannot create {}: {error}", path.display())))?;
+        fs::create_dir(&path).map_err(|error| {
+            Failure::Run(format!(
+                "cannot create `{}`: {error}; set TMPDIR to a folder that this user can write to",
+                path.display()
+            ))
+        })?;
         Ok(Self(path))
     }
 }

@@ -16,10 +16,13 @@ use crate::message::{new_id, signature_headers};
 use crate::secret_ref::signing_secrets;
 use crate::{http_client, input, output, samples};
 
-/// How long to wait for the handler's outcome.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// How long to wait until the handler starts. There may be none.
+const START: Duration = Duration::from_millis(200);
 
-/// How often to look for it.
+/// How long to wait until it ends.
+const END: Duration = Duration::from_secs(3);
+
+/// How often to look.
 const POLL: Duration = Duration::from_millis(25);
 
 pub(crate) async fn run(args: Send) -> Result<(), Failure> {
@@ -51,12 +54,14 @@ pub(crate) async fn run(args: Send) -> Result<(), Failure> {
     let request = http_client::build(&url)?.post(url.clone());
     let request = request.headers(headers).body(body);
     let answer = http_client::send(request).await.map_err(|error| {
-        let fix = if error.is_connect() {
+        let (mut shown, why) = (url, chain(&error));
+        let fix = if why.contains("certificate") {
+            "; set SSL_CERT_FILE to the certificates to trust, or correct the server's certificate"
+        } else if error.is_connect() {
             "; start the receiver (`pleo-receiver serve`), or give the URL of one"
         } else {
             ""
         };
-        let (mut shown, why) = (url, chain(&error));
         // They may be secret. A URL that has a host can do without either.
         let _ = (shown.set_username(""), shown.set_password(None));
         Failure::Run(format!("cannot post to {shown}: {why}{fix}"))
@@ -81,14 +86,13 @@ fn parse_header(header: &str) -> Option<(HeaderName, HeaderValue)> {
 /// the inbox is not here or has no such message.
 async fn outcome(inbox: &str, id: &str) -> Option<Entry> {
     let inbox = open_shared(inbox).ok()?;
-    let deadline = Instant::now() + PATIENCE;
+    let sent = Instant::now();
     loop {
         let found = inbox.show(id.to_owned()).await.ok()?;
         let (entry, _) = found.into_iter().next()?;
-        if entry.attempts > 0 && entry.last_error.is_some()
-            || entry.state != State::Pending
-            || Instant::now() > deadline
-        {
+        let limit = if entry.attempts == 0 { START } else { END };
+        let has_ended = entry.state != State::Pending || entry.last_error.is_some();
+        if has_ended || sent.elapsed() > limit {
             return Some(entry);
         }
         sleep(POLL).await;

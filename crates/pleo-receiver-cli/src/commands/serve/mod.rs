@@ -88,7 +88,10 @@ fn load_tls(files: &TlsFiles) -> Result<Tls, Failure> {
         certificate, key, ..
     } = files;
     let tls = Tls::from_pem_files(certificate, key);
-    let tls = tls.map_err(|error| Failure::usage("TLS", &chain(&error)))?;
+    let tls = tls.map_err(|error| {
+        let fix = "correct `tls_certificate` and `tls_key`";
+        Failure::usage("TLS", &format!("{}; {fix}", chain(&error)))
+    })?;
     if certificate::is_authority(certificate) {
         warn!(
             certificate = %certificate.display(),
