@@ -48,7 +48,7 @@ impl From<io::Error> for Failure {
 
 impl From<InboxError> for Failure {
     fn from(error: InboxError) -> Self {
-        Self::Run(error.to_string())
+        Self::Run(chain(&error))
     }
 }
 

@@ -44,6 +44,7 @@ mod client;
 mod client_ip;
 mod dispatch;
 mod endpoint;
+mod error;
 mod handler;
 mod inbox;
 mod metrics;

@@ -27,6 +27,7 @@ use tracing::{error, info, warn};
 use crate::body_budget::BodyBudget;
 use crate::client_ip::{self, PeerAddr};
 use crate::dispatch::{self, DispatchOptions, Dispatching};
+use crate::error::error_chain;
 use crate::metrics::{Accepted, Metrics};
 use crate::{Appended, Endpoint, Handler, Inbox, InboxError, NewMessage, Rejection};
 use crate::{body, rejection};
@@ -271,7 +272,8 @@ impl Receiver {
             Err(InboxError::Full) => Err(Rejection::InboxFull),
             Err(InboxError::Closed) => Err(Rejection::ShuttingDown),
             Err(error) => {
-                error!(%endpoint, webhook_id = &*webhook_id, %error, "not stored, so not acknowledged");
+                let error = error_chain(&error);
+                error!(%endpoint, webhook_id = &*webhook_id, error, "not stored, so not acknowledged");
                 Err(Rejection::InboxFailed)
             }
         }

@@ -15,7 +15,7 @@ use serde_json::value::RawValue;
 use crate::args::pleo::CatchUp;
 use crate::commands::serve::sqlite_path;
 use crate::commands::subscriptions::declared::{Declared, Endpoint, Subscription};
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 
 /// How many messages are read at once.
 const PAGE: u32 = 1000;
@@ -26,7 +26,8 @@ pub(crate) async fn run(args: CatchUp) -> Result<(), Failure> {
     let inbox = SqliteInbox::open_shared(path).map_err(|error| {
         let config = args.receiver.config.display();
         Failure::Run(format!(
-            "{error}; run `pleo-receiver serve --config {config}` once, and this as the same user"
+            "{}; run `pleo-receiver serve --config {config}` once, and this as the same user",
+            chain(&error)
         ))
     })?;
     let before = Timestamp::now().checked_sub(args.min_age);

@@ -143,7 +143,7 @@ async fn an_inbox_whose_file_is_taken_away_is_answered_503_until_it_is_back() {
         let (file, away) = (place.path().join(name), place.path().join("away"));
         fs::rename(&file, &away).unwrap();
         send(&server, id, 10).await.assert_inbox_failed();
-        server.wait_for(&format!("{name} was removed or replaced"));
+        server.wait_for(&format!("{name}` was removed or replaced"));
         // Another one in its place is no better.
         fs::copy(&away, &file).unwrap();
         send(&server, id, 10).await.assert_inbox_failed();

@@ -101,7 +101,7 @@ fn what_is_in_the_way_is_said() {
     let world = World::new();
     world.refused(CATCH_UP, 2, &["cannot read", "pleo.toml"]);
     set_up(&world, VENDOR);
-    let parts = ["cannot open the inbox", "`pleo-receiver serve --config"];
+    let parts = ["cannot open inbox", "`pleo-receiver serve --config"];
     world.refused(CATCH_UP, 1, &parts);
     drop(world.serve(&[]));
     world.refused(

@@ -37,9 +37,9 @@ const WAYS: [(&str, &str, &str); 4] = [
     (
         "hangs",
         "trap '' TERM; sleep 1000 & sleep 1000",
-        "took longer than 2s",
+        "handler timed out after 2s",
     ),
-    ("prints", "yes & yes >&2", "took longer than 2s"),
+    ("prints", "yes & yes >&2", "handler timed out after 2s"),
 ];
 
 fn body(id: &str) -> Vec<u8> {

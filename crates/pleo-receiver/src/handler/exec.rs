@@ -112,7 +112,7 @@ impl Exec {
                 command.env_remove(name);
             }
         }
-        for (name, _, value) in delivery.facts() {
+        for (name, _, value) in delivery.metadata() {
             // The sender chose some of these, and a NUL can't stand in an environment.
             if !value.contains('\0') {
                 command.env(name, value);

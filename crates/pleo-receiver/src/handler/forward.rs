@@ -61,7 +61,7 @@ impl Forward {
                 headers.insert(HeaderName::from_static(name), value);
             }
         };
-        for (_, name, value) in delivery.facts() {
+        for (_, name, value) in delivery.metadata() {
             set(name, &value);
         }
         if delivery.expired {

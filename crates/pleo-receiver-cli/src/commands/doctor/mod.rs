@@ -112,7 +112,7 @@ fn check_inbox(
                 "run `pleo-receiver serve --config {}` once, and this as the same user",
                 args.receiver.config.display()
             );
-            report.failed("inbox", &error.to_string(), &fix)?;
+            report.failed("inbox", &chain(&error), &fix)?;
             return Ok(None);
         }
     };

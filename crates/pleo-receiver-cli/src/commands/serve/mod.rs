@@ -18,7 +18,7 @@ use self::sockets::{bind, within_file_limit};
 use crate::admin::metrics;
 use crate::args::Serve;
 use crate::config::{Config, Fixed, Target};
-use crate::failure::Failure;
+use crate::failure::{Failure, chain};
 use crate::log::Log;
 
 pub(crate) async fn run(
@@ -109,9 +109,10 @@ pub(crate) fn open(url: &str, options: SqliteOptions) -> Result<Arc<dyn Inbox>, 
     let inbox =
         SqliteInbox::open_with(sqlite_path(url)?, options).map_err(|error| match error {
             InboxError::Open { .. } => Failure::Usage(format!(
-                "`--inbox`: {error}; choose a file in a folder that this user can write to, on a disk with room"
+                "`--inbox`: {}; choose a file in a folder that this user can write to, on a disk with room",
+                chain(&error)
             )),
-            error => Failure::Usage(format!("`--inbox`: {error}")),
+            error => Failure::Usage(format!("`--inbox`: {}", chain(&error))),
         })?;
     Ok(Arc::new(inbox))
 }

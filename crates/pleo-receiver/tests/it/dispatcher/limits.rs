@@ -194,7 +194,7 @@ async fn what_outlasts_its_lease_in_a_handler_is_not_handed_on_beside_it() {
     let tomorrow = Timestamp::now() + Duration::from_secs(24 * 3600);
     let inbox = running.receiver.inbox();
     let nothing = inbox
-        .lease(LeaseRequest::of(0), tomorrow, Duration::ZERO)
+        .lease(LeaseRequest::new(0), tomorrow, Duration::ZERO)
         .await;
     assert!(nothing.unwrap().messages.is_empty());
     inbox.append(message("b")).await.unwrap();

@@ -201,7 +201,7 @@ async fn a_panic_is_a_failure() {
     let receiver = running.stop().await;
     let entry = entry(&receiver, "a").await;
     assert_eq!(entry.state, State::Dead);
-    assert_eq!(entry.last_error.as_deref(), Some("panicked"));
+    assert_eq!(entry.last_error.as_deref(), Some("handler panicked"));
     assert_handled(&receiver, 0, 1, 1);
 }
 
@@ -227,7 +227,10 @@ async fn a_handler_over_its_time_is_dropped_and_has_failed() {
     let receiver = running.stop().await;
     let entry = entry(&receiver, "a").await;
     assert_eq!((entry.state, entry.attempts), (State::Done, 2));
-    assert_eq!(entry.last_error.as_deref(), Some("took longer than 10ms"));
+    assert_eq!(
+        entry.last_error.as_deref(),
+        Some("handler timed out after 10ms")
+    );
     assert_handled(&receiver, 1, 1, 0);
 }
 

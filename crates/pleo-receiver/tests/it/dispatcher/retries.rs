@@ -72,7 +72,7 @@ async fn what_was_cut_off_in_its_last_attempt_is_dead_without_another() {
         let lease =
             receiver
                 .inbox()
-                .lease(LeaseRequest::of(messages), now, Duration::from_secs(10));
+                .lease(LeaseRequest::new(messages), now, Duration::from_secs(10));
         assert_eq!(lease.await.unwrap().messages.len(), messages);
     }
     let mut handed = Vec::new();
@@ -84,7 +84,7 @@ async fn what_was_cut_off_in_its_last_attempt_is_dead_without_another() {
     let entry = entry(&receiver, "a").await;
     assert_eq!((entry.state, entry.attempts), (State::Dead, 2));
     let error = entry.last_error.unwrap();
-    assert!(error.starts_with("2 attempts began, of 2"), "{error}");
+    assert!(error.starts_with("2 of 2 attempts started"), "{error}");
     assert_counts(&receiver, 0, 1, 1).await;
     assert_handled(&receiver, 1, 0, 1);
 

@@ -228,7 +228,7 @@ async fn a_message_that_changes_its_state_meanwhile_is_counted_once(inbox: &dyn 
     }
     let settle_all = async {
         while let [leased] = &inbox
-            .lease(LeaseRequest::of(1), at(0), LEASE)
+            .lease(LeaseRequest::new(1), at(0), LEASE)
             .await
             .unwrap()
             .messages[..]
@@ -254,7 +254,7 @@ async fn what_is_pending_is_not_pruned(inbox: &dyn Inbox) {
         store(inbox, message(id)).await;
     }
     let leased = inbox
-        .lease(LeaseRequest::of(2), at(0), LEASE)
+        .lease(LeaseRequest::new(2), at(0), LEASE)
         .await
         .unwrap();
     let error = "why".to_owned();
@@ -273,7 +273,7 @@ async fn what_was_pruned_is_stored_again(inbox: &dyn Inbox) {
         store(inbox, message(&number.to_string())).await;
     }
     let leased = inbox
-        .lease(LeaseRequest::of(1200), at(0), LEASE)
+        .lease(LeaseRequest::new(1200), at(0), LEASE)
         .await
         .unwrap();
     for leased in leased.messages {
@@ -300,7 +300,7 @@ async fn a_list_filters(inbox: &dyn Inbox) {
         .await;
     }
     for leased in inbox
-        .lease(LeaseRequest::of(2), at(0), LEASE)
+        .lease(LeaseRequest::new(2), at(0), LEASE)
         .await
         .unwrap()
         .messages
@@ -361,7 +361,7 @@ async fn a_closed_inbox_takes_nothing(inbox: &dyn Inbox) {
         ("append", refused(inbox.append(message("b")).await)),
         (
             "lease",
-            refused(inbox.lease(LeaseRequest::of(1), at(0), LEASE).await),
+            refused(inbox.lease(LeaseRequest::new(1), at(0), LEASE).await),
         ),
         (
             "settle",

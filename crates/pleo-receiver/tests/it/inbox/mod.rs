@@ -78,7 +78,7 @@ async fn store(inbox: &dyn Inbox, message: NewMessage) {
 
 async fn lease(inbox: &dyn Inbox, now: Timestamp) -> Vec<LeasedMessage> {
     inbox
-        .lease(LeaseRequest::of(10), now, LEASE)
+        .lease(LeaseRequest::new(10), now, LEASE)
         .await
         .unwrap()
         .messages
@@ -262,7 +262,7 @@ async fn the_first_to_expire_is_claimed_first(inbox: &dyn Inbox) {
         store(inbox, message).await;
     }
     let first = inbox
-        .lease(LeaseRequest::of(2), at(0), LEASE)
+        .lease(LeaseRequest::new(2), at(0), LEASE)
         .await
         .unwrap()
         .messages;
@@ -281,7 +281,7 @@ async fn the_first_to_expire_of_many_is_claimed_first(inbox: &dyn Inbox) {
         .collect();
     try_join_all(many).await.unwrap();
     let first = inbox
-        .lease(LeaseRequest::of(1), at(0), LEASE)
+        .lease(LeaseRequest::new(1), at(0), LEASE)
         .await
         .unwrap();
     assert_eq!(ids(&first.messages), ["999"]);
@@ -295,34 +295,36 @@ async fn no_endpoint_gets_more_than_there_is_room_for(inbox: &dyn Inbox) {
         message.body = job(at(if number == 5 { 4 } else { 10 + number }));
         store(inbox, message).await;
     }
-    let room = |total, per_endpoint, in_progress: &[(&str, usize)]| LeaseRequest {
-        total,
-        per_endpoint,
-        in_progress: in_progress
-            .iter()
-            .map(|(name, count)| ((*name).into(), *count))
-            .collect(),
+    let request = |max, per_endpoint, in_progress: &[(&str, usize)]| {
+        let in_progress = in_progress.iter();
+        LeaseRequest::new(max)
+            .with_per_endpoint(per_endpoint)
+            .with_in_progress(
+                in_progress
+                    .map(|(name, count)| ((*name).into(), *count))
+                    .collect(),
+            )
     };
-    for (room, expected) in [
-        (room(0, 9, &[]), ""),
-        (room(9, 0, &[]), ""),
+    for (request, expected) in [
+        (request(0, 9, &[]), ""),
+        (request(9, 0, &[]), ""),
         (
-            room(9, 2, &[("", 2), ("two", 9), ("three", 2), ("four", 1)]),
+            request(9, 2, &[("", 2), ("two", 9), ("three", 2), ("four", 1)]),
             "",
         ),
-        (room(3, 2, &[("", 1)]), "504"),
-        (room(9, 1, &[("two", 1)]), "16"),
-        (room(9, 9, &[]), "237"),
+        (request(3, 2, &[("", 1)]), "504"),
+        (request(9, 1, &[("two", 1)]), "16"),
+        (request(9, 9, &[]), "237"),
     ] {
-        let lease = inbox.lease(room.clone(), at(0), LEASE).await.unwrap();
-        assert_eq!(ids(&lease.messages).concat(), expected, "{room:?}");
+        let lease = inbox.lease(request.clone(), at(0), LEASE).await.unwrap();
+        assert_eq!(ids(&lease.messages).concat(), expected, "{request:?}");
     }
 }
 
 async fn a_claim_counts_the_attempt_and_says_when_to_look_again(inbox: &dyn Inbox) {
     assert_eq!(
         inbox
-            .lease(LeaseRequest::of(10), at(0), LEASE)
+            .lease(LeaseRequest::new(10), at(0), LEASE)
             .await
             .unwrap()
             .next_due,
@@ -332,7 +334,7 @@ async fn a_claim_counts_the_attempt_and_says_when_to_look_again(inbox: &dyn Inbo
     store(inbox, message("b")).await;
     assert_eq!(
         inbox
-            .lease(LeaseRequest::of(0), at(0), LEASE)
+            .lease(LeaseRequest::new(0), at(0), LEASE)
             .await
             .unwrap()
             .next_due,
@@ -340,7 +342,7 @@ async fn a_claim_counts_the_attempt_and_says_when_to_look_again(inbox: &dyn Inbo
     );
     for (now, id, next_due) in [(0, "a", 100), (5, "b", 100)] {
         let lease = inbox
-            .lease(LeaseRequest::of(1), at(now), LEASE)
+            .lease(LeaseRequest::new(1), at(now), LEASE)
             .await
             .unwrap();
         assert_eq!(ids(&lease.messages), [id]);
@@ -420,7 +422,7 @@ async fn a_retry_is_due_at_its_time_and_not_before(inbox: &dyn Inbox) {
     assert!(waiting.due_at.unwrap() >= due);
 
     let early = inbox
-        .lease(LeaseRequest::of(10), at(50), LEASE)
+        .lease(LeaseRequest::new(10), at(50), LEASE)
         .await
         .unwrap();
     assert!(early.messages.is_empty());
@@ -441,7 +443,7 @@ async fn what_is_dead_says_why_and_is_not_claimed(inbox: &dyn Inbox) {
     assert_eq!((entry.state, entry.due_at), (State::Dead, None));
     assert_eq!(entry.last_error.as_deref(), Some("why"));
     let lease = inbox
-        .lease(LeaseRequest::of(10), at(1000), LEASE)
+        .lease(LeaseRequest::new(10), at(1000), LEASE)
         .await
         .unwrap();
     assert!(lease.messages.is_empty() && lease.next_due.is_none());

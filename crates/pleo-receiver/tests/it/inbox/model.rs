@@ -21,14 +21,14 @@ enum Operation {
         body: u8,
         expires_in: Option<i64>,
     },
-    Leased {
-        limit: usize,
+    Lease {
+        max: usize,
         per_endpoint: usize,
         in_progress: usize,
         lease: u32,
     },
-    /// Settles any claim that there ever was, so also those that are lost.
-    Settle {
+    /// Completes any claim that there ever was, so also those that are lost.
+    Complete {
         lease: Index,
         end: End,
     },
@@ -124,11 +124,11 @@ fn any_operation() -> impl Strategy<Value = Operation> {
             |(endpoint, id, body, expires_in)| Operation::Append { endpoint, id, body, expires_in }
         ),
         4 => (0_usize..4, 1_usize..4, 0_usize..2, 0_u32..20).prop_map(
-            |(limit, per_endpoint, in_progress, lease)| Operation::Leased {
-                limit, per_endpoint, in_progress, lease
+            |(max, per_endpoint, in_progress, lease)| Operation::Lease {
+                max, per_endpoint, in_progress, lease
             }
         ),
-        5 => (any::<Index>(), end).prop_map(|(lease, end)| Operation::Settle { lease, end }),
+        5 => (any::<Index>(), end).prop_map(|(lease, end)| Operation::Complete { lease, end }),
         3 => (0_i64..20).prop_map(|steps| Operation::Pass { steps }),
         1 => id.clone().prop_map(|id| Operation::Replay { id }),
         1 => Just(Operation::ReplayDead),
@@ -185,25 +185,23 @@ impl Side<'_> {
                 };
                 format!("{:?}", inbox.append(message).await)
             }
-            Operation::Leased {
-                limit,
+            Operation::Lease {
+                max,
                 per_endpoint,
                 in_progress,
                 lease,
             } => {
-                let room = LeaseRequest {
-                    total: limit,
-                    per_endpoint,
-                    in_progress: [("one".into(), in_progress)].into(),
-                };
-                let lease = inbox.lease(room, now, STEP * lease).await.unwrap();
+                let request = LeaseRequest::new(max)
+                    .with_per_endpoint(per_endpoint)
+                    .with_in_progress([("one".into(), in_progress)].into());
+                let lease = inbox.lease(request, now, STEP * lease).await.unwrap();
                 let Leased { messages, next_due } = lease;
                 self.claims
                     .extend(messages.iter().map(|leased| leased.lease));
                 let messages = messages.iter().map(|one| (&one.message, one.attempt));
                 format!("{:?} {next_due:?}", messages.collect::<Vec<_>>())
             }
-            Operation::Settle { lease, end } => {
+            Operation::Complete { lease, end } => {
                 if !self.claims.is_empty() {
                     let lease = *lease.get(&self.claims);
                     inbox.complete(lease, end.outcome(now)).await.unwrap();

@@ -6,6 +6,7 @@ mod opening;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -51,7 +52,7 @@ fn body(id: &str) -> Bytes {
 
 async fn lease(inbox: &SqliteInbox, now: Timestamp) -> Vec<LeasedMessage> {
     inbox
-        .lease(LeaseRequest::of(10), now, LEASE)
+        .lease(LeaseRequest::new(10), now, LEASE)
         .await
         .unwrap()
         .messages
@@ -59,8 +60,8 @@ async fn lease(inbox: &SqliteInbox, now: Timestamp) -> Vec<LeasedMessage> {
 
 fn assert_open_fails(result: Result<SqliteInbox, InboxError>, path: &Path) -> String {
     let error = result.unwrap_err();
-    let text = error.to_string();
     assert!(matches!(error, InboxError::Open { .. }), "{error:?}");
+    let text = format!("{error}: {}", error.source().unwrap());
     assert!(text.contains(&*path.to_string_lossy()), "{text}");
     text
 }
@@ -73,7 +74,7 @@ async fn everything_is_there_after_it_was_opened_again() {
         inbox.append(message(id)).await.unwrap();
     }
     let leased = inbox
-        .lease(LeaseRequest::of(4), at(0), LEASE)
+        .lease(LeaseRequest::new(4), at(0), LEASE)
         .await
         .unwrap()
         .messages;

@@ -35,7 +35,7 @@ fn a_database_of_something_else_is_left_alone() {
     let bytes = fs::read(&path).unwrap();
     for result in [SqliteInbox::open(&path), SqliteInbox::open_shared(&path)] {
         let text = assert_open_fails(result, &path);
-        assert!(text.contains("something else"), "{text}");
+        assert!(text.contains("another application"), "{text}");
     }
     assert!(fs::read(&path).unwrap() == bytes, "the file was changed");
 }
