@@ -214,7 +214,7 @@ fn a_target_that_fails_gets_it_again_and_then_it_is_dead_until_replayed() {
     assert_eq!(shown[0]["attempts"], 2);
     assert_eq!(
         shown[0]["last_error"],
-        "cannot forward: answered 500 Internal Server Error"
+        "cannot forward: target answered 500 Internal Server Error"
     );
 
     let server = place.serve(&["--config", "pleo.toml"], &env());
