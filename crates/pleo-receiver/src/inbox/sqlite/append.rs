@@ -5,14 +5,15 @@ use rusqlite::{CachedStatement, Connection};
 
 use crate::inbox::{Appended, NewMessage, SummaryColumns};
 
-/// A message to append. Its body is parsed before it is queued, so that the writer does not parse.
-pub(super) struct Append {
+/// A message to append with its parsed columns. Parsed before it is queued, so that the writer does
+/// not parse.
+pub(super) struct ParsedMessage {
     message: NewMessage,
     columns: SummaryColumns,
 }
 
-impl Append {
-    pub(super) fn new(message: NewMessage) -> Self {
+impl ParsedMessage {
+    pub(super) fn parse(message: NewMessage) -> Self {
         let columns = SummaryColumns::parse(&message);
         Self { message, columns }
     }
@@ -49,8 +50,8 @@ impl<'c> Appends<'c> {
         })
     }
 
-    pub(super) fn append(&mut self, append: &Append) -> rusqlite::Result<Appended> {
-        let Append { message, columns } = append;
+    pub(super) fn append(&mut self, parsed: &ParsedMessage) -> rusqlite::Result<Appended> {
+        let ParsedMessage { message, columns } = parsed;
         let inserted = self.message.execute((
             self.next_sequence,
             &*message.endpoint,

@@ -28,7 +28,7 @@ use rusqlite::Connection;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::{task, time};
 
-use self::append::Append;
+use self::append::ParsedMessage;
 use self::checkpoint::Checkpointer;
 use self::file::{OpenFiles, open_error};
 use self::writer::{Command, Reply, Writer};
@@ -285,9 +285,9 @@ impl Inbox for SqliteInbox {
             self.queued_bytes.fetch_sub(size, Ordering::Relaxed);
             return Box::pin(ready(Err(InboxError::Full)));
         }
-        let append = Append::new(message);
+        let message = ParsedMessage::parse(message);
         self.command(|reply| Command::Append {
-            append,
+            message,
             size,
             reply,
         })

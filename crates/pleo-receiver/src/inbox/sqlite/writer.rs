@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use tokio::sync::{Notify, oneshot};
 use tracing::error;
 
-use super::append::{Append, Appends};
+use super::append::{Appends, ParsedMessage};
 use super::checkpoint::Checkpointer;
 use super::file::OpenFiles;
 use super::statements::Statements;
@@ -28,7 +28,7 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, InboxError>>;
 
 pub(super) enum Command {
     Append {
-        append: Append,
+        message: ParsedMessage,
         /// The message's part of `queued_bytes`.
         size: usize,
         reply: Reply<Appended>,
@@ -114,7 +114,8 @@ impl Writer {
             batch.extend(commands.try_iter().take(MAX_BATCH - 1));
             let begun = self.begin(batch.iter().any(Command::is_durable));
             if begun.is_err() {
-                // Commands that arrived during the busy timeout would wait for another one.
+                // Refuses the commands that arrived meanwhile too: `begin` may have waited for the
+                // busy timeout, and each batch would wait again.
                 batch.extend(commands.try_iter());
             }
             let close = (batch.iter()).position(|one| matches!(one, Command::Close { .. }));
@@ -149,7 +150,10 @@ impl Writer {
 
     fn refuse_all(&self, batch: &mut Vec<Command>, error: &InboxError) {
         let commands = batch.len();
-        error!(error = error_chain(error), commands, "cannot write inbox");
+        error!(
+            error = error_chain(error),
+            commands, "cannot begin inbox transaction"
+        );
         for command in batch.drain(..) {
             if let Command::Append { size, .. } = &command {
                 self.queued_bytes.fetch_sub(*size, Ordering::Relaxed);
@@ -186,7 +190,10 @@ impl Writer {
             failure = self.commit().err();
         }
         if let Some(error) = &failure {
-            error!(error = error_chain(error), "cannot commit");
+            error!(
+                error = error_chain(error),
+                "cannot commit inbox transaction"
+            );
         }
         self.queued_bytes
             .fetch_sub(appended_bytes, Ordering::Relaxed);
@@ -215,11 +222,9 @@ fn execute<'c>(
     command: Command,
 ) -> PendingReply {
     match command {
-        Command::Append {
-            append: message,
-            reply,
-            ..
-        } => after_commit(reply, append(statements.0, appends, &message)),
+        Command::Append { message, reply, .. } => {
+            after_commit(reply, append(statements.0, appends, &message))
+        }
         Command::Lease {
             request,
             now,
@@ -250,7 +255,7 @@ fn execute<'c>(
 fn append<'c>(
     connection: &'c Connection,
     appends: &mut Option<Appends<'c>>,
-    message: &Append,
+    message: &ParsedMessage,
 ) -> rusqlite::Result<Appended> {
     let appends = match appends {
         Some(appends) => appends,
@@ -296,7 +301,7 @@ mod tests {
         let append = |id: &str| {
             let (reply, result) = oneshot::channel();
             let append = Command::Append {
-                append: Append::new(NewMessage::new("one", id, "{}")),
+                message: ParsedMessage::parse(NewMessage::new("one", id, "{}")),
                 size: 0,
                 reply,
             };
