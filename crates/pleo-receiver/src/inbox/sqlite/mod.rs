@@ -8,6 +8,7 @@
 mod append;
 mod checkpoint;
 mod file;
+mod options;
 mod queries;
 mod statements;
 mod writer;
@@ -38,6 +39,8 @@ use super::{
 };
 use crate::dispatch::retry;
 
+pub use self::options::SqliteOptions;
+
 /// The estimated memory of a queued message beside its body, in bytes.
 const MESSAGE_OVERHEAD: usize = 512;
 
@@ -47,32 +50,6 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How many messages one transaction replays or prunes. Limits how long it delays other commands.
 const CHUNK: u32 = 500;
-
-/// Options of a [`SqliteInbox`].
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct SqliteOptions {
-    /// The most bytes of messages in the writer's queue; 64 MiB by default. More appends are refused
-    /// with [`InboxError::Full`].
-    pub queue_bytes: usize,
-}
-
-impl Default for SqliteOptions {
-    fn default() -> Self {
-        Self {
-            queue_bytes: 64 * 1024 * 1024,
-        }
-    }
-}
-
-impl SqliteOptions {
-    /// Sets the most bytes of messages in the writer's queue.
-    #[must_use]
-    pub const fn with_queue_bytes(mut self, bytes: usize) -> Self {
-        self.queue_bytes = bytes;
-        self
-    }
-}
 
 /// An inbox in a SQLite file.
 ///

@@ -1,8 +1,6 @@
 //! Tests of every inbox: list, show, replay, prune, close.
 
-use pleo_receiver::{
-    Counts, Filter, Inbox, InboxError, LeaseRequest, NewMessage, Outcome, Selection, State,
-};
+use pleo_receiver::{Counts, Filter, Inbox, InboxError, LeaseRequest, Outcome, Selection, State};
 
 use super::{LEASE, at, counts, dead, entries, ids, lease, lease_one, message, store};
 use crate::support::job::job;
@@ -27,15 +25,9 @@ for_each_store! {
 
 async fn replays_id_in_any_state_and_endpoint(inbox: &dyn Inbox) {
     for endpoint in ["done", "dead", "pending"] {
-        let (endpoint, message) = (endpoint.into(), message("a"));
-        store(
-            inbox,
-            NewMessage {
-                endpoint,
-                ..message
-            },
-        )
-        .await;
+        let mut message = message("a");
+        message.endpoint = endpoint.into();
+        store(inbox, message).await;
     }
     store(inbox, message("b")).await;
     for leased in lease(inbox, at(0)).await {
@@ -190,15 +182,9 @@ async fn replays_scheduled_retry_at_once(inbox: &dyn Inbox) {
 
 async fn prunes_old_messages_in_state(inbox: &dyn Inbox) {
     for (second, id) in (0..).zip(["done 0", "dead 1", "pending 2", "done 3", "done 4"]) {
-        let (received_at, message) = (at(second), message(id));
-        store(
-            inbox,
-            NewMessage {
-                received_at,
-                ..message
-            },
-        )
-        .await;
+        let mut message = message(id);
+        message.received_at = at(second);
+        store(inbox, message).await;
     }
     for leased in lease(inbox, at(10)).await {
         let outcome = match leased.message.webhook_id.split_once(' ').unwrap().0 {
@@ -289,15 +275,9 @@ async fn stores_pruned_message_again(inbox: &dyn Inbox) {
 
 async fn lists_filtered_messages(inbox: &dyn Inbox) {
     for (id, endpoint) in [("a", "one"), ("b", "two"), ("c", "one"), ("d", "two")] {
-        let (endpoint, message) = (endpoint.into(), message(id));
-        store(
-            inbox,
-            NewMessage {
-                endpoint,
-                ..message
-            },
-        )
-        .await;
+        let mut message = message(id);
+        message.endpoint = endpoint.into();
+        store(inbox, message).await;
     }
     for leased in inbox
         .lease(LeaseRequest::new(2), at(0), LEASE)
