@@ -4,7 +4,7 @@ use std::net::TcpListener;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::program::{CommandOutput, OTHER_SECRET, WorkDir, SECRET};
+use crate::support::program::{CommandOutput, OTHER_SECRET, SECRET, WorkDir};
 
 const ENV: &[(&str, &str)] = &[("PLEO_WEBHOOK_SECRET", SECRET)];
 

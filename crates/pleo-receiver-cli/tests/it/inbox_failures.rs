@@ -139,7 +139,7 @@ async fn answers_503_while_inbox_file_is_missing_or_replaced() {
         let (file, away) = (dir.path().join(name), dir.path().join("away"));
         fs::rename(&file, &away).unwrap();
         send(&server, id, 10).await.assert_inbox_failed();
-        server.wait_for_log(&format!("{name} was removed or replaced"));
+        server.wait_for_log(&format!("{name}` was removed or replaced"));
         // A copy in its place fails too.
         fs::copy(&away, &file).unwrap();
         send(&server, id, 10).await.assert_inbox_failed();

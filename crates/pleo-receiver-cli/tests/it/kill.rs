@@ -280,5 +280,5 @@ async fn moves_message_to_dead_letters_after_attempts_end_in_kills() {
     // A replay restarts the count of attempts.
     assert_eq!(next().await, "msg_1 1");
     let (_, log) = server.stop("-KILL");
-    assert!(log.contains("no attempt is left"), "{log}");
+    assert!(log.contains("no attempts left"), "{log}");
 }

@@ -218,7 +218,7 @@ fn retries_failing_target_until_dead_and_replays() {
     assert_eq!(shown[0]["attempts"], 2);
     assert_eq!(
         shown[0]["last_error"],
-        "cannot forward: answered 500 Internal Server Error"
+        "cannot forward: target answered 500 Internal Server Error"
     );
 
     let server = dir.serve(&["--config", "pleo.toml"], &env());

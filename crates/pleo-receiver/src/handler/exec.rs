@@ -1,4 +1,4 @@
-//! A handler that runs a command.
+//! A handler that runs a command for each message.
 
 use core::pin::pin;
 use core::time::Duration;
@@ -14,53 +14,55 @@ use tracing::debug;
 
 use super::{Delivery, Handler, HandlerFuture};
 
-/// How much of what a command prints is kept.
-const TAIL: usize = 1024;
+/// The most bytes of a command's output that are kept.
+const MAX_OUTPUT: usize = 1024;
 
-/// How long to go on reading what a command printed after it ended: something that it left running
-/// may hold the pipe open for ever.
-const PIPE_GRACE: Duration = Duration::from_millis(200);
+/// How long the command's output is read after it exits. A process that it started may keep the pipe
+/// open.
+const PIPE_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Runs a command for each message, without a shell.
 ///
-/// The body comes on standard input, byte for byte, and nothing of the message is ever in the
-/// arguments. The environment holds, beside what the receiver's own does, `PLEO_WEBHOOK_ID`,
-/// `PLEO_ENDPOINT`, `PLEO_EVENT_TYPE`, `PLEO_EVENT_ID`, `PLEO_ATTEMPT` (counted from 1),
-/// `PLEO_RECEIVED_AT` and `PLEO_EXPIRES_AT` (RFC 3339), and `PLEO_EXPIRED`, which is 1 where the job
-/// expired before this attempt; those without a value are not set. Every other variable named `PLEO_…` is taken away, since the receiver's secrets may be among them.
+/// The raw body is on standard input. The arguments contain nothing of the message.
 ///
-/// Exit code 0 is a success, anything else a failure. The end of what a failed command printed to
-/// standard error is kept with the message; the rest of its output is logged at level `debug`. When
-/// the time limit is over or the receiver stops, the command and everything that it started are
-/// killed (on Unix: its process group).
+/// The environment is the receiver's, with these variables if they have a value: `PLEO_WEBHOOK_ID`,
+/// `PLEO_ENDPOINT`, `PLEO_EVENT_TYPE`, `PLEO_EVENT_ID`, `PLEO_ATTEMPT` (from 1), `PLEO_RECEIVED_AT`
+/// and `PLEO_EXPIRES_AT` (RFC 3339), and `PLEO_EXPIRED=1` if the export job expired before this
+/// attempt. All other `PLEO_…` variables are removed, because they may hold the receiver's secrets.
+///
+/// Exit code 0 is a success; any other exit code or a signal is a failed attempt. The end of a failed
+/// command's standard error is stored with the message; all output is logged at level `debug`.
+///
+/// At the time limit, and at the end of a shutdown's grace period, the command and all processes that
+/// it started are killed (on Unix: its process group).
 #[derive(Clone, Debug)]
 pub struct Exec {
     program: OsString,
     args: Vec<OsString>,
-    hidden: BTreeSet<OsString>,
+    removed_env: BTreeSet<OsString>,
 }
 
 impl Exec {
-    /// Runs this program, found by `PATH` unless it holds a slash.
+    /// Runs this program. It is searched for in `PATH` unless it contains a slash.
     pub fn new(program: impl Into<OsString>) -> Self {
         Self {
             program: program.into(),
             args: Vec::new(),
-            hidden: BTreeSet::new(),
+            removed_env: BTreeSet::new(),
         }
     }
 
-    /// Gives the program these arguments.
+    /// Adds arguments.
     #[must_use]
     pub fn args(mut self, args: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         self.args.extend(args.into_iter().map(Into::into));
         self
     }
 
-    /// Takes these variables out of the command's environment too.
+    /// Removes these variables from the command's environment too.
     #[must_use]
     pub fn without_env(mut self, names: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
-        self.hidden.extend(names.into_iter().map(Into::into));
+        self.removed_env.extend(names.into_iter().map(Into::into));
         self
     }
 
@@ -72,13 +74,13 @@ impl Exec {
                 program: self.program.clone(),
                 source,
             })?;
-        let mut group = Group::of(&child);
+        let mut group = ProcessGroup::of(&child);
         let stdin = child.stdin.take();
         let (mut out, mut err) = (Tail::default(), Tail::default());
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let write = async {
             if let Some(mut stdin) = stdin {
-                // A command that succeeds without reading it all has succeeded.
+                // A command may succeed without reading all of its input.
                 let _ = stdin.write_all(&delivery.body).await;
             }
         };
@@ -86,17 +88,17 @@ impl Exec {
             let mut pipes = pin!(async { tokio::join!(write, out.read(stdout), err.read(stderr)) });
             tokio::select! {
                 status = child.wait() => {
-                    let _ = time::timeout(PIPE_GRACE, &mut pipes).await;
+                    let _ = time::timeout(PIPE_TIMEOUT, &mut pipes).await;
                     status
                 }
                 _ = &mut pipes => child.wait().await,
             }
         };
-        group.ended();
+        group.disarm();
         let status = status.map_err(ExecError::Wait)?;
         let (stdout, stderr) = (out.text(), err.text());
         let webhook_id = &delivery.webhook_id;
-        debug!(webhook_id, %status, stdout, stderr, "command ended");
+        debug!(webhook_id, %status, stdout, stderr, "command exited");
         if status.success() {
             Ok(())
         } else {
@@ -108,12 +110,12 @@ impl Exec {
         let mut command = Command::new(&self.program);
         command.args(&self.args);
         for (name, _) in std::env::vars_os() {
-            if is_ours(&name) || self.hidden.contains(&name) {
+            if is_pleo_variable(&name) || self.removed_env.contains(&name) {
                 command.env_remove(name);
             }
         }
-        for (name, _, value) in delivery.facts() {
-            // The sender chose some of these, and a NUL can't stand in an environment.
+        for (name, _, value) in delivery.metadata() {
+            // The sender chooses some values. Those with a NUL are invalid in an environment.
             if !value.contains('\0') {
                 command.env(name, value);
             }
@@ -138,28 +140,28 @@ impl Handler for Exec {
     }
 }
 
-/// Why a command didn't take a message.
+/// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExecError {
-    /// It didn't start.
+    /// The command could not be started.
     #[error("cannot run {program:?}")]
     Start {
         /// The program.
         program: OsString,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// It ended otherwise than with exit code 0.
-    #[error("the command failed: {status}{}{stderr}", if stderr.is_empty() { "" } else { ": " })]
+    /// The command exited with another code than 0, or by a signal.
+    #[error("command failed: {status}{}{stderr}", if stderr.is_empty() { "" } else { ": " })]
     Failed {
-        /// How it ended.
+        /// The exit status.
         status: ExitStatus,
-        /// The end of what it printed to standard error.
+        /// The end of its standard error.
         stderr: String,
     },
-    /// How it ended is unknown.
-    #[error("cannot wait for the command")]
+    /// The exit status is unknown.
+    #[error("cannot wait for the command to exit")]
     Wait(#[source] io::Error),
 }
 
@@ -168,14 +170,14 @@ pub enum ExecError {
 struct Tail(Vec<u8>);
 
 impl Tail {
-    /// Reads all that comes, so that whoever writes never waits, and keeps the end of it.
+    /// Reads to the end, so that the command never blocks on a full pipe.
     async fn read(&mut self, pipe: Option<impl AsyncRead + Unpin>) {
         let Some(mut pipe) = pipe else { return };
         let mut chunk = [0; 4096];
         while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
             self.0
                 .extend_from_slice(chunk.get(..read).unwrap_or_default());
-            self.0.drain(..self.0.len().saturating_sub(TAIL));
+            self.0.drain(..self.0.len().saturating_sub(MAX_OUTPUT));
         }
     }
 
@@ -184,13 +186,13 @@ impl Tail {
     }
 }
 
-/// The process group of a command; killed when this is dropped before the command ended.
-struct Group {
+/// The process group of a command. Killed on drop, unless the command has exited.
+struct ProcessGroup {
     #[cfg(unix)]
     id: Option<rustix::process::Pid>,
 }
 
-impl Group {
+impl ProcessGroup {
     #[cfg(unix)]
     fn of(child: &Child) -> Self {
         let id = child.id().and_then(|id| i32::try_from(id).ok());
@@ -204,8 +206,8 @@ impl Group {
         Self {}
     }
 
-    /// Its id may soon be another's.
-    fn ended(&mut self) {
+    /// Prevents the kill: after the command has exited, its id may be reused.
+    fn disarm(&mut self) {
         #[cfg(unix)]
         {
             self.id = None;
@@ -214,15 +216,15 @@ impl Group {
 }
 
 #[cfg(unix)]
-impl Drop for Group {
+impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            // It may have ended by itself just now.
+            // Fails if the processes have exited meanwhile.
             let _ = rustix::process::kill_process_group(id, rustix::process::Signal::KILL);
         }
     }
 }
 
-fn is_ours(name: &OsStr) -> bool {
+fn is_pleo_variable(name: &OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b"PLEO_")
 }

@@ -1,4 +1,4 @@
-//! Who gets the messages: the contract of a handler, and the two that come with the crate.
+//! The contract of a handler, and the handlers that come with the crate.
 
 #[cfg(feature = "exec")]
 mod exec;
@@ -13,28 +13,28 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use pleo_events::{Envelope, ParseError};
 
-use crate::NewMessage;
-use crate::inbox::Known;
+use crate::inbox::{NewMessage, SummaryColumns};
 
 #[cfg(feature = "exec")]
 pub use exec::{Exec, ExecError};
 #[cfg(feature = "forward")]
 pub use forward::{Forward, ForwardError};
 
-/// Why a handler failed; its text is logged and kept with the message.
+/// Why a handler failed. The error and its causes are logged and stored with the message.
 pub type HandlerError = Box<dyn Error + Send + Sync>;
 
-/// The future that a [`Handler`] answers with.
+/// The future that a [`Handler`] returns.
 pub type HandlerFuture<'a> = Pin<Box<dyn Future<Output = Result<(), HandlerError>> + Send + 'a>>;
 
-/// Takes messages, each at least once. Any async function or closure from a [`Delivery`] to a
-/// `Result<(), E>` is one.
+/// Handles messages, each at least once. Implemented by async functions and closures from
+/// [`Delivery`] to `Result<(), E>`.
 ///
-/// An error, a panic and a run over the time limit all count as a failed attempt: the message comes
-/// again later. A handler may see a message twice, also after it succeeded, for instance when the
-/// machine stopped between the success and its record: use [`Delivery::webhook_id`] as the key.
+/// An error, a panic and a timeout count as a failed attempt, and the message is retried. A message
+/// may be redelivered even after a success, for instance if the machine crashes before the outcome is
+/// recorded: use [`Delivery::webhook_id`] as idempotency key.
 pub trait Handler: Send + Sync + 'static {
-    /// Handles one message. The future is dropped when it takes longer than the time limit.
+    /// Handles one message. The future is dropped at the time limit, and at the end of the grace
+    /// period of a shutdown.
     fn handle(&self, delivery: Delivery) -> HandlerFuture<'_>;
 }
 
@@ -50,32 +50,32 @@ where
     }
 }
 
-/// An authentic message on its way to a handler.
+/// An authentic message for a handler.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Delivery {
-    /// The name of the endpoint that received it.
+    /// The name of the endpoint that received the message.
     pub endpoint: Arc<str>,
-    /// The message's identifier: the same each time that it comes.
+    /// The message id; the same for each attempt. Use it as idempotency key.
     pub webhook_id: String,
-    /// The type in the envelope; `None` where the body is not an envelope.
+    /// The envelope's event type; `None` if the body is not an envelope.
     pub event_type: Option<String>,
-    /// The event's id in the envelope.
+    /// The envelope's event id.
     pub event_id: Option<String>,
-    /// Which attempt this is, counted from 1.
+    /// The number of this attempt, from 1.
     pub attempt: u32,
-    /// When the message arrived.
+    /// The time of arrival.
     pub received_at: Timestamp,
-    /// When the export job in it expires, to the millisecond.
+    /// When the export job in the message expires, in milliseconds.
     pub expires_at: Option<Timestamp>,
-    /// Whether that was over when this attempt began; Pleo has then failed the job already.
+    /// `true` if the export job expired before this attempt. Pleo has then failed the job.
     pub expired: bool,
-    /// The body, byte for byte as it was signed.
+    /// The raw body, as it was signed.
     pub body: Bytes,
 }
 
 impl Delivery {
-    /// A message for its `attempt`th attempt, counted from 1; also to test a handler with.
+    /// Creates the delivery of a message's `attempt`th attempt, from 1; also to test a handler.
     ///
     /// ```
     /// use pleo_receiver::{Delivery, NewMessage};
@@ -86,37 +86,37 @@ impl Delivery {
     /// ```
     #[must_use]
     pub fn new(message: NewMessage, attempt: u32) -> Self {
-        let known = Known::of(message.summary());
+        let columns = SummaryColumns::parse(&message);
         Self {
             endpoint: message.endpoint,
             webhook_id: message.webhook_id.to_string(),
-            event_type: known.event_type,
-            event_id: known.event_id,
+            event_type: columns.event_type,
+            event_id: columns.event_id,
             attempt,
             received_at: message.received_at,
-            expires_at: known.expires_at,
-            expired: (known.expires_at).is_some_and(|at| at <= Timestamp::now()),
+            expires_at: columns.expires_at,
+            expired: (columns.expires_at).is_some_and(|at| at <= Timestamp::now()),
             body: message.body,
         }
     }
 
-    /// The envelope in the body.
+    /// Parses the body's envelope.
     ///
     /// # Errors
-    /// The body is not an envelope.
+    /// [`ParseError`] if the body is not an envelope.
     pub fn envelope(&self) -> Result<Envelope<'_>, ParseError> {
         Envelope::parse(&self.body)
     }
 
-    /// What a handler outside this process is told beside the body: the name of the variable for a
-    /// command, the name of the header for a server, and the value where there is one.
+    /// Returns the metadata for handlers outside this process: the environment variable for a
+    /// command, the header for a server, and the value.
     ///
-    /// The sender chose type and id of the event, so that a value too long for an environment is
-    /// left out rather than making the message fail each time; it stands in the body anyway.
+    /// Leaves out values that are too long for an environment or a header. The sender chooses the
+    /// event's type and id, and a long value would fail the message each time.
     #[cfg(any(feature = "exec", feature = "forward"))]
     #[rustfmt::skip]
-    fn facts(&self) -> impl Iterator<Item = (&'static str, &'static str, String)> {
-        const LONGEST: usize = 1024;
+    fn metadata(&self) -> impl Iterator<Item = (&'static str, &'static str, String)> {
+        const MAX_LEN: usize = 1024;
         let time = |at: Timestamp| at.to_string();
         [
             ("PLEO_WEBHOOK_ID", "webhook-id", Some(self.webhook_id.clone())),
@@ -129,6 +129,6 @@ impl Delivery {
         ]
         .into_iter()
         .filter_map(|(variable, header, value)| Some((variable, header, value?)))
-        .filter(|(_, _, value)| value.len() <= LONGEST)
+        .filter(|(_, _, value)| value.len() <= MAX_LEN)
     }
 }

@@ -1,4 +1,4 @@
-//! The handler that runs a command, with real processes.
+//! Tests of `Exec`, with real processes.
 
 #![cfg(all(unix, feature = "exec"))]
 
@@ -15,8 +15,8 @@ const JOB: &str = r#"{"eventType":"v1.export-job.created","eventId":"e1","data":
     "id":"8c0d3a58-9a8e-4a2a-93a7-7a4a0f1d3b11","companyId":"8c0d3a58-9a8e-4a2a-93a7-7a4a0f1d3b12",
     "createdAt":"2026-11-24T10:00:00Z","numberOfItems":3,"expiresIn":3600,"status":"pending"}}"#;
 
-/// Whatever goes wrong, no test waits longer.
-const LONG: Duration = Duration::from_secs(20);
+/// The time limit of each test.
+const TIME_LIMIT: Duration = Duration::from_secs(20);
 
 fn delivery(body: impl Into<bytes::Bytes>) -> Delivery {
     Delivery::new(NewMessage::new("books", "msg_1", body), 2)
@@ -27,14 +27,16 @@ fn shell(script: &str) -> Exec {
 }
 
 async fn run(exec: &Exec, delivery: Delivery) -> Result<(), String> {
-    let ended = time::timeout(LONG, exec.handle(delivery)).await.unwrap();
+    let ended = time::timeout(TIME_LIMIT, exec.handle(delivery))
+        .await
+        .unwrap();
     ended.map_err(|error| match error.source() {
         None => error.to_string(),
         Some(source) => format!("{error}: {source}"),
     })
 }
 
-/// Runs a script whose `$OUT` is a file, and gives that file's content.
+/// Runs a script and returns what it writes to the file `$OUT`.
 async fn output(script: &str, delivery: Delivery) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
@@ -44,7 +46,7 @@ async fn output(script: &str, delivery: Delivery) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn the_body_arrives_on_standard_input_byte_for_byte() {
+async fn writes_raw_body_to_stdin() {
     let bodies = [b"".to_vec(), b"\x00\xff\r\n".to_vec(), vec![b'x'; 1 << 20]];
     for body in bodies {
         assert!(output("cat > $OUT", delivery(body.clone())).await == body);
@@ -52,7 +54,7 @@ async fn the_body_arrives_on_standard_input_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn the_environment_says_what_the_message_is() {
+async fn sets_metadata_in_environment() {
     let mut sent = delivery(JOB);
     sent.expired = false;
     let environment = output("env | grep ^PLEO_ | sort > $OUT", sent).await;
@@ -80,7 +82,7 @@ async fn the_environment_says_what_the_message_is() {
 }
 
 #[tokio::test]
-async fn an_expired_job_is_marked() {
+async fn marks_expired_job() {
     let mut sent = delivery(JOB);
     for (expired, shown) in [(false, "unset\n"), (true, "1\n")] {
         sent.expired = expired;
@@ -90,7 +92,7 @@ async fn an_expired_job_is_marked() {
 }
 
 #[tokio::test]
-async fn nothing_of_the_message_is_in_the_arguments() {
+async fn arguments_contain_nothing_of_message() {
     let script = r#"tr '\0' '\n' < /proc/$$/cmdline > "$0""#;
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
@@ -101,8 +103,8 @@ async fn nothing_of_the_message_is_in_the_arguments() {
 }
 
 #[tokio::test]
-async fn named_variables_are_taken_away() {
-    // Cargo sets these two for every test.
+async fn removes_named_variables() {
+    // Cargo sets both variables for every test.
     let shown = output("env > $OUT", delivery(JOB)).await;
     let shown = String::from_utf8(shown).unwrap();
     assert!(shown.contains("CARGO_PKG_NAME=") && shown.contains("CARGO_PKG_VERSION="));
@@ -116,7 +118,7 @@ async fn named_variables_are_taken_away() {
 }
 
 #[tokio::test]
-async fn a_value_that_no_environment_can_hold_is_left_out() {
+async fn leaves_out_values_invalid_in_environment() {
     let long = "x".repeat(200_000);
     for event_type in [r"v1\u0000x", &*long] {
         let body = format!(r#"{{"eventType":"{event_type}","eventId":"e1","data":{{}}}}"#);
@@ -128,14 +130,14 @@ async fn a_value_that_no_environment_can_hold_is_left_out() {
 }
 
 #[tokio::test]
-async fn a_failure_says_how_it_ended_and_what_it_printed() {
+async fn failure_has_exit_status_and_stderr() {
     let exec = shell("echo first >&2; echo out; printf 'no such account' >&2; exit 3");
     assert_eq!(
         run(&exec, delivery(JOB)).await.unwrap_err(),
-        "the command failed: exit status: 3: first\nno such account"
+        "command failed: exit status: 3: first\nno such account"
     );
     let error = run(&shell("kill -9 $$"), delivery(JOB)).await.unwrap_err();
-    assert_eq!(error, "the command failed: signal: 9 (SIGKILL)");
+    assert_eq!(error, "command failed: signal: 9 (SIGKILL)");
     let error = run(&Exec::new("/no/such/program"), delivery(JOB)).await;
     let error = error.unwrap_err();
     assert!(
@@ -145,7 +147,7 @@ async fn a_failure_says_how_it_ended_and_what_it_printed() {
 }
 
 #[tokio::test]
-async fn a_command_that_prints_much_neither_blocks_nor_fills_the_memory() {
+async fn keeps_end_of_long_output_without_blocking() {
     let script =
         "yes | head -c 5000000; yes | head -c 5000000 >&2; cat >/dev/null; echo end >&2; exit 1";
     let error = run(&shell(script), delivery(vec![b'x'; 1 << 20]))
@@ -159,7 +161,7 @@ async fn a_command_that_prints_much_neither_blocks_nor_fills_the_memory() {
 }
 
 #[tokio::test]
-async fn a_command_need_not_read_its_input() {
+async fn succeeds_without_reading_stdin() {
     assert_eq!(
         run(&shell("exec true"), delivery(vec![b'x'; 1 << 20])).await,
         Ok(())
@@ -167,8 +169,8 @@ async fn a_command_need_not_read_its_input() {
 }
 
 #[tokio::test]
-async fn what_a_command_leaves_running_is_not_waited_for() {
-    // The one that stays holds all three pipes, and doesn't read.
+async fn does_not_wait_for_background_process() {
+    // The background process keeps all three pipes open and does not read.
     let folder = tempfile::tempdir().unwrap();
     let pid = folder.path().join("pid");
     let script = format!("sleep 1000 & echo $! > '{}'", pid.display());
@@ -178,8 +180,8 @@ async fn what_a_command_leaves_running_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn dropping_the_future_kills_the_command_and_all_that_it_started() {
-    // Each process holds a connection open, which closes when the process is gone.
+async fn drop_kills_command_and_its_processes() {
+    // Each process has a connection open, which closes when the process is killed.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let hold = format!("exec 3<>/dev/tcp/127.0.0.1/{port}; sleep 1000");
@@ -196,8 +198,8 @@ async fn dropping_the_future_kills_the_command_and_all_that_it_started() {
         both = accept => both,
     };
     for held in [&mut one, &mut other] {
-        let read = time::timeout(LONG, held.read(&mut [0])).await;
-        assert_eq!(read.expect("the process is still there").unwrap_or(0), 0);
+        let read = time::timeout(TIME_LIMIT, held.read(&mut [0])).await;
+        assert_eq!(read.expect("the process is still running").unwrap_or(0), 0);
     }
 }
 

@@ -1,14 +1,25 @@
-//! The handler that posts to a URL, with real sockets.
+//! Tests of `Forward`, with real sockets.
 
 #![cfg(feature = "forward")]
 
 use core::time::Duration;
 use std::error::Error;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use pleo_receiver::verify::{Headers, Secret, Verifier, unix_now};
 use pleo_receiver::{Delivery, Forward, Handler, NewMessage};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::spawn_blocking;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
+use tokio_rustls::rustls::crypto::ring;
+use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+
+use crate::support::tls::certify;
+use crate::support::within;
 
 const BODY: &[u8] = b"{\"eventType\": \"v9.new\", \"eventId\":\"e1\",\"data\":\"\\u00e9\xc3\xa9\"}";
 
@@ -16,7 +27,7 @@ fn delivery() -> Delivery {
     Delivery::new(NewMessage::new("books", "msg_1", BODY), 2)
 }
 
-/// A target that takes one connection after the other.
+/// A target that accepts one connection after the other.
 struct Target(TcpListener);
 
 impl Target {
@@ -31,14 +42,17 @@ impl Target {
     }
 }
 
-/// Reads one request with a body of the length of `BODY`, and answers it.
-async fn answer(stream: &mut TcpStream, answer: &str) -> (String, Vec<u8>) {
+/// Reads one request with a body as long as `BODY`, and answers it.
+async fn answer(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    answer: &str,
+) -> (String, Vec<u8>) {
     let mut bytes = Vec::new();
     loop {
         assert_ne!(
             stream.read_buf(&mut bytes).await.unwrap(),
             0,
-            "closed early"
+            "the connection was closed early"
         );
         if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n")
             && bytes.len() >= end + 4 + BODY.len()
@@ -59,7 +73,7 @@ async fn forwarded(
         let mut stream = target.accept().await;
         answer(&mut stream, reply).await
     });
-    assert_eq!(body, BODY, "byte for byte");
+    assert_eq!(body, BODY, "the body was changed");
     (result.map_err(|error| chain(&*error)), head)
 }
 
@@ -79,7 +93,7 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 #[tokio::test]
-async fn the_target_gets_the_body_and_what_the_message_is() {
+async fn posts_body_and_metadata() {
     let (target, authority) = Target::new().await;
     let forward = Forward::new(&format!("http://{authority}/in?x=1")).unwrap();
     let (result, head) = forwarded(
@@ -108,7 +122,7 @@ async fn the_target_gets_the_body_and_what_the_message_is() {
 }
 
 #[tokio::test]
-async fn only_2xx_is_a_success_and_no_redirect_is_followed() {
+async fn only_2xx_succeeds_and_redirects_are_not_followed() {
     let (target, authority) = Target::new().await;
     let (elsewhere, other) = Target::new().await;
     let forward = Forward::new(&format!("http://{authority}/")).unwrap();
@@ -127,7 +141,7 @@ async fn only_2xx_is_a_success_and_no_redirect_is_followed() {
         let expected = if success {
             Ok(())
         } else {
-            Err(format!("cannot forward: answered {status}"))
+            Err(format!("cannot forward: target answered {status}"))
         };
         assert_eq!(result, expected);
     }
@@ -139,7 +153,7 @@ async fn only_2xx_is_a_success_and_no_redirect_is_followed() {
 }
 
 #[tokio::test]
-async fn a_connection_is_used_again() {
+async fn reuses_connection() {
     let (target, authority) = Target::new().await;
     let forward = Forward::new(&format!("http://{authority}/")).unwrap();
     let serve = async {
@@ -157,20 +171,20 @@ async fn a_connection_is_used_again() {
 }
 
 #[tokio::test]
-async fn a_target_that_is_gone_or_silent_is_a_failure() {
+async fn fails_if_target_is_down_or_silent() {
     let (target, authority) = Target::new().await;
     let forward = Forward::new(&format!("http://{authority}/"))
         .unwrap()
         .with_timeout(Duration::from_millis(50));
     let error = chain(&*forward.handle(delivery()).await.unwrap_err());
-    assert_eq!(error, "cannot forward: no whole answer within 50ms");
+    assert_eq!(error, "cannot forward: no complete response within 50ms");
     drop(target);
     let error = chain(&*forward.handle(delivery()).await.unwrap_err());
     assert!(error.contains("Connection refused"), "{error}");
 }
 
 #[tokio::test]
-async fn a_signed_message_verifies_at_the_target() {
+async fn signs_with_verifiable_signature() {
     let secret = || Secret::from_bytes(&[9; 32]).unwrap();
     let (target, authority) = Target::new().await;
     let forward = Forward::new(&format!("http://{authority}/"))
@@ -191,7 +205,7 @@ async fn a_signed_message_verifies_at_the_target() {
 }
 
 #[tokio::test]
-async fn credentials_in_the_url_are_sent_and_never_shown() {
+async fn sends_url_credentials_and_never_shows_them() {
     let (target, authority) = Target::new().await;
     let forward = Forward::new(&format!("http://user:p%40ss@{authority}/")).unwrap();
     let (result, head) = forwarded(
@@ -213,18 +227,66 @@ async fn credentials_in_the_url_are_sent_and_never_shown() {
 }
 
 #[test]
-fn a_url_that_cannot_be_used_is_refused_without_showing_it() {
+fn refuses_invalid_url_without_showing_it() {
     for (url, reason) in [
-        ("user:pass@host", "not absolute"),
-        ("/path", "not absolute"),
+        ("user:pass@host", "scheme"),
+        ("/path", "relative URL"),
         ("ftp://user:pass@host/", "scheme"),
         ("http://user:pass@host/#x", "fragment"),
-        ("http://user:pass@/", "no"),
-        ("http://user:pa ss@host/", "not a URL"),
-        ("", "not a URL"),
+        ("http://user:pass@/", "empty host"),
+        ("http://user:pa ss@host/", "whitespace"),
+        ("", "absolute URL"),
     ] {
         let error = chain(&Forward::new(url).unwrap_err());
         assert!(error.contains(reason), "{url}: {error}");
         assert!(!error.contains("pass"), "{error}");
+    }
+}
+
+/// Names the target for a process with other certificate authorities.
+const HTTPS_TARGET: &str = "PLEO_TEST_HTTPS_TARGET";
+
+#[tokio::test]
+async fn verifies_certificate_of_https_target() {
+    if let Ok(url) = std::env::var(HTTPS_TARGET) {
+        let result = Forward::new(&url).unwrap().handle(delivery()).await;
+        return result.unwrap_or_else(|error| panic!("{}", chain(&*error)));
+    }
+    let [trusted, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    let certificate = certify(trusted.path());
+    certify(other.path());
+    let key = PrivateKeyDer::from_pem_file(trusted.path().join("key.pem")).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let (target, authority) = Target::new().await;
+    let url = format!("https://{}/", authority.replace("127.0.0.1", "localhost"));
+    for (directory, is_trusted) in [(&trusted, true), (&other, false)] {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "forward::verifies_certificate_of_https_target"])
+            .env(HTTPS_TARGET, &url)
+            .env("SSL_CERT_FILE", directory.path().join("cert.pem"))
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let serve = async {
+            if let Ok(mut stream) = acceptor.accept(target.accept().await).await {
+                let (_, body) = answer(&mut stream, "HTTP/1.1 204 No Content\r\n\r\n").await;
+                assert_eq!(body, BODY);
+            }
+        };
+        let output = spawn_blocking(|| child.wait_with_output());
+        let (output, ()) = within(async { tokio::join!(output, serve) }).await;
+        let output = output.unwrap().unwrap();
+        assert_eq!(output.status.success(), is_trusted, "{output:?}");
+        let output = [output.stdout, output.stderr].concat();
+        let output = String::from_utf8_lossy(&output);
+        let refused = output.contains("invalid peer certificate");
+        assert_eq!(refused, !is_trusted, "{output}");
     }
 }

@@ -1,4 +1,4 @@
-//! An inbox whose writer panics, which it does only by a fault of its own.
+//! Tests of an inbox whose writer thread panics.
 
 #![cfg(feature = "sqlite")]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
@@ -13,23 +13,23 @@ use pleo_receiver::{Filter, Inbox, InboxError, NewMessage, Receiver, ServeError,
 use tokio::net::TcpListener;
 use tokio::time;
 
-/// A body that whoever has it last panics of.
-struct Bomb;
+/// A body that panics when it is dropped.
+struct PanicOnDrop;
 
-impl AsRef<[u8]> for Bomb {
+impl AsRef<[u8]> for PanicOnDrop {
     fn as_ref(&self) -> &[u8] {
         b"{}"
     }
 }
 
-impl Drop for Bomb {
+impl Drop for PanicOnDrop {
     fn drop(&mut self) {
         panic!("this is part of the test");
     }
 }
 
 #[tokio::test]
-async fn a_server_whose_inbox_panics_ends_and_says_so_and_the_next_one_has_all() {
+async fn server_shuts_down_after_inbox_panic_and_next_server_has_all() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("inbox.db");
     let inbox = Arc::new(SqliteInbox::open(&path).unwrap());
@@ -45,12 +45,16 @@ async fn a_server_whose_inbox_panics_ends_and_says_so_and_the_next_one_has_all()
             crate::support::http::send_to(&address, &Request::signed("msg_1", b"{}")).await;
         assert_eq!(answer.status, 204);
         // The writer drops the body before it commits.
-        drop(inbox.append(NewMessage::new("one", "bomb", Bytes::from_owner(Bomb))));
+        drop(inbox.append(NewMessage::new(
+            "one",
+            "panics",
+            Bytes::from_owner(PanicOnDrop),
+        )));
         inbox.broken().await;
     };
     let both = async { tokio::join!(running, meanwhile).0 };
     let ended = time::timeout(Duration::from_secs(20), both).await;
-    let ended = ended.expect("it goes on for ever").unwrap_err();
+    let ended = ended.expect("the server keeps running").unwrap_err();
     assert!(
         matches!(ended, ServeError::Inbox(InboxError::Panicked)),
         "{ended:?}"
@@ -62,11 +66,15 @@ async fn a_server_whose_inbox_panics_ends_and_says_so_and_the_next_one_has_all()
     let next = SqliteInbox::open(&path).unwrap();
     let stored = next.list(Filter::default()).await.unwrap();
     let stored: Vec<_> = stored.iter().map(|entry| &*entry.webhook_id).collect();
-    assert_eq!(stored, ["msg_1"], "the bomb was never acknowledged");
+    assert_eq!(
+        stored,
+        ["msg_1"],
+        "the panicking append was not acknowledged"
+    );
 }
 
 #[tokio::test]
-async fn an_inbox_that_was_closed_is_not_broken() {
+async fn closed_inbox_is_not_broken() {
     let directory = tempfile::tempdir().unwrap();
     let inbox = SqliteInbox::open(directory.path().join("inbox.db")).unwrap();
     inbox.close().await.unwrap();

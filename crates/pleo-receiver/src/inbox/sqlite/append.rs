@@ -1,22 +1,21 @@
-//! Appends, inside of a transaction.
+//! Appends, inside a transaction.
 
 use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection};
 
-use super::{Appended, NewMessage};
-use crate::inbox::Known;
+use crate::inbox::{Appended, NewMessage, SummaryColumns};
 
-/// A message, and what its row says of the body: that is read before it gets to the writer, so that
-/// nobody waits meanwhile.
-pub(super) struct New {
-    pub(super) message: NewMessage,
-    known: Known,
+/// A message to append with its parsed columns. Parsed before it is queued, so that the writer does
+/// not parse.
+pub(super) struct ParsedMessage {
+    message: NewMessage,
+    columns: SummaryColumns,
 }
 
-impl New {
-    pub(super) fn read(message: NewMessage) -> Self {
-        let known = Known::of(message.summary());
-        Self { message, known }
+impl ParsedMessage {
+    pub(super) fn parse(message: NewMessage) -> Self {
+        let columns = SummaryColumns::parse(&message);
+        Self { message, columns }
     }
 }
 
@@ -25,13 +24,13 @@ pub(super) struct Appends<'c> {
     connection: &'c Connection,
     message: CachedStatement<'c>,
     body: CachedStatement<'c>,
-    /// The place of the next message that is new.
-    next: i64,
+    /// The sequence of the next new message.
+    next_sequence: i64,
 }
 
 impl<'c> Appends<'c> {
     pub(super) fn new(connection: &'c Connection) -> rusqlite::Result<Self> {
-        let next = connection
+        let next_sequence = connection
             .prepare_cached(
                 "SELECT 1 + max((SELECT coalesce(max(sequence), 0) FROM message),
                                 (SELECT sequence FROM last_deleted))",
@@ -47,31 +46,31 @@ impl<'c> Appends<'c> {
                  ON CONFLICT (webhook_id, endpoint) DO NOTHING",
             )?,
             body: connection.prepare_cached("INSERT INTO body (sequence, body) VALUES (?1, ?2)")?,
-            next,
+            next_sequence,
         })
     }
 
-    pub(super) fn append(&mut self, new: &New) -> rusqlite::Result<Appended> {
-        let New { message, known } = new;
+    pub(super) fn append(&mut self, parsed: &ParsedMessage) -> rusqlite::Result<Appended> {
+        let ParsedMessage { message, columns } = parsed;
         let inserted = self.message.execute((
-            self.next,
+            self.next_sequence,
             &*message.endpoint,
             &message.webhook_id,
-            &known.event_type,
-            &known.event_id,
-            &known.resource_id,
+            &columns.event_type,
+            &columns.event_id,
+            &columns.resource_id,
             message.origin.as_str(),
             message.received_at.as_millisecond(),
-            known.expires_at.map(Timestamp::as_millisecond),
+            columns.expires_at.map(Timestamp::as_millisecond),
         ))?;
         if inserted == 0 {
             return self.compare(message);
         }
-        if let Err(error) = self.body.execute((self.next, &*message.body)) {
-            self.take_back()?;
+        if let Err(error) = self.body.execute((self.next_sequence, &*message.body)) {
+            self.undo_insert()?;
             return Err(error);
         }
-        self.next += 1;
+        self.next_sequence += 1;
         Ok(Appended::Stored)
     }
 
@@ -89,15 +88,16 @@ impl<'c> Appends<'c> {
         })
     }
 
-    /// Half a message must not be stored; better nothing of the whole transaction.
-    fn take_back(&self) -> rusqlite::Result<()> {
+    /// Deletes a message whose body could not be inserted. If that fails too, rolls back the whole
+    /// transaction.
+    fn undo_insert(&self) -> rusqlite::Result<()> {
         if self.connection.is_autocommit() {
             return Ok(());
         }
         let mut delete = self
             .connection
             .prepare_cached("DELETE FROM message WHERE sequence = ?1")?;
-        if delete.execute([self.next]).is_err() {
+        if delete.execute([self.next_sequence]).is_err() {
             self.connection.execute_batch("ROLLBACK")?;
         }
         Ok(())

@@ -1,8 +1,9 @@
-//! Moves what was committed from the write-ahead log into the file, out of the writer's way.
+//! Checkpoints: copies committed pages from the write-ahead log (WAL) into the database file.
 //!
-//! Beside the writer, a thread of its own moves the greater part. What is written meanwhile is left
-//! over each time, so that the log would never end: when it is long and little is left, the writer
-//! moves the rest itself, and the next commit starts the log anew.
+//! A thread of its own copies most pages, so that the writer does not wait. The writer adds pages
+//! meanwhile, so that such a checkpoint rarely copies all of them and the log would grow without
+//! limit. If the log is long and few pages are left, the writer copies them itself; SQLite then starts
+//! the log over.
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::io;
@@ -12,78 +13,82 @@ use std::thread::{self, JoinHandle};
 use rusqlite::Connection;
 use tracing::warn;
 
-/// How many pages of the log are moved at once, at least: 400 KiB. A flush of more holds up the
-/// commits beside it for longer.
-const SOME: usize = 100;
+use crate::error::error_chain;
 
-/// And how many commits, where each writes many pages: what several of them wrote is moved once.
-const SOME_COMMITS: usize = 5;
+/// The fewest pages that the thread copies at once: 400 KiB. Larger flushes delay the commits beside
+/// them.
+const MIN_PAGES: usize = 100;
 
-/// How many pages, or commits, the writer moves without anybody noticing.
-const FEW: usize = 100;
-const FEW_COMMITS: usize = 2;
+/// The fewest commits that the thread copies at once, if each writes many pages.
+const MIN_COMMITS: usize = 5;
 
-/// From how many pages on the log is to start anew: 16 MiB.
-const LONG: usize = 4000;
+/// The most pages, or commits, that the writer copies itself.
+const MAX_WRITER_PAGES: usize = 100;
+const MAX_WRITER_COMMITS: usize = 2;
 
-/// How many pages the log may have at the most, unless somebody who reads holds it: 64 MiB.
-const MOST: usize = 16_000;
+/// The length in pages from which the log should start over: 16 MiB.
+const LONG_WAL: usize = 4000;
 
-/// The thread, and how long the log is.
+/// The length in pages from which the writer copies any number of pages: 64 MiB. A reader can hold up
+/// the log beyond that.
+const MAX_WAL: usize = 16_000;
+
+/// Runs the checkpoint thread.
 pub(super) struct Checkpointer {
-    log: Arc<Log>,
+    wal: Arc<Wal>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// The progress of the write-ahead log, in pages.
 #[derive(Default)]
-struct Log {
-    /// How many pages it had after the last commit.
-    pages: AtomicUsize,
-    /// How many of these the last commit wrote.
-    last: AtomicUsize,
-    /// How many of them are in the file.
-    moved: AtomicUsize,
+struct Wal {
+    /// The length after the last commit.
+    len: AtomicUsize,
+    /// The pages of the last commit.
+    last_commit: AtomicUsize,
+    /// The pages that are copied.
+    copied: AtomicUsize,
     stop: AtomicBool,
 }
 
 impl Checkpointer {
-    /// Takes over from the writer's connection; `own` is for the thread.
+    /// Replaces the automatic checkpoints of the writer's connection. The thread uses `own`.
     pub(super) fn start(writer: &mut Connection, own: Connection) -> io::Result<Self> {
-        let log = Arc::new(Log::default());
+        let wal = Arc::new(Wal::default());
         let hook = {
-            let log = Arc::clone(&log);
+            let wal = Arc::clone(&wal);
             move |_: &mut rusqlite::hooks::Wal, pages| {
-                log.committed(usize::try_from(pages).unwrap_or(usize::MAX));
+                wal.record_commit(usize::try_from(pages).unwrap_or(usize::MAX));
                 Ok(())
             }
         };
-        // With a hook in its place, SQLite does no checkpoint by itself.
+        // The hook replaces the one that does SQLite's automatic checkpoints.
         writer.wal_hook(Some(hook)).map_err(io::Error::other)?;
         let thread = thread::Builder::new()
             .name("pleo-checkpoint".into())
             .spawn({
-                let log = Arc::clone(&log);
+                let wal = Arc::clone(&wal);
                 move || {
-                    while !log.stop.load(Ordering::Relaxed) {
+                    while !wal.stop.load(Ordering::Relaxed) {
                         thread::park();
-                        if log.left() >= log.some() {
-                            log.checkpoint(&own);
+                        if wal.remaining() >= wal.min_for_thread() {
+                            wal.checkpoint(&own);
                         }
                     }
                 }
             })?;
         Ok(Self {
-            log,
+            wal,
             thread: Some(thread),
         })
     }
 
-    /// To be called between two transactions.
+    /// Starts a checkpoint if one is needed. Call it between two transactions.
     pub(super) fn after_commit(&self, writer: &Connection) {
-        let (pages, left) = (self.log.pages.load(Ordering::Relaxed), self.log.left());
-        if pages >= MOST || (pages >= LONG && left <= self.log.few()) {
-            self.log.checkpoint(writer);
-        } else if left >= self.log.some()
+        let (len, remaining) = (self.wal.len.load(Ordering::Relaxed), self.wal.remaining());
+        if len >= MAX_WAL || (len >= LONG_WAL && remaining <= self.wal.max_for_writer()) {
+            self.wal.checkpoint(writer);
+        } else if remaining >= self.wal.min_for_thread()
             && let Some(thread) = &self.thread
         {
             thread.thread().unpark();
@@ -93,52 +98,52 @@ impl Checkpointer {
 
 impl Drop for Checkpointer {
     fn drop(&mut self) {
-        self.log.stop.store(true, Ordering::Relaxed);
+        self.wal.stop.store(true, Ordering::Relaxed);
         if let Some(thread) = self.thread.take() {
             thread.thread().unpark();
-            // It doesn't panic; if it did, there is nothing left to wait for.
+            // If the thread panicked, there is nothing to wait for.
             let _ = thread.join();
         }
     }
 }
 
-impl Log {
-    fn committed(&self, pages: usize) {
-        let before = self.pages.swap(pages, Ordering::Relaxed);
-        let is_new = pages < before;
-        if is_new {
-            self.moved.store(0, Ordering::Relaxed);
+impl Wal {
+    fn record_commit(&self, len: usize) {
+        let before = self.len.swap(len, Ordering::Relaxed);
+        let started_over = len < before;
+        if started_over {
+            self.copied.store(0, Ordering::Relaxed);
         }
-        let last = if is_new { pages } else { pages - before };
-        self.last.store(last, Ordering::Relaxed);
+        let last_commit = if started_over { len } else { len - before };
+        self.last_commit.store(last_commit, Ordering::Relaxed);
     }
 
-    fn some(&self) -> usize {
-        SOME.max(SOME_COMMITS * self.last.load(Ordering::Relaxed))
+    fn min_for_thread(&self) -> usize {
+        MIN_PAGES.max(MIN_COMMITS * self.last_commit.load(Ordering::Relaxed))
     }
 
-    fn few(&self) -> usize {
-        FEW.max(FEW_COMMITS * self.last.load(Ordering::Relaxed))
+    fn max_for_writer(&self) -> usize {
+        MAX_WRITER_PAGES.max(MAX_WRITER_COMMITS * self.last_commit.load(Ordering::Relaxed))
     }
 
-    fn left(&self) -> usize {
-        let moved = self.moved.load(Ordering::Relaxed);
-        self.pages.load(Ordering::Relaxed).saturating_sub(moved)
+    fn remaining(&self) -> usize {
+        let copied = self.copied.load(Ordering::Relaxed);
+        self.len.load(Ordering::Relaxed).saturating_sub(copied)
     }
 
-    /// Moves what it can without waiting for anybody.
+    /// Copies as many pages as possible without waiting for readers.
     fn checkpoint(&self, connection: &Connection) {
-        let moved = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
+        let result = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
             Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(2)?))
         });
-        match moved {
-            Ok((false, moved)) => {
-                let moved = usize::try_from(moved).unwrap_or(0);
-                self.moved.store(moved, Ordering::Relaxed);
+        match result {
+            Ok((false, copied)) => {
+                let copied = usize::try_from(copied).unwrap_or(0);
+                self.copied.store(copied, Ordering::Relaxed);
             }
-            // Another one is at it.
+            // Another checkpoint is running.
             Ok((true, _)) => {}
-            Err(error) => warn!(%error, "the inbox's log stays longer than it should"),
+            Err(error) => warn!(error = error_chain(&error), "cannot checkpoint inbox"),
         }
     }
 }

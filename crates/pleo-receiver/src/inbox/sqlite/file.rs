@@ -1,4 +1,4 @@
-//! The file: opened, locked, and in the shape that the rest expects.
+//! The database file: creation, locking, schema.
 
 use core::time::Duration;
 use std::error::Error;
@@ -11,28 +11,29 @@ use std::sync::Arc;
 use std::thread;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use crate::InboxError;
+use crate::inbox::InboxError;
+use crate::inbox::types::ceil_millisecond;
 
-/// "PleI", so that tools can tell what kind of SQLite file it is.
+/// SQLite's `application_id`: "PleI".
 const APPLICATION_ID: i32 = 0x506C_6549;
 
-/// Rises with every change of the schema.
+/// SQLite's `user_version`. Increase it with every change of the schema.
 const SCHEMA_VERSION: i32 = 1;
 
-/// How long to wait for the transaction of another process.
+/// How long to wait for a transaction of another process.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The body stands apart, so that a message changes its state without the body being written again.
+/// Bodies have a table of their own, so that an update of the state does not rewrite the body.
 ///
-/// No place is given twice, so the last that was deleted is kept. (`AUTOINCREMENT` would note each
-/// that is given; and a `CHECK` with `IN` and three values or more would build a table for each row.)
+/// A sequence is never reused: `last_deleted` keeps the last one that was deleted. (`AUTOINCREMENT`
+/// would write each new sequence. A `CHECK` with `IN` and three or more values would build a table for
+/// each row.)
 ///
-/// The key begins with the identifier: the sender's rise with time, so that new ones go to one place
-/// of the index, however many endpoints there are. What is ready, what waits and what is dead have an
-/// index each, which hold no other message, so that finding them takes the same time however many
-/// are done.
+/// The key begins with `webhook_id`: the sender's ids increase with time, so that inserts append to
+/// the index, with any number of endpoints. Ready, waiting and dead messages each have a partial
+/// index, so that the time to find them does not depend on the number of done messages.
 const SCHEMA: &str = "
     CREATE TABLE message (
         sequence    INTEGER PRIMARY KEY,
@@ -72,47 +73,46 @@ const SCHEMA: &str = "
     CREATE INDEX message_dead ON message (received_at) WHERE state = 'dead';
 ";
 
-/// Makes the file when it isn't there, for its owner only, since it holds money data; SQLite would
-/// make it with the usual rights. Gives the one name that it has, whatever links lead to it.
+/// Creates the file if it is missing, readable by its owner only, and returns its canonical path.
 ///
-/// A file that is there is not opened: closing it would take away the locks that this process may
-/// have on it already, and with them SQLite's log from under an inbox that is in use.
-pub(super) fn make(path: &Path) -> Result<PathBuf, InboxError> {
-    let made = match private(OpenOptions::new().create_new(true), path) {
+/// Does not open an existing file: closing it would release the POSIX locks that this process may
+/// already have on it.
+pub(super) fn create(path: &Path) -> Result<PathBuf, InboxError> {
+    let created = match open_private(OpenOptions::new().create_new(true), path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => path.canonicalize(),
     };
-    made.map_err(|error| open_error(path, error))
+    created.map_err(|error| open_error(path, error))
 }
 
-/// Puts all that the log holds onto the disk. It may hold what a server that died had written and
-/// not flushed, and a message that is known is acknowledged without being written again. (A
-/// checkpoint wouldn't do: while somebody reads, it may leave the log as it is.)
+/// Flushes the write-ahead log to the disk. A server that crashed may have written messages without
+/// the flush, and a duplicate of them is acknowledged without another write. (A checkpoint may leave
+/// the log as it is while another process reads.)
 ///
-/// To be called while the inbox is open, since its log is there only then. SQLite has no locks on it
-/// that closing it could take away.
-pub(super) fn flush_log(path: &Path) -> io::Result<()> {
-    let log = OpenOptions::new().write(true).open(beside(path, "-wal"))?;
-    log.sync_all()?;
-    // Its name may be as new as what it holds.
+/// Call it while the inbox is open: only then the log exists. SQLite has no locks on the log that
+/// closing it could release.
+pub(super) fn sync_wal(path: &Path) -> io::Result<()> {
+    let wal = OpenOptions::new().write(true).open(beside(path, "-wal"))?;
+    wal.sync_all()?;
+    // The file may be new: flush its directory entry.
     #[cfg(unix)]
-    if let Some(folder) = path.parent() {
-        File::open(folder)?.sync_all()?;
+    if let Some(directory) = path.parent() {
+        File::open(directory)?.sync_all()?;
     }
     Ok(())
 }
 
-/// Opens a file that is there, and brings it into shape.
+/// Opens an existing file; creates the schema if the file is empty.
 pub(super) fn open(path: &Path) -> Result<Connection, InboxError> {
     connect(path).map_err(|error| open_error(path, error))
 }
 
-/// Takes the place of the one server of this inbox, and says who has it. It is free again when the
-/// file is dropped, also when the process dies.
+/// Locks the inbox for this server and writes the process id into the lock file. The lock is released
+/// when the file is dropped or the process ends.
 pub(super) fn lock(path: &Path) -> Result<File, InboxError> {
-    let mut file = private(OpenOptions::new().create(true), &lock_path(path))
+    let mut file = open_private(OpenOptions::new().create(true), &lock_path(path))
         .map_err(|error| open_error(path, error))?;
-    // Somebody who only asks who the server is has the lock for a moment.
+    // `lock_owner` of another process holds the lock for a moment.
     let mut tries = 0..5;
     let locked = loop {
         match file.try_lock() {
@@ -138,7 +138,7 @@ pub(super) fn lock(path: &Path) -> Result<File, InboxError> {
     }
 }
 
-/// Whether a server has the lock.
+/// Returns `true` if a server holds the lock.
 pub(super) fn is_locked(path: &Path) -> bool {
     let file = path
         .canonicalize()
@@ -146,8 +146,8 @@ pub(super) fn is_locked(path: &Path) -> bool {
     file.is_ok_and(|file| is_taken(&file))
 }
 
-/// The process that has the lock; `None` where none has that can be seen from here.
-pub(super) fn locked_by(path: &Path) -> Option<u32> {
+/// Returns the process that holds the lock; `None` if there is none, or it is not visible.
+pub(super) fn lock_owner(path: &Path) -> Option<u32> {
     let mut file = File::open(lock_path(&path.canonicalize().ok()?)).ok()?;
     if !is_taken(&file) {
         return None;
@@ -156,7 +156,7 @@ pub(super) fn locked_by(path: &Path) -> Option<u32> {
     file.read_to_string(&mut pid).ok()?;
     let pid = pid.parse().ok()?;
     let metadata = file.metadata().ok()?;
-    // Or this process would have it open itself.
+    // Otherwise this process would have the file open itself.
     drop(file);
     has_open(pid, &metadata).then_some(pid)
 }
@@ -165,8 +165,8 @@ fn is_taken(file: &File) -> bool {
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
-/// Whether the process with this id has a file open. The id may mean another process here than where
-/// it was written: in a container, ids are counted anew.
+/// Returns `true` if the process has the file open. In another container the id may belong to another
+/// process.
 #[cfg(target_os = "linux")]
 fn has_open(pid: u32, file: &Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -178,71 +178,79 @@ fn has_open(pid: u32, file: &Metadata) -> bool {
     open.is_ok_and(|mut open| open.any(|one| one.is_ok_and(is_it)))
 }
 
-/// Elsewhere an id means the same process to everybody.
+/// Other systems have no process id namespaces.
 #[cfg(not(target_os = "linux"))]
 const fn has_open(_: u32, _: &Metadata) -> bool {
     true
 }
 
-/// Whatever is leased was in the hands of a server that is gone, and is due again at once.
+/// Ends the leases of a server that crashed. `delay_after_crash` takes a message's attempts.
+pub(super) fn end_leases(
+    connection: &mut Connection,
+    now: Timestamp,
+    delay_after_crash: impl Fn(u32) -> Option<Duration>,
+) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let leased: Vec<(i64, u32)> = transaction
+        .prepare(
+            "SELECT sequence, attempts FROM message INDEXED BY message_waiting
+             WHERE state = 'pending' AND due_at IS NOT NULL AND leased = 1",
+        )?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    for (sequence, attempts) in leased {
+        let ready_at = |delay| now.checked_add(delay).unwrap_or(Timestamp::MAX);
+        let due_at = delay_after_crash(attempts).map(|delay| ceil_millisecond(ready_at(delay)));
+        transaction.execute(
+            "UPDATE message SET leased = 0, due_at = ?2 WHERE sequence = ?1",
+            (sequence, due_at),
+        )?;
+    }
+    transaction.commit()
+}
+
+/// The inodes of the open database and its write-ahead log.
 ///
-/// What was cut off in its third attempt or a later one may be what ends the servers, and waits: 5
-/// seconds, twice as long each time, an hour at most, and a random share of it on top. So a server
-/// that is started again and again isn't ended so often that its supervisor gives it up, and what
-/// only happened to be in hand too gets its turn apart.
-pub(super) fn free_leases(connection: &Connection) -> rusqlite::Result<usize> {
-    connection.execute(
-        "UPDATE message INDEXED BY message_waiting SET leased = 0, due_at = CASE
-             WHEN attempts < 3 THEN NULL
-             ELSE ?1 + min(3600000, 5000 << min(attempts - 3, 20))
-                 * (1000000 + abs(random() % 1000000)) / 1000000
-             END
-         WHERE state = 'pending' AND due_at IS NOT NULL AND leased = 1",
-        [Timestamp::now().as_millisecond()],
-    )
-}
+/// Writes to a file that was removed or replaced are lost when it is closed, without an error. SQLite
+/// checks that only without a write-ahead log (`SQLITE_READONLY_DBMOVED`).
+pub(super) struct OpenFiles([(PathBuf, u64); 2]);
 
-/// The files that were opened: the inbox and its log. What is written to a file that was removed, or
-/// has another in its place, is lost when it is closed, and no write tells of it. SQLite looks by
-/// itself only where it keeps no write-ahead log (`SQLITE_READONLY_DBMOVED`).
-pub(super) struct Opened([(PathBuf, u64); 2]);
-
-impl Opened {
-    /// To be called while the inbox is open, since its log is there only then.
-    pub(super) fn at(path: &Path) -> io::Result<Self> {
+impl OpenFiles {
+    /// Call it while the inbox is open: only then the write-ahead log exists.
+    pub(super) fn new(path: &Path) -> io::Result<Self> {
         let path = path.canonicalize()?;
-        let log = beside(&path, "-wal");
-        let (file, file_log) = (number(&path)?, number(&log)?);
-        Ok(Self([(path, file), (log, file_log)]))
+        let wal = beside(&path, "-wal");
+        let (path_inode, wal_inode) = (inode(&path)?, inode(&wal)?);
+        Ok(Self([(path, path_inode), (wal, wal_inode)]))
     }
 
-    /// Whether they are still where they were; the one that isn't.
-    pub(super) fn are_there(&self) -> Result<(), Gone> {
-        let gone = |(path, file): &&(PathBuf, u64)| !number(path).is_ok_and(|now| now == *file);
-        self.0
-            .iter()
-            .find(gone)
-            .map_or(Ok(()), |(path, _)| Err(Gone(path.display().to_string())))
+    /// Checks that both files are still at their paths.
+    pub(super) fn check(&self) -> Result<(), FileMoved> {
+        for (path, opened) in &self.0 {
+            if !inode(path).is_ok_and(|inode| inode == *opened) {
+                return Err(FileMoved(path.display().to_string()));
+            }
+        }
+        Ok(())
     }
 }
 
-/// Where an open file is no more.
+/// An open file was removed or replaced.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "{0} was removed or replaced while it was open: put it back, or restart to begin a new one"
+    "`{0}` was removed or replaced while it was open; put it back, or restart the receiver to create a new one"
 )]
-pub(super) struct Gone(String);
+pub(super) struct FileMoved(String);
 
-/// What tells a file from another.
 #[cfg(unix)]
-fn number(path: &Path) -> io::Result<u64> {
+fn inode(path: &Path) -> io::Result<u64> {
     path.metadata()
         .map(|data| std::os::unix::fs::MetadataExt::ino(&data))
 }
 
-/// Elsewhere an open file can't be removed.
+/// On other systems an open file cannot be removed.
 #[cfg(not(unix))]
-fn number(path: &Path) -> io::Result<u64> {
+fn inode(path: &Path) -> io::Result<u64> {
     path.metadata().map(|_| 0)
 }
 
@@ -266,7 +274,7 @@ fn beside(path: &Path, suffix: &str) -> PathBuf {
     path.into()
 }
 
-fn private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+fn open_private(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     options.read(true).write(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(options, 0o600);
@@ -277,19 +285,18 @@ fn connect(path: &Path) -> Result<Connection, Box<dyn Error + Send + Sync>> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    // Before anything is changed in a file of something else.
+    // Checked before the first write, so that another application's file stays unchanged.
     is_inbox(&connection)?;
     let mode: String =
         connection.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get(0))?;
     if mode != "wal" {
-        return Err("its file system does not support SQLite's write-ahead log".into());
+        return Err("its file system does not support SQLite's WAL mode; use a local disk".into());
     }
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.set_prepared_statement_cache_capacity(32);
 
-    // In one transaction, since another process may be about to do the same.
-    let transaction =
-        connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+    // In one transaction, because another process may create the schema at the same time.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     if !is_inbox(&transaction)? {
         transaction.execute_batch(SCHEMA)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
@@ -299,16 +306,16 @@ fn connect(path: &Path) -> Result<Connection, Box<dyn Error + Send + Sync>> {
     Ok(connection)
 }
 
-/// Whether it is an inbox already, or empty and yet to become one.
+/// Returns `true` if the file is an inbox, `false` if it is empty, an error if it is anything else.
 fn is_inbox(connection: &Connection) -> Result<bool, Box<dyn Error + Send + Sync>> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     match (pragma("application_id")?, pragma("user_version")?) {
         (APPLICATION_ID, SCHEMA_VERSION) => Ok(true),
         (APPLICATION_ID, newer) => {
-            Err(format!("it was made by a newer release (schema {newer})").into())
+            Err(format!("a newer release created it (schema {newer}); upgrade the receiver").into())
         }
         (0, 0) if is_empty(connection)? => Ok(false),
-        _ => Err("it is a SQLite file of something else".into()),
+        _ => Err("it is the SQLite file of another application; use another file".into()),
     }
 }
 

@@ -1,22 +1,23 @@
-//! What the writer does inside of a transaction.
+//! The statements of the dispatch and management commands, inside a transaction.
 
 use core::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, Row};
 
-use super::{
-    LeaseId, LeaseRequest, Leased, NewMessage, Outcome, Selection, State, ceil, origin, timestamp,
+use super::queries::origin;
+use crate::inbox::types::{ceil_millisecond, from_millisecond};
+use crate::inbox::{
+    LeaseId, LeaseRequest, Leased, LeasedMessage, NewMessage, Outcome, Selection, State,
 };
-use crate::inbox::{LeasedMessage, cut};
 
-/// The statements of one connection, which keeps them prepared.
+/// The statements of one connection, which caches them.
 pub(super) struct Statements<'a>(pub(super) &'a Connection);
 
 impl Statements<'_> {
     pub(super) fn lease(
         &self,
-        room: &LeaseRequest,
+        request: &LeaseRequest,
         now: Timestamp,
         lease: Duration,
     ) -> rusqlite::Result<Leased> {
@@ -33,10 +34,10 @@ impl Statements<'_> {
              RETURNING sequence, endpoint, webhook_id, received_at, origin, attempts, claims,
                  (SELECT body FROM body WHERE body.sequence = ?1) AS body",
         )?;
-        let until = ceil(now.checked_add(lease).unwrap_or(Timestamp::MAX));
+        let ends_at = ceil_millisecond(now.checked_add(lease).unwrap_or(Timestamp::MAX));
         let mut messages = Vec::new();
-        for sequence in self.next(room)? {
-            messages.push(take.query_one((sequence, until), claimed)?);
+        for sequence in self.next_ready(request)? {
+            messages.push(take.query_one((sequence, ends_at), leased_message)?);
         }
         let next_due = self
             .0
@@ -47,14 +48,14 @@ impl Statements<'_> {
             .query_row([], |row| row.get::<_, Option<i64>>(0))?;
         Ok(Leased {
             messages,
-            next_due: next_due.map(timestamp),
+            next_due: next_due.map(from_millisecond),
         })
     }
 
-    /// What goes next, in order. Looks at no more messages of an endpoint than there is room for, so
-    /// that one which has a million ready doesn't slow down the others.
-    fn next(&self, room: &LeaseRequest) -> rusqlite::Result<Vec<i64>> {
-        let mut after = self.0.prepare_cached(
+    /// Finds the next ready messages in dispatch order. Reads no more messages of an endpoint than
+    /// may be leased, so that a backlog of one endpoint does not delay the others.
+    fn next_ready(&self, request: &LeaseRequest) -> rusqlite::Result<Vec<i64>> {
+        let mut next_endpoint = self.0.prepare_cached(
             "SELECT min(endpoint) FROM message INDEXED BY message_ready
              WHERE state = 'pending' AND due_at IS NULL AND endpoint > ?1",
         )?;
@@ -73,27 +74,21 @@ impl Statements<'_> {
             )?
             .query_row([], |row| row.get(0))?;
         while let Some(name) = endpoint {
-            let limit = i64::try_from(room.for_endpoint(&name)).unwrap_or(i64::MAX);
+            let limit = i64::try_from(request.max_of(&name)).unwrap_or(i64::MAX);
             let rows =
                 of_endpoint.query_map((&name, limit), |row| Ok((row.get(0)?, row.get(1)?)))?;
             for row in rows {
                 next.push(row?);
             }
-            endpoint = after.query_row([&name], |row| row.get(0))?;
+            endpoint = next_endpoint.query_row([&name], |row| row.get(0))?;
         }
         next.sort_unstable();
-        next.truncate(room.total);
+        next.truncate(request.max);
         Ok(next.into_iter().map(|(_, sequence)| sequence).collect())
     }
 
     pub(super) fn complete(&self, lease: LeaseId, outcome: Outcome) -> rusqlite::Result<()> {
-        let (state, due_at, error, uncounted) = match outcome {
-            Outcome::Done => (State::Done, None, None, 0),
-            Outcome::Retry { at, error } => (State::Pending, Some(ceil(at)), Some(error), 0),
-            Outcome::Dead { error } => (State::Dead, None, Some(error), 0),
-            Outcome::Release => (State::Pending, None, None, 1),
-            Outcome::Exhausted { error } => (State::Dead, None, Some(error), 1),
-        };
+        let columns = outcome.into_columns();
         self.0
             .prepare_cached(
                 "UPDATE message SET state = ?1, due_at = ?2, leased = 0, attempts = attempts - ?3,
@@ -101,44 +96,43 @@ impl Statements<'_> {
                  WHERE sequence = ?5 AND claims = ?6 AND state = 'pending' AND leased = 1",
             )?
             .execute((
-                state.as_str(),
-                due_at,
-                uncounted,
-                error.map(cut),
+                columns.state.as_str(),
+                columns.due_at,
+                columns.uncounted_attempts,
+                columns.last_error,
                 lease.message,
                 lease.number,
             ))?;
         Ok(())
     }
 
-    pub(super) fn replay(&self, places: &[i64], selection: &Selection) -> rusqlite::Result<u64> {
-        // What else was asked of them can't have changed since they were found.
+    /// Replays those of the messages that still match. Only their state and lease can have changed
+    /// since they were found.
+    pub(super) fn replay(&self, sequences: &[i64], selection: &Selection) -> rusqlite::Result<u64> {
         let mut replay = self.0.prepare_cached(
             "UPDATE message SET state = 'pending', due_at = NULL, leased = 0, attempts = 0
              WHERE sequence = ?1 AND leased = 0 AND (?2 IS NULL OR state = ?2)",
         )?;
         let state = selection.state.map(State::as_str);
-        let replayed = places.iter().map(|place| replay.execute((place, state)));
-        replayed.sum::<rusqlite::Result<usize>>().map(count)
+        let replayed = sequences
+            .iter()
+            .map(|sequence| replay.execute((sequence, state)));
+        replayed.sum::<rusqlite::Result<usize>>().map(to_u64)
     }
 
-    pub(super) fn prune(&self, places: &[i64], state: State) -> rusqlite::Result<u64> {
+    pub(super) fn prune(&self, sequences: &[i64], state: State) -> rusqlite::Result<u64> {
         let mut prune = self.0.prepare_cached(
             "DELETE FROM message
              WHERE sequence = ?1 AND state = ?2 AND state <> 'pending'",
         )?;
-        let pruned = places
+        let pruned = sequences
             .iter()
-            .map(|place| prune.execute((place, state.as_str())));
-        pruned.sum::<rusqlite::Result<usize>>().map(count)
+            .map(|sequence| prune.execute((sequence, state.as_str())));
+        pruned.sum::<rusqlite::Result<usize>>().map(to_u64)
     }
 }
 
-fn count(rows: usize) -> u64 {
-    u64::try_from(rows).unwrap_or(u64::MAX)
-}
-
-fn claimed(row: &Row<'_>) -> rusqlite::Result<LeasedMessage> {
+fn leased_message(row: &Row<'_>) -> rusqlite::Result<LeasedMessage> {
     Ok(LeasedMessage {
         lease: LeaseId {
             message: row.get("sequence")?,
@@ -147,10 +141,14 @@ fn claimed(row: &Row<'_>) -> rusqlite::Result<LeasedMessage> {
         message: NewMessage {
             endpoint: row.get::<_, String>("endpoint")?.into(),
             webhook_id: row.get("webhook_id")?,
-            received_at: timestamp(row.get("received_at")?),
+            received_at: from_millisecond(row.get("received_at")?),
             origin: origin(row)?,
             body: row.get::<_, Vec<u8>>("body")?.into(),
         },
         attempt: row.get("attempts")?,
     })
+}
+
+fn to_u64(rows: usize) -> u64 {
+    u64::try_from(rows).unwrap_or(u64::MAX)
 }

@@ -1,4 +1,4 @@
-//! The one thread that writes, and the commands it takes.
+//! The writer thread and its commands.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
@@ -11,74 +11,75 @@ use rusqlite::Connection;
 use tokio::sync::{Notify, oneshot};
 use tracing::error;
 
-use super::append::{Appends, New};
+use super::append::{Appends, ParsedMessage};
 use super::checkpoint::Checkpointer;
-use super::file::Opened;
+use super::file::OpenFiles;
 use super::statements::Statements;
 use super::{
     Appended, InboxError, LeaseId, LeaseRequest, Leased, Outcome, Selection, State, failed,
 };
+use crate::error::error_chain;
 
-/// How many commands share one commit at most.
-const BATCH: usize = 1024;
+/// The most commands in one transaction.
+const MAX_BATCH: usize = 1024;
 
-/// Where the answer to a command goes.
+/// Sends the result of a command.
 pub(super) type Reply<T> = oneshot::Sender<Result<T, InboxError>>;
 
 pub(super) enum Command {
     Append {
-        message: New,
-        /// What it counts against the limit of what may wait.
+        message: ParsedMessage,
+        /// The message's part of `queued_bytes`.
         size: usize,
         reply: Reply<Appended>,
     },
-    Leased {
-        room: LeaseRequest,
+    Lease {
+        request: LeaseRequest,
         now: Timestamp,
         lease: Duration,
         reply: Reply<Leased>,
     },
-    Settle {
+    Complete {
         lease: LeaseId,
         outcome: Outcome,
         reply: Reply<()>,
     },
-    /// Of these places, makes pending what is selected.
+    /// Replays those of the messages that still match the selection.
     Replay {
-        places: Vec<i64>,
+        sequences: Vec<i64>,
         selection: Arc<Selection>,
         reply: Reply<u64>,
     },
-    /// Of these places, deletes what is in this state.
+    /// Deletes those of the messages that are in this state.
     Prune {
-        places: Vec<i64>,
+        sequences: Vec<i64>,
         state: State,
         reply: Reply<u64>,
     },
     Close {
         reply: Reply<()>,
     },
-    /// A fault of our own.
+    /// Simulates a bug.
     #[cfg(test)]
     Panic,
 }
 
 impl Command {
-    /// Whether what it does has to outlast the machine. A claim or an outcome that is lost with the
-    /// machine only means that a message comes again.
+    /// Returns `true` if the command must survive a crash of the machine. If a lease or an outcome is
+    /// lost, the message is redelivered.
     const fn is_durable(&self) -> bool {
         !matches!(
             self,
-            Self::Leased { .. } | Self::Settle { .. } | Self::Close { .. }
+            Self::Lease { .. } | Self::Complete { .. } | Self::Close { .. }
         )
     }
 
     fn refuse(self, error: InboxError) {
-        // Whoever asked may be gone.
+        // The caller may have dropped its future.
         match self {
             Self::Append { reply, .. } => drop(reply.send(Err(error))),
-            Self::Leased { reply, .. } => drop(reply.send(Err(error))),
-            Self::Settle { reply, .. } | Self::Close { reply } => drop(reply.send(Err(error))),
+            Self::Lease { reply, .. } => drop(reply.send(Err(error))),
+            Self::Complete { reply, .. } | Self::Close { reply } => drop(reply.send(Err(error))),
             Self::Replay { reply, .. } | Self::Prune { reply, .. } => drop(reply.send(Err(error))),
             #[cfg(test)]
             Self::Panic => {}
@@ -86,23 +87,23 @@ impl Command {
     }
 }
 
-/// An answer that waits for the commit; given the error where that failed.
-type Answer = Box<dyn FnOnce(Option<&InboxError>)>;
+/// Replies after the commit; takes the error if that failed.
+type PendingReply = Box<dyn FnOnce(Option<&InboxError>)>;
 
 pub(super) struct Writer {
     pub(super) connection: Connection,
-    pub(super) opened: Opened,
-    /// Only who owns the inbox has one.
+    pub(super) files: OpenFiles,
+    /// `None` if the inbox is shared.
     pub(super) checkpointer: Option<Checkpointer>,
-    /// Held as long as this may write.
+    /// Held while the writer runs; `None` if the inbox is shared.
     pub(super) lock: Option<File>,
-    pub(super) waiting: Arc<AtomicUsize>,
+    pub(super) queued_bytes: Arc<AtomicUsize>,
     pub(super) ready: Arc<Notify>,
 }
 
 impl Writer {
-    /// Works until it is told to close or nobody is left who could tell it anything. Commands behind
-    /// a close are dropped, which their senders see as closed.
+    /// Executes commands until `Close`, or until all senders are dropped. Drops commands after
+    /// `Close`; their callers get [`InboxError::Closed`].
     pub(super) fn run(self, commands: &Receiver<Command>) {
         let mut closing = None;
         let mut batch = Vec::new();
@@ -110,20 +111,21 @@ impl Writer {
             && let Ok(first) = commands.recv()
         {
             batch.push(first);
-            batch.extend(commands.try_iter().take(BATCH - 1));
+            batch.extend(commands.try_iter().take(MAX_BATCH - 1));
             let begun = self.begin(batch.iter().any(Command::is_durable));
             if begun.is_err() {
-                // It took its time, and what came meanwhile would only fail after as long again.
+                // Refuses the commands that arrived meanwhile too: `begin` may have waited for the
+                // busy timeout, and each batch would wait again.
                 batch.extend(commands.try_iter());
             }
-            let place = (batch.iter()).position(|one| matches!(one, Command::Close { .. }));
-            if let Some(place) = place
-                && let Some(Command::Close { reply }) = batch.drain(place..).next()
+            let close = (batch.iter()).position(|one| matches!(one, Command::Close { .. }));
+            if let Some(close) = close
+                && let Some(Command::Close { reply }) = batch.drain(close..).next()
             {
                 closing = Some(reply);
             }
             match begun {
-                Ok(()) => self.perform_all(&mut batch),
+                Ok(()) => self.execute_all(&mut batch),
                 Err(error) => self.refuse_all(&mut batch, &failed(error)),
             }
             if let Some(checkpointer) = &self.checkpointer {
@@ -134,12 +136,12 @@ impl Writer {
         let closed = self.connection.close().map_err(|(_, error)| failed(error));
         drop(self.lock);
         if let Some(reply) = closing {
-            // Nobody need wait for it.
+            // The caller may have dropped its future.
             let _ = reply.send(closed);
         }
     }
 
-    /// Begins a transaction whose commit waits for the disk or not.
+    /// Begins a transaction. Its commit is flushed to the disk if `durable`.
     fn begin(&self, durable: bool) -> rusqlite::Result<()> {
         let level = if durable { "FULL" } else { "NORMAL" };
         self.connection.pragma_update(None, "synchronous", level)?;
@@ -147,35 +149,39 @@ impl Writer {
     }
 
     fn refuse_all(&self, batch: &mut Vec<Command>, error: &InboxError) {
-        error!(%error, refused = batch.len(), "the inbox cannot be written");
+        let commands = batch.len();
+        error!(
+            error = error_chain(error),
+            commands, "cannot begin inbox transaction"
+        );
         for command in batch.drain(..) {
             if let Command::Append { size, .. } = &command {
-                self.waiting.fetch_sub(*size, Ordering::Relaxed);
+                self.queued_bytes.fetch_sub(*size, Ordering::Relaxed);
             }
             command.refuse(error.clone());
         }
     }
 
-    /// Does all of it in the transaction that was begun, commits, and only then answers.
-    fn perform_all(&self, batch: &mut Vec<Command>) {
+    /// Executes the commands in the current transaction, commits, and then replies.
+    fn execute_all(&self, batch: &mut Vec<Command>) {
         let statements = Statements(&self.connection);
         let mut appends = None;
-        let mut answers = Vec::with_capacity(batch.len());
+        let mut replies = Vec::with_capacity(batch.len());
         let mut failure = None;
-        let mut stored = 0;
+        let mut appended_bytes = 0;
         let mut ready = false;
         for command in batch.drain(..) {
             if let Command::Append { size, .. } = &command {
-                stored += size;
+                appended_bytes += size;
             }
             if let Some(failure) = &failure {
                 command.refuse(InboxError::clone(failure));
                 continue;
             }
-            ready |= !matches!(command, Command::Leased { .. } | Command::Prune { .. });
-            answers.push(perform(&statements, &mut appends, command));
-            // A failed statement may have rolled the whole transaction back; what follows would be
-            // on its own then, and told that it failed all the same.
+            ready |= !matches!(command, Command::Lease { .. } | Command::Prune { .. });
+            replies.push(execute(&statements, &mut appends, command));
+            // A failed statement may have rolled back the whole transaction. Further commands would
+            // then commit on their own.
             if self.connection.is_autocommit() {
                 failure = Some(rolled_back());
             }
@@ -184,11 +190,15 @@ impl Writer {
             failure = self.commit().err();
         }
         if let Some(error) = &failure {
-            error!(%error, "the inbox could not commit");
+            error!(
+                error = error_chain(error),
+                "cannot commit inbox transaction"
+            );
         }
-        self.waiting.fetch_sub(stored, Ordering::Relaxed);
-        for answer in answers {
-            answer(failure.as_ref());
+        self.queued_bytes
+            .fetch_sub(appended_bytes, Ordering::Relaxed);
+        for reply in replies {
+            reply(failure.as_ref());
         }
         if ready {
             self.ready.notify_one();
@@ -201,42 +211,42 @@ impl Writer {
             self.connection.execute_batch("ROLLBACK").map_err(failed)?;
         }
         result.map_err(failed)?;
-        let there = self.opened.are_there();
-        there.map_err(|gone| InboxError::Failed(Arc::new(gone)))
+        let unchanged = self.files.check();
+        unchanged.map_err(|moved| InboxError::Failed(Arc::new(moved)))
     }
 }
 
-fn perform<'c>(
+fn execute<'c>(
     statements: &Statements<'c>,
     appends: &mut Option<Appends<'c>>,
     command: Command,
-) -> Answer {
+) -> PendingReply {
     match command {
         Command::Append { message, reply, .. } => {
-            answer(reply, append(statements.0, appends, &message))
+            after_commit(reply, append(statements.0, appends, &message))
         }
-        Command::Leased {
-            room,
+        Command::Lease {
+            request,
             now,
             lease,
             reply,
-        } => answer(reply, statements.lease(&room, now, lease)),
-        Command::Settle {
+        } => after_commit(reply, statements.lease(&request, now, lease)),
+        Command::Complete {
             lease,
             outcome,
             reply,
-        } => answer(reply, statements.complete(lease, outcome)),
+        } => after_commit(reply, statements.complete(lease, outcome)),
         Command::Replay {
-            places,
+            sequences,
             selection,
             reply,
-        } => answer(reply, statements.replay(&places, &selection)),
+        } => after_commit(reply, statements.replay(&sequences, &selection)),
         Command::Prune {
-            places,
+            sequences,
             state,
             reply,
-        } => answer(reply, statements.prune(&places, state)),
-        Command::Close { reply } => answer(reply, Ok(())),
+        } => after_commit(reply, statements.prune(&sequences, state)),
+        Command::Close { reply } => after_commit(reply, Ok(())),
         #[cfg(test)]
         Command::Panic => panic!("this is part of the test"),
     }
@@ -245,7 +255,7 @@ fn perform<'c>(
 fn append<'c>(
     connection: &'c Connection,
     appends: &mut Option<Appends<'c>>,
-    message: &New,
+    message: &ParsedMessage,
 ) -> rusqlite::Result<Appended> {
     let appends = match appends {
         Some(appends) => appends,
@@ -258,10 +268,10 @@ fn rolled_back() -> InboxError {
     InboxError::Failed(Arc::from(Box::from("the transaction was rolled back")))
 }
 
-fn answer<T: 'static>(reply: Reply<T>, result: rusqlite::Result<T>) -> Answer {
+fn after_commit<T: 'static>(reply: Reply<T>, result: rusqlite::Result<T>) -> PendingReply {
     let result = result.map_err(failed);
     Box::new(move |failure| {
-        // Whoever asked may be gone.
+        // The caller may have dropped its future.
         let _ = reply.send(failure.cloned().map_or(result, Err));
     })
 }
@@ -276,27 +286,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_a_batch_in_which_it_panics_nothing_is_answered_and_nothing_stored() {
+    fn panic_stores_nothing_of_batch_and_sends_no_reply() {
         let directory = tempfile::tempdir().unwrap();
-        let path = file::make(&directory.path().join("inbox.db")).unwrap();
+        let path = file::create(&directory.path().join("inbox.db")).unwrap();
         let writer = Writer {
             connection: file::open(&path).unwrap(),
-            opened: Opened::at(&path).unwrap(),
+            files: OpenFiles::new(&path).unwrap(),
             checkpointer: None,
             lock: None,
-            waiting: Arc::default(),
+            queued_bytes: Arc::default(),
             ready: Arc::default(),
         };
         let (commands, receiver) = mpsc::channel();
         let append = |id: &str| {
-            let (reply, answer) = oneshot::channel();
+            let (reply, result) = oneshot::channel();
             let append = Command::Append {
-                message: New::read(NewMessage::new("one", id, "{}")),
+                message: ParsedMessage::parse(NewMessage::new("one", id, "{}")),
                 size: 0,
                 reply,
             };
             commands.send(append).unwrap();
-            answer
+            result
         };
         let before = append("before");
         commands.send(Command::Panic).unwrap();

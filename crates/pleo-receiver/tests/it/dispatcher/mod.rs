@@ -1,6 +1,6 @@
-//! How messages get from the inbox to the handler: once it took them, again when it failed.
+//! Tests of the dispatcher: success, failure, order, shutdown.
 
-mod limits;
+mod concurrency;
 mod retries;
 
 use core::future::pending;
@@ -19,17 +19,16 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time;
 
-/// Retries at once, and has time.
-fn policy() -> DispatchOptions {
-    let mut policy = DispatchOptions::default();
-    policy.min_delay = Duration::from_millis(1);
-    policy.max_delay = Duration::from_millis(2);
-    policy
+/// Options with short retry delays.
+fn options() -> DispatchOptions {
+    DispatchOptions::default()
+        .with_min_delay(Duration::from_millis(1))
+        .with_max_delay(Duration::from_millis(2))
 }
 
-/// A receiver with these messages in its inbox.
-async fn holding(
-    policy: DispatchOptions,
+/// Builds a receiver with these messages in its inbox.
+async fn receiver_with(
+    options: DispatchOptions,
     handler: impl Handler,
     messages: impl IntoIterator<Item = NewMessage>,
 ) -> Receiver {
@@ -37,7 +36,7 @@ async fn holding(
         .endpoint(endpoint())
         .inbox(MemoryInbox::new())
         .handler(handler)
-        .dispatch_options(policy)
+        .dispatch_options(options)
         .build()
         .unwrap();
     for message in messages {
@@ -46,7 +45,7 @@ async fn holding(
     receiver
 }
 
-/// A receiver whose dispatcher runs until it is told to stop.
+/// A receiver with a running dispatcher.
 struct Running {
     receiver: Receiver,
     stop: oneshot::Sender<()>,
@@ -55,11 +54,11 @@ struct Running {
 
 impl Running {
     async fn start(
-        policy: DispatchOptions,
+        options: DispatchOptions,
         handler: impl Handler,
         messages: impl IntoIterator<Item = NewMessage>,
     ) -> Self {
-        let receiver = holding(policy, handler, messages).await;
+        let receiver = receiver_with(options, handler, messages).await;
         let (stop, stopped) = oneshot::channel();
         let dispatch = tokio::spawn({
             let receiver = receiver.clone();
@@ -75,7 +74,7 @@ impl Running {
         }
     }
 
-    /// Ends in good order, so that what the handlers did is recorded.
+    /// Shuts down gracefully, so that all outcomes are recorded.
     async fn stop(self) -> Receiver {
         self.stop.send(()).unwrap();
         within(self.dispatch).await.unwrap();
@@ -108,8 +107,8 @@ fn assert_handled(receiver: &Receiver, done: u64, retry: u64, dead: u64) {
     }
 }
 
-/// Tells the test of each delivery, and fails the first `failures` times.
-fn failing(failures: u32) -> (impl Handler, UnboundedReceiver<Delivery>) {
+/// A handler that sends each delivery to the test and fails the first `failures` attempts.
+fn failing_handler(failures: u32) -> (impl Handler, UnboundedReceiver<Delivery>) {
     let (sender, deliveries) = unbounded_channel();
     let handler = move |delivery: Delivery| {
         let result = if delivery.attempt <= failures {
@@ -135,21 +134,21 @@ struct Cause(#[source] RootCause);
 #[error("the period is closed")]
 struct RootCause;
 
-/// Says when it is dropped.
-struct DropBell(UnboundedSender<()>);
+/// Notifies the test when it is dropped.
+struct NotifyOnDrop(UnboundedSender<()>);
 
-impl Drop for DropBell {
+impl Drop for NotifyOnDrop {
     fn drop(&mut self) {
         let _ = self.0.send(());
     }
 }
 
 #[tokio::test]
-async fn what_the_handler_took_is_done() {
-    let (handler, mut deliveries) = failing(0);
+async fn completes_message_after_success() {
+    let (handler, mut deliveries) = failing_handler(0);
     let mut sent = message("a");
     sent.body = job(Timestamp::MAX);
-    let running = Running::start(policy(), handler, [sent.clone()]).await;
+    let running = Running::start(options(), handler, [sent.clone()]).await;
     let delivery = within(deliveries.recv()).await.unwrap();
     assert_eq!(delivery.endpoint, sent.endpoint);
     assert_eq!(delivery.webhook_id, "a");
@@ -168,9 +167,9 @@ async fn what_the_handler_took_is_done() {
 }
 
 #[tokio::test]
-async fn what_arrives_while_it_waits_is_handled() {
-    let (handler, mut deliveries) = failing(0);
-    let running = Running::start(policy(), handler, []).await;
+async fn dispatches_message_that_arrives_while_idle() {
+    let (handler, mut deliveries) = failing_handler(0);
+    let running = Running::start(options(), handler, []).await;
     for id in ["a", "b", "c"] {
         settle_down().await;
         running.receiver.inbox().append(message(id)).await.unwrap();
@@ -181,65 +180,66 @@ async fn what_arrives_while_it_waits_is_handled() {
 }
 
 #[tokio::test]
-async fn a_panic_is_a_failure() {
+async fn counts_panic_as_failure() {
     let (sender, mut deliveries) = unbounded_channel();
     let handler = move |delivery: Delivery| {
         sender.send(delivery.attempt).unwrap();
-        // Both before there is a future and inside of it.
+        // Panics before the future is returned, then inside the future.
         assert!(delivery.attempt != 1, "this panic is part of the test");
         async move {
             assert!(delivery.attempt != 2, "this panic is part of the test");
             Err::<(), _>("no more panics")
         }
     };
-    let mut policy = policy();
-    policy.max_attempts = 2;
-    let running = Running::start(policy, handler, [message("a")]).await;
+    let options = options().with_max_attempts(2);
+    let running = Running::start(options, handler, [message("a")]).await;
     for attempt in [1, 2] {
         assert_eq!(within(deliveries.recv()).await, Some(attempt));
     }
     let receiver = running.stop().await;
     let entry = entry(&receiver, "a").await;
     assert_eq!(entry.state, State::Dead);
-    assert_eq!(entry.last_error.as_deref(), Some("panicked"));
+    assert_eq!(entry.last_error.as_deref(), Some("handler panicked"));
     assert_handled(&receiver, 0, 1, 1);
 }
 
 #[tokio::test]
-async fn a_handler_over_its_time_is_dropped_and_has_failed() {
+async fn drops_handler_at_timeout_and_counts_failure() {
     let (sender, mut dropped) = unbounded_channel();
     let handler = move |delivery: Delivery| {
-        let bell = DropBell(sender.clone());
+        let on_drop = NotifyOnDrop(sender.clone());
         async move {
             if delivery.attempt == 1 {
                 pending::<()>().await;
             }
-            drop(bell);
+            drop(on_drop);
             Ok::<_, HandlerError>(())
         }
     };
-    let mut policy = policy();
-    policy.timeout = Duration::from_millis(10);
-    let running = Running::start(policy, handler, [message("a")]).await;
+    let options = options().with_timeout(Duration::from_millis(10));
+    let running = Running::start(options, handler, [message("a")]).await;
     for _ in 0..2 {
         within(dropped.recv()).await.unwrap();
     }
     let receiver = running.stop().await;
     let entry = entry(&receiver, "a").await;
     assert_eq!((entry.state, entry.attempts), (State::Done, 2));
-    assert_eq!(entry.last_error.as_deref(), Some("took longer than 10ms"));
+    assert_eq!(
+        entry.last_error.as_deref(),
+        Some("handler timed out after 10ms")
+    );
     assert_handled(&receiver, 1, 1, 0);
 }
 
 #[tokio::test]
-async fn what_expired_is_handed_on_marked_and_counted() {
-    let (handler, mut deliveries) = failing(0);
+async fn marks_and_counts_expired_job() {
+    let (handler, mut deliveries) = failing_handler(0);
     let messages = [("over", Timestamp::UNIX_EPOCH), ("in time", Timestamp::MAX)];
     let messages = messages.map(|(id, expires_at)| NewMessage {
         body: job(expires_at),
         ..message(id)
     });
-    let running = Running::start(policy(), handler, messages).await;
+    let running = Running::start(options(), handler, messages).await;
     for (id, expired) in [("over", true), ("in time", false)] {
         let delivery = within(deliveries.recv()).await.unwrap();
         assert_eq!((&*delivery.webhook_id, delivery.expired), (id, expired));
@@ -251,10 +251,9 @@ async fn what_expired_is_handed_on_marked_and_counted() {
 }
 
 #[tokio::test]
-async fn what_expires_first_goes_first() {
-    let (handler, mut deliveries) = failing(0);
-    let mut policy = policy();
-    policy.concurrency = 1;
+async fn dispatches_by_expiry() {
+    let (handler, mut deliveries) = failing_handler(0);
+    let options = options().with_concurrency(1);
     let messages = [("late", 20), ("never", 0), ("soon", 10)].map(|(id, second)| {
         let mut message = message(id);
         if second > 0 {
@@ -262,7 +261,7 @@ async fn what_expires_first_goes_first() {
         }
         message
     });
-    let running = Running::start(policy, handler, messages).await;
+    let running = Running::start(options, handler, messages).await;
     for id in ["soon", "late", "never"] {
         assert_eq!(within(deliveries.recv()).await.unwrap().webhook_id, id);
     }
@@ -270,7 +269,7 @@ async fn what_expires_first_goes_first() {
 }
 
 #[tokio::test]
-async fn shutdown_waits_for_the_handler_in_hand_and_starts_no_other() {
+async fn shutdown_waits_for_handler_and_starts_no_other() {
     let (entered, mut entries) = unbounded_channel();
     let release = Arc::new(Notify::new());
     let handler = {
@@ -284,13 +283,12 @@ async fn shutdown_waits_for_the_handler_in_hand_and_starts_no_other() {
             }
         }
     };
-    let mut policy = policy();
-    policy.concurrency = 1;
-    let running = Running::start(policy, handler, ["a", "b"].map(message)).await;
+    let options = options().with_concurrency(1);
+    let running = Running::start(options, handler, ["a", "b"].map(message)).await;
     assert_eq!(within(entries.recv()).await.as_deref(), Some("a"));
     running.stop.send(()).unwrap();
     settle_down().await;
-    // Nearly the whole grace passes.
+    // Most of the grace period passes.
     time::pause();
     time::advance(Duration::from_secs(19)).await;
     settle_down().await;
@@ -300,25 +298,24 @@ async fn shutdown_waits_for_the_handler_in_hand_and_starts_no_other() {
     within(running.dispatch).await.unwrap();
     assert_counts(&running.receiver, 1, 1, 0).await;
     assert_eq!(entry(&running.receiver, "b").await.attempts, 0);
-    assert!(entries.try_recv().is_err(), "another one started");
+    assert!(entries.try_recv().is_err(), "another handler started");
 }
 
 #[tokio::test]
-async fn a_handler_that_outlasts_the_grace_is_dropped_and_does_not_count() {
+async fn shutdown_drops_handler_after_grace_without_counting_attempt() {
     let (entered, mut entries) = unbounded_channel();
     let (sender, mut dropped) = unbounded_channel();
     let handler = move |_: Delivery| {
         entered.send(()).unwrap();
-        let bell = DropBell(sender.clone());
+        let on_drop = NotifyOnDrop(sender.clone());
         async move {
             pending::<()>().await;
-            drop(bell);
+            drop(on_drop);
             Ok::<_, HandlerError>(())
         }
     };
-    let mut policy = policy();
-    policy.grace = Duration::from_millis(10);
-    let running = Running::start(policy, handler, [message("a")]).await;
+    let options = options().with_grace(Duration::from_millis(10));
+    let running = Running::start(options, handler, [message("a")]).await;
     within(entries.recv()).await.unwrap();
     let receiver = running.stop().await;
     assert_eq!(dropped.try_recv(), Ok(()));
@@ -329,13 +326,13 @@ async fn a_handler_that_outlasts_the_grace_is_dropped_and_does_not_count() {
 }
 
 #[tokio::test]
-async fn the_longest_times_are_taken_as_they_are() {
-    let (handler, mut deliveries) = failing(1);
-    let mut policy = policy();
-    policy.timeout = Duration::MAX;
-    policy.grace = Duration::MAX;
-    policy.max_delay = Duration::MAX;
-    let receiver = holding(policy, handler, [message("a")]).await;
+async fn accepts_maximum_durations() {
+    let (handler, mut deliveries) = failing_handler(1);
+    let options = options()
+        .with_timeout(Duration::MAX)
+        .with_grace(Duration::MAX)
+        .with_max_delay(Duration::MAX);
+    let receiver = receiver_with(options, handler, [message("a")]).await;
     let twice = async {
         for _ in 0..2 {
             deliveries.recv().await.unwrap();
@@ -346,7 +343,7 @@ async fn the_longest_times_are_taken_as_they_are() {
 }
 
 #[tokio::test]
-async fn without_a_handler_messages_stay() {
+async fn keeps_messages_pending_without_handler() {
     let receiver = Receiver::builder()
         .endpoint(endpoint())
         .inbox(MemoryInbox::new())

@@ -1,4 +1,4 @@
-//! How often what failed comes again, and when.
+//! Tests of retries: when, how often, and dead messages.
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -9,14 +9,14 @@ use pleo_receiver::{Delivery, HandlerError, LeaseRequest, Selection, State};
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::{
-    Running, assert_counts, assert_handled, entry, failing, holding, message, policy, settle_down,
-    within,
+    Running, assert_counts, assert_handled, entry, failing_handler, message, options,
+    receiver_with, settle_down, within,
 };
 
 #[tokio::test]
-async fn what_fails_comes_again_until_it_succeeds() {
-    let (handler, mut deliveries) = failing(2);
-    let running = Running::start(policy(), handler, [message("a")]).await;
+async fn retries_until_success() {
+    let (handler, mut deliveries) = failing_handler(2);
+    let running = Running::start(options(), handler, [message("a")]).await;
     for attempt in 1..=3 {
         let delivery = within(deliveries.recv()).await.unwrap();
         assert_eq!((delivery.attempt, &*delivery.body), (attempt, &b"a"[..]));
@@ -25,15 +25,14 @@ async fn what_fails_comes_again_until_it_succeeds() {
     let entry = entry(&receiver, "a").await;
     assert_eq!((entry.state, entry.attempts), (State::Done, 3));
     assert_handled(&receiver, 1, 2, 0);
-    assert!(deliveries.try_recv().is_err(), "it came after it was done");
+    assert!(deliveries.try_recv().is_err(), "redelivered after success");
 }
 
 #[tokio::test]
-async fn what_keeps_failing_is_dead_and_says_the_whole_cause() {
-    let (handler, mut deliveries) = failing(u32::MAX);
-    let mut policy = policy();
-    policy.max_attempts = 3;
-    let running = Running::start(policy, handler, [message("a")]).await;
+async fn last_failure_marks_message_dead_with_error_chain() {
+    let (handler, mut deliveries) = failing_handler(u32::MAX);
+    let options = options().with_max_attempts(3);
+    let running = Running::start(options, handler, [message("a")]).await;
     for _ in 0..3 {
         within(deliveries.recv()).await.unwrap();
     }
@@ -46,45 +45,48 @@ async fn what_keeps_failing_is_dead_and_says_the_whole_cause() {
         Some("cannot book the export: the ledger refused: the period is closed")
     );
     assert_handled(&receiver, 0, 2, 1);
-    assert!(deliveries.try_recv().is_err(), "it came after it was dead");
+    assert!(
+        deliveries.try_recv().is_err(),
+        "redelivered after it was dead"
+    );
 }
 
 #[tokio::test]
-async fn there_is_one_attempt_at_least() {
-    let (handler, mut deliveries) = failing(1);
-    let mut policy = policy();
-    (policy.max_attempts, policy.concurrency) = (0, 0);
-    policy.total_concurrency = 0;
-    let running = Running::start(policy, handler, [message("a")]).await;
+async fn attempts_at_least_once() {
+    let (handler, mut deliveries) = failing_handler(1);
+    let options = options()
+        .with_max_attempts(0)
+        .with_concurrency(0)
+        .with_total_concurrency(0);
+    let running = Running::start(options, handler, [message("a")]).await;
     within(deliveries.recv()).await.unwrap();
     assert_counts(&running.stop().await, 0, 0, 1).await;
 }
 
 #[tokio::test]
-async fn what_was_cut_off_in_its_last_attempt_is_dead_without_another() {
-    let (handler, mut deliveries) = failing(0);
-    let mut policy = policy();
-    policy.max_attempts = 2;
-    let receiver = holding(policy, handler, ["a", "b"].map(message)).await;
-    // Two attempts of `a` began and one of `b`, and none ended before its lease did.
+async fn last_attempt_that_never_ended_marks_message_dead() {
+    let (handler, mut deliveries) = failing_handler(0);
+    let options = options().with_max_attempts(2);
+    let receiver = receiver_with(options, handler, ["a", "b"].map(message)).await;
+    // Two attempts of `a` and one of `b` start. None ends before its lease.
     for (second, messages) in [(0, 2), (100, 1)] {
         let now = Timestamp::from_second(second).unwrap();
         let lease =
             receiver
                 .inbox()
-                .lease(LeaseRequest::of(messages), now, Duration::from_secs(10));
+                .lease(LeaseRequest::new(messages), now, Duration::from_secs(10));
         assert_eq!(lease.await.unwrap().messages.len(), messages);
     }
-    let mut handed = Vec::new();
-    let done = async { handed.push(deliveries.recv().await.unwrap()) };
+    let mut dispatched = Vec::new();
+    let done = async { dispatched.push(deliveries.recv().await.unwrap()) };
     within(receiver.dispatch(done)).await;
-    let handed = handed.remove(0);
-    assert_eq!((&*handed.webhook_id, handed.attempt), ("b", 2));
-    assert!(deliveries.try_recv().is_err(), "`a` came once more");
+    let dispatched = dispatched.remove(0);
+    assert_eq!((&*dispatched.webhook_id, dispatched.attempt), ("b", 2));
+    assert!(deliveries.try_recv().is_err(), "`a` was dispatched again");
     let entry = entry(&receiver, "a").await;
     assert_eq!((entry.state, entry.attempts), (State::Dead, 2));
     let error = entry.last_error.unwrap();
-    assert!(error.starts_with("2 attempts began, of 2"), "{error}");
+    assert!(error.starts_with("2 of 2 attempts started"), "{error}");
     assert_counts(&receiver, 0, 1, 1).await;
     assert_handled(&receiver, 1, 0, 1);
 
@@ -95,13 +97,13 @@ async fn what_was_cut_off_in_its_last_attempt_is_dead_without_another() {
 }
 
 #[tokio::test]
-async fn a_retry_waits_for_its_time() {
-    let (handler, mut deliveries) = failing(1);
-    let mut policy = policy();
-    policy.min_delay = Duration::from_secs(1000);
-    policy.max_delay = Duration::from_secs(1000);
+async fn waits_for_retry_delay() {
+    let (handler, mut deliveries) = failing_handler(1);
+    let options = options()
+        .with_min_delay(Duration::from_secs(1000))
+        .with_max_delay(Duration::from_secs(1000));
     let before = Timestamp::now();
-    let running = Running::start(policy, handler, [message("a")]).await;
+    let running = Running::start(options, handler, [message("a")]).await;
     within(deliveries.recv()).await.unwrap();
     let receiver = running.stop().await;
     let delay = entry(&receiver, "a")
@@ -115,7 +117,7 @@ async fn a_retry_waits_for_its_time() {
 }
 
 #[tokio::test]
-async fn the_dead_run_again_after_a_replay() {
+async fn dispatches_dead_message_after_replay() {
     let (sender, mut deliveries) = unbounded_channel();
     let healed = Arc::new(AtomicUsize::new(0));
     let handler = {
@@ -129,9 +131,8 @@ async fn the_dead_run_again_after_a_replay() {
             async { result }
         }
     };
-    let mut policy = policy();
-    policy.max_attempts = 1;
-    let running = Running::start(policy, handler, [message("a")]).await;
+    let options = options().with_max_attempts(1);
+    let running = Running::start(options, handler, [message("a")]).await;
     assert_eq!(within(deliveries.recv()).await, Some(1));
     settle_down().await;
     assert_counts(&running.receiver, 0, 0, 1).await;

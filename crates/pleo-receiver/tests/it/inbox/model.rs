@@ -1,4 +1,4 @@
-//! The inbox in a file and the one in memory do the same, whatever is asked of them.
+//! Compares the SQLite inbox with the memory inbox, for random operations.
 
 use core::time::Duration;
 
@@ -12,7 +12,7 @@ use proptest::sample::Index;
 
 use crate::support::job::job;
 
-/// What may be asked. Times are in steps of [`STEP`]; what is relative counts from now.
+/// An operation. Times are in steps of [`STEP`], relative to now.
 #[derive(Clone, Debug)]
 enum Operation {
     Append {
@@ -21,14 +21,14 @@ enum Operation {
         body: u8,
         expires_in: Option<i64>,
     },
-    Leased {
-        limit: usize,
+    Lease {
+        max: usize,
         per_endpoint: usize,
         in_progress: usize,
         lease: u32,
     },
-    /// Settles any claim that there ever was, so also those that are lost.
-    Settle {
+    /// Completes any earlier lease, also a lost one.
+    Complete {
         lease: Index,
         end: End,
     },
@@ -117,18 +117,18 @@ fn any_operation() -> impl Strategy<Value = Operation> {
         prop::option::of(-60_i64..1),
         prop::option::of(-30_i64..2),
     );
-    // Few ids, so that they meet each other often.
+    // Few ids, so that operations often use the same message.
     let id = 0_u8..8;
     prop_oneof![
         6 => (any_endpoint(), id.clone(), 0_u8..2, prop::option::of(-5_i64..30)).prop_map(
             |(endpoint, id, body, expires_in)| Operation::Append { endpoint, id, body, expires_in }
         ),
         4 => (0_usize..4, 1_usize..4, 0_usize..2, 0_u32..20).prop_map(
-            |(limit, per_endpoint, in_progress, lease)| Operation::Leased {
-                limit, per_endpoint, in_progress, lease
+            |(max, per_endpoint, in_progress, lease)| Operation::Lease {
+                max, per_endpoint, in_progress, lease
             }
         ),
-        5 => (any::<Index>(), end).prop_map(|(lease, end)| Operation::Settle { lease, end }),
+        5 => (any::<Index>(), end).prop_map(|(lease, end)| Operation::Complete { lease, end }),
         3 => (0_i64..20).prop_map(|steps| Operation::Pass { steps }),
         1 => id.clone().prop_map(|id| Operation::Replay { id }),
         1 => Just(Operation::ReplayDead),
@@ -144,7 +144,7 @@ fn any_operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// Inboxes keep millisteps, and none may round otherwise than the other.
+/// Not a whole number of milliseconds: both inboxes must round alike.
 const STEP: Duration = Duration::from_micros(370);
 
 fn shift(now: Timestamp, steps: i64) -> Timestamp {
@@ -156,14 +156,14 @@ fn shift(now: Timestamp, steps: i64) -> Timestamp {
     }
 }
 
-/// An inbox, and what a test remembers of it: the two need not number their messages alike.
+/// An inbox and its leases. The two inboxes may number their messages differently.
 struct Side<'a> {
     inbox: &'a dyn Inbox,
-    claims: Vec<LeaseId>,
+    leases: Vec<LeaseId>,
 }
 
 impl Side<'_> {
-    /// Does it, and says all that can be seen of it.
+    /// Performs an operation and formats its result.
     async fn perform(&mut self, operation: &Operation, now: Timestamp) -> String {
         let inbox = self.inbox;
         match operation.clone() {
@@ -185,27 +185,25 @@ impl Side<'_> {
                 };
                 format!("{:?}", inbox.append(message).await)
             }
-            Operation::Leased {
-                limit,
+            Operation::Lease {
+                max,
                 per_endpoint,
                 in_progress,
                 lease,
             } => {
-                let room = LeaseRequest {
-                    total: limit,
-                    per_endpoint,
-                    in_progress: [("one".into(), in_progress)].into(),
-                };
-                let lease = inbox.lease(room, now, STEP * lease).await.unwrap();
+                let request = LeaseRequest::new(max)
+                    .with_per_endpoint(per_endpoint)
+                    .with_in_progress([("one".into(), in_progress)].into());
+                let lease = inbox.lease(request, now, STEP * lease).await.unwrap();
                 let Leased { messages, next_due } = lease;
-                self.claims
+                self.leases
                     .extend(messages.iter().map(|leased| leased.lease));
                 let messages = messages.iter().map(|one| (&one.message, one.attempt));
                 format!("{:?} {next_due:?}", messages.collect::<Vec<_>>())
             }
-            Operation::Settle { lease, end } => {
-                if !self.claims.is_empty() {
-                    let lease = *lease.get(&self.claims);
+            Operation::Complete { lease, end } => {
+                if !self.leases.is_empty() {
+                    let lease = *lease.get(&self.leases);
                     inbox.complete(lease, end.outcome(now)).await.unwrap();
                 }
                 String::new()
@@ -282,7 +280,7 @@ async fn do_the_same(operations: Vec<Operation>) -> Result<(), TestCaseError> {
     let in_memory = MemoryInbox::new();
     let side = |inbox| Side {
         inbox,
-        claims: Vec::new(),
+        leases: Vec::new(),
     };
     let (mut in_file, mut in_memory) = (side(&in_file), side(&in_memory));
     let mut now = Timestamp::from_second(1_800_000_000).unwrap();
@@ -311,7 +309,7 @@ proptest! {
     })]
 
     #[test]
-    fn the_file_does_what_the_memory_does(
+    fn sqlite_matches_memory(
         operations in prop::collection::vec(any_operation(), 1..80)
     ) {
         tokio::runtime::Builder::new_current_thread()

@@ -1,4 +1,4 @@
-//! What is opened or made as an inbox, and what is left alone.
+//! Tests of opening: which files are created, opened or refused.
 
 use std::fs;
 
@@ -8,14 +8,14 @@ use rusqlite::Connection;
 use super::{assert_open_fails, directory};
 
 #[test]
-fn sharing_makes_no_file() {
+fn open_shared_creates_no_file() {
     let (directory, path) = directory();
     assert_open_fails(SqliteInbox::open_shared(&path), &path);
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
 }
 
 #[test]
-fn a_text_file_is_left_alone() {
+fn refuses_text_file_unchanged() {
     let (_directory, path) = directory();
     let text = "not a database\n".repeat(100);
     fs::write(&path, &text).unwrap();
@@ -25,7 +25,7 @@ fn a_text_file_is_left_alone() {
 }
 
 #[test]
-fn a_database_of_something_else_is_left_alone() {
+fn refuses_database_of_other_application_unchanged() {
     let (_directory, path) = directory();
     let other = Connection::open(&path).unwrap();
     other
@@ -35,13 +35,13 @@ fn a_database_of_something_else_is_left_alone() {
     let bytes = fs::read(&path).unwrap();
     for result in [SqliteInbox::open(&path), SqliteInbox::open_shared(&path)] {
         let text = assert_open_fails(result, &path);
-        assert!(text.contains("something else"), "{text}");
+        assert!(text.contains("another application"), "{text}");
     }
     assert!(fs::read(&path).unwrap() == bytes, "the file was changed");
 }
 
 #[test]
-fn an_inbox_of_a_newer_release_is_left_alone() {
+fn refuses_inbox_of_newer_release_unchanged() {
     let (_directory, path) = directory();
     drop(SqliteInbox::open(&path).unwrap());
     let newer = Connection::open(&path).unwrap();
@@ -55,7 +55,7 @@ fn an_inbox_of_a_newer_release_is_left_alone() {
 }
 
 #[test]
-fn an_empty_file_becomes_an_inbox() {
+fn turns_empty_file_into_inbox() {
     let (_directory, path) = directory();
     fs::write(&path, "").unwrap();
     drop(SqliteInbox::open(&path).unwrap());
@@ -63,7 +63,7 @@ fn an_empty_file_becomes_an_inbox() {
 }
 
 #[test]
-fn a_place_that_takes_no_file_is_named() {
+fn names_path_that_cannot_be_created() {
     let (directory, _) = directory();
     let file = directory.path().join("file");
     fs::write(&file, "").unwrap();
@@ -80,14 +80,14 @@ fn a_place_that_takes_no_file_is_named() {
 
 #[cfg(unix)]
 #[test]
-fn a_directory_without_the_right_to_write_is_named() {
+fn names_path_in_read_only_directory() {
     use std::os::unix::fs::PermissionsExt;
 
     let (directory, path) = directory();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o500)).unwrap();
     let probe = fs::write(directory.path().join("probe"), "");
     let result = SqliteInbox::open(&path);
-    // The superuser may write everywhere.
+    // The superuser may write to every directory.
     if probe.is_ok() {
         assert!(result.is_ok(), "{result:?}");
     } else {

@@ -1,9 +1,9 @@
-//! The body of an export job.
+//! Bodies with export jobs.
 
 use bytes::Bytes;
 use jiff::{Timestamp, ToSpan};
 
-/// The body of one that expires then.
+/// Returns the body of an export job that expires at this time.
 pub(crate) fn job(expires_at: Timestamp) -> Bytes {
     let created_at = expires_at - 1.hour();
     let data = format!(r#"{{"id":"resource","createdAt":"{created_at}","expiresIn":3600}}"#);

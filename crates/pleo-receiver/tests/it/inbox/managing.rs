@@ -1,41 +1,33 @@
-//! Looking after what is stored: list, show, replay, prune, close.
+//! Tests of every inbox: list, show, replay, prune, close.
 
-use pleo_receiver::{
-    Counts, Filter, Inbox, InboxError, LeaseRequest, NewMessage, Outcome, Selection, State,
-};
+use pleo_receiver::{Counts, Filter, Inbox, InboxError, LeaseRequest, Outcome, Selection, State};
 
 use super::{LEASE, at, counts, dead, entries, ids, lease, lease_one, message, store};
 use crate::support::job::job;
 
-behaviours! {
-    a_replay_by_id_takes_every_state_and_endpoint,
-    a_replay_of_the_dead_takes_only_those,
-    what_is_replayed_before_anybody_claims_is_handed_out_once,
-    a_replay_takes_what_is_selected,
-    what_a_handler_has_in_hand_is_not_replayed,
-    a_retry_that_waits_is_due_at_once_after_a_replay,
-    a_prune_takes_what_is_old_and_in_that_state,
-    a_message_that_changes_its_state_meanwhile_is_counted_once,
-    what_is_pending_is_not_pruned,
-    what_was_pruned_is_stored_again,
-    a_list_filters,
-    an_unknown_id_shows_nothing,
-    a_closed_inbox_takes_nothing,
-    a_closed_inbox_shows_nothing,
-    ready_resolves_after_an_append_and_after_a_replay,
+for_each_store! {
+    replays_id_in_any_state_and_endpoint,
+    replays_only_dead_messages,
+    leases_replayed_ready_message_once,
+    replays_selected_messages,
+    does_not_replay_leased_message,
+    replays_scheduled_retry_at_once,
+    prunes_old_messages_in_state,
+    counts_message_once_while_state_changes,
+    does_not_prune_pending_messages,
+    stores_pruned_message_again,
+    lists_filtered_messages,
+    shows_nothing_for_unknown_id,
+    closed_inbox_refuses_writes,
+    closed_inbox_refuses_reads,
+    ready_resolves_after_append_and_replay,
 }
 
-async fn a_replay_by_id_takes_every_state_and_endpoint(inbox: &dyn Inbox) {
+async fn replays_id_in_any_state_and_endpoint(inbox: &dyn Inbox) {
     for endpoint in ["done", "dead", "pending"] {
-        let (endpoint, message) = (endpoint.into(), message("a"));
-        store(
-            inbox,
-            NewMessage {
-                endpoint,
-                ..message
-            },
-        )
-        .await;
+        let mut message = message("a");
+        message.endpoint = endpoint.into();
+        store(inbox, message).await;
     }
     store(inbox, message("b")).await;
     for leased in lease(inbox, at(0)).await {
@@ -56,7 +48,7 @@ async fn a_replay_by_id_takes_every_state_and_endpoint(inbox: &dyn Inbox) {
     assert_eq!(inbox.replay(selection).await.unwrap(), 0);
 }
 
-async fn a_replay_of_the_dead_takes_only_those(inbox: &dyn Inbox) {
+async fn replays_only_dead_messages(inbox: &dyn Inbox) {
     for id in ["a", "b", "c"] {
         store(inbox, message(id)).await;
     }
@@ -71,7 +63,7 @@ async fn a_replay_of_the_dead_takes_only_those(inbox: &dyn Inbox) {
     assert_eq!(ids(&lease(inbox, at(0)).await), ["a", "c"]);
 }
 
-async fn what_is_replayed_before_anybody_claims_is_handed_out_once(inbox: &dyn Inbox) {
+async fn leases_replayed_ready_message_once(inbox: &dyn Inbox) {
     let mut message = message("a");
     message.body = job(at(10));
     store(inbox, message).await;
@@ -80,7 +72,7 @@ async fn what_is_replayed_before_anybody_claims_is_handed_out_once(inbox: &dyn I
     assert!(lease(inbox, at(0)).await.is_empty());
 }
 
-async fn a_replay_takes_what_is_selected(inbox: &dyn Inbox) {
+async fn replays_selected_messages(inbox: &dyn Inbox) {
     for (second, (id, endpoint, event_type)) in (0..).zip([
         ("a", "one", Some("v1.vendor.created")),
         ("b", "one", Some("v1.export-job.created")),
@@ -167,7 +159,7 @@ async fn a_replay_takes_what_is_selected(inbox: &dyn Inbox) {
     }
 }
 
-async fn what_a_handler_has_in_hand_is_not_replayed(inbox: &dyn Inbox) {
+async fn does_not_replay_leased_message(inbox: &dyn Inbox) {
     store(inbox, message("a")).await;
     let held = lease_one(inbox, at(0)).await.lease;
     let selection = Selection::id("a");
@@ -177,7 +169,7 @@ async fn what_a_handler_has_in_hand_is_not_replayed(inbox: &dyn Inbox) {
     assert_eq!(inbox.counts().await.unwrap(), counts(0, 1, 0));
 }
 
-async fn a_retry_that_waits_is_due_at_once_after_a_replay(inbox: &dyn Inbox) {
+async fn replays_scheduled_retry_at_once(inbox: &dyn Inbox) {
     store(inbox, message("a")).await;
     let leased = lease_one(inbox, at(0)).await.lease;
     let error = "why".to_owned();
@@ -188,17 +180,11 @@ async fn a_retry_that_waits_is_due_at_once_after_a_replay(inbox: &dyn Inbox) {
     assert_eq!(lease_one(inbox, at(1)).await.attempt, 1);
 }
 
-async fn a_prune_takes_what_is_old_and_in_that_state(inbox: &dyn Inbox) {
+async fn prunes_old_messages_in_state(inbox: &dyn Inbox) {
     for (second, id) in (0..).zip(["done 0", "dead 1", "pending 2", "done 3", "done 4"]) {
-        let (received_at, message) = (at(second), message(id));
-        store(
-            inbox,
-            NewMessage {
-                received_at,
-                ..message
-            },
-        )
-        .await;
+        let mut message = message(id);
+        message.received_at = at(second);
+        store(inbox, message).await;
     }
     for leased in lease(inbox, at(10)).await {
         let outcome = match leased.message.webhook_id.split_once(' ').unwrap().0 {
@@ -222,13 +208,13 @@ async fn a_prune_takes_what_is_old_and_in_that_state(inbox: &dyn Inbox) {
     assert_eq!(entries(inbox).await[1].webhook_id, "done 4");
 }
 
-async fn a_message_that_changes_its_state_meanwhile_is_counted_once(inbox: &dyn Inbox) {
+async fn counts_message_once_while_state_changes(inbox: &dyn Inbox) {
     for number in 0..100 {
         store(inbox, message(&number.to_string())).await;
     }
-    let settle_all = async {
+    let complete_all = async {
         while let [leased] = &inbox
-            .lease(LeaseRequest::of(1), at(0), LEASE)
+            .lease(LeaseRequest::new(1), at(0), LEASE)
             .await
             .unwrap()
             .messages[..]
@@ -236,10 +222,10 @@ async fn a_message_that_changes_its_state_meanwhile_is_counted_once(inbox: &dyn 
             inbox.complete(leased.lease, Outcome::Done).await.unwrap();
         }
     };
-    let mut settle_all = core::pin::pin!(settle_all);
+    let mut complete_all = core::pin::pin!(complete_all);
     loop {
         tokio::select! {
-            () = &mut settle_all => break,
+            () = &mut complete_all => break,
             counted = inbox.counts() => {
                 let Counts { pending, done, dead } = counted.unwrap();
                 assert_eq!((pending + done, dead), (100, 0), "{pending} pending, {done} done");
@@ -249,12 +235,12 @@ async fn a_message_that_changes_its_state_meanwhile_is_counted_once(inbox: &dyn 
     assert_eq!(inbox.counts().await.unwrap(), counts(0, 100, 0));
 }
 
-async fn what_is_pending_is_not_pruned(inbox: &dyn Inbox) {
+async fn does_not_prune_pending_messages(inbox: &dyn Inbox) {
     for id in ["held", "waiting", "new"] {
         store(inbox, message(id)).await;
     }
     let leased = inbox
-        .lease(LeaseRequest::of(2), at(0), LEASE)
+        .lease(LeaseRequest::new(2), at(0), LEASE)
         .await
         .unwrap();
     let error = "why".to_owned();
@@ -267,13 +253,13 @@ async fn what_is_pending_is_not_pruned(inbox: &dyn Inbox) {
     assert_eq!(inbox.counts().await.unwrap(), counts(3, 0, 0));
 }
 
-async fn what_was_pruned_is_stored_again(inbox: &dyn Inbox) {
-    // More than are deleted at once.
+async fn stores_pruned_message_again(inbox: &dyn Inbox) {
+    // More messages than one transaction deletes.
     for number in 0..1200 {
         store(inbox, message(&number.to_string())).await;
     }
     let leased = inbox
-        .lease(LeaseRequest::of(1200), at(0), LEASE)
+        .lease(LeaseRequest::new(1200), at(0), LEASE)
         .await
         .unwrap();
     for leased in leased.messages {
@@ -283,24 +269,18 @@ async fn what_was_pruned_is_stored_again(inbox: &dyn Inbox) {
     assert_eq!(inbox.prune(State::Done, at(1)).await.unwrap(), 1200);
     assert!(inbox.show("7".into()).await.unwrap().is_empty());
     store(inbox, message("7")).await;
-    // Who lists from the last known place on must not miss it.
+    // A list after the last known sequence includes the message.
     assert!(entries(inbox).await[0].sequence > last);
 }
 
-async fn a_list_filters(inbox: &dyn Inbox) {
+async fn lists_filtered_messages(inbox: &dyn Inbox) {
     for (id, endpoint) in [("a", "one"), ("b", "two"), ("c", "one"), ("d", "two")] {
-        let (endpoint, message) = (endpoint.into(), message(id));
-        store(
-            inbox,
-            NewMessage {
-                endpoint,
-                ..message
-            },
-        )
-        .await;
+        let mut message = message(id);
+        message.endpoint = endpoint.into();
+        store(inbox, message).await;
     }
     for leased in inbox
-        .lease(LeaseRequest::of(2), at(0), LEASE)
+        .lease(LeaseRequest::new(2), at(0), LEASE)
         .await
         .unwrap()
         .messages
@@ -345,14 +325,14 @@ async fn a_list_filters(inbox: &dyn Inbox) {
     }
 }
 
-async fn an_unknown_id_shows_nothing(inbox: &dyn Inbox) {
+async fn shows_nothing_for_unknown_id(inbox: &dyn Inbox) {
     store(inbox, message("a")).await;
     for id in ["b", "A", "", "%"] {
         assert!(inbox.show(id.into()).await.unwrap().is_empty(), "{id}");
     }
 }
 
-async fn a_closed_inbox_takes_nothing(inbox: &dyn Inbox) {
+async fn closed_inbox_refuses_writes(inbox: &dyn Inbox) {
     store(inbox, message("a")).await;
     let lease = lease_one(inbox, at(0)).await.lease;
     inbox.close().await.unwrap();
@@ -361,10 +341,10 @@ async fn a_closed_inbox_takes_nothing(inbox: &dyn Inbox) {
         ("append", refused(inbox.append(message("b")).await)),
         (
             "lease",
-            refused(inbox.lease(LeaseRequest::of(1), at(0), LEASE).await),
+            refused(inbox.lease(LeaseRequest::new(1), at(0), LEASE).await),
         ),
         (
-            "settle",
+            "complete",
             refused(inbox.complete(lease, Outcome::Done).await),
         ),
         ("replay", refused(inbox.replay(Selection::dead()).await)),
@@ -375,7 +355,7 @@ async fn a_closed_inbox_takes_nothing(inbox: &dyn Inbox) {
     }
 }
 
-async fn a_closed_inbox_shows_nothing(inbox: &dyn Inbox) {
+async fn closed_inbox_refuses_reads(inbox: &dyn Inbox) {
     store(inbox, message("a")).await;
     inbox.close().await.unwrap();
     for (call, closed) in [
@@ -391,7 +371,7 @@ fn refused<T>(result: Result<T, InboxError>) -> bool {
     matches!(result, Err(InboxError::Closed))
 }
 
-async fn ready_resolves_after_an_append_and_after_a_replay(inbox: &dyn Inbox) {
+async fn ready_resolves_after_append_and_replay(inbox: &dyn Inbox) {
     store(inbox, message("a")).await;
     inbox.ready().await;
     let lease = lease_one(inbox, at(0)).await.lease;

@@ -1,4 +1,4 @@
-//! How many messages a handler has at once, also when another takes its place.
+//! Tests of the concurrency limits, also when the handler is replaced.
 
 use core::future::pending;
 use core::time::Duration;
@@ -11,11 +11,11 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time;
 
-use super::{Running, assert_counts, assert_handled, message, policy, settle_down, within};
+use super::{Running, assert_counts, assert_handled, message, options, settle_down, within};
 use crate::support::PATH;
 
 #[tokio::test]
-async fn as_many_are_handled_at_once_as_allowed_and_no_more() {
+async fn limits_concurrency_per_endpoint() {
     let (entered, mut entries) = unbounded_channel();
     let (release, running_now) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
     let handler = {
@@ -32,28 +32,27 @@ async fn as_many_are_handled_at_once_as_allowed_and_no_more() {
             }
         }
     };
-    let mut policy = policy();
-    policy.concurrency = 3;
+    let options = options().with_concurrency(3);
     let messages = ["a", "b", "c", "d", "e", "f", "g"].map(message);
-    let running = Running::start(policy, handler, messages).await;
+    let running = Running::start(options, handler, messages).await;
     for at_once in 1..=3 {
         assert_eq!(within(entries.recv()).await, Some(at_once));
     }
     settle_down().await;
-    assert!(entries.is_empty(), "a fourth started");
-    // Each that ends makes room for one.
+    assert!(entries.is_empty(), "a fourth handler started");
+    // Each handler that ends is replaced by one.
     for _ in 0..4 {
         release.add_permits(1);
         assert_eq!(within(entries.recv()).await, Some(3));
         settle_down().await;
-        assert!(entries.is_empty(), "two started where one ended");
+        assert!(entries.is_empty(), "two handlers replaced one");
     }
     release.add_permits(3);
     assert_counts(&running.stop().await, 0, 7, 0).await;
 }
 
 #[tokio::test]
-async fn an_endpoint_whose_handlers_hang_keeps_nobody_waiting() {
+async fn hanging_endpoint_does_not_delay_others() {
     let (entered, mut entries) = unbounded_channel();
     let handler = move |delivery: Delivery| {
         entered.send(delivery.webhook_id).unwrap();
@@ -64,10 +63,8 @@ async fn an_endpoint_whose_handlers_hang_keeps_nobody_waiting() {
             Ok::<_, HandlerError>(())
         }
     };
-    let mut policy = policy();
-    policy.concurrency = 2;
-    policy.grace = Duration::ZERO;
-    // All of these would go first.
+    let options = options().with_concurrency(2).with_grace(Duration::ZERO);
+    // All of these come first in dispatch order.
     let mut messages: Vec<_> = (0..100)
         .map(|number| message(&number.to_string()))
         .collect();
@@ -76,41 +73,44 @@ async fn an_endpoint_whose_handlers_hang_keeps_nobody_waiting() {
         message.endpoint = "other".into();
         messages.push(message);
     }
-    let running = Running::start(policy, handler, messages).await;
+    let running = Running::start(options, handler, messages).await;
     for id in ["0", "1", "other 1", "other 2", "other 3"] {
         assert_eq!(within(entries.recv()).await.as_deref(), Some(id));
     }
     settle_down().await;
-    assert!(entries.is_empty(), "a third of the first endpoint started");
+    assert!(
+        entries.is_empty(),
+        "a third handler of the first endpoint started"
+    );
     assert_counts(&running.stop().await, 100, 3, 0).await;
 }
 
 #[tokio::test]
-async fn all_endpoints_together_get_no_more_than_allowed() {
+async fn limits_total_concurrency() {
     let (entered, mut entries) = unbounded_channel();
     let handler = move |_: Delivery| {
         entered.send(()).unwrap();
         pending::<Result<(), HandlerError>>()
     };
-    let mut policy = policy();
-    policy.total_concurrency = 3;
-    policy.grace = Duration::ZERO;
+    let options = options()
+        .with_total_concurrency(3)
+        .with_grace(Duration::ZERO);
     let messages = (0..10).map(|number| {
         let mut message = message("a");
         message.endpoint = number.to_string().into();
         message
     });
-    let running = Running::start(policy, handler, messages).await;
+    let running = Running::start(options, handler, messages).await;
     for _ in 0..3 {
         within(entries.recv()).await.unwrap();
     }
     settle_down().await;
-    assert!(entries.is_empty(), "a fourth started");
+    assert!(entries.is_empty(), "a fourth handler started");
     assert_counts(&running.stop().await, 10, 0, 0).await;
 }
 
-/// Tells the test who has which message, and keeps it until a permit comes.
-fn keeping(
+/// A handler that reports each attempt to the test and ends it when it gets a permit.
+fn blocking_handler(
     name: &'static str,
     entered: &UnboundedSender<String>,
     release: &Arc<Semaphore>,
@@ -134,21 +134,21 @@ fn keeping(
 }
 
 #[tokio::test]
-async fn what_the_old_handler_has_in_hand_counts_for_the_new_one() {
+async fn counts_attempts_of_replaced_handler() {
     let of_one_endpoint = ["a", "b"].map(message);
     let mut of_two = of_one_endpoint.clone();
     of_two[1].endpoint = "other".into();
     for (messages, concurrency, total_concurrency) in [(of_one_endpoint, 1, 64), (of_two, 4, 1)] {
         let (entered, mut entries) = unbounded_channel();
         let release = Arc::new(Semaphore::new(0));
-        let mut policy = policy();
-        policy.concurrency = concurrency;
-        policy.total_concurrency = total_concurrency;
-        let old = keeping("old", &entered, &release);
-        let running = Running::start(policy.clone(), old, messages).await;
+        let options = options()
+            .with_concurrency(concurrency)
+            .with_total_concurrency(total_concurrency);
+        let old = blocking_handler("old", &entered, &release);
+        let running = Running::start(options.clone(), old, messages).await;
         assert_eq!(within(entries.recv()).await.unwrap(), "old has a 1");
-        let new = Arc::new(keeping("new", &entered, &release));
-        running.receiver.replace_handler(Some(new), policy);
+        let new = Arc::new(blocking_handler("new", &entered, &release));
+        running.receiver.replace_handler(Some(new), options);
         settle_down().await;
         assert!(entries.is_empty(), "{:?}", entries.try_recv());
         release.add_permits(1);
@@ -159,18 +159,19 @@ async fn what_the_old_handler_has_in_hand_counts_for_the_new_one() {
 }
 
 #[tokio::test]
-async fn what_the_old_handler_keeps_beyond_the_old_grace_is_the_new_ones() {
+async fn redelivers_to_new_handler_after_old_grace() {
     let (entered, mut entries) = unbounded_channel();
     let (never, at_once) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(9)));
-    let mut policy = policy();
-    (policy.concurrency, policy.grace) = (1, Duration::from_secs(10));
-    let old = keeping("old", &entered, &never);
-    let running = Running::start(policy.clone(), old, [message("a")]).await;
+    let options = options()
+        .with_concurrency(1)
+        .with_grace(Duration::from_secs(10));
+    let old = blocking_handler("old", &entered, &never);
+    let running = Running::start(options.clone(), old, [message("a")]).await;
     assert_eq!(within(entries.recv()).await.unwrap(), "old has a 1");
     time::pause();
-    policy.grace = Duration::ZERO;
-    let new = Arc::new(keeping("new", &entered, &at_once));
-    running.receiver.replace_handler(Some(new), policy);
+    let options = options.with_grace(Duration::ZERO);
+    let new = Arc::new(blocking_handler("new", &entered, &at_once));
+    running.receiver.replace_handler(Some(new), options);
     settle_down().await;
     time::advance(Duration::from_millis(9900)).await;
     settle_down().await;
@@ -182,19 +183,18 @@ async fn what_the_old_handler_keeps_beyond_the_old_grace_is_the_new_ones() {
 }
 
 #[tokio::test]
-async fn what_outlasts_its_lease_in_a_handler_is_not_handed_on_beside_it() {
+async fn does_not_redeliver_while_handler_runs_after_lease_ended() {
     let (entered, mut entries) = unbounded_channel();
     let release = Arc::new(Semaphore::new(0));
-    let mut policy = policy();
-    policy.max_attempts = 1;
-    let handler = keeping("one", &entered, &release);
-    let running = Running::start(policy, handler, [message("a")]).await;
+    let options = options().with_max_attempts(1);
+    let handler = blocking_handler("one", &entered, &release);
+    let running = Running::start(options, handler, [message("a")]).await;
     assert_eq!(within(entries.recv()).await.unwrap(), "one has a 1");
-    // As after a night in which the machine slept: the lease is over.
+    // The lease ends while the handler runs, for instance because the machine slept.
     let tomorrow = Timestamp::now() + Duration::from_secs(24 * 3600);
     let inbox = running.receiver.inbox();
     let nothing = inbox
-        .lease(LeaseRequest::of(0), tomorrow, Duration::ZERO)
+        .lease(LeaseRequest::new(0), tomorrow, Duration::ZERO)
         .await;
     assert!(nothing.unwrap().messages.is_empty());
     inbox.append(message("b")).await.unwrap();

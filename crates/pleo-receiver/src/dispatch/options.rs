@@ -1,0 +1,94 @@
+//! The options of dispatching.
+
+use core::time::Duration;
+
+/// Options of dispatching: retries, time limit, concurrency and shutdown.
+///
+/// The delay after failed attempt *n* is `min_delay` · 2ⁿ⁻¹, at most `max_delay`, plus a random share
+/// of that delay (jitter), so that messages that failed together are not retried together.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DispatchOptions {
+    /// The number of attempts after which a message is dead; 12 by default, at least 1. An attempt
+    /// counts even if the process is killed during it.
+    pub max_attempts: u32,
+    /// The delay after the first failed attempt; 5 seconds by default.
+    pub min_delay: Duration,
+    /// The longest delay before jitter; 1 hour by default.
+    pub max_delay: Duration,
+    /// The time limit of a handler for one message; 5 minutes by default.
+    pub timeout: Duration,
+    /// The most messages of one endpoint in progress, so that a slow endpoint does not delay the
+    /// others; 4 by default, at least 1. With 1, messages are dispatched one after the other.
+    pub concurrency: usize,
+    /// The most messages of all endpoints in progress; 64 by default, at least 1.
+    pub total_concurrency: usize,
+    /// The grace period: how long handlers may continue after shutdown starts; 20 seconds by default.
+    /// Then they are dropped, and their messages are ready at once.
+    pub grace: Duration,
+}
+
+impl Default for DispatchOptions {
+    fn default() -> Self {
+        Self {
+            max_attempts: 12,
+            min_delay: Duration::from_secs(5),
+            max_delay: Duration::from_secs(3600),
+            timeout: Duration::from_secs(300),
+            concurrency: 4,
+            total_concurrency: 64,
+            grace: Duration::from_secs(20),
+        }
+    }
+}
+
+impl DispatchOptions {
+    /// Sets the number of attempts after which a message is dead.
+    #[must_use]
+    pub const fn with_max_attempts(mut self, attempts: u32) -> Self {
+        self.max_attempts = attempts;
+        self
+    }
+
+    /// Sets the delay after the first failed attempt.
+    #[must_use]
+    pub const fn with_min_delay(mut self, delay: Duration) -> Self {
+        self.min_delay = delay;
+        self
+    }
+
+    /// Sets the longest delay before jitter.
+    #[must_use]
+    pub const fn with_max_delay(mut self, delay: Duration) -> Self {
+        self.max_delay = delay;
+        self
+    }
+
+    /// Sets the time limit of a handler for one message.
+    #[must_use]
+    pub const fn with_timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Sets the most messages of one endpoint in progress.
+    #[must_use]
+    pub const fn with_concurrency(mut self, messages: usize) -> Self {
+        self.concurrency = messages;
+        self
+    }
+
+    /// Sets the most messages of all endpoints in progress.
+    #[must_use]
+    pub const fn with_total_concurrency(mut self, messages: usize) -> Self {
+        self.total_concurrency = messages;
+        self
+    }
+
+    /// Sets the grace period of a shutdown.
+    #[must_use]
+    pub const fn with_grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
+    }
+}
