@@ -1,41 +1,41 @@
-//! The event parser never panics, loses nothing, and takes every envelope that is one. The whole
-//! input is the body.
+//! The event parser never panics, keeps every field, and accepts every valid envelope. The input is
+//! the body.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use pleo_events::{Envelope, Event, ExportJob, Outline, Vendor};
+use pleo_events::{Envelope, Event, EventSummary, ExportJob, Vendor};
 use serde_json::Value;
 
 fuzz_target!(|data: &[u8]| {
-    // Fails where the envelope may still parse: raw values are not looked into.
+    // May fail although the envelope parses, since an envelope doesn't parse raw values.
     let before: Option<Value> = serde_json::from_slice(data).ok();
     if let Some(value) = before
         .as_ref()
         .filter(|value| value["eventType"].is_string())
     {
-        // Printing it again drops fields that stood twice, all that could be wrong with it.
+        // A `Value` has no duplicate fields, the only other reason to reject an envelope.
         let printed = serde_json::to_vec(value).expect("a value prints");
         let envelope = Envelope::parse(&printed).expect("an object with a type is an envelope");
         assert_eq!(Some(envelope.event_type()), value["eventType"].as_str());
         assert_eq!(envelope.event_id().as_deref(), value["eventId"].as_str());
     }
 
-    let outline = Outline::parse(data);
+    let summary = EventSummary::parse(data);
     let Ok(envelope) = Envelope::parse(data) else {
-        assert!(outline.is_err(), "what is no envelope has no outline");
+        assert!(summary.is_err(), "an invalid envelope has no summary");
         return;
     };
-    let outline = outline.expect("an envelope has an outline");
-    assert_eq!(outline.event_type, envelope.event_type());
-    assert_eq!(outline.event_id, envelope.event_id());
+    let summary = summary.expect("an envelope has a summary");
+    assert_eq!(summary.event_type, envelope.event_type());
+    assert_eq!(summary.event_id, envelope.event_id());
     let written = serde_json::to_vec(&envelope).expect("an envelope prints");
-    let again = Envelope::parse(&written).expect("what was written can be read");
+    let again = Envelope::parse(&written).expect("a serialised envelope parses");
     assert_eq!(again.event_type(), envelope.event_type());
     assert_eq!(again.event_id(), envelope.event_id());
     let rewritten = serde_json::to_vec(&again).expect("an envelope prints");
     assert_eq!(rewritten, written);
     if let Some(before) = &before {
-        let after: Value = serde_json::from_slice(&written).expect("what was written is JSON");
+        let after: Value = serde_json::from_slice(&written).expect("a serialised envelope is JSON");
         assert_eq!(after, *before);
     }
 
@@ -50,8 +50,8 @@ fuzz_target!(|data: &[u8]| {
         .data()
         .and_then(|data| serde_json::from_str(data.get()).ok());
     if let Some(job) = job {
-        assert_eq!(outline.expires_at, job.expires_at());
-        assert!(outline.resource_id.is_some());
+        assert_eq!(summary.expires_at, job.expires_at());
+        assert!(summary.resource_id.is_some());
         let printed = serde_json::to_string(&job).expect("a job prints");
         let again: ExportJob = serde_json::from_str(&printed).expect("a printed job reads");
         assert_eq!(again, job);
@@ -65,7 +65,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// A field may change its spelling, and be dropped where it is null; no other is lost.
+/// Asserts that no field but a null one is lost. Values may change their spelling.
 fn assert_kept(before: Option<&Value>, printed: &str) {
     let after: Value = serde_json::from_str(printed).expect("printed JSON");
     for (name, value) in before.and_then(Value::as_object).into_iter().flatten() {

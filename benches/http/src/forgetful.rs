@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use pleo_receiver::{
-    AppendFuture, Appended, Leased, LeaseId, Counts, Entry, Filter, Inbox, InboxError, InboxFuture,
+    Appended, Leased, LeaseId, Counts, Entry, Filter, Inbox, InboxError, InboxFuture,
     NewMessage, Outcome, LeaseRequest, Selection, State,
 };
 
@@ -19,9 +19,8 @@ fn ready<T: Send + 'static>(value: T) -> InboxFuture<'static, T> {
 }
 
 impl Inbox for Forgetful {
-    fn append_all(&self, messages: Vec<NewMessage>) -> AppendFuture<'_> {
-        let stored = messages.iter().map(|_| Ok(Appended::Stored)).collect();
-        Box::pin(std::future::ready(stored))
+    fn append(&self, _: NewMessage) -> InboxFuture<'_, Appended> {
+        ready(Appended::Stored)
     }
 
     fn lease(&self, _: LeaseRequest, _: Timestamp, _: Duration) -> InboxFuture<'_, Leased> {

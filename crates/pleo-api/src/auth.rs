@@ -1,4 +1,4 @@
-//! Who asks.
+//! Credentials for Pleo's API.
 
 use core::fmt;
 
@@ -8,7 +8,7 @@ use http::HeaderValue;
 
 use crate::{ConfigError, Sensitive};
 
-/// What Pleo knows the caller by. Each stands for one company or organisation.
+/// Credentials for Pleo's API: a bearer token or an API key, of one company or organisation.
 #[derive(Clone)]
 pub struct Credentials {
     header: HeaderValue,
@@ -16,19 +16,20 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// A token (JWT) of OAuth, sent as `Authorization: Bearer …`.
+    /// Authenticates by an OAuth token (JWT), sent as `Authorization: Bearer …`.
     ///
     /// # Errors
-    /// [`ConfigError::Credentials`] where it is empty or holds anything but visible ASCII.
+    /// [`ConfigError::Credentials`] if the token is empty or not visible ASCII.
     pub fn bearer(token: &str) -> Result<Self, ConfigError> {
         Self::new(token, &format!("Bearer {token}"))
     }
 
-    /// An API key, sent as the user name of Basic credentials (RFC 7617) with an empty password.
+    /// Authenticates by an API key, sent as the user name of Basic credentials (RFC 7617) with an
+    /// empty password.
     ///
     /// # Errors
-    /// [`ConfigError::Credentials`] where it is empty or holds a colon, which would end the user name,
-    /// or anything but visible ASCII.
+    /// [`ConfigError::Credentials`] if the key is empty, not visible ASCII, or has a colon, which
+    /// would end the user name.
     pub fn api_key(key: &str) -> Result<Self, ConfigError> {
         if key.contains(':') {
             return Err(ConfigError::Credentials);

@@ -1,52 +1,47 @@
-//! The calls.
+//! The client and its calls.
 
 use core::fmt;
 use core::net::IpAddr;
 use core::time::Duration;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use http::header::DATE;
-use http::{Method, Response, Uri};
+use http::{Method, Uri};
 use jiff::Timestamp;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use pleo_events::ExportJob;
+use reqwest::Url;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
 use crate::list::Query;
-use crate::transport::{Call, Transport, date, http_client, read};
+use crate::transport::{Call, Response, Transport, http_client, parse_date};
 use crate::{
-    Activity, ActivityList, ConfigError, Credentials, Error, ExportJob, ExportJobList, Page, Pages,
-    Sensitive, Subscription, SubscriptionList, SubscriptionRequest,
+    Activity, ActivityList, ConfigError, Credentials, Error, ExportJobList, Page, Pages, Sensitive,
+    Subscription, SubscriptionList, SubscriptionRequest,
 };
 
-/// RFC 3986 section 2.3: what may stand as it is.
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
-
-/// A client of Pleo's API. Cheap to clone; the clones share their connections.
+/// An async client of Pleo's API. Requires a tokio runtime.
+///
+/// Cheap to clone; clones share their connections.
 #[derive(Clone)]
 pub struct Client(Arc<Transport>);
 
 impl Client {
-    /// Where Pleo's API is.
+    /// The URL of Pleo's production API.
     pub const PRODUCTION: &'static str = "https://external.pleo.io";
-    /// Where Pleo's API is for trying things out.
+    /// The URL of Pleo's staging API.
     pub const STAGING: &'static str = "https://external.staging.pleo.io";
 
-    /// A client of the production API.
+    /// Makes a client of the production API.
     ///
     /// # Errors
-    /// [`ConfigError::NoRoots`] where this machine has no certificate authorities.
+    /// [`ConfigError::NoRoots`] if this machine has no root certificates.
     pub fn new(credentials: Credentials) -> Result<Self, ConfigError> {
         Self::builder(credentials).build()
     }
 
-    /// A client that is otherwise than usual.
+    /// Makes a builder, to change the defaults.
     pub fn builder(credentials: Credentials) -> ClientBuilder {
         ClientBuilder {
             credentials,
@@ -58,7 +53,7 @@ impl Client {
         }
     }
 
-    /// One page of the subscriptions.
+    /// Returns one page of subscriptions.
     ///
     /// # Errors
     /// See [`Error`].
@@ -66,35 +61,36 @@ impl Client {
         self.page("/v1/subscriptions", list).await
     }
 
-    /// All subscriptions, page after page, from the one that `list` asks for.
+    /// Streams all subscriptions, from the page that `list` requests to the last.
     pub fn subscriptions(&self, list: SubscriptionList) -> Pages<Subscription> {
         self.pages("/v1/subscriptions".to_owned(), list)
     }
 
-    /// Makes a subscription. Never tried again by itself: if the answer was lost, the subscription
-    /// may be there all the same, so look before you try again.
+    /// Creates a subscription. Never retried: if the response is lost, the subscription may exist
+    /// all the same, so list before you call again.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where the request can't be meant so; see [`Error`] for the rest.
+    /// [`Error::InvalidRequest`] if the request is invalid; see [`Error`] for the rest.
     pub async fn create(&self, request: &SubscriptionRequest) -> Result<Subscription, Error> {
         self.write(Method::POST, "/v1/subscriptions".to_owned(), request)
             .await
     }
 
-    /// The subscription with this id.
+    /// Returns the subscription with this id.
     ///
     /// # Errors
-    /// [`Error::NotFound`] where there is none; see [`Error`] for the rest.
+    /// [`Error::NotFound`] if there is none; see [`Error`] for the rest.
     pub async fn get(&self, id: Uuid) -> Result<Subscription, Error> {
         self.read(format!("/v1/subscriptions/{id}")).await
     }
 
-    /// Makes the subscription with this id what the request says, all of it:
-    /// `SubscriptionRequest::from(&subscription)` is where to begin for changing one field.
+    /// Replaces every field of the subscription with this id.
+    ///
+    /// To change one field, start from `SubscriptionRequest::from(&subscription)`.
     ///
     /// # Errors
-    /// [`Error::Invalid`] where the request can't be meant so, [`Error::NotFound`] where there is no
-    /// such subscription; see [`Error`] for the rest.
+    /// [`Error::InvalidRequest`] if the request is invalid, [`Error::NotFound`] if there is no such
+    /// subscription; see [`Error`] for the rest.
     pub async fn update(
         &self,
         id: Uuid,
@@ -104,23 +100,23 @@ impl Client {
             .await
     }
 
-    /// Ends the subscription with this id. What Pleo still tries to deliver for it is lost.
+    /// Deletes the subscription with this id. Its pending deliveries are lost.
     ///
     /// # Errors
-    /// [`Error::NotFound`] where there is none; see [`Error`] for the rest.
+    /// [`Error::NotFound`] if there is none; see [`Error`] for the rest.
     pub async fn delete(&self, id: Uuid) -> Result<(), Error> {
-        let target = format!("/v1/subscriptions/{id}");
-        match self.0.send(&call(Method::DELETE, target)).await {
-            // An attempt whose answer was lost has done it already.
+        let path = format!("/v1/subscriptions/{id}");
+        match self.0.send(&call(Method::DELETE, path)).await {
+            // An earlier attempt, whose response was lost, has deleted it.
             (Err(Error::NotFound(_)), true) => Ok(()),
             (result, _) => result.map(drop),
         }
     }
 
-    /// What the deliveries of the subscription with this id are signed with: `whsec_…`.
+    /// Returns the signing secret of the subscription with this id: `whsec_…`.
     ///
     /// # Errors
-    /// [`Error::NotFound`] where there is no such subscription; see [`Error`] for the rest.
+    /// [`Error::NotFound`] if there is no such subscription; see [`Error`] for the rest.
     pub async fn secret(&self, id: Uuid) -> Result<Sensitive, Error> {
         #[derive(Deserialize)]
         #[serde(rename_all = "camelCase")]
@@ -131,79 +127,80 @@ impl Client {
         Ok(secret.secret_key)
     }
 
-    /// One page of what was done to the subscription with this id.
+    /// Returns one page of the activities of the subscription with this id.
     ///
     /// # Errors
-    /// [`Error::NotFound`] where there is no such subscription; see [`Error`] for the rest.
+    /// [`Error::NotFound`] if there is no such subscription; see [`Error`] for the rest.
     pub async fn activities(&self, id: Uuid, list: &ActivityList) -> Result<Page<Activity>, Error> {
         self.page(&activities(id), list).await
     }
 
-    /// All that was done to the subscription with this id, page after page, from the one that `list`
-    /// asks for.
+    /// Streams all activities of the subscription with this id, from the page that `list` requests
+    /// to the last.
     pub fn all_activities(&self, id: Uuid, list: ActivityList) -> Pages<Activity> {
         self.pages(activities(id), list)
     }
 
-    /// All export jobs, page after page, from the one that `list` asks for. Reads only: what a
-    /// webhook should have told of is still there when it got lost.
+    /// Streams all export jobs, from the page that `list` requests to the last. Finds the jobs whose
+    /// webhooks were lost.
     pub fn export_jobs(&self, list: ExportJobList) -> Pages<ExportJob> {
         self.pages("/v3/export-jobs".to_owned(), list)
     }
 
-    /// The time by Pleo's clock, to the second, from the `Date` of an answer; `None` where it has
-    /// none. Signatures are good for minutes only, so both clocks should agree.
+    /// Returns the time of Pleo's clock in seconds, from a response's `Date`; `None` if it has none.
+    /// Signatures are valid for minutes only, so both clocks should agree.
     ///
     /// # Errors
     /// See [`Error`].
     pub async fn time(&self) -> Result<Option<Timestamp>, Error> {
-        let target = "/v1/subscriptions?limit=1".to_owned();
-        let answer = self.0.send(&call(Method::GET, target)).await.0?;
-        let text = answer.headers().get(DATE).map(|text| text.to_str().ok());
-        Ok(text.flatten().and_then(date))
+        let call = Call {
+            query: vec![("limit", "1".to_owned())],
+            ..call(Method::GET, "/v1/subscriptions".to_owned())
+        };
+        let response = self.0.send(&call).await.0?;
+        let date = response.headers.get(DATE);
+        let date = date.and_then(|date| date.to_str().ok());
+        Ok(date.and_then(parse_date))
     }
 
-    /// Who is asked: host, and port where it isn't the usual one.
+    /// Returns the API's host, with the port unless it is the scheme's default.
     #[must_use]
     pub fn host(&self) -> String {
         self.0.host()
     }
 
-    async fn read<T: DeserializeOwned>(&self, target: String) -> Result<T, Error> {
-        data(&self.0.send(&call(Method::GET, target)).await.0?)
+    async fn read<T: DeserializeOwned>(&self, path: String) -> Result<T, Error> {
+        data(&self.0.send(&call(Method::GET, path)).await.0?)
     }
 
     async fn write(
         &self,
         method: Method,
-        target: String,
+        path: String,
         request: &SubscriptionRequest,
     ) -> Result<Subscription, Error> {
         request.check()?;
-        // It is maps and texts: nothing in it can fail.
+        // Maps and strings always serialise.
         let body = serde_json::to_vec(request).unwrap_or_default();
         let call = Call {
-            body: Some(body.into()),
+            body: Some(body),
             secrets: request.secrets().collect(),
-            ..call(method, target)
+            ..call(method, path)
         };
         data(&self.0.send(&call).await.0?)
     }
 
     async fn page<Q: Query>(&self, path: &str, query: &Q) -> Result<Page<Q::Item>, Error> {
-        let mut target = path.to_owned();
-        for (index, (name, value)) in query.pairs().into_iter().enumerate() {
-            target.push(if index == 0 { '?' } else { '&' });
-            target.push_str(name);
-            target.push('=');
-            target.extend(utf8_percent_encode(&value, RESERVED));
-        }
-        read(&self.0.send(&call(Method::GET, target)).await.0?)
+        let call = Call {
+            query: query.pairs(),
+            ..call(Method::GET, path.to_owned())
+        };
+        self.0.send(&call).await.0?.json()
     }
 
     fn pages<Q>(&self, path: String, query: Q) -> Pages<Q::Item>
     where
-        Q: Query + Clone + Sync + 'static,
+        Q: Query + Clone + Send + Sync + 'static,
     {
         let client = self.clone();
         Pages::new(query, move |query| {
@@ -216,12 +213,12 @@ impl Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("base", &self.0.base)
+            .field("base_url", &self.0.base_url.as_str())
             .finish_non_exhaustive()
     }
 }
 
-/// Makes a [`Client`].
+/// Builds a [`Client`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ClientBuilder {
@@ -234,44 +231,44 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// Asks here instead of [`Client::PRODUCTION`]; [`Client::STAGING`] is another place.
+    /// Sets the API's URL; [`Client::PRODUCTION`] by default.
     pub fn base_url(mut self, url: impl Into<String>) -> Self {
         self.base_url = url.into();
         self
     }
 
-    /// Sets how long an attempt may take, from connecting to the last byte of the answer; 30 seconds
-    /// unless set.
+    /// Sets the timeout of an attempt, from connecting to the last byte of the response; 30 seconds by
+    /// default.
     pub const fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Sets how often a request that is safe to repeat is tried again, and how long to wait before
-    /// the first time; the wait doubles each time, is lengthened at random, and is never shorter than
-    /// the answer's `Retry-After`. 4 times from 500 ms on, unless set.
+    /// Sets how often an idempotent request is retried, and the delay before the first retry; 4 times
+    /// and 500 ms by default. The delay grows exponentially with jitter, and is never shorter than
+    /// the response's `Retry-After`.
     pub const fn retries(mut self, times: usize, first_delay: Duration) -> Self {
         self.retries = times;
         self.first_delay = first_delay;
         self
     }
 
-    /// Trusts these certificate authorities too, beside those of this machine: one or more
-    /// certificates in PEM. For a proxy that opens TLS, or a test.
+    /// Adds root certificates to those of this machine: one or more in PEM. For a TLS-inspecting
+    /// proxy, or a test.
     pub fn add_root_certificates(mut self, pem: impl Into<Vec<u8>>) -> Self {
         self.roots.push(pem.into());
         self
     }
 
-    /// Puts it together.
+    /// Makes the client.
     ///
     /// # Errors
-    /// [`ConfigError::BaseUrl`] where the URL isn't `https`, or `http` of this machine itself;
-    /// [`ConfigError::NoRoots`] where this machine has no certificate authorities and none were
-    /// given; [`ConfigError::Roots`] where those given can't be read.
+    /// [`ConfigError::BaseUrl`] if the URL isn't `https`, or `http` on a loopback host;
+    /// [`ConfigError::NoRoots`] if this machine has no root certificates and none were added;
+    /// [`ConfigError::Roots`] if the added ones cannot be parsed.
     pub fn build(self) -> Result<Client, ConfigError> {
         Ok(Client(Arc::new(Transport {
-            base: base(&self.base_url)?,
+            base_url: parse_base_url(&self.base_url)?,
             credentials: self.credentials,
             timeout: self.timeout,
             retries: self.retries,
@@ -281,29 +278,34 @@ impl ClientBuilder {
     }
 }
 
-fn base(url: &str) -> Result<Uri, ConfigError> {
-    let refuse = |reason| {
-        let shown = if url.contains('@') { "" } else { url };
+fn parse_base_url(text: &str) -> Result<Url, ConfigError> {
+    let reject = |reason| {
+        // The URL may hold a password.
+        let shown = if text.contains('@') { "" } else { text };
         let url = shown.to_owned();
         Err(ConfigError::BaseUrl { url, reason })
     };
-    let Ok(uri) = url.parse::<Uri>() else {
-        return refuse("it is not a URL");
+    // `Url` would accept and repair what `Uri` rejects, such as backslashes.
+    let Ok(uri) = text.parse::<Uri>() else {
+        return reject("it is not a URL");
     };
-    let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-        return refuse("it is not absolute: give `https://host`");
+    let (Some(_), Some(authority)) = (uri.scheme(), uri.authority()) else {
+        return reject("it is not absolute; give `https://host`");
+    };
+    let Ok(url) = text.parse::<Url>() else {
+        return reject("it is not a URL");
     };
     if authority.as_str().contains('@') {
-        return refuse("it holds a user: give the token or API key by itself");
+        return reject("it has a user name; give the token or API key separately");
     }
-    if uri.query().is_some() || url.contains('#') {
-        return refuse("it has a query or a fragment");
+    if url.query().is_some() || text.contains('#') {
+        return reject("it has a query or a fragment");
     }
-    match scheme {
-        "https" => Ok(uri),
-        "http" if is_loopback(authority.host()) => Ok(uri),
-        "http" => refuse("the token would go over the network unencrypted: give `https:`"),
-        _ => refuse("its scheme is not `https`"),
+    match url.scheme() {
+        "https" => Ok(url),
+        "http" if is_loopback(url.host_str().unwrap_or_default()) => Ok(url),
+        "http" => reject("the token would be sent unencrypted; give an `https` URL"),
+        _ => reject("its scheme is not `https`"),
     }
 }
 
@@ -319,20 +321,21 @@ fn activities(id: Uuid) -> String {
     format!("/v1/subscriptions/{id}/activities")
 }
 
-const fn call<'a>(method: Method, target: String) -> Call<'a> {
+const fn call<'a>(method: Method, path: String) -> Call<'a> {
     Call {
         method,
-        target,
+        path,
+        query: Vec::new(),
         body: None,
         secrets: Vec::new(),
     }
 }
 
-/// What a single answer wraps its resource in.
-fn data<T: DeserializeOwned>(answer: &Response<Bytes>) -> Result<T, Error> {
+/// Parses a response that wraps one resource.
+fn data<T: DeserializeOwned>(response: &Response) -> Result<T, Error> {
     #[derive(Deserialize)]
     struct Data<T> {
         data: T,
     }
-    read(answer).map(|Data { data }| data)
+    response.json().map(|Data { data }| data)
 }

@@ -1,4 +1,4 @@
-//! What can go wrong.
+//! Errors.
 
 use core::fmt;
 use core::time::Duration;
@@ -7,101 +7,102 @@ use std::error::Error as StdError;
 use http::StatusCode;
 use serde::Deserialize;
 
-/// Why a call did not do what it was asked. Never holds a token, a password or a secret.
+/// Why a call failed. Never holds a token, a password or a secret.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The request can't be what is meant; nothing was sent.
-    #[error("the subscription was not sent to Pleo")]
-    Invalid(#[from] InvalidRequest),
-    /// 400: something in the request is wrong.
-    #[error("Pleo refused the request (400): {0}")]
+    /// The request is invalid; nothing was sent.
+    #[error("the subscription request is invalid; nothing was sent to Pleo")]
+    InvalidRequest(#[from] InvalidRequest),
+    /// 400: Pleo rejected the request.
+    #[error("Pleo rejected the request (400): {0}")]
     BadRequest(ApiMessage),
-    /// 401: Pleo doesn't know who asks.
+    /// 401: Pleo does not accept the credentials.
     #[error(
-        "Pleo does not accept the token (401): {0}; it is wrong or has expired, belongs to the other \
-         of production and staging, or is an API key given as a token or the other way round"
+        "Pleo does not accept the token (401): {0}; check that it has not expired, that it belongs to \
+         this environment (production or staging), and that an API key is not given as a token or a \
+         token as an API key"
     )]
     Unauthorized(ApiMessage),
-    /// 403: Pleo knows who asks, and that they may not.
+    /// 403: the credentials lack a permission.
     #[error(
-        "the token may not do this (403): {0}; ask Pleo for one with the scopes that it takes, such \
+        "the token lacks a permission (403): {0}; ask Pleo for a token with the required scopes, such \
          as `export-jobs:read` and `export-jobs:write` for export jobs"
     )]
     Forbidden(ApiMessage),
-    /// 404: there is no such thing, at least not for this token.
-    #[error("Pleo has no such thing, at least not for this token (404): {0}")]
+    /// 404: the resource does not exist, or these credentials cannot see it.
+    #[error("Pleo has no such resource, or the token cannot see it (404): {0}")]
     NotFound(ApiMessage),
     /// 429: too many requests.
-    #[error("too many requests (429): {message}; try again later")]
+    #[error("too many requests to Pleo (429): {message}; try again later")]
     RateLimited {
-        /// What Pleo says.
+        /// Pleo's message.
         message: ApiMessage,
         /// How long Pleo asks to wait.
         retry_after: Option<Duration>,
     },
-    /// 5xx: Pleo could not.
+    /// 5xx: Pleo failed.
     #[error("Pleo failed ({}): {message}; try again later", status.as_u16())]
     Server {
-        /// The status.
+        /// The response's status.
         status: StatusCode,
-        /// What Pleo says.
+        /// Pleo's message.
         message: ApiMessage,
         /// How long Pleo asks to wait.
         retry_after: Option<Duration>,
     },
-    /// Any other status that isn't a success. A redirect is never followed: it would take the token
-    /// elsewhere.
-    #[error("answered {}, which no call of Pleo's should be: {message}", status.as_u16())]
-    Status {
-        /// The status.
+    /// Any other status that isn't a success. Redirects are not followed, since they would send the
+    /// token elsewhere.
+    #[error("Pleo answered {}, an unexpected status: {message}", status.as_u16())]
+    UnexpectedStatus {
+        /// The response's status.
         status: StatusCode,
-        /// What came with it.
+        /// Pleo's message.
         message: ApiMessage,
     },
-    /// The answer was a success, but can't be read. What is in it isn't shown, as it may be secret.
+    /// The body of a successful response cannot be parsed. It isn't shown, since it may be secret.
     #[error(
-        "the answer cannot be read (line {line}, column {column}): it is not what Pleo's \
-         documentation says, or not from Pleo"
+        "cannot parse Pleo's response (line {line}, column {column}): it does not match Pleo's \
+         documentation, or is not from Pleo"
     )]
-    Answer {
-        /// Where it stops being what it should be.
+    InvalidResponse {
+        /// The line of the first error.
         line: usize,
-        /// Where in that line.
+        /// The column of the first error.
         column: usize,
     },
-    /// The answer is longer than any that Pleo should give.
-    #[error("the answer has more than {limit} bytes")]
-    AnswerTooLong {
-        /// How many bytes of it are read.
+    /// The body of the response is too large.
+    #[error("Pleo's response is larger than {limit} bytes")]
+    ResponseTooLarge {
+        /// The maximum size in bytes.
         limit: usize,
     },
-    /// A page says that another one follows, but not where.
-    #[error("Pleo says that another page follows, but not where: the list is incomplete")]
+    /// A page says that another one follows, but gives no new cursor.
+    #[error("Pleo announced another page without a new cursor: the list is incomplete")]
     NoNextPage,
-    /// Page follows page, and no end is in sight.
+    /// The list has too many pages.
     #[error(
-        "more follows even after {pages} pages, which no list of Pleo's should have: the list is \
-         incomplete; narrow it by its filters, or ask for longer pages"
+        "the list has more than {pages} pages and is incomplete; narrow its filters, or request \
+         longer pages"
     )]
     TooManyPages {
-        /// How many were fetched.
+        /// The number of pages fetched.
         pages: usize,
     },
-    /// No answer came.
+    /// The connection failed.
     #[error("no answer from {host}")]
     Connection {
-        /// Who was asked.
+        /// The API's host.
         host: String,
-        /// Why.
+        /// The cause.
         source: Box<dyn StdError + Send + Sync>,
     },
-    /// It took too long.
-    #[error("no whole answer from {host} within {after:?}")]
+    /// The call timed out.
+    #[error("no complete answer from {host} within {after:?}")]
     Timeout {
-        /// Who was asked.
+        /// The API's host.
         host: String,
-        /// How long it was waited for.
+        /// The timeout.
         after: Duration,
     },
 }
@@ -126,11 +127,11 @@ impl Error {
                 message,
                 retry_after,
             },
-            status => Self::Status { status, message },
+            status => Self::UnexpectedStatus { status, message },
         }
     }
 
-    /// The status that Pleo answered, where it answered with one that isn't a success.
+    /// Returns the response's status if it isn't a success; `None` for every other error.
     #[must_use]
     pub const fn status(&self) -> Option<StatusCode> {
         match self {
@@ -139,12 +140,12 @@ impl Error {
             Self::Forbidden(_) => Some(StatusCode::FORBIDDEN),
             Self::NotFound(_) => Some(StatusCode::NOT_FOUND),
             Self::RateLimited { .. } => Some(StatusCode::TOO_MANY_REQUESTS),
-            Self::Server { status, .. } | Self::Status { status, .. } => Some(*status),
+            Self::Server { status, .. } | Self::UnexpectedStatus { status, .. } => Some(*status),
             _ => None,
         }
     }
 
-    /// Whether the same request may well succeed a little later.
+    /// Returns `true` if the same request may succeed later.
     pub(crate) const fn is_transient(&self) -> bool {
         match self {
             Self::RateLimited { .. } | Self::Connection { .. } => true,
@@ -163,14 +164,14 @@ impl Error {
     }
 }
 
-/// What the API says of an error: `{"type": …, "message": …}`. Printed as one line.
+/// The body of an error response: `{"type": …, "message": …}`. `Display` escapes line breaks.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[non_exhaustive]
 pub struct ApiMessage {
-    /// The kind of error; empty where the answer names none.
+    /// The error's type; empty if the response has none.
     #[serde(rename = "type", default)]
     pub kind: String,
-    /// The error in words; empty where the answer has none.
+    /// The error's message; empty if the response has none.
     #[serde(default)]
     pub message: String,
 }
@@ -187,73 +188,73 @@ impl fmt::Display for ApiMessage {
     }
 }
 
-/// Why a subscription would not be sent to Pleo.
+/// Why a [`SubscriptionRequest`](crate::SubscriptionRequest) is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidRequest {
-    /// The endpoint's URL can't be one.
-    #[error("the endpoint's URL `{url}` cannot be used: {reason}")]
+    /// The endpoint URL cannot receive deliveries.
+    #[error("the endpoint URL `{url}` is invalid: {reason}")]
     EndpointUrl {
-        /// The URL; empty where it may hold a password.
+        /// The URL; empty if it may hold a password.
         url: String,
-        /// What is wrong with it.
+        /// What is wrong with the URL.
         reason: &'static str,
     },
-    /// No event would ever be delivered.
+    /// The request has no event types.
     #[error(
-        "the subscription has no event types: give at least one, such as `v1.export-job.created`"
+        "the subscription has no event types; give at least one, such as `v1.export-job.created`"
     )]
     NoEventTypes,
-    /// Pleo asks for unique ones.
-    #[error("the event type `{event_type}` is there twice: give it once")]
-    EventTypeTwice {
-        /// Which one.
+    /// Pleo requires unique event types.
+    #[error("the event type `{event_type}` is duplicated; give it once")]
+    DuplicateEventType {
+        /// The duplicated event type.
         event_type: String,
     },
-    /// The sender would replace its own header by it, and no delivery could be verified.
+    /// The custom header would replace a signature header, and no delivery could be verified.
     #[error(
-        "the custom header `{name}` would replace a header of the signature: choose a name that \
-         begins neither `webhook-` nor `svix-`"
+        "the custom header `{name}` would replace a signature header; choose a name that starts \
+         with neither `webhook-` nor `svix-`"
     )]
     ReservedHeader {
         /// The header's name.
         name: String,
     },
-    /// It isn't one. Its value may be secret, so it isn't shown.
-    #[error("the custom header `{name}` or its value cannot stand in an HTTP request")]
-    Header {
+    /// The name or the value is no valid HTTP header. The value isn't shown, since it may be secret.
+    #[error("the custom header `{name}` or its value is not a valid HTTP header")]
+    InvalidHeader {
         /// The header's name.
         name: String,
     },
-    /// There is nothing to send.
-    #[error("the endpoint's authentication is `BASIC` without a user name and password: give both")]
+    /// Basic authentication lacks the user name or the password.
+    #[error("the endpoint authentication `BASIC` needs a user name and a password; give both")]
     BasicWithoutCredentials,
 }
 
-/// Why there can't be such a client.
+/// Why a client, or its credentials, cannot be constructed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
-    /// The token or key isn't one; it isn't shown.
+    /// The token or API key is invalid. It isn't shown.
     #[error(
-        "the token or API key is empty, or holds what cannot be in one, such as a space or a line break"
+        "the token or API key is empty or has an invalid character, such as a space or a line break"
     )]
     Credentials,
-    /// The URL of the API can't be used.
-    #[error("the URL of Pleo's API `{url}` cannot be used: {reason}")]
+    /// The URL of Pleo's API is invalid.
+    #[error("the URL of Pleo's API `{url}` is invalid: {reason}")]
     BaseUrl {
-        /// What was given; empty where it may hold a password.
+        /// The URL; empty if it may hold a password.
         url: String,
-        /// What is wrong with it.
+        /// What is wrong with the URL.
         reason: &'static str,
     },
-    /// No certificate authority to check Pleo's certificate against.
-    #[error("found no certificate authorities on this machine: install `ca-certificates`")]
+    /// The machine has no root certificates.
+    #[error("found no root certificates on this machine; install `ca-certificates`")]
     NoRoots(#[source] Option<Box<dyn StdError + Send + Sync>>),
-    /// The certificates given can't be read.
-    #[error("the certificate authorities are not in PEM, or none is among them")]
+    /// The additional root certificates cannot be parsed.
+    #[error("the additional root certificates are not valid PEM, or there are none")]
     Roots(#[source] Option<Box<dyn StdError + Send + Sync>>),
-    /// TLS can't be set up.
-    #[error("cannot set up TLS")]
+    /// TLS cannot be configured.
+    #[error("cannot configure TLS")]
     Tls(#[source] Box<dyn StdError + Send + Sync>),
 }

@@ -1,60 +1,39 @@
-//! The reading side of the Export API, as far as catching up needs it.
+//! Export jobs: the part of the Export API that lists them.
 
-use core::fmt;
-
-use serde::{Deserialize, Deserializer, de};
-use serde_json::value::RawValue;
-use uuid::Uuid;
+use pleo_events::{ExportJob, ExportJobStatus};
 
 use crate::PageRequest;
 use crate::list::Query;
 
-/// An export job as the Export API answers it: the same object that is the `data` of a webhook.
-#[derive(Clone)]
-pub struct ExportJob {
-    /// The job.
-    pub id: Uuid,
-    /// All of it, byte for byte. `pleo-events` knows what is in it.
-    pub json: Box<RawValue>,
-}
-
-impl fmt::Debug for ExportJob {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ExportJob")
-            .field("id", &self.id)
-            .finish_non_exhaustive()
-    }
-}
-
-impl<'de> Deserialize<'de> for ExportJob {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        struct Id {
-            id: Uuid,
-        }
-        let json = Box::<RawValue>::deserialize(deserializer)?;
-        let Id { id } = serde_json::from_str(json.get()).map_err(de::Error::custom)?;
-        Ok(Self { id, json })
-    }
-}
-
-/// Which export jobs to list: `GET /v3/export-jobs`.
+/// Selects export jobs: `GET /v3/export-jobs`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ExportJobList {
-    /// Only those in one of these states, such as `pending`; all where there is none.
-    pub statuses: Vec<String>,
-    /// Which page, how long and in which order.
-    pub select: PageRequest,
+    /// Only jobs with one of these statuses; empty means any.
+    pub statuses: Vec<ExportJobStatus>,
+    /// Which page, its length and its order.
+    pub page: PageRequest,
 }
 
 impl ExportJobList {
-    /// Those that nobody has started yet.
+    /// Selects the jobs whose processing has not started.
     #[must_use]
     pub fn pending() -> Self {
-        Self {
-            statuses: vec!["pending".to_owned()],
-            select: PageRequest::default(),
-        }
+        Self::default().with_statuses([ExportJobStatus::Pending])
+    }
+
+    /// Selects only jobs with one of these statuses.
+    #[must_use]
+    pub fn with_statuses(mut self, statuses: impl IntoIterator<Item = ExportJobStatus>) -> Self {
+        self.statuses = statuses.into_iter().collect();
+        self
+    }
+
+    /// Sets which page to request.
+    #[must_use]
+    pub fn with_page(mut self, page: PageRequest) -> Self {
+        self.page = page;
+        self
     }
 }
 
@@ -63,11 +42,11 @@ impl Query for ExportJobList {
 
     fn pairs(&self) -> Vec<(&'static str, String)> {
         let statuses = self.statuses.iter();
-        let statuses = statuses.map(|status| ("statuses", status.clone()));
-        statuses.chain(self.select.pairs()).collect()
+        let statuses = statuses.map(|status| ("statuses", status.to_string()));
+        statuses.chain(self.page.pairs()).collect()
     }
 
-    fn select(&mut self) -> &mut PageRequest {
-        &mut self.select
+    fn page(&mut self) -> &mut PageRequest {
+        &mut self.page
     }
 }

@@ -1,37 +1,60 @@
-//! Which part of a list to ask for.
+//! Requests for lists: filters, page, order.
 
 use core::fmt;
 use core::str::FromStr;
 
+use pleo_events::open_enum;
 use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{Activity, OperationType, Status, Subscription};
 
-/// A list that can be asked for: its filters as the query of a URL.
-pub(crate) trait Query: Send {
-    type Item: DeserializeOwned + Send;
+/// A list request as URL query parameters.
+pub(crate) trait Query {
+    type Item: DeserializeOwned + Send + 'static;
 
-    /// Names and values, not yet encoded.
+    /// Returns the names and values, not percent-encoded.
     fn pairs(&self) -> Vec<(&'static str, String)>;
 
-    fn select(&mut self) -> &mut PageRequest;
+    fn page(&mut self) -> &mut PageRequest;
 }
 
-/// Which page of a list, how long and in which order.
+/// Selects one page of a list, its length and its order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PageRequest {
-    /// Where the page is; at the beginning where it is `None`.
-    pub place: Option<PageStart>,
-    /// The most entries of a page; as many as Pleo likes where it is `None`.
+    /// Where the page starts; `None` means the start of the list.
+    pub start: Option<PageStart>,
+    /// The maximum number of entries; `None` means Pleo's default.
     pub limit: Option<u32>,
-    /// By which keys to sort, the first one first, such as `createdAt`.
+    /// The sort keys, such as `createdAt`, the most significant first.
     pub sorting: Vec<(String, SortOrder)>,
 }
 
 impl PageRequest {
+    /// Sets where the page starts.
+    #[must_use]
+    pub fn with_start(mut self, start: PageStart) -> Self {
+        self.start = Some(start);
+        self
+    }
+
+    /// Sets the maximum number of entries.
+    #[must_use]
+    pub const fn with_limit(mut self, limit: u32) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+
+    /// Adds a sort key, less significant than those before it.
+    #[must_use]
+    pub fn with_sorting(mut self, key: impl Into<String>, order: SortOrder) -> Self {
+        self.sorting.push((key.into(), order));
+        self
+    }
+
     pub(crate) fn pairs(&self) -> impl Iterator<Item = (&'static str, String)> {
-        let place = self.place.as_ref().map(|place| match place {
+        let start = self.start.as_ref().map(|start| match start {
             PageStart::Before(cursor) => ("before", cursor.0.clone()),
             PageStart::After(cursor) => ("after", cursor.0.clone()),
             PageStart::Offset(offset) => ("offset", offset.to_string()),
@@ -41,30 +64,31 @@ impl PageRequest {
         let keys = keys.map(|(key, _)| ("sorting_keys", key.clone()));
         let orders = self.sorting.iter();
         let orders = orders.map(|(_, order)| ("sorting_order", order.to_string()));
-        place.into_iter().chain(limit).chain(keys).chain(orders)
+        start.into_iter().chain(limit).chain(keys).chain(orders)
     }
 }
 
-/// Where a page of a list is. The three ways exclude each other.
+/// Where a page of a list starts.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum PageStart {
-    /// It ends before this cursor: the page that comes before the one whose
-    /// [`start_cursor`](crate::Pagination::start_cursor) this is.
+    /// The page ends before this cursor: the previous page of the one with this
+    /// [`start_cursor`](crate::Pagination::start_cursor).
     Before(Cursor),
-    /// It begins after this cursor: the page that follows the one whose
-    /// [`end_cursor`](crate::Pagination::end_cursor) this is.
+    /// The page starts after this cursor: the next page of the one with this
+    /// [`end_cursor`](crate::Pagination::end_cursor).
     After(Cursor),
-    /// It begins after so many entries.
+    /// The page starts after this number of entries.
     Offset(u64),
 }
 
-/// A place in a list, as Pleo names it: one or more of `A` to `Z`, `2` to `7`, `=` and `~`.
+/// A position in a list: one or more of `A` to `Z`, `2` to `7`, `=` and `~`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct Cursor(String);
 
 impl Cursor {
-    /// The cursor as Pleo spells it.
+    /// Returns the cursor as Pleo spells it.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -81,8 +105,8 @@ impl FromStr for Cursor {
     type Err = CursorError;
 
     fn from_str(text: &str) -> Result<Self, CursorError> {
-        let fits = |byte| matches!(byte, b'A'..=b'Z' | b'2'..=b'7' | b'=' | b'~');
-        if text.is_empty() || !text.bytes().all(fits) {
+        let is_allowed = |byte| matches!(byte, b'A'..=b'Z' | b'2'..=b'7' | b'=' | b'~');
+        if text.is_empty() || !text.bytes().all(is_allowed) {
             return Err(CursorError);
         }
         Ok(Self(text.to_owned()))
@@ -98,36 +122,64 @@ impl<'de> Deserialize<'de> for Cursor {
 
 /// The text is not a cursor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not a cursor: take the `startCursor` or `endCursor` of another page")]
+#[error("not a cursor; pass the `startCursor` or `endCursor` of another page")]
+#[non_exhaustive]
 pub struct CursorError;
 
 open_enum! {
-    /// How to sort by one key.
+    /// The order of one sort key.
     SortOrder {
-        /// The smallest first:
+        /// Ascending; Pleo decides where null values go.
         Ascending = "ASC",
-        /// The smallest first, and before it what has no value:
+        /// Ascending, null values first.
         AscendingNullsFirst = "ASC_NULLS_FIRST",
-        /// The smallest first, and at the end what has no value:
+        /// Ascending, null values last.
         AscendingNullsLast = "ASC_NULLS_LAST",
-        /// The largest first:
+        /// Descending; Pleo decides where null values go.
         Descending = "DESC",
-        /// The largest first, and before it what has no value:
+        /// Descending, null values first.
         DescendingNullsFirst = "DESC_NULLS_FIRST",
-        /// The largest first, and at the end what has no value:
+        /// Descending, null values last.
         DescendingNullsLast = "DESC_NULLS_LAST",
     }
 }
 
-/// Which subscriptions to list: `GET /v1/subscriptions`.
+/// Selects subscriptions: `GET /v1/subscriptions`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SubscriptionList {
-    /// Only those with this status.
+    /// Only subscriptions with this status; `None` means any.
     pub status: Option<Status>,
-    /// Only those for one of these event types; all where there is none.
+    /// Only subscriptions to one of these event types; empty means any.
     pub event_types: Vec<String>,
-    /// Which page, how long and in which order.
-    pub select: PageRequest,
+    /// Which page, its length and its order.
+    pub page: PageRequest,
+}
+
+impl SubscriptionList {
+    /// Selects only subscriptions with this status.
+    #[must_use]
+    pub fn with_status(mut self, status: Status) -> Self {
+        self.status = Some(status);
+        self
+    }
+
+    /// Selects only subscriptions to one of these event types.
+    #[must_use]
+    pub fn with_event_types<T: Into<String>>(
+        mut self,
+        event_types: impl IntoIterator<Item = T>,
+    ) -> Self {
+        self.event_types = event_types.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Sets which page to request.
+    #[must_use]
+    pub fn with_page(mut self, page: PageRequest) -> Self {
+        self.page = page;
+        self
+    }
 }
 
 impl Query for SubscriptionList {
@@ -138,24 +190,41 @@ impl Query for SubscriptionList {
         let status = status.map(|status| ("status", status.to_string()));
         let event_types = self.event_types.iter();
         let event_types = event_types.map(|event_type| ("event_types", event_type.clone()));
-        status
-            .chain(event_types)
-            .chain(self.select.pairs())
-            .collect()
+        status.chain(event_types).chain(self.page.pairs()).collect()
     }
 
-    fn select(&mut self) -> &mut PageRequest {
-        &mut self.select
+    fn page(&mut self) -> &mut PageRequest {
+        &mut self.page
     }
 }
 
-/// Which activities of a subscription to list: `GET /v1/subscriptions/{id}/activities`.
+/// Selects activities of a subscription: `GET /v1/subscriptions/{id}/activities`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ActivityList {
-    /// Only operations of these types; all where there is none.
+    /// Only operations of these types; empty means any.
     pub operation_types: Vec<OperationType>,
-    /// Which page, how long and in which order.
-    pub select: PageRequest,
+    /// Which page, its length and its order.
+    pub page: PageRequest,
+}
+
+impl ActivityList {
+    /// Selects only operations of these types.
+    #[must_use]
+    pub fn with_operation_types(
+        mut self,
+        operation_types: impl IntoIterator<Item = OperationType>,
+    ) -> Self {
+        self.operation_types = operation_types.into_iter().collect();
+        self
+    }
+
+    /// Sets which page to request.
+    #[must_use]
+    pub fn with_page(mut self, page: PageRequest) -> Self {
+        self.page = page;
+        self
+    }
 }
 
 impl Query for ActivityList {
@@ -164,10 +233,10 @@ impl Query for ActivityList {
     fn pairs(&self) -> Vec<(&'static str, String)> {
         let types = self.operation_types.iter();
         let types = types.map(|kind| ("operation_types", kind.to_string()));
-        types.chain(self.select.pairs()).collect()
+        types.chain(self.page.pairs()).collect()
     }
 
-    fn select(&mut self) -> &mut PageRequest {
-        &mut self.select
+    fn page(&mut self) -> &mut PageRequest {
+        &mut self.page
     }
 }

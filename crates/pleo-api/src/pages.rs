@@ -1,12 +1,11 @@
-//! Lists come in pages.
+//! Pages of lists, and streams over all pages.
 
 use core::fmt;
-use core::future::poll_fn;
 use core::pin::Pin;
-use core::task::{Context, Poll, ready};
-use std::collections::{HashSet, VecDeque};
+use core::task::{Context, Poll};
+use std::collections::HashSet;
 
-use futures_core::Stream;
+use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -17,31 +16,31 @@ use crate::{Cursor, Error, Extra, PageStart, SortOrder};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Page<T> {
-    /// Its entries.
+    /// The page's entries.
     pub data: Vec<T>,
-    /// Where it is in the list.
+    /// The page's position in the list.
     pub pagination: Pagination,
 }
 
-/// Where a page is in its list.
+/// The position of a page in its list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Pagination {
-    /// Whether another page follows.
+    /// Whether there is a next page.
     pub has_next_page: bool,
-    /// Whether another page comes before.
+    /// Whether there is a previous page.
     pub has_previous_page: bool,
-    /// The place of its first entry.
+    /// The position of the page's first entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_cursor: Option<Cursor>,
-    /// The place of its last entry.
+    /// The position of the page's last entry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end_cursor: Option<Cursor>,
-    /// How many entries the whole list has.
+    /// The number of entries of the list.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub total: Option<u64>,
-    /// What was asked for, as Pleo understood it.
+    /// The request as Pleo understood it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_request_pagination: Option<CurrentRequest>,
     /// Fields that this version doesn't know.
@@ -49,7 +48,7 @@ pub struct Pagination {
     pub extra: Extra,
 }
 
-/// What was asked for, as Pleo understood it.
+/// The request of a page as Pleo understood it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -77,113 +76,91 @@ pub struct CurrentRequest {
     pub sorting_order: Option<Vec<SortOrder>>,
 }
 
-/// How many pages a list may have: far more than any of Pleo's, and an end all the same.
-const MOST: usize = 10_000;
+/// The maximum number of pages of a list, far above any of Pleo's. Bounds a list that never ends.
+const MAX_PAGES: usize = 10_000;
 
-type Fetched<T> = Pin<Box<dyn Future<Output = Result<Page<T>, Error>> + Send>>;
-type Fetch<T> = Box<dyn FnMut(Option<Cursor>) -> Fetched<T> + Send>;
-
-/// Every entry of a list, from the page that was asked for to the last one. The next page is fetched
-/// when the one before is used up, up to 10,000 of them.
+/// A [`Stream`] over every entry of a list, from the requested page to the last one.
 ///
-/// It is a [`Stream`]; [`Self::next`] serves where nothing else needs one. After an error it ends.
-#[must_use = "nothing is fetched until it is asked for"]
-pub struct Pages<T> {
-    fetch: Fetch<T>,
-    entries: VecDeque<T>,
-    /// The ends of the pages so far.
-    ends: HashSet<Cursor>,
-    state: State<T>,
-}
+/// Fetches a page when the entries of the previous one are consumed. Ends after an error, and with
+/// [`Error::TooManyPages`] after 10,000 pages. [`Self::next`] needs no stream library.
+#[must_use = "streams fetch nothing unless polled"]
+pub struct Pages<T>(Pin<Box<dyn Stream<Item = Result<T, Error>> + Send>>);
 
-enum State<T> {
-    /// The page behind this cursor is to be fetched, or the first one.
-    Next(Option<Cursor>),
-    /// It is being fetched.
-    Fetching(Fetched<T>),
-    /// There should be more, but it can't be had. The error is told once.
-    Broken(Option<Error>),
-    End,
+impl<T: Send + 'static> Pages<T> {
+    pub(crate) fn new<Q, F, P>(query: Q, fetch: F) -> Self
+    where
+        Q: Query<Item = T> + Clone + Send + 'static,
+        F: Fn(Q) -> P + Send + 'static,
+        P: Future<Output = Result<Page<T>, Error>> + Send + 'static,
+    {
+        let pager = Pager {
+            fetch,
+            query,
+            last: None,
+            seen: HashSet::new(),
+        };
+        let pages = stream::try_unfold(pager, Pager::next);
+        let entries = pages.map_ok(|entries| stream::iter(entries).map(Ok));
+        Self(Box::pin(entries.try_flatten()))
+    }
 }
 
 impl<T> Pages<T> {
-    pub(crate) fn new<Q, F>(mut query: Q, fetch: impl Fn(Q) -> F + Send + 'static) -> Self
-    where
-        Q: Query<Item = T> + Clone + 'static,
-        F: Future<Output = Result<Page<T>, Error>> + Send + 'static,
-    {
-        Self {
-            fetch: Box::new(move |cursor| {
-                if let Some(cursor) = cursor {
-                    query.select().place = Some(PageStart::After(cursor));
-                }
-                Box::pin(fetch(query.clone()))
-            }),
-            entries: VecDeque::new(),
-            ends: HashSet::new(),
-            state: State::Next(None),
-        }
-    }
-
-    /// The next entry; `None` after the last.
+    /// Returns the next entry, or `None` after the last.
     ///
     /// # Errors
-    /// The page that it is on could not be fetched.
-    pub async fn next(&mut self) -> Option<Result<T, Error>>
-    where
-        T: Unpin,
-    {
-        poll_fn(|context| Pin::new(&mut *self).poll_next(context)).await
+    /// See [`Error`]. The entry's page could not be fetched.
+    pub async fn next(&mut self) -> Option<Result<T, Error>> {
+        self.0.next().await
     }
 }
 
-impl<T: Unpin> Stream for Pages<T> {
+impl<T> Stream for Pages<T> {
     type Item = Result<T, Error>;
 
-    fn poll_next(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = self.get_mut();
-        loop {
-            if let Some(entry) = this.entries.pop_front() {
-                return Poll::Ready(Some(Ok(entry)));
-            }
-            this.state = match &mut this.state {
-                State::Next(cursor) => State::Fetching((this.fetch)(cursor.take())),
-                State::Fetching(fetched) => match ready!(fetched.as_mut().poll(context)) {
-                    Ok(page) => {
-                        this.entries = page.data.into();
-                        page.pagination.following(&mut this.ends)
-                    }
-                    Err(error) => {
-                        this.state = State::End;
-                        return Poll::Ready(Some(Err(error)));
-                    }
-                },
-                State::Broken(error) => return Poll::Ready(error.take().map(Err)),
-                State::End => return Poll::Ready(None),
-            };
-        }
-    }
-}
-
-impl Pagination {
-    /// A cursor that leads back would be followed for ever, and so would one after the other.
-    fn following<T>(self, ends: &mut HashSet<Cursor>) -> State<T> {
-        match self.end_cursor {
-            _ if !self.has_next_page => State::End,
-            Some(_) if ends.len() + 1 == MOST => {
-                State::Broken(Some(Error::TooManyPages { pages: MOST }))
-            }
-            Some(end) if ends.insert(end.clone()) => State::Next(Some(end)),
-            _ => State::Broken(Some(Error::NoNextPage)),
-        }
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.0.as_mut().poll_next(context)
     }
 }
 
 impl<T> fmt::Debug for Pages<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pages")
-            .field("fetched", &self.entries.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Pages").finish_non_exhaustive()
+    }
+}
+
+/// Fetches one page after another.
+struct Pager<Q, F> {
+    fetch: F,
+    query: Q,
+    last: Option<Pagination>,
+    /// The end cursors so far: a repeated one would loop forever.
+    seen: HashSet<Cursor>,
+}
+
+impl<Q: Query + Clone, F> Pager<Q, F> {
+    async fn next<P>(mut self) -> Result<Option<(Vec<Q::Item>, Self)>, Error>
+    where
+        F: Fn(Q) -> P,
+        P: Future<Output = Result<Page<Q::Item>, Error>>,
+    {
+        if let Some(last) = self.last {
+            if !last.has_next_page {
+                return Ok(None);
+            }
+            let cursor = last.end_cursor.ok_or(Error::NoNextPage)?;
+            if self.seen.len() + 1 == MAX_PAGES {
+                return Err(Error::TooManyPages { pages: MAX_PAGES });
+            }
+            if !self.seen.insert(cursor.clone()) {
+                return Err(Error::NoNextPage);
+            }
+            self.query.page().start = Some(PageStart::After(cursor));
+        }
+        let fetching = (self.fetch)(self.query.clone());
+        let page = fetching.await?;
+        self.last = Some(page.pagination);
+        Ok(Some((page.data, self)))
     }
 }
 
@@ -194,31 +171,36 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicU32, Ordering};
 
+    use pleo_events::samples;
+    use serde_json::json;
+
     use super::*;
+    use crate::jiff::Timestamp;
+    use crate::uuid::Uuid;
     use crate::{ExportJob, ExportJobList};
 
     #[tokio::test]
-    async fn a_list_without_end_ends_with_an_error() {
-        const JOB: &str = r#"{"id": "0190163d-8694-739b-aea5-966c26f8ad90"}"#;
+    async fn endless_list_ends_with_error() {
+        let job = samples::export_job(Uuid::nil(), Uuid::nil(), Timestamp::UNIX_EPOCH);
         let fetched = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&fetched);
         let mut pages = Pages::new(ExportJobList::default(), move |_| {
             let number = count.fetch_add(1, Ordering::Relaxed);
-            // In the alphabet of a cursor, and another one each time.
+            // Another cursor each time, in the alphabet of cursors.
             let cursor = format!("{number:b}").replace('0', "A").replace('1', "B");
-            let page: Page<ExportJob> = serde_json::from_str(&format!(
-                r#"{{"data": [{JOB}], "pagination": {{"hasNextPage": true, "hasPreviousPage": false,
-                    "endCursor": "{cursor}"}}}}"#
-            ))
-            .unwrap();
+            let page = json!({
+                "data": [job],
+                "pagination": { "hasNextPage": true, "hasPreviousPage": false, "endCursor": cursor },
+            });
+            let page: Page<ExportJob> = serde_json::from_value(page).unwrap();
             ready(Ok(page))
         });
-        for _ in 0..MOST {
+        for _ in 0..MAX_PAGES {
             pages.next().await.unwrap().unwrap();
         }
         let error = pages.next().await.unwrap().unwrap_err();
         assert!(
-            matches!(error, Error::TooManyPages { pages: MOST }),
+            matches!(error, Error::TooManyPages { pages: MAX_PAGES }),
             "{error:?}"
         );
         assert!(pages.next().await.is_none(), "it ends");

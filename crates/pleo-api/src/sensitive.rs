@@ -1,19 +1,19 @@
-//! What is never shown.
+//! Types whose `Debug` hides their values.
 
 use core::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-/// A text that is secret, or may be. `Debug` shows nothing of it.
+/// A string that is or may be secret. `Debug` hides it.
 ///
-/// It isn't wiped from memory when it is dropped.
+/// Dropping it does not clear its memory.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Sensitive(String);
 
 impl Sensitive {
-    /// The text itself, for the one place that needs it.
+    /// Returns the secret.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0
@@ -38,8 +38,8 @@ impl From<String> for Sensitive {
     }
 }
 
-/// Fields that this version doesn't know, kept as they came. `Debug` shows only their names: what
-/// is in them, nobody knows.
+/// Fields that this version doesn't know, unchanged. `Debug` shows only their names, since the values
+/// may be secret.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Extra(pub Map<String, Value>);

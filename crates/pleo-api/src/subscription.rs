@@ -1,48 +1,49 @@
-//! A subscription: who wants which events, where.
+//! Subscriptions, and requests to create or update them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use http::{HeaderName, HeaderValue, Uri};
 use jiff::Timestamp;
+use pleo_events::open_enum;
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 use crate::{Extra, InvalidRequest, Sensitive};
 
-/// A subscription as Pleo has it.
+/// A webhook subscription.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Subscription {
-    /// Names it in every call.
+    /// The subscription's id.
     pub id: Uuid,
-    /// Where deliveries are posted.
+    /// The URL that receives deliveries.
     pub endpoint_url: String,
-    /// The types of events that are delivered. Read from a list, or from a bare text, as one of
-    /// Pleo's samples has it.
-    #[serde(deserialize_with = "one_or_many")]
+    /// The event types that are delivered. Also parsed from a bare string, as in one of Pleo's
+    /// samples.
+    #[serde(deserialize_with = "string_or_list")]
     pub event_types: Vec<String>,
-    /// Whether anything is delivered.
+    /// Whether the subscription delivers events.
     pub status: Status,
-    /// Headers that go along with each delivery.
+    /// Headers that are added to each delivery.
     #[serde(
         default,
-        deserialize_with = "or_default",
+        deserialize_with = "null_as_default",
         skip_serializing_if = "BTreeMap::is_empty"
     )]
     pub custom_headers: BTreeMap<String, Sensitive>,
-    /// Credentials that go along with each delivery.
+    /// Credentials that are added to each delivery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint_auth: Option<EndpointAuth>,
-    /// When it was made.
+    /// When the subscription was created.
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// When the subscription last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<Timestamp>,
-    /// When it was deleted.
+    /// When the subscription was deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<Timestamp>,
-    /// Who deleted it: a URN.
+    /// The URN of the actor that deleted the subscription.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted_by: Option<String>,
     /// Fields that this version doesn't know.
@@ -50,27 +51,27 @@ pub struct Subscription {
     pub extra: Extra,
 }
 
-/// What a subscription shall be: the body of a create or an update.
+/// The body of a request to create or replace a subscription.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct SubscriptionRequest {
-    /// Where deliveries are posted: a public `https` URL.
+    /// The URL that receives deliveries: public, `https`.
     pub endpoint_url: String,
-    /// The types of events that are delivered, such as `v1.export-job.created`.
+    /// The event types to deliver, such as `v1.export-job.created`.
     pub event_types: Vec<String>,
-    /// Whether anything is delivered.
+    /// Whether the subscription delivers events.
     pub status: Status,
-    /// Headers that go along with each delivery.
+    /// Headers that are added to each delivery.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub custom_headers: BTreeMap<String, Sensitive>,
-    /// Credentials that go along with each delivery.
+    /// Credentials that are added to each delivery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint_auth: Option<EndpointAuth>,
 }
 
 impl SubscriptionRequest {
-    /// An active subscription for these types of events at this URL.
+    /// Requests an active subscription to these event types, delivered to this URL.
     pub fn new<T: Into<String>>(
         endpoint_url: impl Into<String>,
         event_types: impl IntoIterator<Item = T>,
@@ -84,11 +85,36 @@ impl SubscriptionRequest {
         }
     }
 
-    /// Whether a call would send it: what the sender of webhooks can't do, or what would break the
-    /// check of signatures, is refused here.
+    /// Sets whether the subscription delivers events.
+    #[must_use]
+    pub fn with_status(mut self, status: Status) -> Self {
+        self.status = status;
+        self
+    }
+
+    /// Adds a header to each delivery, or replaces the one with this name.
+    #[must_use]
+    pub fn with_custom_header(
+        mut self,
+        name: impl Into<String>,
+        value: impl Into<Sensitive>,
+    ) -> Self {
+        self.custom_headers.insert(name.into(), value.into());
+        self
+    }
+
+    /// Sets the credentials that are added to each delivery.
+    #[must_use]
+    pub fn with_endpoint_auth(mut self, auth: EndpointAuth) -> Self {
+        self.endpoint_auth = Some(auth);
+        self
+    }
+
+    /// Validates the request, as `create` and `update` of [`Client`](crate::Client) do: rejects what
+    /// Pleo cannot deliver, and headers that would break signature verification.
     ///
     /// # Errors
-    /// The first thing that is wrong with it.
+    /// The first problem found.
     pub fn check(&self) -> Result<(), InvalidRequest> {
         check_url(&self.endpoint_url)?;
         if self.event_types.is_empty() {
@@ -98,7 +124,7 @@ impl SubscriptionRequest {
         for event_type in &self.event_types {
             if !seen.insert(event_type) {
                 let event_type = event_type.clone();
-                return Err(InvalidRequest::EventTypeTwice { event_type });
+                return Err(InvalidRequest::DuplicateEventType { event_type });
             }
         }
         for (name, value) in &self.custom_headers {
@@ -107,10 +133,10 @@ impl SubscriptionRequest {
             if lower.starts_with("webhook-") || lower.starts_with("svix-") {
                 return Err(InvalidRequest::ReservedHeader { name });
             }
-            let sendable = lower.parse::<HeaderName>().is_ok()
+            let is_valid = lower.parse::<HeaderName>().is_ok()
                 && HeaderValue::from_str(value.expose()).is_ok();
-            if !sendable {
-                return Err(InvalidRequest::Header { name });
+            if !is_valid {
+                return Err(InvalidRequest::InvalidHeader { name });
             }
         }
         match &self.endpoint_auth {
@@ -119,7 +145,7 @@ impl SubscriptionRequest {
         }
     }
 
-    /// Everything in it that must not come back in an error.
+    /// Returns the values that must not appear in an error.
     pub(crate) fn secrets(&self) -> impl Iterator<Item = &Sensitive> {
         let credentials = self
             .endpoint_auth
@@ -131,7 +157,7 @@ impl SubscriptionRequest {
 }
 
 impl From<&Subscription> for SubscriptionRequest {
-    /// What would leave the subscription as it is.
+    /// Copies the subscription, so that changing one field and updating changes only that field.
     fn from(subscription: &Subscription) -> Self {
         Self {
             endpoint_url: subscription.endpoint_url.clone(),
@@ -144,29 +170,29 @@ impl From<&Subscription> for SubscriptionRequest {
 }
 
 open_enum! {
-    /// Whether a subscription delivers.
+    /// Whether a subscription delivers events.
     Status {
-        /// It does:
+        /// Events are delivered.
         Active = "ACTIVE",
-        /// It doesn't:
+        /// Nothing is delivered.
         Inactive = "INACTIVE",
     }
 }
 
-/// How a delivery authenticates itself beside its signature.
+/// How a delivery is authenticated besides its signature.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct EndpointAuth {
-    /// In which way.
+    /// The authentication scheme.
     #[serde(rename = "type")]
     pub kind: AuthType,
-    /// With what.
+    /// The credentials of the scheme.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials: Option<AuthCredentials>,
 }
 
 impl EndpointAuth {
-    /// Not at all.
+    /// No credentials.
     #[must_use]
     pub const fn none() -> Self {
         Self {
@@ -175,7 +201,7 @@ impl EndpointAuth {
         }
     }
 
-    /// By Basic credentials (RFC 7617).
+    /// Basic credentials (RFC 7617).
     pub fn basic(username: impl Into<Sensitive>, password: impl Into<Sensitive>) -> Self {
         Self {
             kind: AuthType::Basic,
@@ -189,8 +215,9 @@ impl EndpointAuth {
 
     fn check_basic(&self) -> Result<(), InvalidRequest> {
         let credentials = self.credentials.as_ref();
-        let whole = credentials.is_some_and(|one| one.username.is_some() && one.password.is_some());
-        if whole {
+        let is_complete =
+            credentials.is_some_and(|one| one.username.is_some() && one.password.is_some());
+        if is_complete {
             Ok(())
         } else {
             Err(InvalidRequest::BasicWithoutCredentials)
@@ -199,47 +226,48 @@ impl EndpointAuth {
 }
 
 open_enum! {
-    /// The ways of [`EndpointAuth`].
+    /// The authentication schemes of [`EndpointAuth`].
     AuthType {
-        /// Nothing beside the signature:
+        /// No credentials.
         None = "NONE",
-        /// `Authorization: Basic …`:
+        /// `Authorization: Basic …`.
         Basic = "BASIC",
     }
 }
 
-/// What [`EndpointAuth`] sends.
+/// The credentials of [`EndpointAuth`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct AuthCredentials {
-    /// The user.
+    /// The user name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub username: Option<Sensitive>,
     /// The password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub password: Option<Sensitive>,
-    /// A token; no way of authentication uses it yet.
+    /// A token. No scheme uses it yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<Sensitive>,
 }
 
-/// Something that was done to a subscription.
+/// An operation on a subscription.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Activity {
-    /// The activity.
+    /// The activity's id.
     pub id: Uuid,
-    /// The subscription.
+    /// The subscription's id.
     pub subscription_id: Uuid,
-    /// What was done.
+    /// The operation.
     pub operation_type: OperationType,
-    /// The same in words.
+    /// The operation as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// Who did it: a URN.
+    /// The URN of the actor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor_urn: Option<String>,
-    /// When.
+    /// When the operation happened.
     pub created_at: Timestamp,
     /// Fields that this version doesn't know.
     #[serde(flatten)]
@@ -247,64 +275,64 @@ pub struct Activity {
 }
 
 open_enum! {
-    /// What can be done to a subscription.
+    /// The type of an operation on a subscription.
     OperationType {
-        /// It was made:
+        /// The subscription was created.
         Create = "CREATE",
-        /// It was changed:
+        /// The subscription was updated.
         Update = "UPDATE",
-        /// It was deleted:
+        /// The subscription was deleted.
         Delete = "DELETE",
     }
 }
 
-/// Pleo's page, "Configuring Receiving Endpoints": HTTPS, and in the public domain.
+/// Validates an endpoint URL. Pleo, "Configuring Receiving Endpoints": HTTPS, public domain.
 fn check_url(url: &str) -> Result<(), InvalidRequest> {
-    let refuse = |reason| {
-        // A URL with a password isn't shown.
+    let reject = |reason| {
+        // The URL may hold a password.
         let shown = if url.contains('@') { "" } else { url };
         let url = shown.to_owned();
         Err(InvalidRequest::EndpointUrl { url, reason })
     };
     let Ok(uri) = url.parse::<Uri>() else {
-        return refuse("it is not a URL");
+        return reject("it is not a URL");
     };
     let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
-        return refuse("it is not absolute: give `https://host/path`");
+        return reject("it is not absolute; give `https://host/path`");
     };
     match scheme {
         "https" => {}
         "http" => {
-            return refuse("Pleo delivers only over HTTPS: give the `https:` URL of the endpoint");
+            return reject("Pleo delivers only over HTTPS; give an `https` URL");
         }
-        _ => return refuse("its scheme is not `https`"),
+        _ => return reject("its scheme is not `https`"),
     }
     if authority.as_str().contains('@') {
-        return refuse("a user in it would be sent as credentials: give them as `endpointAuth`");
+        return reject("it has a user name; give credentials as `endpointAuth`");
     }
     if authority.host().is_empty() {
-        return refuse("it names no host");
+        return reject("it has no host");
     }
     if url.contains('#') {
-        return refuse("it has a fragment (`#…`)");
+        return reject("it has a fragment (`#…`)");
     }
     Ok(())
 }
 
-fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+fn string_or_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Form {
-        One(String),
-        Many(Vec<String>),
+        String(String),
+        List(Vec<String>),
     }
     Ok(match Form::deserialize(deserializer)? {
-        Form::One(text) => vec![text],
-        Form::Many(texts) => texts,
+        Form::String(text) => vec![text],
+        Form::List(texts) => texts,
     })
 }
 
-fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+fn null_as_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Default,

@@ -1,69 +1,72 @@
-//! Requests and their answers: TLS, time-outs, and trying again.
+//! HTTP: TLS, timeouts, size limits and retries.
 
-use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
 use std::sync::Arc;
 
 use backon::{ExponentialBuilder, Retryable};
-use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, Method, StatusCode};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
+use reqwest::{Url, redirect, retry};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
-use tokio::time;
+use serde::de::DeserializeOwned;
 
 use crate::{ApiMessage, ConfigError, Credentials, Error, Sensitive};
 
-/// How long connecting may take.
+/// The timeout of connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long an idle connection is kept.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How much of an answer is read.
-const ANSWER_LIMIT: usize = 8 * 1024 * 1024;
+/// The maximum size of a response's body.
+const BODY_LIMIT: usize = 8 * 1024 * 1024;
 
-/// The longest that an answer's `Retry-After` is waited for; asked for more, a call fails at once.
+/// The maximum length of an [`ApiMessage`]'s texts, in characters.
+const MESSAGE_LIMIT: usize = 1024;
+
+/// The maximum `Retry-After` that is waited for. A call fails at once if Pleo asks for more.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// The longest wait between two attempts that no answer asked for.
+/// The maximum delay between two attempts without `Retry-After`.
 const MAX_DELAY: Duration = Duration::from_secs(10);
 
 /// Sends requests to one API.
 pub(crate) struct Transport {
-    pub(crate) base: Uri,
+    pub(crate) base_url: Url,
     pub(crate) credentials: Credentials,
     pub(crate) timeout: Duration,
     pub(crate) retries: usize,
     pub(crate) first_delay: Duration,
-    pub(crate) http: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    pub(crate) http: reqwest::Client,
 }
 
 /// One request, which may be sent several times.
 pub(crate) struct Call<'a> {
     pub(crate) method: Method,
-    /// Path and query.
-    pub(crate) target: String,
-    pub(crate) body: Option<Bytes>,
-    /// What is in the body and must not come back in an error.
+    pub(crate) path: String,
+    pub(crate) query: Vec<(&'static str, String)>,
+    pub(crate) body: Option<Vec<u8>>,
+    /// The secrets in the body, which must not appear in an error.
     pub(crate) secrets: Vec<&'a Sensitive>,
 }
 
+/// A response with its complete body.
+pub(crate) struct Response {
+    status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    body: Vec<u8>,
+}
+
 impl Transport {
-    /// Sends until there is a success, an error that will stay, or no attempt left. Says beside it
-    /// whether an attempt failed before.
-    pub(crate) async fn send(&self, call: &Call<'_>) -> (Result<Response<Bytes>, Error>, bool) {
-        // RFC 9110 section 9.2.2: doing these twice is doing them once.
+    /// Sends a request, and retries it if that is safe. Also returns whether it was retried.
+    pub(crate) async fn send(&self, call: &Call<'_>) -> (Result<Response, Error>, bool) {
+        // RFC 9110 section 9.2.2.
         let is_idempotent = matches!(call.method, Method::GET | Method::PUT | Method::DELETE);
-        let failed_before = AtomicBool::new(false);
+        let mut was_retried = false;
         let schedule = ExponentialBuilder::new()
             .with_jitter()
             .with_min_delay(self.first_delay)
@@ -71,115 +74,158 @@ impl Transport {
             .with_max_times(self.retries);
         let result = (|| self.attempt(call))
             .retry(schedule)
-            .sleep(time::sleep)
             .when(|error| is_idempotent && error.is_transient())
             .adjust(|error: &Error, delay| match error.retry_after() {
                 Some(wanted) if wanted > MAX_RETRY_AFTER => None,
                 Some(wanted) => delay.map(|delay| delay.max(wanted)),
                 None => delay,
             })
-            .notify(|_, _| failed_before.store(true, Ordering::Relaxed))
+            .notify(|_, _| was_retried = true)
             .await;
-        (result, failed_before.into_inner())
+        (result, was_retried)
     }
 
-    async fn attempt(&self, call: &Call<'_>) -> Result<Response<Bytes>, Error> {
-        let exchange = time::timeout(self.timeout, self.exchange(call)).await;
-        let answer = exchange.unwrap_or_else(|_| {
-            let host = self.host();
-            let after = self.timeout;
-            Err(Error::Timeout { host, after })
-        })?;
-        if answer.status().is_success() {
-            return Ok(answer);
+    async fn attempt(&self, call: &Call<'_>) -> Result<Response, Error> {
+        let response = self.exchange(call).await?;
+        if response.status.is_success() {
+            return Ok(response);
         }
-        let message = self.message(answer.body(), call);
-        let wait = retry_after(answer.headers(), Timestamp::now());
-        Err(Error::from_status(answer.status(), message, wait))
+        let message = self.message(&response.body, call);
+        let retry_after = retry_after(&response.headers, Timestamp::now());
+        Err(Error::from_status(response.status, message, retry_after))
     }
 
-    async fn exchange(&self, call: &Call<'_>) -> Result<Response<Bytes>, Error> {
-        let connection = |source| Error::Connection {
-            host: self.host(),
-            source,
-        };
-        let base = self.base.to_string();
-        let mut request = Request::builder()
-            .method(&call.method)
-            .uri(format!("{}{}", base.trim_end_matches('/'), call.target))
+    async fn exchange(&self, call: &Call<'_>) -> Result<Response, Error> {
+        let mut request = self
+            .http
+            .request(call.method.clone(), call.url(&self.base_url))
+            .timeout(self.timeout)
             .header(AUTHORIZATION, self.credentials.header())
-            .header(ACCEPT, "application/json")
-            .header(USER_AGENT, concat!("pleo-api/", env!("CARGO_PKG_VERSION")))
-            .body(Full::new(call.body.clone().unwrap_or_default()))
-            .map_err(|error| connection(error.into()))?;
-        if call.body.is_some() {
-            let json = HeaderValue::from_static("application/json;charset=UTF-8");
-            request.headers_mut().insert(CONTENT_TYPE, json);
+            .header(ACCEPT, "application/json");
+        if let Some(body) = &call.body {
+            request = request
+                .header(CONTENT_TYPE, "application/json;charset=UTF-8")
+                .body(body.clone());
         }
-        let answer = self.http.request(request).await;
-        let (head, body) = answer
-            .map_err(|error| connection(error.into()))?
-            .into_parts();
-        match Limited::new(body, ANSWER_LIMIT).collect().await {
-            Ok(body) => Ok(Response::from_parts(head, body.to_bytes())),
-            Err(error) if error.is::<LengthLimitError>() => Err(Error::AnswerTooLong {
-                limit: ANSWER_LIMIT,
-            }),
-            Err(error) => Err(connection(error)),
+        let failed = |error| self.connection_error(error);
+        let mut response = request.send().await.map_err(failed)?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            if body.len() + chunk.len() > BODY_LIMIT {
+                return Err(Error::ResponseTooLarge { limit: BODY_LIMIT });
+            }
+            body.extend_from_slice(&chunk);
         }
+        Ok(Response {
+            status: response.status(),
+            headers: response.headers().clone(),
+            body,
+        })
     }
 
-    /// What the answer says of the error, without anything secret that the request held.
+    fn connection_error(&self, error: reqwest::Error) -> Error {
+        let host = self.host();
+        if error.is_timeout() && !error.is_connect() {
+            let after = self.timeout;
+            return Error::Timeout { host, after };
+        }
+        let source = error.without_url().into();
+        Error::Connection { host, source }
+    }
+
+    /// Parses an error response, and removes the secrets that the request held.
     fn message(&self, body: &[u8], call: &Call<'_>) -> ApiMessage {
         let mut message: ApiMessage = serde_json::from_slice(body).unwrap_or_default();
-        for text in [&mut message.kind, &mut message.message] {
-            for secret in call
-                .secrets
+        let secrets = || {
+            call.secrets
                 .iter()
                 .copied()
                 .chain([self.credentials.secret()])
-            {
-                // A letter or two are in every text.
+        };
+        for text in [&mut message.kind, &mut message.message] {
+            for secret in secrets() {
+                // One or two characters occur in any text.
                 if secret.expose().len() > 2 {
                     *text = text.replace(secret.expose(), "[not shown]");
                 }
             }
-            text.truncate(text.floor_char_boundary(1024));
+            if let Some((end, _)) = text.char_indices().nth(MESSAGE_LIMIT) {
+                text.truncate(end);
+            }
         }
         message
     }
 
+    /// Returns the API's host, with the port unless it is the scheme's default.
     pub(crate) fn host(&self) -> String {
-        self.base
-            .authority()
-            .map(ToString::to_string)
-            .unwrap_or_default()
+        self.base_url.authority().to_owned()
     }
 }
 
-/// RFC 9110 section 10.2.3: seconds, or a date.
+impl Call<'_> {
+    fn url(&self, base_url: &Url) -> Url {
+        let mut url = base_url.clone();
+        let base_path = base_url.path().trim_end_matches('/');
+        url.set_path(&format!("{base_path}{}", self.path));
+        if !self.query.is_empty() {
+            url.query_pairs_mut().extend_pairs(&self.query);
+        }
+        url
+    }
+}
+
+impl Response {
+    /// Parses the body.
+    pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
+        // Without serde's message, which quotes values that may be secret.
+        serde_json::from_slice(&self.body).map_err(|error| Error::InvalidResponse {
+            line: error.line(),
+            column: error.column(),
+        })
+    }
+}
+
+/// Parses `Retry-After`, in seconds or as a date (RFC 9110 section 10.2.3).
 fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?;
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let date = date(text)?;
+    let date = parse_date(text)?;
     Some(Duration::try_from(date.duration_since(now)).unwrap_or_default())
 }
 
-/// RFC 9110 section 5.6.7: the one form of a date that is still made, which is one of RFC 2822's too.
-pub(crate) fn date(text: &str) -> Option<Timestamp> {
+/// Parses an HTTP date in its preferred format (RFC 9110 section 5.6.7), a subset of RFC 2822.
+pub(crate) fn parse_date(text: &str) -> Option<Timestamp> {
     rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
 }
 
-/// A client that checks certificates against this machine's authorities, and these too.
-pub(crate) fn http_client(
-    more_roots: &[Vec<u8>],
-) -> Result<Client<HttpsConnector<HttpConnector>, Full<Bytes>>, ConfigError> {
+/// Makes an HTTP client that trusts this machine's root certificates and the additional ones.
+pub(crate) fn http_client(additional_roots: &[Vec<u8>]) -> Result<reqwest::Client, ConfigError> {
+    // Named explicitly: another crate of the program may enable a second provider.
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| ConfigError::Tls(error.into()))?
+        .with_root_certificates(root_certificates(additional_roots)?)
+        .with_no_client_auth();
+    reqwest::Client::builder()
+        .tls_backend_preconfigured(tls)
+        .user_agent(concat!("pleo-api/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(CONNECT_TIMEOUT)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .no_proxy()
+        .build()
+        .map_err(|error| ConfigError::Tls(error.into()))
+}
+
+fn root_certificates(additional: &[Vec<u8>]) -> Result<RootCertStore, ConfigError> {
     let mut roots = RootCertStore::empty();
     let native = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(native.certs);
-    for pem in more_roots {
+    for pem in additional {
         let before = roots.len();
         for certificate in CertificateDer::pem_slice_iter(pem) {
             let certificate =
@@ -195,44 +241,57 @@ pub(crate) fn http_client(
         let error = native.errors.into_iter().next();
         return Err(ConfigError::NoRoots(error.map(Into::into)));
     }
-    // Named, since another crate of the same program may bring a second one.
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| ConfigError::Tls(error.into()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let mut tcp = HttpConnector::new();
-    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
-    tcp.set_nodelay(true);
-    tcp.enforce_http(false);
-    let connector = HttpsConnectorBuilder::new()
-        .with_tls_config(tls)
-        // `http` only where `ClientBuilder` allowed it.
-        .https_or_http()
-        .enable_http1()
-        .wrap_connector(tcp);
-    Ok(Client::builder(TokioExecutor::new())
-        .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .build(connector))
-}
-
-/// Reads a successful answer.
-pub(crate) fn read<T: serde::de::DeserializeOwned>(answer: &Response<Bytes>) -> Result<T, Error> {
-    // Not the error itself, which shows what it found: that may be secret.
-    serde_json::from_slice(answer.body()).map_err(|error| Error::Answer {
-        line: error.line(),
-        column: error.column(),
-    })
+    Ok(roots)
 }
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[test]
-    fn retry_after_is_read_in_seconds_and_as_a_date() {
+    fn joins_base_url_with_path_and_encodes_query() {
+        let call = |query: &[(&'static str, &str)]| Call {
+            method: Method::GET,
+            path: "/v1/subscriptions".to_owned(),
+            query: query
+                .iter()
+                .map(|&(name, value)| (name, value.to_owned()))
+                .collect(),
+            body: None,
+            secrets: Vec::new(),
+        };
+        let filters = [
+            ("event_types", "v1.a&b=c"),
+            ("event_types", "d#"),
+            ("after", "A2=~"),
+        ];
+        for (base_url, query, url) in [
+            (
+                "https://pleo.test",
+                &[][..],
+                "https://pleo.test/v1/subscriptions",
+            ),
+            (
+                "http://[::1]:1/a/",
+                &[],
+                "http://[::1]:1/a/v1/subscriptions",
+            ),
+            (
+                "https://pleo.test:8443/a",
+                &filters,
+                "https://pleo.test:8443/a/v1/subscriptions\
+                 ?event_types=v1.a%26b%3Dc&event_types=d%23&after=A2%3D%7E",
+            ),
+        ] {
+            let base_url = base_url.parse().unwrap();
+            assert_eq!(call(query).url(&base_url).as_str(), url);
+        }
+    }
+
+    #[test]
+    fn parses_retry_after_in_seconds_and_as_date() {
         let now: Timestamp = "2026-11-24T08:00:00Z".parse().unwrap();
         for (text, seconds) in [
             ("0", Some(0)),

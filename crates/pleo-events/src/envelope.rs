@@ -1,7 +1,7 @@
-//! What surrounds every payload.
+//! The envelope around every payload.
 
 use alloc::borrow::Cow;
-use alloc::vec::Vec;
+use alloc::collections::BTreeMap;
 use core::fmt;
 
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
@@ -11,29 +11,29 @@ use serde_json::value::RawValue;
 
 use crate::{Event, EventType, ExportJob, ParseError, Vendor};
 
-/// A body, read no deeper than necessary: the event's type and id, and its data as raw JSON.
+/// A parsed body whose `data` is still raw JSON: event type, event id and `data`.
 ///
-/// Borrows from the body. Fields that this version doesn't know are kept. Serialising gives equal
-/// JSON: each value byte for byte, known fields first.
+/// Borrows from the body and keeps unknown fields. Serialising writes equal JSON: each value byte
+/// for byte, known fields first.
 #[derive(Clone, Debug)]
 pub struct Envelope<'a> {
     event_type: Cow<'a, str>,
     event_id: Option<&'a RawValue>,
     data: Option<&'a RawValue>,
-    others: Vec<(Cow<'a, str>, &'a RawValue)>,
+    extra: BTreeMap<Cow<'a, str>, &'a RawValue>,
 }
 
 impl<'a> Envelope<'a> {
-    /// Reads a body.
+    /// Parses a body.
     ///
     /// # Errors
-    /// [`ParseError::Envelope`] where it isn't a JSON object with a string `eventType`, or has a
-    /// field twice.
+    /// [`ParseError::Envelope`] if the body isn't a JSON object with a string `eventType`, or has
+    /// a duplicate field.
     pub fn parse(body: &'a [u8]) -> Result<Self, ParseError> {
         serde_json::from_slice(body).map_err(ParseError::Envelope)
     }
 
-    /// The type, as it was spelled.
+    /// Returns the event type as the body spells it.
     #[must_use]
     pub fn event_type(&self) -> &str {
         &self.event_type
@@ -43,28 +43,28 @@ impl<'a> Envelope<'a> {
         self.event_type
     }
 
-    /// The type, whatever the spelling.
+    /// Returns the event type, independent of its spelling.
     #[must_use]
     pub fn kind(&self) -> EventType {
         EventType::from(self.event_type())
     }
 
-    /// The event's id; `None` where it is absent or not a string.
+    /// Returns the event's id, or `None` if it is absent or not a string.
     #[must_use]
     pub fn event_id(&self) -> Option<Cow<'a, str>> {
-        text(self.event_id?)
+        parse_str(self.event_id?)
     }
 
-    /// The resource as it was when the event was generated, as raw JSON.
+    /// Returns the resource as raw JSON, in its state when the event was generated.
     #[must_use]
     pub const fn data(&self) -> Option<&'a RawValue> {
         self.data
     }
 
-    /// The data as what the event's type says.
+    /// Parses `data` as the payload of the event's type.
     ///
     /// # Errors
-    /// The type is known, and the data is absent or not what belongs to it.
+    /// A [`ParseError`] if the type is known, and `data` is absent or not that type's payload.
     pub fn event(&self) -> Result<Event, ParseError> {
         Ok(match self.kind() {
             EventType::ExportJobCreated => Event::ExportJobCreated(self.export_job()?),
@@ -73,19 +73,20 @@ impl<'a> Envelope<'a> {
         })
     }
 
-    /// The data as an export job, whatever the event's type.
+    /// Parses `data` as an export job, for any event type.
     ///
     /// # Errors
-    /// The data is absent or not an export job.
+    /// [`ParseError::NoData`] if `data` is absent, [`ParseError::ExportJob`] if it isn't an export
+    /// job.
     pub fn export_job(&self) -> Result<ExportJob, ParseError> {
         let data = self.data.ok_or(ParseError::NoData)?;
         serde_json::from_str(data.get()).map_err(ParseError::ExportJob)
     }
 
-    /// The data as a vendor, whatever the event's type.
+    /// Parses `data` as a vendor, for any event type.
     ///
     /// # Errors
-    /// The data is absent or not a vendor.
+    /// [`ParseError::NoData`] if `data` is absent, [`ParseError::Vendor`] if it isn't a vendor.
     pub fn vendor(&self) -> Result<Vendor, ParseError> {
         let data = self.data.ok_or(ParseError::NoData)?;
         serde_json::from_str(data.get()).map_err(ParseError::Vendor)
@@ -102,7 +103,7 @@ impl Serialize for Envelope<'_> {
         if let Some(event_id) = self.event_id {
             map.serialize_entry("eventId", event_id)?;
         }
-        for (name, value) in &self.others {
+        for (name, value) in &self.extra {
             map.serialize_entry(name, value)?;
         }
         map.end()
@@ -126,68 +127,58 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let (mut event_type, mut event_id, mut data) = (None, None, None);
-        let mut others = Vec::new();
-        while let Some(Text(name)) = map.next_key()? {
-            let twice = match &*name {
+        let mut extra = BTreeMap::new();
+        while let Some(CowStr(name)) = map.next_key()? {
+            let is_duplicate = match &*name {
                 "eventType" => event_type
-                    .replace(map.next_value::<Text<'de>>()?.0)
+                    .replace(map.next_value::<CowStr<'de>>()?.0)
                     .is_some(),
                 "eventId" => event_id.replace(map.next_value()?).is_some(),
                 "data" => data.replace(map.next_value()?).is_some(),
-                _ => {
-                    others.push((name, map.next_value()?));
-                    false
-                }
+                _ => extra.insert(name, map.next_value()?).is_some(),
             };
-            if twice {
-                return Err(A::Error::custom("a field stands twice"));
+            if is_duplicate {
+                return Err(A::Error::custom("duplicate field"));
             }
-        }
-        others.sort_by(|(one, _), (other, _)| one.cmp(other));
-        if others
-            .windows(2)
-            .any(|pair| matches!(pair, [one, other] if one.0 == other.0))
-        {
-            return Err(A::Error::custom("a field stands twice"));
         }
         Ok(Envelope {
             event_type: event_type.ok_or_else(|| A::Error::missing_field("eventType"))?,
             event_id,
             data,
-            others,
+            extra,
         })
     }
 }
 
-/// The string that this is, if it's one.
-pub(crate) fn text(raw: &RawValue) -> Option<Cow<'_, str>> {
-    let text: Text<'_> = serde_json::from_str(raw.get()).ok()?;
+/// Parses a JSON string, or returns `None` for any other value.
+pub(crate) fn parse_str(raw: &RawValue) -> Option<Cow<'_, str>> {
+    let text: CowStr<'_> = serde_json::from_str(raw.get()).ok()?;
     Some(text.0)
 }
 
-/// A string that borrows where it holds no escape; serde's own `Cow` always copies.
-pub(crate) struct Text<'a>(pub(crate) Cow<'a, str>);
+/// A string that borrows from the input if it has no escapes. Serde's `Cow<str>` always copies.
+pub(crate) struct CowStr<'a>(pub(crate) Cow<'a, str>);
 
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+impl<'de: 'a, 'a> Deserialize<'de> for CowStr<'a> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_str(TextVisitor)
+        deserializer.deserialize_str(CowStrVisitor)
     }
 }
 
-struct TextVisitor;
+struct CowStrVisitor;
 
-impl<'de> Visitor<'de> for TextVisitor {
-    type Value = Text<'de>;
+impl<'de> Visitor<'de> for CowStrVisitor {
+    type Value = CowStr<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a string")
     }
 
     fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Self::Value, E> {
-        Ok(Text(Cow::Borrowed(text)))
+        Ok(CowStr(Cow::Borrowed(text)))
     }
 
     fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
-        Ok(Text(Cow::Owned(text.into())))
+        Ok(CowStr(Cow::Owned(text.into())))
     }
 }

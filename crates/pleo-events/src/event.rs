@@ -1,41 +1,59 @@
-//! Which event it is.
+//! Events and their types.
 
 use crate::{ExportJob, Vendor};
 
-/// A kind of event, whatever the spelling.
+/// An event type, independent of its spelling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EventType {
-    /// Somebody clicked *Export*: `v1.export-job.created`, `v2.export-job.created` or
-    /// `v1.export.job-created`.
+    /// A user started an export.
     ExportJobCreated,
-    /// A vendor was created: `v1.vendor.created`.
+    /// A vendor was created.
     VendorCreated,
-    /// A type that this version doesn't know; [`Envelope::event_type`](crate::Envelope::event_type)
-    /// has its spelling.
+    /// An event type that this version doesn't know;
+    /// [`Envelope::event_type`](crate::Envelope::event_type) returns its spelling.
     Unknown,
 }
 
-impl From<&str> for EventType {
-    fn from(text: &str) -> Self {
-        match text {
-            "v1.export-job.created" | "v2.export-job.created" | "v1.export.job-created" => {
-                Self::ExportJobCreated
-            }
-            "v1.vendor.created" => Self::VendorCreated,
-            _ => Self::Unknown,
+impl EventType {
+    /// Every event type that this version knows.
+    pub const KNOWN: &'static [Self] = &[Self::ExportJobCreated, Self::VendorCreated];
+
+    /// Returns every spelling of the event type in Pleo's documentation; none for
+    /// [`Self::Unknown`].
+    #[must_use]
+    pub const fn spellings(self) -> &'static [&'static str] {
+        match self {
+            Self::ExportJobCreated => &[
+                "v1.export-job.created",
+                "v2.export-job.created",
+                "v1.export.job-created",
+            ],
+            Self::VendorCreated => &["v1.vendor.created"],
+            Self::Unknown => &[],
         }
     }
 }
 
-/// An event with its payload.
+impl From<&str> for EventType {
+    fn from(spelling: &str) -> Self {
+        Self::KNOWN
+            .iter()
+            .copied()
+            .find(|known| known.spellings().contains(&spelling))
+            .unwrap_or(Self::Unknown)
+    }
+}
+
+/// An event with its typed payload.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Event {
-    /// Somebody clicked *Export*.
+    /// A user started an export.
     ExportJobCreated(ExportJob),
     /// A vendor was created.
     VendorCreated(Vendor),
-    /// A type that this version doesn't know. The [`Envelope`](crate::Envelope) has all of it.
+    /// An event type that this version doesn't know. The [`Envelope`](crate::Envelope) holds the
+    /// complete event.
     Unknown,
 }

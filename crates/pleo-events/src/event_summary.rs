@@ -1,4 +1,4 @@
-//! The little that a queue wants to know of a body.
+//! The few fields of a body that a queue stores as columns.
 
 use alloc::borrow::Cow;
 use core::fmt;
@@ -8,67 +8,68 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use crate::envelope::{Text, text};
+use crate::envelope::{CowStr, parse_str};
 use crate::export_job::Expiry;
 use crate::{Envelope, ParseError};
 
-/// What a queue wants to know of a body, whatever the event's type. Only the fields that say so are
-/// read, so that it is quick, and right also where another field is not what it should be.
+/// The event's type and id, and the resource's id and expiry, for any event type.
+///
+/// Parses no other field, so it is fast and accepts bodies whose other fields are invalid.
 ///
 /// ```
 /// use pleo_events::EventSummary;
 ///
 /// let body = br#"{"eventType": "v9.new", "eventId": "e1", "data": {"id": "a", "state": 7}}"#;
-/// let outline = EventSummary::parse(body)?;
-/// assert_eq!(outline.event_type, "v9.new");
-/// assert_eq!(outline.resource_id.as_deref(), Some("a"));
+/// let summary = EventSummary::parse(body)?;
+/// assert_eq!(summary.event_type, "v9.new");
+/// assert_eq!(summary.resource_id.as_deref(), Some("a"));
 /// # Ok::<(), pleo_events::ParseError>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EventSummary<'a> {
-    /// The event's type, as it was spelled.
+    /// The event type as the body spells it.
     pub event_type: Cow<'a, str>,
-    /// The event's id; `None` where it is absent or not a string.
+    /// The event's id; `None` if it is absent or not a string.
     pub event_id: Option<Cow<'a, str>>,
-    /// The resource's `id`; `None` where it is absent or not a string.
+    /// The resource's `id`; `None` if it is absent or not a string.
     pub resource_id: Option<Cow<'a, str>>,
-    /// When the export job expires, as [`ExportJob::expires_at`](crate::ExportJob::expires_at);
-    /// `None` where the data isn't one.
+    /// When the export job expires, see [`ExportJob::expires_at`](crate::ExportJob::expires_at);
+    /// `None` if `data` isn't an export job.
     pub expires_at: Option<Timestamp>,
 }
 
 impl<'a> EventSummary<'a> {
-    /// Reads a body.
+    /// Parses a body.
     ///
     /// # Errors
-    /// As [`Envelope::parse`].
+    /// The same as [`Envelope::parse`].
     pub fn parse(body: &'a [u8]) -> Result<Self, ParseError> {
-        Self::at_once(body).map_or_else(|| Self::in_steps(body), Ok)
+        Self::parse_one_pass(body).map_or_else(|| Self::parse_two_passes(body), Ok)
     }
 
-    /// In one pass, which does for whatever Pleo sends; gives up on anything else.
-    fn at_once(body: &'a [u8]) -> Option<Self> {
-        let body = str::from_utf8(body).ok()?;
-        // Of an array, serde would take the first value for the first field.
+    /// Parses the bodies that Pleo documents. Returns `None` for any other, valid or not.
+    fn parse_one_pass(body: &'a [u8]) -> Option<Self> {
+        let body = core::str::from_utf8(body).ok()?;
+        // Serde would also read a struct from an array.
         let object = body.trim_ascii_start().starts_with('{').then_some(body)?;
-        let whole: Whole<'a> = serde_json::from_str(object).ok()?;
+        let body: DocumentedBody<'a> = serde_json::from_str(object).ok()?;
         Some(Self {
-            event_type: whole.event_type.0,
-            event_id: whole.event_id.and_then(text),
-            resource_id: whole.data.resource_id(),
-            expires_at: whole.data.expires_at(),
+            event_type: body.event_type.0,
+            event_id: body.event_id.and_then(parse_str),
+            resource_id: body.data.resource_id(),
+            expires_at: body.data.expires_at(),
         })
     }
 
-    /// First the envelope and then the data, each as far as it is what it should be.
-    fn in_steps(body: &'a [u8]) -> Result<Self, ParseError> {
+    /// Parses the envelope, then `data` if it is an object.
+    fn parse_two_passes(body: &'a [u8]) -> Result<Self, ParseError> {
         let envelope = Envelope::parse(body)?;
         let data = envelope.data().map(RawValue::get);
         let object = data.filter(|data| data.starts_with('{'));
         let fields = object.and_then(|data| {
             let mut json = serde_json::Deserializer::from_str(data);
-            fields(&mut json).ok()
+            data_fields(&mut json).ok()
         });
         let fields = fields.unwrap_or_default();
         Ok(Self {
@@ -82,31 +83,31 @@ impl<'a> EventSummary<'a> {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Whole<'a> {
+struct DocumentedBody<'a> {
     #[serde(borrow)]
-    event_type: Text<'a>,
+    event_type: CowStr<'a>,
     #[serde(borrow)]
     event_id: Option<&'a RawValue>,
-    #[serde(borrow, deserialize_with = "fields")]
-    data: Fields<'a>,
+    #[serde(borrow, deserialize_with = "data_fields")]
+    data: DataFields<'a>,
 }
 
-/// The fields of the data that count, raw, so that one which is wrong spoils no other.
+/// The fields of `data` that a summary needs, raw: one invalid field doesn't hide the others.
 #[derive(Default)]
-struct Fields<'a> {
+struct DataFields<'a> {
     id: Option<&'a RawValue>,
     created_at: Option<&'a RawValue>,
     last_updated_at: Option<&'a RawValue>,
     expires_in: Option<&'a RawValue>,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> DataFields<'a> {
     fn resource_id(&self) -> Option<Cow<'a, str>> {
-        self.id.and_then(text)
+        self.id.and_then(parse_str)
     }
 
     fn expires_at(&self) -> Option<Timestamp> {
-        // First the one that only an export job has.
+        // Only an export job has `expiresIn`, so any other `data` returns here.
         let expires_in = serde_json::from_str(self.expires_in?.get()).ok()?;
         let time = |raw: &RawValue| serde_json::from_str(raw.get()).ok();
         let expiry = Expiry {
@@ -121,23 +122,23 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Reads an object, and nothing else.
-fn fields<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Fields<'de>, D::Error> {
-    deserializer.deserialize_map(FieldsVisitor)
+/// Parses an object; an array is an error.
+fn data_fields<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DataFields<'de>, D::Error> {
+    deserializer.deserialize_map(DataFieldsVisitor)
 }
 
-struct FieldsVisitor;
+struct DataFieldsVisitor;
 
-impl<'de> Visitor<'de> for FieldsVisitor {
-    type Value = Fields<'de>;
+impl<'de> Visitor<'de> for DataFieldsVisitor {
+    type Value = DataFields<'de>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut fields = Fields::default();
-        while let Some(Text(name)) = map.next_key()? {
+        let mut fields = DataFields::default();
+        while let Some(CowStr(name)) = map.next_key()? {
             let field = match &*name {
                 "id" => &mut fields.id,
                 "createdAt" => &mut fields.created_at,
@@ -149,7 +150,7 @@ impl<'de> Visitor<'de> for FieldsVisitor {
                 }
             };
             if field.replace(map.next_value()?).is_some() {
-                return Err(A::Error::custom("a field stands twice"));
+                return Err(A::Error::custom("duplicate field"));
             }
         }
         Ok(fields)
@@ -165,7 +166,7 @@ mod tests {
 
     use super::*;
 
-    /// Values that fields have, and others that they shouldn't.
+    /// Generates valid and invalid field values.
     fn value() -> impl Strategy<Value = String> {
         const ODD: &[&str] = &[
             "null",
@@ -201,7 +202,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn one_pass_finds_what_steps_find(
+        fn one_pass_equals_two_passes(
             data in prop_oneof![4 => object("id|createdAt|lastUpdatedAt|expiresIn|x"), 1 => value()],
             kind in value(), id in value(), more in object("eventId|data|y"), with_more in any::<bool>(),
         ) {
@@ -211,25 +212,25 @@ mod tests {
             } else {
                 format!("{{{known}}}")
             };
-            if let Some(outline) = EventSummary::at_once(body.as_bytes()) {
-                prop_assert_eq!(outline, EventSummary::in_steps(body.as_bytes()).unwrap());
+            if let Some(summary) = EventSummary::parse_one_pass(body.as_bytes()) {
+                prop_assert_eq!(summary, EventSummary::parse_two_passes(body.as_bytes()).unwrap());
             }
         }
 
         #[test]
-        fn no_bytes_are_read_in_one_pass_only(body in prop::collection::vec(any::<u8>(), 0..64)) {
-            if EventSummary::at_once(&body).is_some() {
-                prop_assert!(EventSummary::in_steps(&body).is_ok());
+        fn one_pass_accepts_no_more_than_two_passes(body in prop::collection::vec(any::<u8>(), 0..64)) {
+            if EventSummary::parse_one_pass(&body).is_some() {
+                prop_assert!(EventSummary::parse_two_passes(&body).is_ok());
             }
         }
     }
 
     #[test]
-    fn what_pleo_sends_takes_one_pass() {
+    fn parses_documented_body_in_one_pass() {
         let body = br#"{"data":{"id":"a","createdAt":"2026-11-24T09:30:00Z","expiresIn":3600,
             "status":"pending","startedAt":null},"eventType":"v1.export-job.created","eventId":"e"}"#;
-        let outline = EventSummary::at_once(body).unwrap();
-        assert_eq!(outline, EventSummary::in_steps(body).unwrap());
-        assert_eq!(outline.expires_at, "2026-11-24T10:30:00Z".parse().ok());
+        let summary = EventSummary::parse_one_pass(body).unwrap();
+        assert_eq!(summary, EventSummary::parse_two_passes(body).unwrap());
+        assert_eq!(summary.expires_at, "2026-11-24T10:30:00Z".parse().ok());
     }
 }

@@ -1,4 +1,4 @@
-//! The export job: somebody clicked *Export*, and the integration has until it expires.
+//! Export jobs.
 
 use alloc::string::String;
 
@@ -7,62 +7,64 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-/// An export job, as Pleo's Export API describes it.
+/// An export job as defined by Pleo's Export API: a user's request to export accounting entries.
 ///
-/// A field that may be null may also be absent; both are `None`, and absent when serialised. Make
-/// one from JSON: fields may be added in any version.
+/// A nullable field may also be absent; both are `None`, and absent when serialised. Construct one
+/// from JSON or from [`samples::export_job`](crate::samples::export_job): any version may add fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct ExportJob {
-    /// The job.
+    /// The job's id.
     pub id: Uuid,
-    /// The company whose entries it exports.
+    /// The company whose entries are exported.
     pub company_id: Uuid,
-    /// The user who clicked.
+    /// The user who started the export.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_by: Option<Uuid>,
-    /// When.
+    /// When the job was created.
     pub created_at: Timestamp,
-    /// How many accounting entries were selected.
+    /// The number of accounting entries selected.
     pub number_of_items: u64,
-    /// How many seconds the job lives after the last action on it; see [`Self::expires_at`].
+    /// The job's lifetime in seconds, counted from the last action on it; see [`Self::expires_at`].
     pub expires_in: i64,
-    /// Where it stands.
+    /// The job's progress.
     pub status: ExportJobStatus,
-    /// Whether a user waits for it. Not in the samples of webhooks.
+    /// Whether a user waits for the result. Absent from the webhook samples in Pleo's documentation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub is_interactive: Option<bool>,
-    /// Whether the company keeps its books by vendor. Not in the samples of webhooks.
+    /// Whether the company uses vendor-based bookkeeping. Absent from the webhook samples in Pleo's
+    /// documentation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vendor_based_bookkeeping: Option<bool>,
-    /// When work on it began.
+    /// When processing started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
-    /// When work on it ended.
+    /// When processing ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<Timestamp>,
-    /// When it expired.
+    /// When the job expired.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expired_at: Option<Timestamp>,
-    /// When it last changed.
+    /// When the job last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_updated_at: Option<Timestamp>,
-    /// Why it failed, in words.
+    /// Why the job failed, as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_reason: Option<String>,
-    /// Why it failed.
+    /// Why the job failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure_reason_type: Option<FailureReasonType>,
-    /// Fields that this version doesn't know. Numbers are held as `serde_json` does: exact as
-    /// 64-bit integers, else as 64-bit floats.
+    /// Fields that this version doesn't know. A later minor version may turn one into a typed field.
+    /// Numbers are exact as 64-bit integers, else 64-bit floats.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
 
 impl ExportJob {
-    /// When the job fails with `job_expired`: `expires_in` after `last_updated_at`, or
-    /// `created_at` where it never changed. `None` where that is no time that can be told.
+    /// Returns when the job fails with `job_expired`: `expires_in` seconds after
+    /// `last_updated_at`, or after `created_at` if the job never changed. Returns `None` if the
+    /// time is out of range.
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
         Expiry {
@@ -74,7 +76,7 @@ impl ExportJob {
     }
 }
 
-/// What says when a job expires, and nothing else of it.
+/// The fields that define when a job expires.
 pub(crate) struct Expiry {
     pub(crate) created_at: Timestamp,
     pub(crate) last_updated_at: Option<Timestamp>,
@@ -90,53 +92,53 @@ impl Expiry {
 }
 
 open_enum! {
-    /// Where an export job stands. Read in any case: Pleo's pages print them in capitals too.
+    /// The progress of an export job. Parsing ignores case: Pleo's documentation uses both.
     ExportJobStatus {
-        /// Not begun:
+        /// Processing has not started.
         Pending = "pending",
-        /// Being worked on:
+        /// Processing has started.
         InProgress = "in_progress",
-        /// Failed:
+        /// The export failed.
         Failed = "failed",
-        /// Exported:
+        /// Every entry was exported.
         Completed = "completed",
-        /// Exported in part:
+        /// Some entries were exported, others failed.
         CompletedWithErrors = "completed_with_errors",
     }
 }
 
 open_enum! {
-    /// Why an export job failed.
+    /// The reason why an export job failed.
     FailureReasonType {
-        /// The configuration is wrong:
+        /// The configuration is invalid.
         InvalidConfiguration = "invalid_configuration",
-        /// The configuration is incomplete:
+        /// The configuration is incomplete.
         MissingConfiguration = "missing_configuration",
-        /// Pleo refused the credentials:
+        /// Pleo rejected the credentials.
         AuthenticationFailure = "authentication_failure",
-        /// The accounting system refused the credentials:
+        /// The accounting system rejected the credentials.
         AccountingSystemAuthenticationFailure = "accounting_system_authentication_failure",
-        /// Too many requests to Pleo:
+        /// Pleo's rate limit was exceeded.
         PleoRateLimit = "pleo_rate_limit",
-        /// Too many requests to the accounting system:
+        /// The accounting system's rate limit was exceeded.
         AccountingSystemRateLimit = "accounting_system_rate_limit",
-        /// Pleo was out of reach:
+        /// Pleo was unreachable.
         ServiceUnreachable = "service_unreachable",
-        /// The accounting system was out of reach:
+        /// The accounting system was unreachable.
         AccountingSystemUnreachable = "accounting_system_unreachable",
-        /// The entries were refused:
+        /// The entries failed validation.
         ValidationFailure = "validation_failure",
-        /// A permission is missing:
+        /// A permission is missing.
         AuthorizationFailure = "authorization_failure",
-        /// The integration can't be used:
+        /// The integration is unusable.
         IntegrationUnusable = "integration_unusable",
-        /// Nobody worked on it in time:
+        /// The job expired before it was processed.
         JobExpired = "job_expired",
-        /// Pleo took too long:
+        /// Pleo timed out.
         ServiceTimeout = "service_timeout",
-        /// The accounting system took too long:
+        /// The accounting system timed out.
         AccountingSystemTimeout = "accounting_system_timeout",
-        /// The user canceled it:
+        /// The user canceled the job.
         CanceledByUser = "canceled_by_user",
     }
 }

@@ -1,21 +1,28 @@
-//! Enums of strings to which Pleo may add any day.
+//! Enums of strings that Pleo may extend at any time.
 
-/// Declares an enum whose variants stand for strings, with `Other` for every string that isn't
-/// known. A known string is read in any ASCII case and written as declared; an unknown one is
-/// written as it was read.
+/// Declares an enum of strings with a variant `Other` for unknown strings.
+///
+/// Parsing ignores ASCII case. A known string is written as declared, an unknown one as it was read.
+/// For `pleo-api`; not public API.
+#[doc(hidden)]
+#[macro_export]
 macro_rules! open_enum {
     ($(#[$meta:meta])* $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $text:literal,)* }) => {
         $(#[$meta])*
         #[derive(Clone, Debug, PartialEq, Eq, Hash)]
         #[non_exhaustive]
         pub enum $name {
-            $($(#[$variant_meta])* #[doc = concat!("`", $text, "`")] $variant,)*
-            /// A value that this version doesn't know, as it was spelled.
-            Other(alloc::string::String),
+            $(
+                $(#[$variant_meta])*
+                #[doc = concat!("\n\nSpelled `", $text, "`.")]
+                $variant,
+            )*
+            /// A value that this version doesn't know, as Pleo spelled it.
+            Other($crate::__private::String),
         }
 
         impl $name {
-            /// The value as Pleo's API spells it.
+            /// Returns the value as Pleo's API spells it.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 match self {
@@ -40,15 +47,22 @@ macro_rules! open_enum {
             }
         }
 
-        impl serde::Serialize for $name {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        impl $crate::__private::serde::Serialize for $name {
+            fn serialize<S>(&self, serializer: S) -> Result<S::Ok, S::Error>
+            where
+                S: $crate::__private::serde::Serializer,
+            {
                 serializer.serialize_str(self.as_str())
             }
         }
 
-        impl<'de> serde::Deserialize<'de> for $name {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = alloc::string::String::deserialize(deserializer)?;
+        impl<'de> $crate::__private::serde::Deserialize<'de> for $name {
+            fn deserialize<D>(deserializer: D) -> Result<Self, D::Error>
+            where
+                D: $crate::__private::serde::Deserializer<'de>,
+            {
+                let text: $crate::__private::String =
+                    $crate::__private::serde::Deserialize::deserialize(deserializer)?;
                 Ok(Self::from(text.as_str()))
             }
         }

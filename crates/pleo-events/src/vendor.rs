@@ -1,4 +1,4 @@
-//! The vendor: somebody whom companies pay.
+//! Vendors.
 
 use alloc::string::String;
 
@@ -7,68 +7,69 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-/// A vendor, as Pleo's Vendors API describes it.
+/// A vendor as defined by Pleo's Vendors API.
 ///
-/// A field that may be null may also be absent; both are `None`, and absent when serialised. Texts
-/// may be empty. Make one from JSON: fields may be added in any version.
+/// A nullable field may also be absent; both are `None`, and absent when serialised. Strings may be
+/// empty. Construct one from JSON or from [`samples::vendor`](crate::samples::vendor): any version
+/// may add fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
 pub struct Vendor {
-    /// The vendor.
+    /// The vendor's id.
     pub id: Uuid,
-    /// The company that it belongs to.
+    /// The company that the vendor belongs to.
     pub company_id: Uuid,
-    /// What it is called.
+    /// The vendor's name.
     pub name: String,
-    /// Whether it is in use.
+    /// Whether the vendor is in use.
     pub state: VendorState,
-    /// The currency that it is usually paid in, three letters of ISO 4217.
+    /// The default currency, as an ISO 4217 code.
     pub default_currency: String,
-    /// Its country, two letters of ISO 3166.
+    /// The country, as an ISO 3166-1 alpha-2 code.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub country: Option<String>,
-    /// Its number in the register of companies.
+    /// The company registration number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub registration_number: Option<String>,
-    /// Its number at the tax authority.
+    /// The tax registration number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tax_registration_number: Option<String>,
-    /// Its code in the books.
+    /// The vendor's code in the company's books.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub code: Option<String>,
-    /// Its identifier in the accounting system.
+    /// The vendor's identifier in the accounting system.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_id: Option<String>,
-    /// The accounting system.
+    /// The accounting system's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accounting_system: Option<String>,
-    /// The user who created it.
+    /// The user who created the vendor.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_by: Option<Uuid>,
-    /// When it was created.
+    /// When the vendor was created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Timestamp>,
-    /// When it last changed.
+    /// When the vendor last changed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<Timestamp>,
-    /// When it was deleted.
+    /// When the vendor was deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted_at: Option<Timestamp>,
-    /// Fields that this version doesn't know. Numbers are held as `serde_json` does: exact as
-    /// 64-bit integers, else as 64-bit floats.
+    /// Fields that this version doesn't know. A later minor version may turn one into a typed field.
+    /// Numbers are exact as 64-bit integers, else 64-bit floats.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
 }
 
 open_enum! {
-    /// Whether a vendor is in use.
+    /// The state of a vendor.
     VendorState {
-        /// Not complete:
+        /// The vendor is incomplete.
         Draft = "DRAFT",
-        /// In use:
+        /// The vendor is in use.
         Active = "ACTIVE",
-        /// No longer in use:
+        /// The vendor is no longer in use.
         Archived = "ARCHIVED",
     }
 }

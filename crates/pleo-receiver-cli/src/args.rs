@@ -2,6 +2,7 @@
 
 pub(crate) mod inbox;
 pub(crate) mod pleo;
+pub(crate) mod subscriptions;
 pub(crate) mod values;
 
 use std::collections::BTreeSet;
@@ -12,7 +13,8 @@ use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::filter::LevelFilter;
 
 use self::inbox::{Inbox, InboxUrl};
-use self::pleo::{CatchUp, Doctor, Setup, Subscriptions};
+use self::pleo::{CatchUp, Doctor, Setup};
+use self::subscriptions::Subscriptions;
 use self::values::address;
 use crate::secret_ref::SecretRef;
 

@@ -1,6 +1,6 @@
-//! Mounts the receiver in an axum router, beside other routes.
+//! Mounts a receiver in an axum router.
 
-#![allow(clippy::print_stdout, reason = "an example shows what it got")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use axum::Router;
 use axum::routing::get;
@@ -19,12 +19,12 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         })
         .build()?;
     let app = Router::new()
-        .route("/health", get(async || "fine"))
+        .route("/health", get(async || "ok"))
         .route_service("/webhooks/pleo", receiver.clone());
-    let stop = || async { signal::ctrl_c().await.unwrap_or(()) };
+    let shutdown = || async { signal::ctrl_c().await.unwrap_or(()) };
     let listener = TcpListener::bind("127.0.0.1:8787").await?;
-    let server = axum::serve(listener, app).with_graceful_shutdown(stop());
-    let (served, ()) = tokio::join!(server, receiver.dispatch(stop()));
+    let server = axum::serve(listener, app).with_graceful_shutdown(shutdown());
+    let (served, ()) = tokio::join!(server, receiver.dispatch(shutdown()));
     receiver.inbox().close().await?;
     Ok(served?)
 }

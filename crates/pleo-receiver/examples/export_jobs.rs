@@ -1,6 +1,6 @@
-//! Receives export jobs with an async handler.
+//! Receives webhooks and handles export jobs.
 
-#![allow(clippy::print_stdout, reason = "an example shows what it got")]
+#![allow(clippy::print_stdout, reason = "an example prints its results")]
 
 use pleo_receiver::events::Event;
 use pleo_receiver::{Delivery, Endpoint, HandlerError, Receiver, SqliteInbox, serve};
@@ -22,7 +22,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// Runs at least once for each message; an error brings it again later.
+/// Runs at least once per message. An error schedules a retry.
 async fn book(delivery: Delivery) -> Result<(), HandlerError> {
     if let Event::ExportJobCreated(job) = delivery.envelope()?.event()? {
         println!(

@@ -1,4 +1,4 @@
-//! The body on its way in: bounded in size, time and rate, through the MAC as it arrives.
+//! Reads request bodies through the MAC: bounded in size, time and rate.
 
 use core::future::{poll_fn, ready};
 use core::pin::{Pin, pin};
@@ -11,19 +11,19 @@ use http_body_util::BodyExt;
 use pleo_webhook_verify::{Headers, Verification, Verified, Verifier, unix_now};
 use tokio::time::{self, Instant};
 
-use crate::Rejection;
-use crate::body_budget::Waiting;
+use crate::body_budget::Reservation;
+use crate::rejection::Rejection;
 
-/// How long a body may be slower than the least rate.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a body may stay below the minimum rate.
+const RATE_GRACE: Duration = Duration::from_secs(5);
 
-/// What is taken of a body.
+/// The limits of one body.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) bytes: usize,
     pub(crate) timeout: Duration,
-    /// In bytes per second.
-    pub(crate) least_rate: u32,
+    /// Bytes per second.
+    pub(crate) min_rate: u32,
 }
 
 impl Default for Limits {
@@ -31,23 +31,34 @@ impl Default for Limits {
         Self {
             bytes: 1024 * 1024,
             timeout: Duration::from_secs(10),
-            least_rate: 1024,
+            min_rate: 1024,
         }
     }
 }
 
-/// Reads a body to its end and checks its signature: gives the id of what is authentic, and the body.
-/// Nothing is read before the headers pass, and each piece is fed to the MAC as it comes. Keeps no
-/// more than the limit, and while it waits for the rest, no more than there is room for.
+impl Limits {
+    /// Returns how long a body may take in total, once `bytes` of it arrived.
+    fn time_for(&self, bytes: usize) -> Duration {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        let at_min_rate = Duration::from_secs(bytes.into()).checked_div(self.min_rate);
+        let allowed = at_min_rate.map_or(Duration::MAX, |time| RATE_GRACE + time);
+        self.timeout.min(allowed)
+    }
+}
+
+/// Reads a body to its end and verifies its signature. Returns the message id and the body.
+///
+/// Checks the headers before it reads. Feeds each piece to the MAC as it arrives. Reserves
+/// memory from the budget while the body is incomplete.
 pub(crate) async fn verify<'h, B: Body<Data = Bytes> + Unpin>(
     mut body: B,
     verifier: &Verifier,
     headers: &Headers<'h>,
     limits: Limits,
-    waiting: Waiting<'_>,
+    reservation: Reservation<'_>,
 ) -> Result<(&'h str, Bytes), Rejection> {
-    // Most bodies arrive with their headers and in one piece. What it takes to wait for more is large,
-    // and made only where there is more.
+    // Most bodies arrive complete with the headers. The large future that reads the rest is
+    // created only if there is more.
     let first = poll_fn(|cx| {
         let mut verification = match verifier.begin(headers, unix_now()) {
             Ok(verification) => verification,
@@ -61,41 +72,40 @@ pub(crate) async fn verify<'h, B: Body<Data = Bytes> + Unpin>(
         {
             verification.update(piece);
             let verified = verification.finish();
-            // A copy, since a piece is a view of the connection's whole read buffer, which would be
-            // kept as long as the message is.
-            let whole = |verified: Verified<'h, ()>| {
+            // A copy: the piece is a view into the connection's read buffer and would keep it alive.
+            let complete = |verified: Verified<'h, ()>| {
                 let body = Bytes::copy_from_slice(piece);
-                First::Whole(verified.id(), body)
+                FirstPoll::Complete(verified.id(), body)
             };
-            return Poll::Ready(verified.map(whole).map_err(Rejection::from));
+            return Poll::Ready(verified.map(complete).map_err(Rejection::from));
         }
-        Poll::Ready(Ok(First::Piece(Box::new(verification), frame)))
+        Poll::Ready(Ok(FirstPoll::Incomplete(Box::new(verification), frame)))
     });
     match first.await? {
-        First::Whole(id, body) => Ok((id, body)),
-        First::Piece(verification, first) => {
-            Box::pin(read_on(first, body, verification, limits, waiting)).await
+        FirstPoll::Complete(id, body) => Ok((id, body)),
+        FirstPoll::Incomplete(verification, first) => {
+            Box::pin(read_rest(first, body, verification, limits, reservation)).await
         }
     }
 }
 
-/// What is there at the first look.
-enum First<'h, E> {
-    /// All of it, and it's authentic.
-    Whole(&'h str, Bytes),
-    /// Less, or nothing, or the end.
-    Piece(Box<Verification<'h>>, Poll<Option<Result<Frame<Bytes>, E>>>),
+/// The result of the first poll.
+enum FirstPoll<'h, E> {
+    /// The whole body arrived and is authentic.
+    Complete(&'h str, Bytes),
+    /// A part arrived, or nothing yet, or the end.
+    Incomplete(Box<Verification<'h>>, Poll<Option<Result<Frame<Bytes>, E>>>),
 }
 
-/// Goes on after the first look.
-async fn read_on<'h, B: Body<Data = Bytes> + Unpin>(
+/// Reads the rest of a body.
+async fn read_rest<'h, B: Body<Data = Bytes> + Unpin>(
     first: Poll<Option<Result<Frame<Bytes>, B::Error>>>,
     mut body: B,
     mut verification: Box<Verification<'h>>,
     limits: Limits,
-    mut waiting: Waiting<'_>,
+    mut reservation: Reservation<'_>,
 ) -> Result<(&'h str, Bytes), Rejection> {
-    let mut whole = BytesMut::new();
+    let mut read = BytesMut::new();
     let start = Instant::now();
     let mut timer = pin!(time::sleep_until(start + limits.time_for(0)));
     let mut first = Some(first);
@@ -106,13 +116,13 @@ async fn read_on<'h, B: Body<Data = Bytes> + Unpin>(
             _ => tokio::select! {
                 biased;
                 frame = body.frame() => frame,
-                // It is not there yet.
-                () = ready(()), if !waiting.holds(whole.len()) => {
-                    waiting.hold(whole.len())?;
+                // The next frame is not there yet.
+                () = ready(()), if !reservation.covers(read.len()) => {
+                    reservation.reserve(read.len())?;
                     continue;
                 }
                 () = &mut timer => {
-                    let end = start + limits.time_for(whole.len());
+                    let end = start + limits.time_for(read.len());
                     if end <= Instant::now() {
                         return Err(Rejection::BodyTimeout);
                     }
@@ -127,25 +137,15 @@ async fn read_on<'h, B: Body<Data = Bytes> + Unpin>(
         let Ok(piece) = frame.map_err(|_| Rejection::BodyBroken)?.into_data() else {
             continue; // trailers
         };
-        if piece.len() > limits.bytes - whole.len() {
+        if piece.len() > limits.bytes - read.len() {
             let limit = limits.bytes;
             return Err(Rejection::BodyTooLarge { limit });
         }
         verification.update(&piece);
-        whole.extend_from_slice(&piece);
+        read.extend_from_slice(&piece);
     }
     let verified = verification.finish()?;
-    Ok((verified.id(), whole.freeze()))
-}
-
-impl Limits {
-    /// How long a body may take of which so many bytes are there.
-    fn time_for(&self, bytes: usize) -> Duration {
-        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let at_least_rate = Duration::from_secs(bytes.into()).checked_div(self.least_rate);
-        let allowed = at_least_rate.map_or(Duration::MAX, |time| PATIENCE + time);
-        self.timeout.min(allowed)
-    }
+    Ok((verified.id(), read.freeze()))
 }
 
 #[cfg(test)]
@@ -153,11 +153,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_has_the_time_that_its_bytes_take_at_the_least_rate() {
-        let limits = |least_rate| Limits {
+    fn extends_time_by_arrived_bytes_up_to_timeout() {
+        let limits = |min_rate| Limits {
             bytes: usize::MAX,
             timeout: Duration::from_secs(10),
-            least_rate,
+            min_rate,
         };
         for (rate, bytes, millis) in [
             (1000, 0, 5000),

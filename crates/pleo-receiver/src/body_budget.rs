@@ -1,31 +1,32 @@
-//! What is held for requests whose bodies are still to come, all together and by source.
+//! Limits requests with incomplete bodies, in total and per source.
 //!
-//! Who sent them is not known, so that nothing of theirs may take the room of those that bring their
-//! bodies along. A request counts only once it has to wait for its body: whatever arrives whole, as
-//! nearly all do, costs nothing here.
+//! Their senders are not authenticated yet, so they must not use up the capacity for complete
+//! requests. A request counts only while it waits for the rest of its body. Most requests arrive
+//! complete and never count.
 
 use core::mem;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::{Rejection, client_ip};
+use crate::client_ip;
+use crate::rejection::Rejection;
 
-/// One source may hold this part of what may be held, and this part of the requests in flight is kept
-/// for those that wait for no body.
-const PART: usize = 4;
+/// A source may use a quarter of the budget. A quarter of the requests in flight is kept for
+/// complete requests.
+const QUARTER: usize = 4;
 
-/// What requests that wait for their bodies hold.
+/// The budget of requests with incomplete bodies.
 #[derive(Debug)]
 pub(crate) struct BodyBudget {
-    most: Amount,
-    most_of_one: Amount,
-    held: Mutex<Held>,
+    max_total: Amount,
+    max_per_source: Amount,
+    usage: Mutex<Usage>,
 }
 
 #[derive(Debug, Default)]
-struct Held {
-    in_all: Amount,
+struct Usage {
+    total: Amount,
     by_source: HashMap<IpAddr, Amount>,
 }
 
@@ -35,96 +36,96 @@ struct Amount {
     bytes: usize,
 }
 
-/// One request's part in it, given back when this is dropped.
+/// One request's share of the budget. Dropping it returns the share.
 #[derive(Debug)]
-pub(crate) struct Waiting<'a> {
-    unverified: &'a BodyBudget,
+pub(crate) struct Reservation<'a> {
+    budget: &'a BodyBudget,
     source: Option<IpAddr>,
     amount: Amount,
 }
 
 impl BodyBudget {
-    /// Any source may have one request with a body as large as there may be, if nobody else has.
+    /// Creates a budget that always fits one request with a body of `body_limit` bytes.
     pub(crate) fn new(max_in_flight: usize, bytes: usize, body_limit: usize) -> Self {
         Self {
-            most: Amount {
-                requests: (max_in_flight - max_in_flight / PART).max(1),
+            max_total: Amount {
+                requests: (max_in_flight - max_in_flight / QUARTER).max(1),
                 bytes: bytes.max(body_limit),
             },
-            most_of_one: Amount {
-                requests: (max_in_flight / PART).max(1),
-                bytes: (bytes / PART).max(body_limit),
+            max_per_source: Amount {
+                requests: (max_in_flight / QUARTER).max(1),
+                bytes: (bytes / QUARTER).max(body_limit),
             },
-            held: Mutex::default(),
+            usage: Mutex::default(),
         }
     }
 
-    /// A request that waits for nothing yet. Where its source isn't known, it counts for no source.
-    pub(crate) fn request(&self, source: Option<IpAddr>) -> Waiting<'_> {
-        Waiting {
-            unverified: self,
+    /// Creates an empty reservation. Without a source, only the total limits it.
+    pub(crate) fn reservation(&self, source: Option<IpAddr>) -> Reservation<'_> {
+        Reservation {
+            budget: self,
             source,
             amount: Amount::default(),
         }
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
-        // A panic between two of its states is not possible.
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn usage(&self) -> MutexGuard<'_, Usage> {
+        // No code panics while it holds the lock.
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Waiting<'_> {
-    /// Whether it is known that it waits with so many bytes.
-    pub(crate) const fn holds(&self, bytes: usize) -> bool {
+impl Reservation<'_> {
+    /// Returns `true` if one request with this many bytes is reserved.
+    pub(crate) const fn covers(&self, bytes: usize) -> bool {
         self.amount.requests == 1 && self.amount.bytes == bytes
     }
 
-    /// It waits, and holds so many bytes.
+    /// Reserves one request with this many bytes, in place of what was reserved before.
     ///
     /// # Errors
-    /// Its source, or all together, would hold too much; then it holds nothing.
-    pub(crate) fn hold(&mut self, bytes: usize) -> Result<(), Rejection> {
+    /// The source or the total is over its limit. Then nothing is reserved any more.
+    pub(crate) fn reserve(&mut self, bytes: usize) -> Result<(), Rejection> {
         let amount = Amount { requests: 1, bytes };
         let source = self.source.map(client_ip::network);
-        let mut held = self.unverified.held();
-        held.give_back(source, mem::take(&mut self.amount));
-        let of_one = source.map(|source| {
-            let others = held.by_source.get(&source).copied();
-            (source, others.unwrap_or_default().plus(amount))
+        let mut usage = self.budget.usage();
+        usage.release(source, mem::take(&mut self.amount));
+        let of_source = source.map(|source| {
+            let used = usage.by_source.get(&source).copied();
+            (source, used.unwrap_or_default().plus(amount))
         });
-        let in_all = held.in_all.plus(amount);
-        if of_one.is_some_and(|(_, of_one)| of_one.exceeds(self.unverified.most_of_one)) {
+        let total = usage.total.plus(amount);
+        if of_source.is_some_and(|(_, used)| used.exceeds(self.budget.max_per_source)) {
             return Err(Rejection::SourceOverloaded);
         }
-        if in_all.exceeds(self.unverified.most) {
+        if total.exceeds(self.budget.max_total) {
             return Err(Rejection::Overloaded);
         }
-        held.in_all = in_all;
-        held.by_source.extend(of_one);
+        usage.total = total;
+        usage.by_source.extend(of_source);
         self.amount = amount;
         Ok(())
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         if self.amount.requests > 0 {
             let source = self.source.map(client_ip::network);
-            self.unverified.held().give_back(source, self.amount);
+            self.budget.usage().release(source, self.amount);
         }
     }
 }
 
-impl Held {
-    fn give_back(&mut self, source: Option<IpAddr>, amount: Amount) {
-        self.in_all = self.in_all.minus(amount);
+impl Usage {
+    fn release(&mut self, source: Option<IpAddr>, amount: Amount) {
+        self.total = self.total.minus(amount);
         let Some(source) = source else {
             return;
         };
-        if let Some(of_one) = self.by_source.get_mut(&source) {
-            *of_one = of_one.minus(amount);
-            if of_one.requests == 0 {
+        if let Some(used) = self.by_source.get_mut(&source) {
+            *used = used.minus(amount);
+            if used.requests == 0 {
                 self.by_source.remove(&source);
             }
         }
@@ -146,8 +147,8 @@ impl Amount {
         }
     }
 
-    const fn exceeds(self, most: Self) -> bool {
-        self.requests > most.requests || self.bytes > most.bytes
+    const fn exceeds(self, max: Self) -> bool {
+        self.requests > max.requests || self.bytes > max.bytes
     }
 }
 
@@ -155,75 +156,75 @@ impl Amount {
 mod tests {
     use super::*;
 
-    const OWN: Rejection = Rejection::SourceOverloaded;
-    const ALL: Rejection = Rejection::Overloaded;
+    const OF_SOURCE: Rejection = Rejection::SourceOverloaded;
+    const TOTAL: Rejection = Rejection::Overloaded;
 
-    /// What comes of a request from there that waits with so many bytes after others do.
+    /// Reserves for each of `held`, then for `last`. Returns the outcome of the last.
     fn outcome(
-        unverified: &BodyBudget,
+        budget: &BodyBudget,
         held: &[(&str, usize)],
         last: (&str, usize),
     ) -> Result<(), Rejection> {
-        let request = |(source, bytes): (&str, usize)| {
-            let mut waiting = unverified.request(source.parse().ok());
-            waiting.hold(bytes).map(|()| waiting)
+        let reserve = |(source, bytes): (&str, usize)| {
+            let mut reservation = budget.reservation(source.parse().ok());
+            reservation.reserve(bytes).map(|()| reservation)
         };
-        let held: Result<Vec<_>, _> = held.iter().copied().map(request).collect();
-        let outcome = request(last).err();
+        let held: Result<Vec<_>, _> = held.iter().copied().map(reserve).collect();
+        let outcome = reserve(last).err();
         drop(held?);
-        assert!(unverified.held().by_source.is_empty());
-        assert_eq!(unverified.held().in_all.bytes, 0);
+        assert!(budget.usage().by_source.is_empty());
+        assert_eq!(budget.usage().total.bytes, 0);
         outcome.map_or(Ok(()), Err)
     }
 
     #[test]
-    fn a_source_has_its_part_and_all_have_theirs() {
-        // One source: 2 requests, 25 bytes; all: 6 requests, 100 bytes.
-        let unverified = BodyBudget::new(8, 100, 20);
+    fn limits_each_source_and_the_total() {
+        // Per source: 2 requests, 25 bytes. In total: 6 requests, 100 bytes.
+        let budget = BodyBudget::new(8, 100, 20);
         let (a, b) = ("192.0.2.1", "192.0.2.2");
         #[rustfmt::skip]
         let cases = [
             (&[][..], (a, 25), Ok(())),
-            (&[], (a, 26), Err(OWN)),
+            (&[], (a, 26), Err(OF_SOURCE)),
             (&[(a, 1)], (a, 24), Ok(())),
-            (&[(a, 1)], (a, 25), Err(OWN)),
-            (&[(a, 0), (a, 0)], (a, 0), Err(OWN)),
+            (&[(a, 1)], (a, 25), Err(OF_SOURCE)),
+            (&[(a, 0), (a, 0)], (a, 0), Err(OF_SOURCE)),
             (&[(a, 0), (a, 0)], (b, 0), Ok(())),
-            (&[(a, 0), (a, 0)], ("::ffff:192.0.2.1", 0), Err(OWN)),
-            // Whoever has one of these addresses has them all.
-            (&[("2001:db8::1", 0), ("2001:db8::2", 0)], ("2001:db8::ffff:0:0:3", 0), Err(OWN)),
+            (&[(a, 0), (a, 0)], ("::ffff:192.0.2.1", 0), Err(OF_SOURCE)),
+            // An IPv6 /64 is one source.
+            (&[("2001:db8::1", 0), ("2001:db8::2", 0)], ("2001:db8::ffff:0:0:3", 0), Err(OF_SOURCE)),
             (&[("2001:db8::1", 0), ("2001:db8::2", 0)], ("2001:db8:0:1::3", 0), Ok(())),
-            // Sources that nobody knows are not one source.
+            // Unknown sources share only the total.
             (&[("", 0), ("", 90), ("", 0), ("", 0), ("", 0)], ("", 10), Ok(())),
-            (&[("", 0), ("", 90), ("", 0), ("", 0), ("", 0)], ("", 11), Err(ALL)),
-            (&[("", 0), ("", 0), ("", 0), ("", 0), ("", 0), ("", 0)], (a, 0), Err(ALL)),
+            (&[("", 0), ("", 90), ("", 0), ("", 0), ("", 0)], ("", 11), Err(TOTAL)),
+            (&[("", 0), ("", 0), ("", 0), ("", 0), ("", 0), ("", 0)], (a, 0), Err(TOTAL)),
         ];
         for (held, last, expected) in cases {
-            let outcome = outcome(&unverified, held, last);
+            let outcome = outcome(&budget, held, last);
             assert_eq!(outcome, expected, "{last:?} after {held:?}");
         }
     }
 
     #[test]
-    fn there_is_room_for_one_request_and_its_body_however_narrow_the_limits() {
-        let unverified = BodyBudget::new(1, 0, 1000);
+    fn admits_one_request_with_the_largest_body_under_any_limits() {
+        let budget = BodyBudget::new(1, 0, 1000);
         let a = "192.0.2.1";
-        assert_eq!(outcome(&unverified, &[], (a, 1000)), Ok(()));
-        assert_eq!(outcome(&unverified, &[(a, 0)], (a, 0)), Err(OWN));
-        assert_eq!(outcome(&unverified, &[(a, 0)], ("", 0)), Err(ALL));
+        assert_eq!(outcome(&budget, &[], (a, 1000)), Ok(()));
+        assert_eq!(outcome(&budget, &[(a, 0)], (a, 0)), Err(OF_SOURCE));
+        assert_eq!(outcome(&budget, &[(a, 0)], ("", 0)), Err(TOTAL));
     }
 
     #[test]
-    fn a_body_that_grows_counts_with_what_it_is_now() {
-        let unverified = BodyBudget::new(8, 100, 20);
-        let mut waiting = unverified.request("192.0.2.1".parse().ok());
+    fn replaces_the_reservation_of_a_growing_body() {
+        let budget = BodyBudget::new(8, 100, 20);
+        let mut reservation = budget.reservation("192.0.2.1".parse().ok());
         for bytes in [0, 10, 25] {
-            assert!(!waiting.holds(bytes));
-            assert_eq!(waiting.hold(bytes), Ok(()));
-            assert!(waiting.holds(bytes));
-            assert_eq!(unverified.held().in_all.bytes, bytes);
+            assert!(!reservation.covers(bytes));
+            assert_eq!(reservation.reserve(bytes), Ok(()));
+            assert!(reservation.covers(bytes));
+            assert_eq!(budget.usage().total.bytes, bytes);
         }
-        assert_eq!(waiting.hold(26), Err(OWN));
-        assert_eq!(unverified.held().in_all.bytes, 0);
+        assert_eq!(reservation.reserve(26), Err(OF_SOURCE));
+        assert_eq!(budget.usage().total.bytes, 0);
     }
 }

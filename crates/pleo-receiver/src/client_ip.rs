@@ -1,4 +1,4 @@
-//! Where a request really comes from, also behind proxies, and where the sender's come from.
+//! Finds the client's IP address, also behind trusted proxies.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -6,8 +6,9 @@ use http::header::{FORWARDED, GetAll};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// The networks that the sender's European servers send from, as published in November 2026: for
-/// [`Endpoint::allow_sources`](crate::Endpoint::allow_sources). They change from time to time.
+/// Pleo's networks in Europe, as published in November 2026. They change from time to time.
+///
+/// Pass them to [`Endpoint::allow_sources`](crate::Endpoint::allow_sources).
 pub const PLEO_EU: [IpNet; 4] = [
     v4(52, 215, 16, 239),
     v4(54, 216, 8, 72),
@@ -15,8 +16,10 @@ pub const PLEO_EU: [IpNet; 4] = [
     v6([0x2a05, 0xd028, 0x17, 0x8000, 0, 0, 0, 0], 56),
 ];
 
-/// The networks that the sender's American servers send from, as published in November 2026: for
-/// [`Endpoint::allow_sources`](crate::Endpoint::allow_sources). They change from time to time.
+/// Pleo's networks in the United States, as published in November 2026. They change from time to
+/// time.
+///
+/// Pass them to [`Endpoint::allow_sources`](crate::Endpoint::allow_sources).
 pub const PLEO_US: [IpNet; 5] = [
     v4(44, 228, 126, 217),
     v4(50, 112, 21, 217),
@@ -27,18 +30,19 @@ pub const PLEO_US: [IpNet; 5] = [
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The address at the other end of the connection, as an extension of a request.
+/// Carries the peer address of the connection in a request's extensions.
 ///
-/// [`serve`](crate::serve) knows it. Whoever mounts a [`Receiver`](crate::Receiver) elsewhere sets it
-/// where an endpoint allows only some networks: without it, such an endpoint refuses everything.
+/// [`serve`](crate::serve) sets the address itself. Inside another server, insert this extension
+/// into each request. Without it, an endpoint with
+/// [allowed sources](crate::Endpoint::allow_sources) rejects every request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerAddr(pub IpAddr);
 
-/// The address that a request comes from: the peer's, or where the peer is a trusted proxy, the last
-/// one in `X-Forwarded-For` or `Forwarded` (RFC 7239) that isn't.
+/// Returns the client's address: the peer's, or behind a trusted proxy, the last untrusted address
+/// in `X-Forwarded-For` or `Forwarded` (RFC 7239).
 ///
-/// `None` where a trusted proxy names none that can be read. A proxy that writes only one of the two
-/// headers passes the other on as the client made it up: so where both stand, they must agree.
+/// Returns `None` if a trusted proxy sends no readable address. If both headers are present, they
+/// must agree: a proxy that writes only one of them forwards the other as the client sent it.
 pub(crate) fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> Option<IpAddr> {
     let peer = peer.to_canonical();
     if !contains(trusted, peer) {
@@ -46,18 +50,18 @@ pub(crate) fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) ->
     }
     let x_forwarded_for = headers.get_all(X_FORWARDED_FOR);
     let forwarded = headers.get_all(FORWARDED);
-    let by_one = || origin(&x_forwarded_for, trusted, comma_separated);
-    let by_other = || origin(&forwarded, trusted, forwarded_elements);
-    match (is_there(&x_forwarded_for), is_there(&forwarded)) {
-        (true, true) => by_one().filter(|one| by_other() == Some(*one)),
-        (true, false) => by_one(),
-        (false, true) => by_other(),
+    let by_x_forwarded_for = || last_untrusted(&x_forwarded_for, trusted, comma_separated);
+    let by_forwarded = || last_untrusted(&forwarded, trusted, forwarded_elements);
+    match (is_present(&x_forwarded_for), is_present(&forwarded)) {
+        (true, true) => by_x_forwarded_for().filter(|address| by_forwarded() == Some(*address)),
+        (true, false) => by_x_forwarded_for(),
+        (false, true) => by_forwarded(),
         (false, false) => None,
     }
 }
 
-/// What counts as one source: an IPv4 address; of IPv6 the network of 64 bits, in which whoever has
-/// one address has them all.
+/// Returns the network that counts as one source: an IPv4 address or an IPv6 /64. One client
+/// usually owns the whole /64.
 pub(crate) fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
@@ -65,20 +69,21 @@ pub(crate) fn network(peer: IpAddr) -> IpAddr {
     }
 }
 
+/// Returns `true` if one of the networks contains the address.
 pub(crate) fn contains(networks: &[IpNet], address: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&address))
 }
 
-/// Each proxy appends its peer, so only what stands to the right of the first untrusted address was
-/// written by somebody trusted.
-fn origin(
+/// Returns the rightmost untrusted address. Each proxy appends the address of its peer, so only
+/// the entries to its right come from trusted proxies.
+fn last_untrusted(
     values: &GetAll<'_, HeaderValue>,
     trusted: &[IpNet],
     split: impl Fn(&str) -> Option<Vec<&str>>,
 ) -> Option<IpAddr> {
     for value in values.iter().rev() {
         for hop in split(value.to_str().ok()?)?.into_iter().rev() {
-            let hop = address(hop)?;
+            let hop = parse_address(hop)?;
             if !contains(trusted, hop) {
                 return Some(hop);
             }
@@ -87,7 +92,7 @@ fn origin(
     None
 }
 
-fn is_there(values: &GetAll<'_, HeaderValue>) -> bool {
+fn is_present(values: &GetAll<'_, HeaderValue>) -> bool {
     values.iter().next().is_some()
 }
 
@@ -96,8 +101,8 @@ fn comma_separated(value: &str) -> Option<Vec<&str>> {
     Some(value.split(',').map(str::trim).collect())
 }
 
-/// What `for` says in each element of a `Forwarded` (RFC 7239 section 4), without its quotes. `None`
-/// where an element has no `for` or more than one, or a quote is not closed.
+/// Returns the `for` parameter of each element of `Forwarded` (RFC 7239 section 4), unquoted.
+/// Returns `None` if an element has no `for` or more than one, or a quote is not closed.
 fn forwarded_elements(value: &str) -> Option<Vec<&str>> {
     let element = |element| {
         let mut nodes = outside_quotes(element, ';')?
@@ -107,7 +112,7 @@ fn forwarded_elements(value: &str) -> Option<Vec<&str>> {
                 name.eq_ignore_ascii_case("for").then_some(node)
             });
         let node = nodes.next().filter(|_| nodes.next().is_none())?;
-        // No address needs an escape, so what has one is none.
+        // No valid address needs an escape, so escapes stay and fail to parse.
         let quoted = node
             .strip_prefix('"')
             .and_then(|node| node.strip_suffix('"'));
@@ -119,7 +124,7 @@ fn forwarded_elements(value: &str) -> Option<Vec<&str>> {
         .collect()
 }
 
-/// Splits where a separator stands outside of quotes; `None` where a quote is not closed.
+/// Splits at the separators outside of quotes. Returns `None` if a quote is not closed.
 fn outside_quotes(text: &str, separator: char) -> Option<Vec<&str>> {
     let (mut in_quotes, mut escaped) = (false, false);
     let parts = text.split(|character| {
@@ -136,8 +141,8 @@ fn outside_quotes(text: &str, separator: char) -> Option<Vec<&str>> {
     (!in_quotes).then_some(parts)
 }
 
-/// An address as a proxy writes it: with or without a port, in IPv6 with or without brackets.
-fn address(text: &str) -> Option<IpAddr> {
+/// Parses an address as proxies write it: with or without a port, IPv6 with or without brackets.
+fn parse_address(text: &str) -> Option<IpAddr> {
     let in_brackets = || text.strip_prefix('[')?.strip_suffix(']')?.parse().ok();
     let with_port = || Some(text.parse::<SocketAddr>().ok()?.ip());
     let address: IpAddr = text.parse().ok().or_else(in_brackets).or_else(with_port)?;
@@ -159,7 +164,7 @@ const fn v6([a, b, c, d, e, f, g, h]: [u16; 8], prefix: u8) -> IpNet {
 mod tests {
     use super::*;
 
-    fn found(peer: &str, headers: &[(&str, &str)]) -> Option<IpAddr> {
+    fn find(peer: &str, headers: &[(&str, &str)]) -> Option<IpAddr> {
         let trusted = ["10.0.0.0/8".parse().unwrap(), "fd00::/8".parse().unwrap()];
         let mut map = HeaderMap::new();
         for (name, value) in headers {
@@ -170,14 +175,14 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_trusted_proxy_wrote_is_believed() {
+    fn trusts_only_addresses_from_trusted_proxies() {
         const X: &str = "x-forwarded-for";
         const F: &str = "forwarded";
         #[rustfmt::skip]
         let cases = [
             ("52.215.16.239", &[][..], Some("52.215.16.239")),
             ("::ffff:52.215.16.239", &[], Some("52.215.16.239")),
-            // Not a proxy of ours: what it claims doesn't count.
+            // An untrusted peer: its headers don't count.
             ("203.0.113.9", &[(X, "52.215.16.239")], Some("203.0.113.9")),
             ("203.0.113.9", &[(F, "for=52.215.16.239")], Some("203.0.113.9")),
             ("10.0.0.1", &[(X, "52.215.16.239")], Some("52.215.16.239")),
@@ -194,18 +199,18 @@ mod tests {
             ("10.0.0.1", &[(X, "203.0.113.9:4711")], Some("203.0.113.9")),
             ("10.0.0.1", &[(X, "[2a05:d028:17:8000::1]:4711")], Some("2a05:d028:17:8000::1")),
             ("10.0.0.1", &[(X, "::ffff:203.0.113.9")], Some("203.0.113.9")),
-            // The forms of RFC 7239.
+            // Syntax of RFC 7239.
             ("10.0.0.1", &[(F, "For=\"[2a05:d028:17:8000::1]:4711\"")], Some("2a05:d028:17:8000::1")),
             ("10.0.0.1", &[(F, "for=\"[2a05:d028:17:8000::1]\"")], Some("2a05:d028:17:8000::1")),
             ("10.0.0.1", &[(F, "proto=https;for=\"203.0.113.9:80\"; by=10.0.0.1")], Some("203.0.113.9")),
             ("10.0.0.1", &[(F, "for=10.0.0.3;host=\"a,b;for=52.215.16.239\", for=203.0.113.9")], Some("203.0.113.9")),
             ("10.0.0.1", &[(F, "for=203.0.113.9;host=\"\\\"\"")], Some("203.0.113.9")),
-            // Both headers: one of them may be the client's own.
+            // Both headers: the client may have sent one of them.
             ("10.0.0.1", &[(X, "203.0.113.9"), (F, "for=203.0.113.9")], Some("203.0.113.9")),
             ("10.0.0.1", &[(X, "203.0.113.9"), (F, "for=52.215.16.239")], None),
             ("10.0.0.1", &[(X, "52.215.16.239"), (F, "for=203.0.113.9")], None),
             ("10.0.0.1", &[(X, "52.215.16.239"), (F, "")], None),
-            // Nobody known.
+            // No readable address.
             ("10.0.0.1", &[], None),
             ("10.0.0.1", &[(X, "10.0.0.2")], None),
             ("10.0.0.1", &[(X, "unknown")], None),
@@ -215,17 +220,17 @@ mod tests {
             ("10.0.0.1", &[(F, "for=_hidden")], None),
             ("10.0.0.1", &[(F, "by=203.0.113.9")], None),
             ("10.0.0.1", &[(F, "for=52.215.16.239;for=203.0.113.9")], None),
-            // A quote that the client left open swallows what the proxy appended.
+            // The client's open quote hides the address that the proxy appended.
             ("10.0.0.1", &[(F, "for=52.215.16.239;host=\", for=203.0.113.9")], None),
         ];
         for (peer, headers, expected) in cases {
             let expected: Option<IpAddr> = expected.map(|address| address.parse().unwrap());
-            assert_eq!(found(peer, headers), expected, "{peer} {headers:?}");
+            assert_eq!(find(peer, headers), expected, "{peer} {headers:?}");
         }
     }
 
     #[test]
-    fn the_sender_s_networks_are_those_that_it_publishes() {
+    fn lists_published_networks_of_pleo() {
         let text = |networks: &[IpNet]| networks.iter().map(IpNet::to_string).collect::<Vec<_>>();
         let eu = [
             "52.215.16.239/32",

@@ -1,6 +1,7 @@
-//! An endpoint: a path, and what a request to it must bring.
+//! An endpoint: its path, secrets, credentials, required headers and allowed networks.
 
 use core::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -12,10 +13,10 @@ use ipnet::IpNet;
 use pleo_webhook_verify::{Secret, TooManySecrets, Verifier};
 use subtle::ConstantTimeEq;
 
-use crate::Rejection;
 use crate::client_ip;
+use crate::rejection::Rejection;
 
-/// A path that takes the deliveries of one subscription.
+/// Receives the deliveries of one subscription at one path.
 #[derive(Clone)]
 pub struct Endpoint {
     name: Arc<str>,
@@ -23,19 +24,20 @@ pub struct Endpoint {
     verifier: Verifier,
     /// `user:password`
     credentials: Option<Bytes>,
-    headers: Vec<(HeaderName, HeaderValue)>,
-    sources: Vec<IpNet>,
+    required_headers: Vec<(HeaderName, HeaderValue)>,
+    allowed_sources: Vec<IpNet>,
 }
 
 impl Endpoint {
-    /// An endpoint at `path`, which is also its name, for deliveries signed with `secret`.
+    /// Creates an endpoint at `path` for deliveries signed with `secret`. The path is also its name.
     ///
     /// # Errors
-    /// The path doesn't begin with `/`, or holds a query, a fragment, a space or a control character.
+    /// The path doesn't begin with `/`, or contains a query, a fragment, a space, a control
+    /// character or a non-ASCII character.
     pub fn new(path: impl Into<String>, secret: Secret) -> Result<Self, EndpointError> {
         let path = path.into();
-        let plain = |byte: u8| byte.is_ascii_graphic() && !b"?#".contains(&byte);
-        if !path.starts_with('/') || !path.bytes().all(plain) {
+        let is_allowed = |byte: u8| byte.is_ascii_graphic() && !b"?#".contains(&byte);
+        if !path.starts_with('/') || !path.bytes().all(is_allowed) {
             return Err(EndpointError::Path { path });
         }
         Ok(Self {
@@ -43,29 +45,29 @@ impl Endpoint {
             path,
             verifier: Verifier::new(secret),
             credentials: None,
-            headers: Vec::new(),
-            sources: Vec::new(),
+            required_headers: Vec::new(),
+            allowed_sources: Vec::new(),
         })
     }
 
-    /// Names the endpoint otherwise than by its path. Together with the `webhook-id`, the name is
-    /// the key that messages are stored under: keep it when the path changes.
+    /// Sets the name; the path unless set. Messages are stored under the name and their
+    /// `webhook-id`, so keep the name when the path changes.
     #[must_use]
     pub fn with_name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = name.into();
         self
     }
 
-    /// Takes deliveries signed with this secret too, while secrets are rotated.
+    /// Adds a secret. Use it to accept the old and the new secret during a rotation.
     ///
     /// # Errors
-    /// There are [`Verifier::MAX_SECRETS`] already.
+    /// The endpoint already has [`Verifier::MAX_SECRETS`] secrets.
     pub fn and_secret(mut self, secret: Secret) -> Result<Self, TooManySecrets> {
         self.verifier = self.verifier.and_secret(secret)?;
         Ok(self)
     }
 
-    /// Sets how many seconds a delivery's timestamp may lie from now, either way;
+    /// Sets by how many seconds a timestamp may differ from now, in the past or the future;
     /// [`Verifier::DEFAULT_TOLERANCE`] unless set.
     #[must_use]
     pub fn tolerance(mut self, seconds: u64) -> Self {
@@ -73,40 +75,42 @@ impl Endpoint {
         self
     }
 
-    /// Asks for Basic credentials beside the signature, as a subscription's `endpointAuth` sends them.
+    /// Requires Basic credentials (RFC 7617) in addition to the signature. Pleo sends those of the
+    /// subscription's `endpointAuth`.
     #[must_use]
     pub fn credentials(mut self, username: &str, password: &str) -> Self {
         self.credentials = Some(format!("{username}:{password}").into());
         self
     }
 
-    /// Asks for a header beside the signature, as a subscription's `customHeaders` send it.
+    /// Requires a header in addition to the signature. Pleo sends those of the subscription's
+    /// `customHeaders`.
     ///
     /// # Errors
-    /// The name or the value can't stand in an HTTP header.
+    /// The name or the value is not valid in an HTTP header.
     pub fn require_header(mut self, name: &str, value: &str) -> Result<Self, EndpointError> {
         let parsed = name.parse().ok().zip(value.parse().ok());
         let (parsed, mut value): (HeaderName, HeaderValue) =
             parsed.ok_or_else(|| EndpointError::Header { name: name.into() })?;
         value.set_sensitive(true);
-        self.headers.push((parsed, value));
+        self.required_headers.push((parsed, value));
         Ok(self)
     }
 
-    /// Allows requests from these networks only; all are allowed while none is named.
+    /// Allows requests only from these networks; all networks unless set.
     #[must_use]
     pub fn allow_sources(mut self, networks: impl IntoIterator<Item = IpNet>) -> Self {
-        self.sources.extend(networks);
+        self.allowed_sources.extend(networks);
         self
     }
 
-    /// What it is called.
+    /// Returns the name.
     #[must_use]
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// Where it is.
+    /// Returns the path.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.path
@@ -116,23 +120,23 @@ impl Endpoint {
         &self.verifier
     }
 
-    /// The checks that need neither the signature nor the body, in their order.
-    pub(crate) fn check(
+    /// Checks host, method, source address, content type and content length, in this order.
+    pub(crate) fn check_request(
         &self,
         method: &Method,
         headers: &HeaderMap,
-        source: Option<std::net::IpAddr>,
+        source: Option<IpAddr>,
         body_limit: usize,
     ) -> Result<(), Rejection> {
-        // RFC 9112 section 3.2: what two servers could take for different hosts is no request.
+        // RFC 9112 section 3.2: two `Host` headers are a bad request.
         if headers.get_all(HOST).iter().nth(1).is_some() {
             return Err(Rejection::AmbiguousHost);
         }
         if method != Method::POST {
             return Err(Rejection::MethodNotAllowed);
         }
-        let allowed = |address| client_ip::contains(&self.sources, address);
-        if !self.sources.is_empty() && !source.is_some_and(allowed) {
+        let allowed = |address| client_ip::contains(&self.allowed_sources, address);
+        if !self.allowed_sources.is_empty() && !source.is_some_and(allowed) {
             return Err(Rejection::SourceNotAllowed);
         }
         if !single(headers, &CONTENT_TYPE).is_some_and(is_json) {
@@ -150,18 +154,19 @@ impl Endpoint {
         Ok(())
     }
 
-    /// The checks of what a subscription sends beside its signature.
-    pub(crate) fn check_extras(&self, headers: &HeaderMap) -> Result<(), Rejection> {
+    /// Checks the Basic credentials and the required headers.
+    pub(crate) fn check_credentials(&self, headers: &HeaderMap) -> Result<(), Rejection> {
         if let Some(expected) = &self.credentials
             && !single(headers, &AUTHORIZATION)
                 .is_some_and(|value| has_credentials(value, expected))
         {
             return Err(Rejection::WrongCredentials);
         }
-        let present = |(name, expected): &(HeaderName, HeaderValue)| {
-            single(headers, name).is_some_and(|value| same(value.as_bytes(), expected.as_bytes()))
+        let matches = |(name, expected): &(HeaderName, HeaderValue)| {
+            single(headers, name)
+                .is_some_and(|value| constant_time_eq(value.as_bytes(), expected.as_bytes()))
         };
-        if self.headers.iter().all(present) {
+        if self.required_headers.iter().all(matches) {
             Ok(())
         } else {
             Err(Rejection::WrongHeader)
@@ -171,38 +176,39 @@ impl Endpoint {
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let headers: Vec<_> = self.headers.iter().map(|(name, _)| name).collect();
+        let headers: Vec<_> = self.required_headers.iter().map(|(name, _)| name).collect();
         f.debug_struct("Endpoint")
             .field("name", &self.name)
             .field("path", &self.path)
             .field("verifier", &self.verifier)
             .field("has_credentials", &self.credentials.is_some())
-            .field("headers", &headers)
-            .field("sources", &self.sources)
+            .field("required_headers", &headers)
+            .field("allowed_sources", &self.allowed_sources)
             .finish()
     }
 }
 
-/// Why there can't be such an endpoint.
+/// Why an endpoint is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum EndpointError {
-    /// The path isn't one.
-    #[error("`{path}` is not a path: it must begin with `/` and hold no `?`, `#` or space")]
+    /// The path is invalid.
+    #[error(
+        "invalid path `{path}`: it must begin with `/`; `?`, `#`, spaces and non-ASCII characters are not allowed"
+    )]
     Path {
-        /// What was given.
+        /// The invalid path.
         path: String,
     },
-    /// The header isn't one. Its value may be secret, so it isn't named.
-    #[error("the required header `{name}` or its value cannot stand in an HTTP request")]
+    /// A required header is invalid. Its value may be secret, so the error leaves it out.
+    #[error("invalid required header `{name}`: its name or value is not valid in HTTP")]
     Header {
         /// The header's name.
         name: String,
     },
 }
 
-/// `application/json`, or any type of `application/` with the suffix `+json`; with or without
-/// parameters.
+/// Returns `true` for `application/json` and `application/*+json`, with or without parameters.
 fn is_json(content_type: &HeaderValue) -> bool {
     let Ok(text) = content_type.to_str() else {
         return false;
@@ -215,7 +221,7 @@ fn is_json(content_type: &HeaderValue) -> bool {
     kind.eq_ignore_ascii_case("application") && suffix.eq_ignore_ascii_case("json")
 }
 
-/// RFC 7617 section 2: `Basic` and the base64 of user, colon, password.
+/// Compares Basic credentials (RFC 7617 section 2) with `user:password`.
 fn has_credentials(value: &HeaderValue, expected: &[u8]) -> bool {
     let Some((scheme, encoded)) = value.to_str().ok().and_then(|text| text.split_once(' ')) else {
         return false;
@@ -223,16 +229,16 @@ fn has_credentials(value: &HeaderValue, expected: &[u8]) -> bool {
     let Ok(given) = STANDARD.decode(encoded.trim_start()) else {
         return false;
     };
-    scheme.eq_ignore_ascii_case("basic") && same(&given, expected)
+    scheme.eq_ignore_ascii_case("basic") && constant_time_eq(&given, expected)
 }
 
-/// A header's value where it stands exactly once.
+/// Returns the value of a header that occurs exactly once.
 fn single<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Option<&'h HeaderValue> {
     let mut values = headers.get_all(name).iter();
     values.next().filter(|_| values.next().is_none())
 }
 
-/// Compares in a time that depends on the lengths only.
-fn same(given: &[u8], expected: &[u8]) -> bool {
+/// Compares in a time that depends only on the lengths.
+fn constant_time_eq(given: &[u8], expected: &[u8]) -> bool {
     given.ct_eq(expected).into()
 }

@@ -1,32 +1,47 @@
-//! Receives Pleo webhooks: verifies each, stores it durably, only then answers, and hands it on.
+//! Receives Pleo webhooks: verifies each delivery, stores it durably, acknowledges it and dispatches
+//! it to a handler.
 //!
 //! ```no_run
 #![doc = include_str!("../examples/export_jobs.rs")]
 //! ```
 //!
-//! - [`Endpoint`]: a path, the secrets that its deliveries are signed with, and what else must hold.
-//! - [`Inbox`]: where authentic messages wait; [`SqliteInbox`] keeps them in a file,
-//!   [`MemoryInbox`] only as long as the process runs.
-//! - [`Handler`]: who gets them, at least once: an async function, or the built-in [`Exec`] and
-//!   [`Forward`].
-//! - [`Receiver`] puts these together. It is a [`hyper::service::Service`] and a
-//!   [`tower_service::Service`], so that it also mounts inside a server that is there already;
-//!   [`serve`] is ours, and [`Server`] the same with more to choose: limits, several sockets, HTTPS.
-//!   Endpoints and handler can be replaced while it runs.
+//! - [`Endpoint`] has a path, the signing secrets and further checks.
+//! - [`Inbox`] stores authentic messages: [`SqliteInbox`] in a file, [`MemoryInbox`] in memory.
+//! - [`Handler`] processes messages, at least once each: an async function, [`Exec`] or [`Forward`].
+//! - [`Receiver`] combines them. It is a [`hyper::service::Service`] and a
+//!   [`tower_service::Service`], so that it also mounts inside another server. Its endpoints and
+//!   handler can be replaced while it runs.
+//! - [`serve`] runs a receiver as a server. [`Server`] adds limits, several sockets and HTTPS.
 //!
-//! Nothing is answered 2xx before it is on disk, nothing is hashed before its headers pass, nothing
-//! is parsed before its signature holds. What is authentic is never thrown away: an event type that
-//! nobody knows yet, or a body that is not JSON, is stored as it came.
+//! The receiver answers 2xx only after the message is on disk. It hashes nothing before the headers
+//! pass, and parses nothing before the signature holds. It stores every authentic message, also if
+//! its event type is unknown or its body is not JSON.
 //!
 //! # Features
 //!
-//! | feature | what it adds |
+//! | feature | adds |
 //! | --- | --- |
-//! | `sqlite` (default) | [`SqliteInbox`] |
+//! | `sqlite` (default) | [`SqliteInbox`], a durable inbox in one file |
 //! | `exec` | [`Exec`], a handler that runs a command |
 //! | `forward` | [`Forward`], a handler that posts to a URL |
-//! | `tls` | [`Tls`], for HTTPS with HTTP/1.1 and HTTP/2 |
-// The documentation links to items of every feature; it is built with all of them.
+//! | `tls` | [`Tls`], for HTTPS with HTTP/2 and HTTP/1.1 |
+//!
+//! # Re-exported crates
+//!
+//! Types of other crates in this API come from these re-exports, so that a program needs no
+//! dependency of its own with the same version:
+//!
+//! | re-export | for |
+//! | --- | --- |
+//! | [`verify`] | secrets and signature errors |
+//! | [`events`] | envelopes and events |
+//! | [`bytes`] | bodies |
+//! | [`http`], [`http_body`], [`http_body_util`] | requests and responses |
+//! | [`ipnet`] | networks |
+//! | [`jiff`] | timestamps |
+//!
+//! Sockets are those of tokio 1.
+// The documentation is built with all features and links to their items.
 #![cfg_attr(
     not(all(
         feature = "sqlite",
@@ -39,18 +54,22 @@
 
 mod body;
 mod body_budget;
+mod builder;
 #[cfg(feature = "forward")]
 mod client;
 mod client_ip;
 mod dispatch;
 mod endpoint;
+mod error;
 mod handler;
 mod inbox;
 mod metrics;
 mod receiver;
 mod rejection;
+mod routes;
 mod server;
 
+pub use builder::ReceiverBuilder;
 #[cfg(feature = "forward")]
 pub use client::{ClientError, HttpClient};
 pub use client_ip::{PLEO_EU, PLEO_US, PeerAddr};
@@ -62,16 +81,16 @@ pub use handler::{Exec, ExecError};
 #[cfg(feature = "forward")]
 pub use handler::{Forward, ForwardError};
 pub use inbox::{
-    AppendFuture, Appended, Counts, Entry, Filter, Inbox, InboxError, InboxFuture, LeaseId,
-    LeaseRequest, Leased, LeasedMessage, MemoryInbox, NewMessage, Origin, Outcome, Selection,
-    State,
+    Appended, Counts, Entry, Filter, Inbox, InboxError, InboxFuture, LeaseId, LeaseRequest, Leased,
+    LeasedMessage, MemoryInbox, NewMessage, Origin, Outcome, Selection, State,
 };
 #[cfg(feature = "sqlite")]
 pub use inbox::{SqliteInbox, SqliteOptions};
-pub use pleo_events as events;
-pub use pleo_webhook_verify as verify;
-pub use receiver::{BuildError, Receiver, ReceiverBuilder};
+pub use receiver::Receiver;
 pub use rejection::Rejection;
+pub use routes::BuildError;
 pub use server::{ServeError, Server, ServerOptions, serve};
 #[cfg(feature = "tls")]
 pub use server::{Tls, TlsError};
+pub use {bytes, http, http_body, http_body_util, ipnet, jiff};
+pub use {pleo_events as events, pleo_webhook_verify as verify};

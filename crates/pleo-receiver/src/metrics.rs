@@ -1,4 +1,4 @@
-//! What is counted.
+//! Prometheus metrics of the receiver. They observe and decide nothing.
 
 use std::sync::Arc;
 
@@ -6,24 +6,24 @@ use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::registry::Registry;
+use prometheus_client::registry::{Metric, Registry};
 
-use crate::Appended;
+use crate::inbox::Appended;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct AcceptedLabels {
+struct OutcomeLabels {
     endpoint: Arc<str>,
     outcome: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct RejectedLabels {
+struct RejectionLabels {
     endpoint: Arc<str>,
     reason: &'static str,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct EndpointLabel {
+struct EndpointLabels {
     endpoint: Arc<str>,
 }
 
@@ -32,14 +32,14 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
-/// The counters of a receiver, in the registry that shows them.
+/// The metrics of one receiver.
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
-    accepted: Family<AcceptedLabels, Counter>,
-    rejected: Family<RejectedLabels, Counter>,
-    handled: Family<AcceptedLabels, Counter>,
-    expired: Family<EndpointLabel, Counter>,
+    accepted: Family<OutcomeLabels, Counter>,
+    rejected: Family<RejectionLabels, Counter>,
+    handled: Family<OutcomeLabels, Counter>,
+    expired: Family<EndpointLabels, Counter>,
     dispatcher_restarts: Counter,
     in_flight: Gauge,
     connections: Gauge,
@@ -49,121 +49,97 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn new() -> Self {
         let mut registry = Registry::with_prefix("pleo_receiver");
-        let accepted = Family::default();
-        let rejected = Family::default();
-        let handled = Family::default();
-        let expired = Family::default();
-        let dispatcher_restarts = Counter::default();
-        let in_flight = Gauge::default();
-        let connections = Gauge::default();
-        let refused_connections = Family::default();
-        registry.register(
-            "accepted",
-            "Authentic deliveries: stored, known before, or known before with other bytes",
-            Family::clone(&accepted),
-        );
-        registry.register(
-            "rejected",
-            "Refused requests, by the code of their answer",
-            Family::clone(&rejected),
-        );
-        registry.register(
-            "handled",
-            "Attempts of the handler: done, to be retried, or dead",
-            Family::clone(&handled),
-        );
-        registry.register(
-            "expired",
-            "Attempts of the handler that began after the job had expired",
-            Family::clone(&expired),
-        );
-        registry.register(
-            "dispatcher_restarts",
-            "How often what hands messages on has panicked, and begun again",
-            Counter::clone(&dispatcher_restarts),
-        );
-        registry.register(
-            "in_flight",
-            "Requests that are being read or stored",
-            Gauge::clone(&in_flight),
-        );
-        registry.register(
-            "connections",
-            "Open connections",
-            Gauge::clone(&connections),
-        );
-        registry.register(
-            "refused_connections",
-            "Connections that were closed since they asked too much, or others needed the room",
-            Family::clone(&refused_connections),
-        );
         Self {
+            accepted: register(
+                &mut registry,
+                "accepted",
+                "Authentic deliveries by outcome: stored, known (duplicate) or conflict (duplicate id with another body)",
+            ),
+            rejected: register(&mut registry, "rejected", "Rejected requests by reason"),
+            handled: register(
+                &mut registry,
+                "handled",
+                "Handler attempts by outcome: done, retry or dead",
+            ),
+            expired: register(
+                &mut registry,
+                "expired",
+                "Handler attempts that started after the job expired",
+            ),
+            dispatcher_restarts: register(
+                &mut registry,
+                "dispatcher_restarts",
+                "Restarts of the dispatcher after a panic",
+            ),
+            in_flight: register(&mut registry, "in_flight", "Requests being read or stored"),
+            connections: register(&mut registry, "connections", "Open connections"),
+            refused_connections: register(
+                &mut registry,
+                "refused_connections",
+                "Connections closed by the server by reason",
+            ),
             registry,
-            accepted,
-            rejected,
-            handled,
-            expired,
-            dispatcher_restarts,
-            in_flight,
-            connections,
-            refused_connections,
         }
     }
 
-    /// The counters of one endpoint's accepted deliveries, looked up once.
+    /// Looks up the counters of an endpoint's accepted deliveries.
     pub(crate) fn accepted(&self, endpoint: &Arc<str>) -> Accepted {
         let counter = |outcome| {
             let endpoint = Arc::clone(endpoint);
-            let labels = AcceptedLabels { endpoint, outcome };
+            let labels = OutcomeLabels { endpoint, outcome };
             self.accepted.get_or_create(&labels).clone()
         };
         Accepted {
             stored: counter("stored"),
-            known: counter("known"),
+            duplicate: counter("known"),
             conflict: counter("conflict"),
         }
     }
 
-    /// Counts one more request in flight, as long as what it gives lives.
-    pub(crate) fn in_flight(&self) -> Counted<'_> {
-        Counted::new(&self.in_flight)
+    /// Counts a request in flight until the guard is dropped.
+    pub(crate) fn in_flight(&self) -> GaugeGuard<'_> {
+        GaugeGuard::new(&self.in_flight)
     }
 
-    /// Counts one more open connection, as long as what it gives lives.
-    pub(crate) fn connection(&self) -> Counted<'_> {
-        Counted::new(&self.connections)
+    /// Counts an open connection until the guard is dropped.
+    pub(crate) fn connection(&self) -> GaugeGuard<'_> {
+        GaugeGuard::new(&self.connections)
     }
 
+    /// Counts a connection that the server closed.
     pub(crate) fn refused_connection(&self, reason: &'static str) {
         let labels = ReasonLabels { reason };
         self.refused_connections.get_or_create(&labels).inc();
     }
 
-    /// `endpoint` is empty where no endpoint has the path.
+    /// Counts a rejected request. `endpoint` is empty if no endpoint has the path.
     pub(crate) fn rejected(&self, endpoint: &Arc<str>, reason: &'static str) {
         let endpoint = Arc::clone(endpoint);
-        let labels = RejectedLabels { endpoint, reason };
+        let labels = RejectionLabels { endpoint, reason };
         self.rejected.get_or_create(&labels).inc();
     }
 
+    /// Counts a handler attempt.
     pub(crate) fn handled(&self, endpoint: &Arc<str>, outcome: &'static str) {
         let endpoint = Arc::clone(endpoint);
-        let labels = AcceptedLabels { endpoint, outcome };
+        let labels = OutcomeLabels { endpoint, outcome };
         self.handled.get_or_create(&labels).inc();
     }
 
+    /// Counts a handler attempt that started after the job expired.
     pub(crate) fn expired(&self, endpoint: &Arc<str>) {
         let endpoint = Arc::clone(endpoint);
         self.expired
-            .get_or_create(&EndpointLabel { endpoint })
+            .get_or_create(&EndpointLabels { endpoint })
             .inc();
     }
 
+    /// Counts a restart of the dispatcher.
     pub(crate) fn dispatcher_restarted(&self) {
         self.dispatcher_restarts.inc();
     }
 
-    /// All counters in the text format of OpenMetrics.
+    /// Encodes all metrics in the OpenMetrics text format.
     pub(crate) fn encode(&self) -> String {
         let mut out = String::new();
         // Writing to a string can't fail.
@@ -172,37 +148,28 @@ impl Metrics {
     }
 }
 
-/// One of those that a gauge counts.
+/// Counts one in a gauge until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Counted<'m> {
-    gauge: &'m Gauge,
-    count: usize,
-}
+pub(crate) struct GaugeGuard<'m>(&'m Gauge);
 
-impl<'m> Counted<'m> {
+impl<'m> GaugeGuard<'m> {
     fn new(gauge: &'m Gauge) -> Self {
-        let before = gauge.inc();
-        let count = usize::try_from(before).unwrap_or(0) + 1;
-        Self { gauge, count }
-    }
-
-    /// How many there were when it came, itself among them.
-    pub(crate) const fn count(&self) -> usize {
-        self.count
+        gauge.inc();
+        Self(gauge)
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for GaugeGuard<'_> {
     fn drop(&mut self) {
-        self.gauge.dec();
+        self.0.dec();
     }
 }
 
-/// One endpoint's counters of accepted deliveries.
+/// Counts the accepted deliveries of one endpoint by outcome.
 #[derive(Debug)]
 pub(crate) struct Accepted {
     stored: Counter,
-    known: Counter,
+    duplicate: Counter,
     conflict: Counter,
 }
 
@@ -210,9 +177,15 @@ impl Accepted {
     pub(crate) fn count(&self, appended: Appended) {
         match appended {
             Appended::Stored => &self.stored,
-            Appended::Duplicate => &self.known,
+            Appended::Duplicate => &self.duplicate,
             Appended::Conflict => &self.conflict,
         }
         .inc();
     }
+}
+
+fn register<M: Metric + Clone + Default>(registry: &mut Registry, name: &str, help: &str) -> M {
+    let metric = M::default();
+    registry.register(name, help, metric.clone());
+    metric
 }

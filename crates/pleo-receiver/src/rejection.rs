@@ -1,4 +1,4 @@
-//! The answer to each kind of request: status, stable code, and the body that explains it.
+//! Every rejection: its status, its stable code and its problem document.
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -6,70 +6,70 @@ use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body_util::Full;
 use pleo_webhook_verify::VerifyError;
 
-/// Why a request was refused. Nothing refused is ever stored.
+/// Why a request was rejected. A rejected request is never stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {
-    /// 404
+    /// No endpoint has the path: 404.
     #[error("no endpoint has this path")]
     NoSuchPath,
-    /// 400
-    #[error("the request has more than one `Host`")]
+    /// The request has several `Host` headers: 400.
+    #[error("the request has more than one `Host` header")]
     AmbiguousHost,
-    /// 405
-    #[error("this endpoint takes POST only")]
+    /// The method is not POST: 405 with `Allow`.
+    #[error("the method must be POST")]
     MethodNotAllowed,
-    /// 403
-    #[error("the source address is not in a network that this endpoint allows")]
+    /// The source address is unknown or not in an allowed network: 403.
+    #[error("the source address is not in an allowed network")]
     SourceNotAllowed,
-    /// 415
-    #[error("the content type is not JSON")]
+    /// The content type is missing or not JSON: 415.
+    #[error("the `Content-Type` must be JSON")]
     NotJson,
-    /// 415
-    #[error("the body has a content encoding, and must be sent without")]
+    /// The body has a content encoding, such as gzip: 415.
+    #[error("a `Content-Encoding` is not supported")]
     ContentEncoding,
-    /// 413
+    /// The body exceeds the limit: 413.
     #[error("the body is larger than {limit} bytes")]
     BodyTooLarge {
-        /// How many bytes are taken.
+        /// The limit in bytes.
         limit: usize,
     },
-    /// 400 or 401
+    /// The signature check failed: 401 for a timestamp outside the tolerance and for a wrong
+    /// signature, else 400.
     #[error(transparent)]
     Signature(#[from] VerifyError),
-    /// 401
+    /// The Basic credentials are missing or wrong: 401.
     #[error("the Basic credentials are missing or wrong")]
     WrongCredentials,
-    /// 401
-    #[error("a header that this endpoint requires is missing or wrong")]
+    /// A required header is missing or wrong: 401.
+    #[error("a required header is missing or wrong")]
     WrongHeader,
-    /// 408
-    #[error("the body took too long to arrive")]
+    /// The body exceeded its timeout or fell below the minimum rate: 408.
+    #[error("the body arrived too slowly")]
     BodyTimeout,
-    /// 400; the sender rarely sees this, since its connection broke
-    #[error("the body broke off")]
+    /// The body ended early or is malformed: 400. The sender sees it only if the connection is
+    /// still open.
+    #[error("the body is incomplete or malformed")]
     BodyBroken,
-    /// 503
-    #[error("too many requests are in flight, or too much of their bodies; send it again later")]
+    /// Too many requests are in flight, or too many bytes of incomplete bodies: 503.
+    #[error("too many requests are in flight; retry later")]
     Overloaded,
-    /// 503
-    #[error(
-        "too many requests from this source wait for their bodies, or hold too much of them; send it again later"
-    )]
+    /// The source has too many requests with incomplete bodies, or too many bytes of them: 503.
+    #[error("too many incomplete requests from this source; retry later")]
     SourceOverloaded,
-    /// 503
-    #[error("the inbox has too many messages waiting to be stored; send it again later")]
+    /// The inbox's queue is full: 503.
+    #[error("the inbox queue is full; retry later")]
     InboxFull,
-    /// 503
-    #[error("the inbox could not store the message; send it again later")]
+    /// The inbox could not store the message: 503.
+    #[error("the message could not be stored; retry later")]
     InboxFailed,
-    /// 503
-    #[error("the receiver is shutting down; send it again later")]
+    /// The receiver is shutting down: 503.
+    #[error("the receiver is shutting down; retry later")]
     ShuttingDown,
 }
 
 impl Rejection {
-    /// A stable name, for logs, metrics and whoever reads the answer.
+    /// Returns the stable code, for logs, metrics and senders.
     #[must_use]
     pub const fn code(&self) -> &'static str {
         match self {
@@ -93,7 +93,7 @@ impl Rejection {
         }
     }
 
-    /// The status it is answered with.
+    /// Returns the HTTP status.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
@@ -119,7 +119,7 @@ impl Rejection {
         }
     }
 
-    /// A header that the status calls for.
+    /// Returns the header that the status requires.
     const fn header(&self) -> Option<(HeaderName, HeaderValue)> {
         Some(match self {
             Self::MethodNotAllowed => (ALLOW, HeaderValue::from_static("POST")),
@@ -127,8 +127,8 @@ impl Rejection {
                 WWW_AUTHENTICATE,
                 HeaderValue::from_static("Basic realm=\"pleo\""),
             ),
-            // What is left of the body is not read, so the connection can't be used again. (hyper leaves
-            // it out of HTTP/2, where only the stream ends.)
+            // The rest of the body stays unread, so the connection can't be reused. In HTTP/2 only
+            // the stream ends, and hyper drops the header.
             Self::BodyTooLarge { .. } | Self::BodyTimeout => {
                 (CONNECTION, HeaderValue::from_static("close"))
             }
@@ -142,14 +142,15 @@ impl Rejection {
     }
 }
 
-/// 204: the message is on disk.
+/// Creates the response to a stored delivery: 204.
 pub(crate) fn accepted() -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::default());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
 }
 
-/// The problem document of RFC 9457, section 3, with a `code` of ours.
+/// Creates the response to a rejected request: a problem document (RFC 9457 section 3) with a
+/// `code` member.
 pub(crate) fn rejected(rejection: &Rejection) -> Response<Full<Bytes>> {
     let status = rejection.status();
     let problem = serde_json::json!({

@@ -1,33 +1,33 @@
-//! What can go wrong on the way.
+//! Faults that a test injects into API requests.
 
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::Full;
 
-/// How a request to the API goes wrong.
+/// A fault of one API request.
 #[derive(Clone, Debug)]
 pub enum Fault {
-    /// This is answered, and nothing is done.
+    /// The API responds with this and does nothing.
     Status {
-        /// The status.
+        /// The status code.
         status: u16,
         /// The value of `Retry-After`.
         retry_after: Option<String>,
-        /// The body; an error of the API where it is `None`.
+        /// The body, or `None` for an error of the API.
         body: Option<String>,
     },
-    /// The connection closes, and nothing is done.
+    /// The API closes the connection and does nothing.
     Closed,
-    /// It is done, and then the connection closes without an answer.
+    /// The API handles the request, then closes the connection without a response.
     AnswerLost,
-    /// No answer ever comes.
+    /// The API never responds.
     Silence,
-    /// Nothing goes wrong yet: it is answered as usual.
+    /// No fault: the API responds as usual.
     None,
 }
 
 impl Fault {
-    /// Answers this status, with an error of the API.
+    /// Responds with this status and an error of the API.
     #[must_use]
     pub const fn status(status: u16) -> Self {
         Self::Status {
@@ -37,7 +37,7 @@ impl Fault {
         }
     }
 
-    /// Answers this status and asks to wait.
+    /// Responds with this status and `Retry-After`.
     pub fn retry_after(status: u16, wait: impl Into<String>) -> Self {
         Self::Status {
             status,
@@ -46,7 +46,7 @@ impl Fault {
         }
     }
 
-    /// Answers 200 and this.
+    /// Responds with 200 and this body.
     pub fn body(body: impl Into<String>) -> Self {
         Self::Status {
             status: 200,
@@ -56,14 +56,14 @@ impl Fault {
     }
 }
 
-/// The answer of [`Fault::Status`].
-pub(crate) fn answer(
+/// Builds the response of [`Fault::Status`].
+pub(crate) fn response(
     status: u16,
     retry_after: Option<String>,
     body: Option<String>,
 ) -> Response<Full<Bytes>> {
     let status = StatusCode::from_u16(status).unwrap();
-    let reason = r#"{"type":"SIMULATED","message":"as the test wished"}"#;
+    let reason = r#"{"type":"SIMULATED","message":"injected fault"}"#;
     let mut builder = Response::builder()
         .status(status)
         .header("content-type", "application/json;charset=UTF-8");

@@ -1,44 +1,25 @@
-//! Plays Pleo in tests, over real sockets and TLS: the Subscriptions API, the reading side of the
-//! Export API, and the sender of webhooks.
-//!
-//! It is written from what Pleo documents, not from our client, and is strict: what Pleo's
-//! documentation doesn't allow, it refuses. Where Pleo doesn't say (which keys can be sorted by, how
-//! long a page is), it chooses something narrow. The sender keeps the schedule of Pleo's, in hurried
-//! time.
-//!
-//! ```no_run
-//! # async fn test() {
-//! use pleo_sandbox::{Sandbox, Token};
-//!
-//! let pleo = Sandbox::start().await;
-//! let company = pleo.grant(Token::bearer("a.b.c").scopes(["export-jobs:read", "export-jobs:write"]));
-//! // … make a subscription by its API at `pleo.url()`, whose certificate `pleo.authority()` made …
-//! let job = pleo.add_export_job(company);
-//! let messages = pleo.emit(company, "v1.export-job.created", &job);
-//! assert_eq!(pleo.settled(&messages[0]).await.status, Some(204));
-//! # }
-//! ```
-
+#![doc = include_str!("../README.md")]
 #![allow(
     clippy::expect_used,
     clippy::unwrap_used,
     clippy::missing_panics_doc,
-    reason = "it only ever runs in tests, which should fail loudly"
+    reason = "tests and development fail loudly"
 )]
 
 mod api;
-mod check;
 mod faults;
-mod page;
+mod pagination;
 mod sender;
 mod state;
 mod tls;
+mod validation;
 
 use core::time::Duration;
 use std::net::SocketAddr;
 use std::sync::{Arc, MutexGuard};
 
 use jiff::Timestamp;
+use pleo_events::samples;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -47,13 +28,13 @@ use uuid::Uuid;
 
 pub use faults::Fault;
 pub use sender::Attempt;
-pub use state::{Seen, Token};
-pub use tls::{Authority, Front};
+pub use state::{ApiRequest, Token};
+pub use tls::{Authority, TlsProxy};
 
 use crate::sender::Sender;
 use crate::state::State;
 
-/// A Pleo of one's own. It stops when it is dropped.
+/// A local Pleo. Stops on drop.
 #[derive(Debug)]
 pub struct Sandbox {
     shared: Arc<Shared>,
@@ -64,14 +45,14 @@ pub struct Sandbox {
 #[derive(Debug)]
 pub(crate) struct Shared {
     state: std::sync::Mutex<State>,
-    /// Something changed in the state.
+    /// Notified after each change of the state.
     changed: Notify,
     authority: Authority,
     sender: Sender,
 }
 
 impl Sandbox {
-    /// Starts on a free port of loopback, with TLS. Its sender's hours are parts of a second.
+    /// Starts the API on a free loopback port, with TLS.
     pub async fn start() -> Self {
         let authority = Authority::new();
         let shared = Arc::new(Shared {
@@ -91,72 +72,70 @@ impl Sandbox {
         }
     }
 
-    /// Where the API is.
+    /// Returns the base URL of the API.
     #[must_use]
     pub fn url(&self) -> String {
         format!("https://localhost:{}", self.address.port())
     }
 
-    /// Who made its certificate, and whose certificates its sender trusts.
+    /// Returns the authority that signs the API's certificate. The sender trusts no other.
     #[must_use]
     pub fn authority(&self) -> &Authority {
         &self.shared.authority
     }
 
-    /// Lets somebody in; gives the company that the token stands for.
+    /// Accepts a token. Returns the company that it belongs to.
     pub fn grant(&self, token: Token) -> Uuid {
         let company = token.company;
         self.state().tokens.push(token);
         company
     }
 
-    /// Goes wrong so at the next requests to the API, one fault each.
+    /// Injects faults into the next API requests, one per request.
     pub fn fail_next(&self, faults: impl IntoIterator<Item = Fault>) {
         self.state().faults.extend(faults);
     }
 
-    /// Answers with a single event type as a bare text, as one of Pleo's samples does.
+    /// Encodes a list with one event type as a plain string, as one of Pleo's samples does.
     pub fn answer_bare_event_types(&self) {
         self.state().bare_event_types = true;
     }
 
-    /// The requests to the API so far, also those that went wrong.
+    /// Returns all API requests so far, including failed ones.
     #[must_use]
-    pub fn requests(&self) -> Vec<Seen> {
+    pub fn requests(&self) -> Vec<ApiRequest> {
         self.state().requests.clone()
     }
 
-    /// A new pending export job of this company, as the Export API then answers it.
+    /// Adds a pending export job to a company. Returns it as the Export API does.
     pub fn add_export_job(&self, company: Uuid) -> Value {
-        let job = json!({
-            "id": Uuid::new_v4(),
-            "companyId": company,
-            "createdBy": Uuid::new_v4(),
-            "createdAt": Timestamp::now().to_string(),
-            "numberOfItems": 3,
-            "expiresIn": 3600,
-            "status": "pending",
-            "isInteractive": true,
-            "vendorBasedBookkeeping": false,
-        });
+        let mut job = samples::export_job(Uuid::new_v4(), company, Timestamp::now());
+        job.is_interactive = Some(true);
+        job.vendor_based_bookkeeping = Some(false);
+        let job = json!(job);
         self.state().add_export_job(job.clone());
         job
     }
 
-    /// Sends an event to each subscription of this company that wants it; gives the messages' ids.
+    /// Sends an event to each active subscription of a company to its type. Returns the message ids.
     pub fn emit(&self, company: Uuid, event_type: &str, data: &Value) -> Vec<String> {
-        let messages = self.messages(company, event_type, data);
+        let messages = self.add_messages(company, event_type, data);
         for message in &messages {
             self.shared.send(message);
         }
         messages
     }
 
-    /// Sends these events as a bad day would: the last one first, and each of them twice.
-    pub fn emit_badly(&self, company: Uuid, event_type: &str, data: &[Value]) -> Vec<String> {
+    /// Sends events in reverse order, each of them twice. Returns the message ids.
+    pub fn emit_duplicated_in_reverse(
+        &self,
+        company: Uuid,
+        event_type: &str,
+        data: &[Value],
+    ) -> Vec<String> {
         let messages: Vec<_> = data
             .iter()
-            .flat_map(|data| self.messages(company, event_type, data))
+            .flat_map(|data| self.add_messages(company, event_type, data))
             .collect();
         for message in messages.iter().rev() {
             self.shared.send(message);
@@ -165,47 +144,47 @@ impl Sandbox {
         messages
     }
 
-    /// Sends a message once more, as somebody may ask Pleo to. There is no retry.
+    /// Sends a message again, without retries.
     pub fn resend(&self, message: &str) {
         self.shared.send_once(message);
     }
 
-    /// Waits until a message was taken or given up; gives the last attempt.
-    pub async fn settled(&self, message: &str) -> Attempt {
-        self.until(|state| state.settled(message).cloned()).await
+    /// Waits until a message is delivered or given up. Returns its last attempt.
+    pub async fn final_attempt(&self, message: &str) -> Attempt {
+        self.wait_for(|state| state.final_attempt(message).cloned())
+            .await
     }
 
-    /// Every attempt to deliver so far, in order.
+    /// Returns all delivery attempts so far, in order.
     #[must_use]
     pub fn attempts(&self) -> Vec<Attempt> {
         self.state().attempts.clone()
     }
 
-    /// Waits until there were so many attempts.
-    pub async fn attempted(&self, count: usize) -> Vec<Attempt> {
+    /// Waits for this number of delivery attempts.
+    pub async fn wait_for_attempts(&self, count: usize) -> Vec<Attempt> {
         let enough =
             |state: &State| (state.attempts.len() >= count).then(|| state.attempts.clone());
-        self.until(enough).await
+        self.wait_for(enough).await
     }
 
-    /// Gives a subscription a new secret. The old one signs too until [`Self::retire`].
-    pub fn rotate(&self, subscription: Uuid) -> String {
-        self.state().rotate(subscription)
+    /// Adds a new secret to a subscription. Older secrets sign too, until
+    /// [`Self::retire_old_secrets`].
+    pub fn rotate_secret(&self, subscription: Uuid) -> String {
+        self.state().rotate_secret(subscription)
     }
 
     /// Ends a rotation: only the newest secret of a subscription signs from now on.
-    pub fn retire(&self, subscription: Uuid) {
-        self.state().retire(subscription);
+    pub fn retire_old_secrets(&self, subscription: Uuid) {
+        self.state().retire_old_secrets(subscription);
     }
 
-    fn messages(&self, company: Uuid, event_type: &str, data: &Value) -> Vec<String> {
-        let event_id = Uuid::new_v4();
-        let body = json!({ "data": data, "eventType": event_type, "eventId": event_id });
-        self.state()
-            .add_messages(company, event_type, &body.to_string())
+    fn add_messages(&self, company: Uuid, event_type: &str, data: &Value) -> Vec<String> {
+        let body = samples::event(event_type, Uuid::new_v4(), data);
+        self.state().add_messages(company, event_type, &body)
     }
 
-    async fn until<T>(&self, found: impl Fn(&State) -> Option<T>) -> T {
+    async fn wait_for<T>(&self, found: impl Fn(&State) -> Option<T>) -> T {
         let wait = async {
             loop {
                 let changed = self.shared.changed.notified();
@@ -216,7 +195,7 @@ impl Sandbox {
             }
         };
         let waited = tokio::time::timeout(Duration::from_secs(60), wait).await;
-        waited.expect("it did not happen within a minute")
+        waited.expect("the event did not happen within 60 s")
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -1,4 +1,4 @@
-//! The sender of webhooks: signs, delivers, tries again.
+//! The webhook sender: signs, delivers, retries.
 
 use core::time::Duration;
 use std::sync::Arc;
@@ -21,7 +21,7 @@ use uuid::Uuid;
 
 use crate::{Authority, Shared};
 
-/// How long to wait after each failure.
+/// Pleo's retry schedule: the delay after each failed attempt.
 const SCHEDULE: [Duration; 7] = [
     Duration::from_secs(5),
     Duration::from_secs(5 * 60),
@@ -32,29 +32,29 @@ const SCHEDULE: [Duration; 7] = [
     Duration::from_secs(10 * 60 * 60),
 ];
 
-/// How much faster than Pleo's its clock runs: ten hours are 0.36 s.
-const HURRY: u32 = 100_000;
+/// The sandbox divides Pleo's delays by this: 10 h become 0.36 s.
+const SPEEDUP: u32 = 100_000;
 
-/// How long an endpoint may take to answer; in real time.
+/// The time limit for a response, in real time.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// An attempt to deliver a message.
+/// A delivery attempt.
 #[derive(Clone, Debug)]
 pub struct Attempt {
-    /// The message.
+    /// The message id.
     pub message: String,
-    /// The subscription that it is for.
+    /// The subscription id.
     pub subscription: Uuid,
-    /// What was answered; `None` where nothing was.
+    /// The response status, or `None` without a response.
     pub status: Option<u16>,
-    /// How many signatures went along.
+    /// The number of signatures sent.
     pub signatures: usize,
 }
 
 #[derive(Debug)]
 pub(crate) struct Sender {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    /// A test need not be asynchronous itself.
+    /// Deliveries are also started from synchronous code.
     runtime: Handle,
 }
 
@@ -73,22 +73,23 @@ impl Sender {
 }
 
 impl Shared {
-    /// Delivers a message, in as many attempts as it takes.
+    /// Delivers a message, with retries.
     pub(crate) fn send(self: &Arc<Self>, message: &str) {
         let (shared, message) = (Arc::clone(self), message.to_owned());
         self.sender.runtime.spawn(async move {
             let mut schedule = SCHEDULE.iter();
             loop {
-                let (attempt, wanted) = shared.attempt(&message).await;
-                let taken = matches!(attempt.status, Some(200..=299));
+                let (attempt, retry_after) = shared.attempt(&message).await;
+                let accepted = matches!(attempt.status, Some(200..=299));
                 let delay = schedule.next().copied();
-                let settled = (taken || delay.is_none()).then(|| attempt.clone());
-                shared.record(attempt, settled);
+                let is_final = accepted || delay.is_none();
+                shared.record(attempt, is_final);
                 match delay {
-                    Some(delay) if !taken => {
-                        // As the sender's own code does it.
-                        let delay = wanted.map_or(delay, |wanted| wanted.clamp(delay, delay * 2));
-                        time::sleep(delay / HURRY).await;
+                    Some(delay) if !accepted => {
+                        // Svix clamps `Retry-After` to once or twice the scheduled delay.
+                        let delay =
+                            retry_after.map_or(delay, |after| after.clamp(delay, delay * 2));
+                        time::sleep(delay / SPEEDUP).await;
                     }
                     _ => return,
                 }
@@ -96,40 +97,40 @@ impl Shared {
         });
     }
 
-    /// Delivers a message in one attempt.
+    /// Delivers a message, without retries.
     pub(crate) fn send_once(self: &Arc<Self>, message: &str) {
         let (shared, message) = (Arc::clone(self), message.to_owned());
         self.sender.runtime.spawn(async move {
             let (attempt, _) = shared.attempt(&message).await;
-            shared.record(attempt, None);
+            shared.record(attempt, false);
         });
     }
 
-    fn record(&self, attempt: Attempt, settled: Option<Attempt>) {
+    fn record(&self, attempt: Attempt, is_final: bool) {
         let mut state = self.state();
-        if let Some(settled) = settled {
+        if is_final {
             let message = state.messages.get_mut(&attempt.message).unwrap();
-            message.settled = Some(settled);
+            message.final_attempt = Some(attempt.clone());
         }
         state.attempts.push(attempt);
         drop(state);
         self.changed.notify_waiters();
     }
 
-    /// One attempt, and how long the answer asks to wait.
+    /// Makes one attempt. Returns it with the delay of `Retry-After`.
     async fn attempt(&self, message: &str) -> (Attempt, Option<Duration>) {
         let (request, subscription, signatures) = self.request(message);
-        let answer = match request {
+        let response = match request {
             Some(request) => time::timeout(TIMEOUT, self.sender.client.request(request)).await,
-            // It was deleted meanwhile.
+            // The subscription was deleted.
             None => return (Attempt::new(message, subscription, None, 0), None),
         };
-        let answer = answer.ok().and_then(Result::ok);
-        let wanted = answer.as_ref().and_then(retry_after);
-        let status = answer.map(|answer| answer.status().as_u16());
+        let response = response.ok().and_then(Result::ok);
+        let retry_after = response.as_ref().and_then(retry_after);
+        let status = response.map(|response| response.status().as_u16());
         (
             Attempt::new(message, subscription, status, signatures),
-            wanted,
+            retry_after,
         )
     }
 
@@ -167,7 +168,7 @@ impl Shared {
             let basic = HeaderValue::try_from(format!("Basic {pair}")).unwrap();
             request.headers_mut().insert("authorization", basic);
         }
-        // Last, since they replace what is there already.
+        // Custom headers replace those set above.
         for (name, value) in value["customHeaders"].as_object().into_iter().flatten() {
             let name: HeaderName = name.parse().unwrap();
             let value: HeaderValue = value.as_str().unwrap().parse().unwrap();
@@ -188,7 +189,7 @@ impl Attempt {
     }
 }
 
-fn retry_after(answer: &Response<Incoming>) -> Option<Duration> {
-    let text = answer.headers().get(RETRY_AFTER)?.to_str().ok()?;
+fn retry_after(response: &Response<Incoming>) -> Option<Duration> {
+    let text = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
     text.parse().ok().map(Duration::from_secs)
 }

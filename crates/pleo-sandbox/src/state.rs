@@ -1,4 +1,4 @@
-//! What a Pleo knows.
+//! The sandbox's data: tokens, subscriptions, export jobs, messages.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{Attempt, Fault};
 
-/// Somebody who is let in.
+/// An accepted API token, with its company and scopes.
 #[derive(Clone, Debug)]
 pub struct Token {
     pub(crate) authorization: String,
@@ -19,13 +19,13 @@ pub struct Token {
 }
 
 impl Token {
-    /// Who has this token of OAuth.
+    /// An OAuth bearer token.
     #[must_use]
     pub fn bearer(token: &str) -> Self {
         Self::new(format!("Bearer {token}"))
     }
 
-    /// Who has this API key.
+    /// An API key, sent as the username of Basic credentials.
     #[must_use]
     pub fn api_key(key: &str) -> Self {
         Self::new(format!("Basic {}", STANDARD.encode(format!("{key}:"))))
@@ -39,24 +39,24 @@ impl Token {
         }
     }
 
-    /// May do this.
+    /// Adds scopes.
     #[must_use]
     pub fn scopes<'a>(mut self, scopes: impl IntoIterator<Item = &'a str>) -> Self {
         self.scopes.extend(scopes.into_iter().map(Into::into));
         self
     }
 
-    pub(crate) fn has(&self, scope: &str) -> bool {
+    pub(crate) fn has_scope(&self, scope: &str) -> bool {
         self.scopes.iter().any(|has| has == scope)
     }
 }
 
-/// A request to the API.
+/// A request that the API received.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
+pub struct ApiRequest {
     /// The method.
     pub method: String,
-    /// Path and query.
+    /// The path and query.
     pub target: String,
 }
 
@@ -64,9 +64,9 @@ pub struct Seen {
 pub(crate) struct State {
     pub(crate) tokens: Vec<Token>,
     pub(crate) faults: VecDeque<Fault>,
-    pub(crate) requests: Vec<Seen>,
+    pub(crate) requests: Vec<ApiRequest>,
     pub(crate) bare_event_types: bool,
-    /// Rises with everything that is listed.
+    /// The last number given to a listed item.
     sequence: u64,
     pub(crate) subscriptions: BTreeMap<Uuid, Subscription>,
     pub(crate) activities: Vec<(u64, Value)>,
@@ -79,9 +79,9 @@ pub(crate) struct State {
 pub(crate) struct Subscription {
     pub(crate) sequence: u64,
     pub(crate) company: Uuid,
-    /// As the API answers it.
+    /// The JSON object that the API returns.
     pub(crate) value: Value,
-    /// The newest first.
+    /// Newest first.
     pub(crate) secrets: Vec<String>,
 }
 
@@ -89,11 +89,12 @@ pub(crate) struct Subscription {
 pub(crate) struct Message {
     pub(crate) subscription: Uuid,
     pub(crate) body: String,
-    pub(crate) settled: Option<Attempt>,
+    /// Set once the message is delivered or given up.
+    pub(crate) final_attempt: Option<Attempt>,
 }
 
 impl State {
-    /// Makes a subscription of a request that was checked.
+    /// Creates a subscription from a validated request.
     pub(crate) fn create(&mut self, company: Uuid, request: Value) -> Value {
         let id = Uuid::new_v4();
         let mut value = request;
@@ -111,7 +112,7 @@ impl State {
         value
     }
 
-    /// Replaces all that a request says.
+    /// Replaces a subscription with a validated request.
     pub(crate) fn update(&mut self, id: Uuid, request: Value) -> Value {
         let subscription = self.subscriptions.get_mut(&id).unwrap();
         let company = subscription.company;
@@ -130,14 +131,14 @@ impl State {
         }
     }
 
-    pub(crate) fn rotate(&mut self, id: Uuid) -> String {
+    pub(crate) fn rotate_secret(&mut self, id: Uuid) -> String {
         let secret = new_secret();
         let subscription = self.subscriptions.get_mut(&id).unwrap();
         subscription.secrets.insert(0, secret.clone());
         secret
     }
 
-    pub(crate) fn retire(&mut self, id: Uuid) {
+    pub(crate) fn retire_old_secrets(&mut self, id: Uuid) {
         let subscription = self.subscriptions.get_mut(&id).unwrap();
         subscription.secrets.truncate(1);
     }
@@ -147,30 +148,30 @@ impl State {
         self.export_jobs.push((sequence, job));
     }
 
-    /// A message for each active subscription of the company that wants the event.
+    /// Adds a message for each active subscription of the company to this event type.
     pub(crate) fn add_messages(
         &mut self,
         company: Uuid,
         event_type: &str,
         body: &str,
     ) -> Vec<String> {
-        let wants = |subscription: &&Subscription| {
+        let matches = |subscription: &&Subscription| {
             let value = &subscription.value;
             let mut types = value["eventTypes"].as_array().unwrap().iter();
             subscription.company == company
                 && value["status"] == "ACTIVE"
                 && types.any(|wanted| wanted == event_type)
         };
-        let wanting = self.subscriptions.values().filter(wants);
-        let ids: Vec<Uuid> = wanting.map(|one| id(&one.value["id"])).collect();
+        let subscribed = self.subscriptions.values().filter(matches);
+        let ids: Vec<Uuid> = subscribed.map(|one| id(&one.value["id"])).collect();
         let mut messages = Vec::new();
         for subscription in ids {
             let message = Message {
                 subscription,
                 body: body.to_owned(),
-                settled: None,
+                final_attempt: None,
             };
-            // Ids rise with time, as the sender's do.
+            // Ids sort by time, as Pleo's do.
             let id = format!("msg_{:08}{}", self.next(), Uuid::new_v4().simple());
             self.messages.insert(id.clone(), message);
             messages.push(id);
@@ -178,8 +179,8 @@ impl State {
         messages
     }
 
-    pub(crate) fn settled(&self, message: &str) -> Option<&Attempt> {
-        self.messages.get(message)?.settled.as_ref()
+    pub(crate) fn final_attempt(&self, message: &str) -> Option<&Attempt> {
+        self.messages.get(message)?.final_attempt.as_ref()
     }
 
     fn record(&mut self, subscription: Uuid, company: Uuid, operation: &str) {
@@ -209,7 +210,7 @@ fn now() -> Value {
     json!(Timestamp::now().to_string())
 }
 
-/// 24 bytes, as in Pleo's published example.
+/// Generates a secret of 24 bytes, as in Pleo's published example.
 fn new_secret() -> String {
     let key = [Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()].concat();
     format!("whsec_{}", STANDARD.encode(&key[..24]))

@@ -1,4 +1,4 @@
-//! Certificates, and TLS in front of a server that has none.
+//! Certificates, and a TLS proxy.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,19 +12,19 @@ use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
 use uuid::Uuid;
 
-/// A certificate authority that nobody knows.
+/// A certificate authority that no machine trusts.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
 
 impl Authority {
-    /// A new one.
+    /// Generates a new key and certificate.
     #[must_use]
-    #[allow(clippy::new_without_default, reason = "each one is another")]
+    #[allow(clippy::new_without_default, reason = "each one has a key of its own")]
     pub fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let name = format!("Stand-in authority {}", Uuid::new_v4());
+        let name = format!("Sandbox authority {}", Uuid::new_v4());
         params.distinguished_name.push(DnType::CommonName, name);
         let key = KeyPair::generate().unwrap();
         Self {
@@ -32,25 +32,25 @@ impl Authority {
         }
     }
 
-    /// Its own certificate, for those who shall trust it.
+    /// Returns the authority's own certificate in PEM, for clients to trust.
     #[must_use]
     pub fn pem(&self) -> String {
         self.issuer.pem()
     }
 
-    /// A certificate for these names and its key, both in PEM.
+    /// Issues a certificate for these names. Returns it and its key in PEM.
     #[must_use]
     pub fn certify(&self, names: &[&str]) -> (String, String) {
         let (certificate, key) = self.issue(names);
         (certificate.pem(), key.serialize_pem())
     }
 
-    /// Takes connections to `localhost`.
+    /// Returns an acceptor with a certificate for `localhost`.
     pub(crate) fn acceptor(&self) -> TlsAcceptor {
         self.acceptor_for(&["localhost", "127.0.0.1"])
     }
 
-    /// A client that trusts nobody else.
+    /// Returns a client configuration that trusts only this authority.
     pub(crate) fn client_config(&self) -> ClientConfig {
         let mut roots = RootCertStore::empty();
         roots.add(self.issuer.der().clone()).unwrap();
@@ -89,17 +89,16 @@ impl core::fmt::Debug for Authority {
     }
 }
 
-/// The TLS proxy that stands before a receiver: ends TLS, and passes the bytes on. It stops when it
-/// is dropped.
+/// A TLS proxy in front of a receiver: terminates TLS and forwards the bytes. Stops on drop.
 #[derive(Debug)]
-pub struct Front {
+pub struct TlsProxy {
     address: SocketAddr,
     listener: AbortHandle,
 }
 
-impl Front {
-    /// Stands before whatever `target` says when a connection arrives; refuses it where that is
-    /// nothing. Its certificate is for `name`.
+impl TlsProxy {
+    /// Starts a proxy with a certificate for `name`, on a free loopback port. Asks `target` for each
+    /// connection where to forward it, and closes the connection at `None`.
     pub async fn start(
         authority: &Authority,
         name: &str,
@@ -112,9 +111,9 @@ impl Front {
             while let Ok((stream, _)) = listener.accept().await {
                 let (acceptor, target) = (acceptor.clone(), target());
                 tokio::spawn(async move {
-                    let mut outside = acceptor.accept(stream).await.ok()?;
-                    let mut inside = TcpStream::connect(target?).await.ok()?;
-                    copy_bidirectional(&mut outside, &mut inside).await.ok()
+                    let mut client = acceptor.accept(stream).await.ok()?;
+                    let mut server = TcpStream::connect(target?).await.ok()?;
+                    copy_bidirectional(&mut client, &mut server).await.ok()
                 });
             }
         });
@@ -124,14 +123,14 @@ impl Front {
         }
     }
 
-    /// The port that it listens on, on loopback.
+    /// Returns the port that the proxy listens on.
     #[must_use]
     pub const fn port(&self) -> u16 {
         self.address.port()
     }
 }
 
-impl Drop for Front {
+impl Drop for TlsProxy {
     fn drop(&mut self) {
         self.listener.abort();
     }

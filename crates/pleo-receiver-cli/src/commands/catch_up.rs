@@ -1,126 +1,123 @@
-//! `pleo-receiver catch-up`: puts export jobs into the inbox that no webhook told of.
+//! `pleo-receiver catch-up`: adds pending export jobs to the inbox whose webhooks are missing.
 //!
-//! The sender gives up after 28 hours. What it gave up on is still pending at Pleo.
+//! Pleo gives up on a delivery after 28 hours, but its export job stays pending.
 
 use std::collections::HashSet;
-use std::io::{self, Write};
+use std::io;
 
 use jiff::Timestamp;
-use pleo_api::{Client, ExportJob, ExportJobList};
+use pleo_api::{ExportJob, ExportJobList};
 use pleo_receiver::{Appended, Filter, Inbox as _, NewMessage, Origin, SqliteInbox};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::json;
-use serde_json::value::RawValue;
 
 use crate::args::pleo::CatchUp;
-use crate::commands::subscriptions::declared::{Declared, Endpoint, Subscription};
+use crate::config::schema::{EndpointTable, SubscriptionTable};
 use crate::failure::Failure;
-use crate::inbox_url::sqlite_path;
+use crate::inbox_url::open_shared;
+use crate::output;
+use crate::pleo::client::{CredentialsRef, client_with};
+use crate::pleo::declared;
 
-/// How many messages are read at once.
+/// How many messages of the inbox are read at once.
 const PAGE: u32 = 1000;
 
 pub(crate) async fn run(args: CatchUp) -> Result<(), Failure> {
-    let declared = Declared::read(&args.receiver)?;
-    let path = sqlite_path(declared.inbox(&args.receiver))?;
-    let inbox = SqliteInbox::open_shared(path).map_err(|error| {
-        let config = args.receiver.config.display();
-        Failure::Run(format!(
-            "{error}; run `pleo-receiver serve --config {config}` once, and this as the same user"
-        ))
-    })?;
-    let before = Timestamp::now().checked_sub(args.min_age);
-    let before = before.map_err(|_| {
-        let why = "give an age such as `1m` or `2h`";
-        Failure::Usage(format!("`--min-age`: {why}"))
-    })?;
-    let mut report = Report {
-        json: args.json,
-        dry_run: args.dry_run,
-        count: 0,
-        failures: 0,
-    };
-    let mut subscribed = 0;
-    for endpoint in &declared.endpoint {
-        let Some(event_type) = endpoint
-            .subscription
-            .as_ref()
-            .and_then(Subscription::export_event)
-        else {
+    let file = declared::read(&args.receiver)?;
+    let config = args.receiver.config.display();
+    let inbox = open_shared(file.inbox_url(&args.receiver))?;
+    let created_before = Timestamp::now().checked_sub(args.min_age);
+    let created_before = created_before
+        .map_err(|_| Failure::usage("`--min-age`", "out of range: give an age such as `1m`"))?;
+    let (mut subscriptions, mut missing, mut failures) = (0, 0, 0);
+    for endpoint in &file.endpoint {
+        let Some(subscription) = &endpoint.subscription else {
             continue;
         };
-        subscribed += 1;
-        match catch_up(&args, &inbox, endpoint, event_type, before, &mut report).await {
-            Ok(()) => {}
+        let Some(event_type) = subscription.export_event() else {
+            continue;
+        };
+        subscriptions += 1;
+        let jobs = pending_jobs(&args, subscription, created_before).await;
+        let added = match jobs {
+            Ok(jobs) => add_missing(&args, &inbox, endpoint, event_type, jobs).await,
+            Err(failure) => Err(failure),
+        };
+        match added {
+            Ok(added) => missing += added,
             Err(Failure::Output(error)) => return Err(error.into()),
-            // The jobs of the others don't wait until somebody has seen to this one's token.
-            Err(failure) => report.failed(endpoint, failure)?,
+            // A wrong token of one endpoint does not hold up the others.
+            Err(failure) => {
+                failures += 1;
+                let failure = failure.at(endpoint.name());
+                output::note(format_args!("error: {failure}"))?;
+            }
         }
     }
     inbox.close().await?;
-    if subscribed == 0 {
-        let config = args.receiver.config.display();
+    if subscriptions == 0 {
         return Err(Failure::Usage(format!(
-            "{config}: no `[[endpoint]]` has a `subscription` for export jobs; `pleo-receiver setup` \
-             makes one"
+            "{config}: no `[[endpoint]]` has a `subscription` for export jobs: create one with \
+             `pleo-receiver setup`"
         )));
     }
-    report.end()
-}
-
-/// Puts what is missing of one endpoint into the inbox.
-async fn catch_up(
-    args: &CatchUp,
-    inbox: &SqliteInbox,
-    endpoint: &Endpoint,
-    event_type: &str,
-    before: Timestamp,
-    report: &mut Report,
-) -> Result<(), Failure> {
-    let Some(subscription) = &endpoint.subscription else {
-        return Ok(());
-    };
-    let client = args.api.client_of(subscription.login(&args.api)?)?;
-    let jobs = pending(&client, before).await?;
-    if jobs.is_empty() {
-        return Ok(());
+    if failures > 0 {
+        return Err(Failure::AlreadyReported);
     }
-    let known = known(inbox, endpoint.name()).await?;
-    for job in jobs {
-        if known.contains(&job.id.to_string()) {
-            continue;
-        }
-        let message = message(endpoint.name(), event_type, &job)?;
-        // Twice the same catch-up is one message.
-        if args.dry_run || inbox.append(message).await? == Appended::Stored {
-            report.line(endpoint.name(), &job)?;
-        }
+    if missing == 0 && !args.json {
+        output::line("the inbox has every pending export job")?;
     }
     Ok(())
 }
 
-/// The jobs that nobody has started, and that a webhook has had the time to tell of.
-async fn pending(client: &Client, before: Timestamp) -> Result<Vec<ExportJob>, Failure> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Created {
-        created_at: Timestamp,
-    }
+/// Lists the pending export jobs that are old enough for their webhooks to have arrived.
+async fn pending_jobs(
+    args: &CatchUp,
+    subscription: &SubscriptionTable,
+    created_before: Timestamp,
+) -> Result<Vec<ExportJob>, Failure> {
+    let credentials = CredentialsRef::of(subscription, &args.api)?;
+    let client = client_with(credentials, &args.api)?;
     let mut pages = client.export_jobs(ExportJobList::pending());
     let mut jobs = Vec::new();
     while let Some(job) = pages.next().await {
         let job = job?;
-        let created: Result<Created, _> = serde_json::from_str(job.json.get());
-        // One that doesn't say when is better twice than never.
-        if created.map_or(true, |created| created.created_at <= before) {
+        if job.created_at <= created_before {
             jobs.push(job);
         }
     }
     Ok(jobs)
 }
 
-/// The resources that messages of this endpoint were about, in whatever state they are.
-async fn known(inbox: &SqliteInbox, endpoint: &str) -> Result<HashSet<String>, Failure> {
+/// Adds the jobs that the inbox does not have. Returns their number.
+async fn add_missing(
+    args: &CatchUp,
+    inbox: &SqliteInbox,
+    endpoint: &EndpointTable,
+    event_type: &str,
+    jobs: Vec<ExportJob>,
+) -> Result<usize, Failure> {
+    if jobs.is_empty() {
+        return Ok(0);
+    }
+    let known = known_resources(inbox, endpoint.name()).await?;
+    let mut added = 0;
+    for job in jobs {
+        if known.contains(&job.id.to_string()) {
+            continue;
+        }
+        let message = message(endpoint.name(), event_type, &job)?;
+        // Another `catch-up` may add the same job at the same time.
+        if args.dry_run || inbox.append(message).await? == Appended::Stored {
+            added += 1;
+            print(args, endpoint.name(), &job)?;
+        }
+    }
+    Ok(added)
+}
+
+/// Returns the resource ids of the endpoint's messages, in any state.
+async fn known_resources(inbox: &SqliteInbox, endpoint: &str) -> Result<HashSet<String>, Failure> {
     let mut known = HashSet::new();
     let mut filter = Filter {
         endpoint: Some(endpoint.to_owned()),
@@ -137,61 +134,29 @@ async fn known(inbox: &SqliteInbox, endpoint: &str) -> Result<HashSet<String>, F
     }
 }
 
-/// The message that the webhook would have been, without an event id: there was no event.
+/// Builds the message that the webhook would have carried. It has no event id.
 fn message(endpoint: &str, event_type: &str, job: &ExportJob) -> Result<NewMessage, Failure> {
     #[derive(Serialize)]
     #[serde(rename_all = "camelCase")]
     struct Envelope<'a> {
-        data: &'a RawValue,
+        data: &'a ExportJob,
         event_type: &'a str,
     }
     let envelope = Envelope {
-        data: &job.json,
+        data: job,
         event_type,
     };
-    let body = serde_json::to_vec(&envelope);
-    let body = body.map_err(|error| Failure::Run(error.to_string()))?;
+    let body = serde_json::to_vec(&envelope).map_err(|error| Failure::run(&error))?;
     let mut message = NewMessage::new(endpoint, format!("catch-up_{}", job.id), body);
     message.origin = Origin::CatchUp;
     Ok(message)
 }
 
-struct Report {
-    json: bool,
-    dry_run: bool,
-    count: u64,
-    failures: u64,
-}
-
-impl Report {
-    fn line(&mut self, endpoint: &str, job: &ExportJob) -> io::Result<()> {
-        self.count += 1;
-        let mut out = io::stdout().lock();
-        if self.json {
-            let object = json!({ "endpoint": endpoint, "job": job.id, "dry_run": self.dry_run });
-            writeln!(out, "{object}")
-        } else {
-            let verb = if self.dry_run { "missing" } else { "caught up" };
-            writeln!(out, "{verb:9} {} {endpoint}", job.id)
-        }
+fn print(args: &CatchUp, endpoint: &str, job: &ExportJob) -> io::Result<()> {
+    let (id, dry_run) = (job.id, args.dry_run);
+    if args.json {
+        return output::json(&json!({ "endpoint": endpoint, "job": id, "dry_run": dry_run }));
     }
-
-    fn failed(&mut self, endpoint: &Endpoint, failure: Failure) -> io::Result<()> {
-        self.failures += 1;
-        let failure = failure.at(endpoint.name());
-        writeln!(io::stderr().lock(), "error: {failure}")
-    }
-
-    fn end(self) -> Result<(), Failure> {
-        if self.failures > 0 {
-            return Err(Failure::AlreadyReported);
-        }
-        if self.count == 0 && !self.json {
-            writeln!(
-                io::stdout().lock(),
-                "the inbox has every pending export job"
-            )?;
-        }
-        Ok(())
-    }
+    let verb = if dry_run { "missing" } else { "caught up" };
+    output::line(format_args!("{verb:9} {id} {endpoint}"))
 }

@@ -1,9 +1,10 @@
-//! `pleo-receiver setup`: from a token to a subscription whose deliveries the receiver can verify.
+//! `pleo-receiver setup`: subscribes at Pleo and configures the endpoint.
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
+use pleo_api::Subscription;
 use pleo_receiver::SqliteInbox;
 use pleo_receiver::events::EventType;
 use pleo_receiver::verify::Secret;
@@ -11,120 +12,119 @@ use serde_json::json;
 use uuid::Uuid;
 
 use crate::args::pleo::Setup;
-use crate::commands::subscriptions::api::{self, Login, subscriptions};
-use crate::commands::subscriptions::declared::{Declared, Document, Endpoint, Extras, Subscribe};
-use crate::commands::subscriptions::plan::{Change, Wanted, check_copy, new_owner, owned};
-use crate::commands::subscriptions::{files, print};
-use crate::failure::Failure;
+use crate::config::edit::{ConfigDocument, EndpointEdit};
+use crate::config::schema::{ConfigFile, EndpointTable};
+use crate::failure::{Failure, chain};
+use crate::files;
 use crate::inbox_url::sqlite_path;
+use crate::output;
+use crate::pleo::apply::apply;
+use crate::pleo::client::{CredentialsRef, client_with, list_all, signing_secret};
+use crate::pleo::declared::{self, DeliveryHeaders};
+use crate::pleo::owner::{check_not_copied, new_name, owned_by};
+use crate::pleo::plan::{Change, Desired};
+use crate::pleo::secret_file::{self, Present};
 use crate::secret_ref::is_same;
 
 pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
     let config = &args.receiver.config;
     let events = events(&args)?;
-    let path = path(&args)?;
-    let mut document = Document::open(config)?;
-    let declared = if config.exists() {
-        Declared::read(&args.receiver)?
+    let path = endpoint_path(&args)?;
+    let mut document = ConfigDocument::open(config)?;
+    let file = if config.exists() {
+        declared::read(&args.receiver)?
     } else {
-        Declared::default()
+        ConfigFile::default()
     };
-    if declared.has_single_endpoint() {
+    if file.has_single_endpoint() {
         return Err(Failure::Usage(format!(
-            "{}: its one endpoint stands at the top; move `path`, `secret` and `tolerance` into an \
-             `[[endpoint]]` table, so that there can be another one",
+            "{}: cannot add an endpoint beside the one at the top of the file: move `path`, \
+             `secret` and `tolerance` into an `[[endpoint]]` table",
             config.display()
         )));
     }
     document.check_endpoints()?;
-    let endpoint = declared.endpoint.iter().find(|one| one.path == path);
-    let extras = endpoint.map_or_else(|| Ok(Extras::default()), Endpoint::extras)?;
-    let wanted = Wanted {
-        url: args.url.clone(),
-        event_types: events.clone(),
-        headers: extras.headers.clone(),
-        auth: extras.auth(),
-    };
+    let endpoint = file.endpoint.iter().find(|one| one.path == path);
+    let desired = desired(&args, &events, endpoint)?;
 
-    let login = args.api.login()?;
-    let client = args.api.client_of(login)?;
-    let new = new_owner();
-    let owner = document.owner().unwrap_or(&new).to_owned();
-    // This also shows whether the token is good.
-    let there = subscriptions(&client).await?;
-    let mut urls = declared.urls();
+    let credentials = CredentialsRef::from_args(&args.api)?;
+    let client = client_with(credentials, &args.api)?;
+    let owner = document.owner().map_or_else(new_name, str::to_owned);
+    let existing = list_all(&client).await?;
+    let mut urls = file.subscription_urls();
     urls.insert(&args.url);
-    check_copy(owned(&there, document.owner()), &urls, config)?;
-    let change = wanted.change(&there, &owner)?;
-    check_new(&path, args.name.as_deref().unwrap_or(&path), &declared)?;
-    let mut report = Report::new(&args);
-    report.line("pleo", &format!("{} knows the token", client.host()))?;
-    let file = secret_file(&args, &path);
+    check_not_copied(config, &urls, owned_by(document.owner(), &existing))?;
+    let change = desired.plan(&existing, &owner)?;
+    check_endpoint(&path, args.name.as_deref().unwrap_or(&path), &file)?;
+
+    let mut progress = Progress::new(&args);
+    progress.print("token", &format!("accepted by {}", client.host()))?;
+    let secret_file = secret_file(&args, &path);
     let is_new = matches!(change, Change::Create(_));
     if is_new {
-        // Better now than between Pleo and the file.
-        files::check_free(&file)?;
+        secret_file::check_unused(&secret_file)?;
     }
-    let (verb, words) = change.describe(&args.url);
-    report.line(verb, &words)?;
+    progress.print(change.verb(), &change.subject(&args.url))?;
+    for difference in change.differences() {
+        progress.print("", difference)?;
+    }
     if args.dry_run {
-        let text = format!(
-            "nothing was done; the secret would be in {}, the endpoint in {}",
-            file.display(),
-            config.display()
-        );
-        report.line("dry run", &text)?;
-        return report.end(verb, None, &args.url);
+        let (secret, config) = (secret_file.display(), config.display());
+        progress.print("dry run", "nothing has changed")?;
+        progress.print("", &format!("secret file {secret}, configuration {config}"))?;
+        return Ok(progress.end(change.verb(), None)?);
     }
     if is_new {
-        files::check(config)?;
-        files::check(&file)?;
+        // A subscription whose secret cannot be stored is of no use.
+        files::check_writable(config)?;
+        files::check_writable(&secret_file)?;
         if document.owner().is_none() {
-            // Before it marks anything, so that it can't be forgotten.
+            // Stored first: a later run finds the subscription by it.
             document.set_owner(&owner);
             document.save()?;
         }
     }
-    let id = change.apply(&client).await?;
-    let made = !matches!(change, Change::Keep { .. });
-    if made {
-        report.change("subscription", &id.to_string())?;
+    let id = apply(&change, &client).await?;
+    match &change {
+        Change::Keep { .. } => {}
+        Change::Create(_) => progress.subscription("created", id)?,
+        Change::Update { .. } => progress.subscription("updated", id)?,
     }
 
-    let (secret, parsed) = api::secret(&client, id).await?;
-    let reference = if has_secret(endpoint, &parsed) {
+    let (text, secret) = signing_secret(&client, id).await?;
+    let reference = if has_secret(endpoint, &secret) {
         None
     } else {
-        let is_own = !is_new && declared.is_only_user(&path, &file);
-        if files::keep_secret(&file, secret.expose(), is_own)? {
-            report.change("secret", &file.display().to_string())?;
+        let present = if !is_new && file.is_only_user(&path, &secret_file) {
+            Present::Replace
+        } else {
+            Present::Keep
+        };
+        if secret_file::write(&secret_file, text.expose(), present)? {
+            progress.wrote("secret", &secret_file)?;
         }
-        Some(format!("file:{}", file.display()))
+        Some(format!("file:{}", secret_file.display()))
     };
-    document.subscribe(&Subscribe {
+    document.set_endpoint(&EndpointEdit {
         path: &path,
-        name: args.name.as_deref().filter(|_| endpoint.is_none()),
+        name: args.name.as_deref(),
         secret: reference.as_deref(),
         url: &args.url,
         events: &events,
-        login: reference_of(login),
+        credentials: credentials.reference(),
     })?;
     if document.save()? {
-        report.change("config", &config.display().to_string())?;
+        progress.wrote("config", config)?;
     }
-    tell_server(&args, &declared, &mut report)?;
-    let before = endpoint.and_then(|endpoint| endpoint.subscription.as_ref());
-    for one in &there {
-        if before.is_some_and(|before| before.url == one.endpoint_url) && one.id != id {
-            let (id, url) = (one.id, &one.endpoint_url);
-            let words = format!("{url}: `pleo-receiver subscriptions delete {id}` ends it");
-            report.line("still there", &words)?;
-        }
+    if progress.changes.is_empty() {
+        progress.print("done", "nothing to change")?;
     }
-    report.end(verb, Some(id), &args.url)
+    print_replaced(endpoint, &existing, id, &progress)?;
+    reload_receiver(&args, &file, &mut progress)?;
+    Ok(progress.end(change.verb(), Some(id))?)
 }
 
-/// Without those that are there twice; none that is probably a slip of the pen.
+/// Returns the event types, each once. Refuses unknown ones, which are often typing errors.
 fn events(args: &Setup) -> Result<Vec<String>, Failure> {
     let mut seen = BTreeSet::new();
     let mut events = args.events.clone();
@@ -132,161 +132,189 @@ fn events(args: &Setup) -> Result<Vec<String>, Failure> {
     let is_unknown = |event: &&String| EventType::from(event.as_str()) == EventType::Unknown;
     match events.iter().find(is_unknown) {
         Some(event) if !args.unknown_events => Err(Failure::Usage(format!(
-            "`--event {event}`: not a type that this version knows; it knows \
-             v1.export-job.created and v1.vendor.created. Where Pleo has it, add \
-             `--unknown-events`"
+            "`--event {event}`: unknown event type; this version knows v1.export-job.created and \
+             v1.vendor.created; if Pleo has the type, add `--unknown-events`"
         ))),
         _ => Ok(events),
     }
 }
 
-/// The path of the endpoint: the URL's, unless something in front of the receiver changes it.
-fn path(args: &Setup) -> Result<String, Failure> {
+fn endpoint_path(args: &Setup) -> Result<String, Failure> {
     if let Some(path) = &args.path {
         return Ok(path.clone());
     }
     let url: http::Uri = args.url.parse().map_err(|_| {
-        let why = "it is not a URL: give `https://host/path`";
-        Failure::Usage(format!("`--url`: {why}"))
+        let why = "not a URL: give `https://host/path`";
+        Failure::usage("`--url`", why)
     })?;
     Ok(url.path().to_owned())
 }
 
-/// Whether a server could take the endpoint, before there is a subscription for it.
-fn check_new(path: &str, name: &str, declared: &Declared) -> Result<(), Failure> {
-    // Which secret doesn't matter yet.
-    let secret = Secret::from_bytes(&[0; 24]).map_err(|error| Failure::Run(error.to_string()))?;
-    pleo_receiver::Endpoint::new(path, secret)
-        .map_err(|error| Failure::Usage(format!("`--path`: {error}")))?;
-    let mut others = declared.endpoint.iter().filter(|one| one.path != path);
+/// Checks that `serve` will accept the endpoint, before Pleo has a subscription for it.
+fn check_endpoint(path: &str, name: &str, file: &ConfigFile) -> Result<(), Failure> {
+    let any_secret = Secret::from_bytes(&[0; 24]).map_err(|error| Failure::run(&error))?;
+    pleo_receiver::Endpoint::new(path, any_secret)
+        .map_err(|error| Failure::usage("`--path`", &chain(&error)))?;
+    let mut others = file.endpoint.iter().filter(|one| one.path != path);
     match others.find(|one| one.name() == name) {
-        Some(other) => Err(Failure::Usage(format!(
-            "`--name`: the endpoint `{}` has the name `{name}` already: give another",
-            other.path
-        ))),
+        Some(other) => {
+            let why = format!(
+                "the endpoint `{}` already has the name `{name}`: give another",
+                other.path
+            );
+            Err(Failure::usage("`--name`", &why))
+        }
         None => Ok(()),
     }
 }
 
-/// Whether the receiver has this secret already, wherever from.
-fn has_secret(endpoint: Option<&Endpoint>, secret: &Secret) -> bool {
-    // One that can't be read yet isn't there.
+fn desired(
+    args: &Setup,
+    events: &[String],
+    endpoint: Option<&EndpointTable>,
+) -> Result<Desired, Failure> {
+    let headers = match endpoint {
+        Some(endpoint) => endpoint.delivery_headers()?,
+        None => DeliveryHeaders::default(),
+    };
+    Ok(Desired {
+        url: args.url.clone(),
+        event_types: events.to_vec(),
+        auth: headers.auth(),
+        headers: headers.headers,
+    })
+}
+
+fn has_secret(endpoint: Option<&EndpointTable>, secret: &Secret) -> bool {
+    // A secret file may not exist yet.
     let secrets = endpoint.and_then(|endpoint| endpoint.secrets().ok());
     secrets.is_some_and(|secrets| secrets.iter().any(|one| is_same(one, secret)))
 }
 
-/// A file beside the configuration, called by the path of the endpoint.
+/// Returns the file for the secret: beside the configuration, named after the path.
 fn secret_file(args: &Setup, path: &str) -> PathBuf {
     if let Some(file) = &args.secret_file {
         return file.clone();
     }
-    let letter = |letter: char| {
-        if letter.is_ascii_alphanumeric() {
-            letter
-        } else {
-            '-'
-        }
+    let name: String = path
+        .chars()
+        .map(|letter| match letter {
+            letter if letter.is_ascii_alphanumeric() => letter,
+            _ => '-',
+        })
+        .collect();
+    let name = match name.trim_matches('-') {
+        "" => "pleo",
+        name => name,
     };
-    let name: String = path.chars().map(letter).collect();
-    let name = name.trim_matches('-');
-    let name = if name.is_empty() { "pleo" } else { name };
-    let folder = args
-        .receiver
-        .config
-        .parent()
-        .unwrap_or_else(|| Path::new(""));
-    folder.join(format!("{name}.secret"))
+    let config = &args.receiver.config;
+    let directory = config.parent().unwrap_or_else(|| Path::new(""));
+    directory.join(format!("{name}.secret"))
 }
 
-/// Where the token is, if that can stand in a file.
-fn reference_of(login: Login<'_>) -> Option<(&'static str, &str)> {
-    match login {
-        Login::Token(hidden) => hidden.reference().map(|place| ("token", place)),
-        Login::ApiKey(hidden) => hidden.reference().map(|place| ("api_key", place)),
-    }
-}
-
-/// Lets a receiver that runs read the configuration again; says how to start one where none does.
-fn tell_server(args: &Setup, declared: &Declared, report: &mut Report) -> Result<(), Failure> {
-    let inbox = declared.inbox(&args.receiver);
-    let path = sqlite_path(inbox).ok();
-    if !path.is_some_and(SqliteInbox::is_served) {
-        let config = args.receiver.config.display();
-        report.line("next", &format!("pleo-receiver serve --config {config}"))?;
-    } else if !report.changes.is_empty() {
-        let pid = path.and_then(SqliteInbox::server_pid);
-        if let Some(pid) = pid.filter(|pid| reload(*pid)) {
-            let words = format!("the receiver (process {pid}) to read its configuration again");
-            report.change("told", &words)?;
-        } else {
-            let words = "let the receiver that runs read its configuration again: `kill -HUP`, or \
-                         a restart";
-            report.line("next", words)?;
-        }
-    }
+/// Reloads a running receiver after a change. Prints the commands that remain.
+fn reload_receiver(args: &Setup, file: &ConfigFile, progress: &mut Progress<'_>) -> io::Result<()> {
     let config = args.receiver.config.display();
-    Ok(report.line("then", &format!("pleo-receiver doctor --config {config}"))?)
-}
-
-/// Whether a process could be told to read its configuration again.
-fn reload(pid: u32) -> bool {
-    #[cfg(unix)]
-    {
-        use rustix::process::{Pid, Signal, kill_process};
-        let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-        pid.is_some_and(|pid| kill_process(pid, Signal::HUP).is_ok())
+    let inbox = sqlite_path(file.inbox_url(&args.receiver)).ok();
+    if !inbox.is_some_and(SqliteInbox::is_served) {
+        progress.print("next", &format!("pleo-receiver serve --config {config}"))?;
+    } else if !progress.changes.is_empty() {
+        let pid = inbox.and_then(SqliteInbox::server_pid);
+        match pid.filter(|pid| send_hangup(*pid)) {
+            Some(pid) => progress.reloaded(pid)?,
+            None => progress.print(
+                "next",
+                "reload the receiver: `kill -HUP PID`, or restart it",
+            )?,
+        }
     }
-    #[cfg(not(unix))]
-    {
-        let _ = pid;
-        false
+    progress.print("then", &format!("pleo-receiver doctor --config {config}"))
+}
+
+/// Sends SIGHUP, which makes the receiver reload its configuration.
+#[cfg(unix)]
+fn send_hangup(pid: u32) -> bool {
+    use rustix::process::{Pid, Signal, kill_process};
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| kill_process(pid, Signal::HUP).is_ok())
+}
+
+#[cfg(not(unix))]
+fn send_hangup(_: u32) -> bool {
+    false
+}
+
+/// Prints the subscriptions of the endpoint's former URL. Pleo still delivers for them.
+fn print_replaced(
+    endpoint: Option<&EndpointTable>,
+    existing: &[Subscription],
+    id: Uuid,
+    progress: &Progress<'_>,
+) -> io::Result<()> {
+    let Some(former) = endpoint.and_then(|endpoint| endpoint.subscription.as_ref()) else {
+        return Ok(());
+    };
+    for one in existing {
+        if one.endpoint_url == former.url && one.id != id {
+            progress.print("still there", &one.endpoint_url)?;
+            let delete = format!(
+                "delete it with `pleo-receiver subscriptions delete {}`",
+                one.id
+            );
+            progress.print("", &delete)?;
+        }
     }
+    Ok(())
 }
 
-/// What was done: line by line, or at the end as JSON.
-struct Report {
-    json: bool,
-    dry_run: bool,
-    changes: Vec<(&'static str, String)>,
+/// Prints each step as it is done, or a JSON object at the end.
+struct Progress<'a> {
+    args: &'a Setup,
+    changes: serde_json::Map<String, serde_json::Value>,
 }
 
-impl Report {
-    const fn new(args: &Setup) -> Self {
+impl<'a> Progress<'a> {
+    fn new(args: &'a Setup) -> Self {
         Self {
-            json: args.json,
-            dry_run: args.dry_run,
-            changes: Vec::new(),
+            args,
+            changes: serde_json::Map::new(),
         }
     }
 
-    fn line(&self, verb: &str, words: &str) -> io::Result<()> {
-        if self.json {
+    fn print(&self, verb: &str, text: &str) -> io::Result<()> {
+        if self.args.json {
             return Ok(());
         }
-        writeln!(io::stdout().lock(), "{verb:12} {}", print::plain(words))
+        output::line(format_args!("{verb:12} {text}"))
     }
 
-    fn change(&mut self, what: &'static str, name: &str) -> io::Result<()> {
-        self.changes.push((what, name.to_owned()));
-        self.line(what, name)
+    fn subscription(&mut self, verb: &str, id: Uuid) -> io::Result<()> {
+        (self.changes).insert("subscription".to_owned(), id.to_string().into());
+        self.print(verb, &format!("subscription {id}"))
     }
 
-    fn end(self, verb: &str, id: Option<Uuid>, url: &str) -> Result<(), Failure> {
-        let mut out = io::stdout().lock();
-        if self.json {
-            let changed: serde_json::Map<_, _> = self
-                .changes
-                .into_iter()
-                .map(|(what, name)| (what.to_owned(), name.into()))
-                .collect();
-            let dry_run = self.dry_run;
-            let object = json!({
-                "do": verb, "id": id, "url": url, "changed": changed, "dry_run": dry_run,
-            });
-            writeln!(out, "{object}")?;
-        } else if self.changes.is_empty() && !self.dry_run {
-            writeln!(out, "nothing had to be changed")?;
+    fn wrote(&mut self, key: &str, file: &Path) -> io::Result<()> {
+        let file = file.display().to_string();
+        self.changes.insert(key.to_owned(), file.as_str().into());
+        self.print("wrote", &file)
+    }
+
+    fn reloaded(&mut self, pid: u32) -> io::Result<()> {
+        let text = format!("the receiver (process {pid})");
+        self.changes.insert("told".to_owned(), text.as_str().into());
+        self.print("reloaded", &text)
+    }
+
+    fn end(self, verb: &str, id: Option<Uuid>) -> io::Result<()> {
+        if !self.args.json {
+            return Ok(());
         }
-        Ok(())
+        output::json(&json!({
+            "do": verb,
+            "id": id,
+            "url": self.args.url,
+            "changed": self.changes,
+            "dry_run": self.args.dry_run,
+        }))
     }
 }

@@ -1,55 +1,57 @@
-//! What the sender gave up on is fetched, once, and marked.
+//! `catch-up` fetches export jobs whose webhooks never arrived.
 
-#![cfg(unix)]
-
-use crate::support::pleo::{EXPORT, VENDOR, World};
+use crate::support::harness::{EXPORT, Harness, VENDOR};
 use crate::support::program::SECRET;
 use serde_json::Value;
 
 const CATCH_UP: &[&str] = &["catch-up", "--min-age", "0s"];
 
-fn set_up(world: &World, event: &str) {
-    world.done(&[
+fn set_up(harness: &Harness, event: &str) {
+    harness.run_ok(&[
         "setup",
         "--url",
-        &world.url("/webhooks/pleo"),
+        &harness.url("/webhooks/pleo"),
         "--event",
         event,
     ]);
 }
 
 #[test]
-fn a_job_whose_webhook_was_given_up_is_caught_up_once_and_handed_on() {
-    let world = World::new();
-    set_up(&world, EXPORT);
-    let server = world.serve(&[]);
-    let arrived = world.pleo.add_export_job(world.company);
-    let message = &world.pleo.emit(world.company, EXPORT, &arrived)[0];
-    assert_eq!(world.settled(message).status, Some(204));
+fn fetches_missed_export_job_once_and_dispatches_it() {
+    let harness = Harness::new();
+    set_up(&harness, EXPORT);
+    let server = harness.serve(&[]);
+    let arrived = harness.sandbox.add_export_job(harness.company);
+    let message = &harness.sandbox.emit(harness.company, EXPORT, &arrived)[0];
+    assert_eq!(harness.final_attempt(message).status, Some(204));
     drop(server);
 
-    // Down for longer than the sender tries.
-    world.down();
-    let missed = world.pleo.add_export_job(world.company);
-    let message = &world.pleo.emit(world.company, EXPORT, &missed)[0];
-    assert_eq!(world.settled(message).status, None);
+    // The receiver is down until the sender gives up.
+    harness.disconnect_receiver();
+    let missed = harness.sandbox.add_export_job(harness.company);
+    let message = &harness.sandbox.emit(harness.company, EXPORT, &missed)[0];
+    assert_eq!(harness.final_attempt(message).status, None);
     assert_eq!(
-        world.attempted(9).len(),
+        harness.wait_for_attempts(9).len(),
         1 + 8,
-        "every attempt of the schedule"
+        "one attempt, then all of the schedule"
     );
 
-    let shown = world.json(&[CATCH_UP, &["--dry-run"]].concat());
+    let shown = harness.json(&[CATCH_UP, &["--dry-run"]].concat());
     assert_eq!((shown.len(), &shown[0]["job"]), (1, &missed["id"]));
-    assert_eq!(world.inbox("pending", 1).len(), 1, "only shown");
-    let said = world.done(CATCH_UP);
+    assert_eq!(
+        harness.wait_for_inbox("pending", 1).len(),
+        1,
+        "a dry run stores nothing"
+    );
+    let printed = harness.run_ok(CATCH_UP);
     let id = missed["id"].as_str().unwrap();
-    assert_eq!(said, format!("caught up {id} /webhooks/pleo\n"));
-    let said = world.done(CATCH_UP);
-    assert_eq!(said, "the inbox has every pending export job\n");
+    assert_eq!(printed, format!("caught up {id} /webhooks/pleo\n"));
+    let printed = harness.run_ok(CATCH_UP);
+    assert_eq!(printed, "the inbox has every pending export job\n");
 
-    let _server = world.serve(&["--exec", "tee -a books.jsonl"]);
-    let entries = world.inbox("done", 2);
+    let _server = harness.serve(&["--exec", "tee -a books.jsonl"]);
+    let entries = harness.wait_for_inbox("done", 2);
     let caught_up = entries
         .iter()
         .find(|one| one["origin"] == "catch-up")
@@ -57,29 +59,25 @@ fn a_job_whose_webhook_was_given_up_is_caught_up_once_and_handed_on() {
     assert_eq!(caught_up["resource_id"], missed["id"]);
     assert_eq!(caught_up["webhook_id"], format!("catch-up_{id}"));
     assert_eq!(caught_up["event_type"], EXPORT);
-    assert_ne!(
-        caught_up["expires_at"],
-        Value::Null,
-        "it is known when it expires"
-    );
-    let booked = crate::support::pleo::lines(&world.read("books.jsonl"));
+    assert_ne!(caught_up["expires_at"], Value::Null, "the expiry is stored");
+    let booked = crate::support::harness::parse_json(&harness.read_file("books.jsonl"));
     let one = booked
         .iter()
         .find(|one| one["data"]["id"] == missed["id"])
         .unwrap();
-    assert_eq!(one["data"], missed, "all that Pleo says of it");
+    assert_eq!(one["data"], missed, "the complete job");
 }
 
 #[test]
-fn it_works_while_the_receiver_runs() {
-    let world = World::new();
-    set_up(&world, EXPORT);
-    let _server = world.serve(&["--exec", "cat"]);
+fn fetches_several_pages_while_server_runs() {
+    let harness = Harness::new();
+    set_up(&harness, EXPORT);
+    let _server = harness.serve(&["--exec", "cat"]);
     for _ in 0..30 {
-        world.pleo.add_export_job(world.company);
+        harness.sandbox.add_export_job(harness.company);
     }
-    assert_eq!(world.json(CATCH_UP).len(), 30, "of more than one page");
-    let entries = world.inbox("done", 30);
+    assert_eq!(harness.json(CATCH_UP).len(), 30, "from more than one page");
+    let entries = harness.wait_for_inbox("done", 30);
     assert!(
         entries.iter().all(|one| one["origin"] == "catch-up"),
         "{entries:?}"
@@ -87,60 +85,60 @@ fn it_works_while_the_receiver_runs() {
 }
 
 #[test]
-fn a_young_job_is_left_to_its_webhook() {
-    let world = World::new();
-    set_up(&world, EXPORT);
-    drop(world.serve(&[]));
-    world.pleo.add_export_job(world.company);
-    assert_eq!(world.json(&["catch-up"]), [Value::Null; 0]);
-    assert_eq!(world.json(CATCH_UP).len(), 1);
+fn skips_job_younger_than_min_age() {
+    let harness = Harness::new();
+    set_up(&harness, EXPORT);
+    drop(harness.serve(&[]));
+    harness.sandbox.add_export_job(harness.company);
+    assert_eq!(harness.json(&["catch-up"]), [Value::Null; 0]);
+    assert_eq!(harness.json(CATCH_UP).len(), 1);
 }
 
 #[test]
-fn what_is_in_the_way_is_said() {
-    let world = World::new();
-    world.refused(CATCH_UP, 2, &["cannot read", "pleo.toml"]);
-    set_up(&world, VENDOR);
-    let parts = ["cannot open the inbox", "`pleo-receiver serve --config"];
-    world.refused(CATCH_UP, 1, &parts);
-    drop(world.serve(&[]));
-    world.refused(
+fn reports_missing_configuration_inbox_subscription_or_scope() {
+    let harness = Harness::new();
+    harness.run_fails(CATCH_UP, 2, &["cannot read", "pleo.toml"]);
+    set_up(&harness, VENDOR);
+    let parts = ["cannot open inbox", "`pleo-receiver serve` creates it"];
+    harness.run_fails(CATCH_UP, 1, &parts);
+    drop(harness.serve(&[]));
+    harness.run_fails(
         CATCH_UP,
         2,
         &["no `[[endpoint]]` has a `subscription` for export jobs"],
     );
-    set_up(&world, EXPORT);
-    let ended = world.run_as(CATCH_UP, "a.b.c");
-    crate::support::pleo::assert_refused(&ended, 1, &["(401)"]);
+    set_up(&harness, EXPORT);
+    let output = harness.run_with_token(CATCH_UP, "a.b.c");
+    crate::support::harness::assert_failed(&output, 1, &["(401)"]);
 
-    let world = World::with_scopes(&[]);
-    set_up(&world, VENDOR);
-    drop(world.serve(&[]));
-    let before = world.read("pleo.toml");
-    world
-        .place
+    let harness = Harness::with_scopes(&[]);
+    set_up(&harness, VENDOR);
+    drop(harness.serve(&[]));
+    let before = harness.read_file("pleo.toml");
+    harness
+        .dir
         .write("pleo.toml", &before.replace(VENDOR, EXPORT));
-    world.refused(CATCH_UP, 1, &["(403)", "export-jobs:read"]);
+    harness.run_fails(CATCH_UP, 1, &["(403)", "export-jobs:read"]);
 }
 
 #[test]
-fn a_customer_whose_token_expired_is_in_the_way_of_no_other() {
-    let world = World::new();
-    set_up(&world, EXPORT);
-    drop(world.serve(&[]));
-    world.place.write("old.token", "a.b.c\n");
-    let ours = world.read("pleo.toml");
-    let theirs = format!(
+fn continues_after_expired_token_of_one_endpoint() {
+    let harness = Harness::new();
+    set_up(&harness, EXPORT);
+    drop(harness.serve(&[]));
+    harness.dir.write("old.token", "a.b.c\n");
+    let first = harness.read_file("pleo.toml");
+    let acme = format!(
         "[[endpoint]]\npath = \"/acme\"\nsecret = \"{SECRET}\"\nsubscription = {{ url = \
          \"https://x.example.com/acme\", events = [\"{EXPORT}\"], token = \"file:old.token\" }}\n\n"
     );
-    world.place.write("pleo.toml", &format!("{theirs}{ours}"));
-    world.pleo.add_export_job(world.company);
-    let ended = world.run(CATCH_UP);
-    crate::support::pleo::assert_refused(&ended, 1, &["error: /acme: ", "(401)"]);
-    assert!(ended.stdout.starts_with("caught up "), "{ended:?}");
-    assert_eq!(world.inbox("pending", 1).len(), 1);
-    // What makes changes makes none where one is in doubt, and says which.
+    harness.dir.write("pleo.toml", &format!("{acme}{first}"));
+    harness.sandbox.add_export_job(harness.company);
+    let output = harness.run(CATCH_UP);
+    crate::support::harness::assert_failed(&output, 1, &["error: /acme: ", "(401)"]);
+    assert!(output.stdout.starts_with("caught up "), "{output:?}");
+    assert_eq!(harness.wait_for_inbox("pending", 1).len(), 1);
+    // `sync` changes nothing if one endpoint fails.
     let sync = ["subscriptions", "sync", "--yes"];
-    world.refused(&sync, 1, &["error: /acme: ", "(401)"]);
+    harness.run_fails(&sync, 1, &["error: /acme: ", "(401)"]);
 }

@@ -1,36 +1,34 @@
-//! Bad configuration: each stops the start and says where, what and how to mend it.
-
-#![cfg(unix)]
+//! Invalid configuration: the server does not start, and says where the error is and how to fix it.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::program::{Ended, OTHER, Place, SECRET};
+use crate::support::program::{CommandOutput, OTHER_SECRET, SECRET, WorkDir};
 
 fn env() -> [(&'static str, &'static str); 1] {
     [("PLEO_WEBHOOK_SECRET", SECRET)]
 }
 
-fn assert_refused(ended: &Ended, parts: &[&str]) {
-    assert_eq!(ended.code, 2, "{ended:?}");
-    assert_eq!(ended.stdout, "", "{ended:?}");
+fn assert_failed(output: &CommandOutput, parts: &[&str]) {
+    assert_eq!(output.code, 2, "{output:?}");
+    assert_eq!(output.stdout, "", "{output:?}");
     for part in parts {
         assert!(
-            ended.stderr.contains(part),
+            output.stderr.contains(part),
             "{part:?} is not in {:?}",
-            ended.stderr
+            output.stderr
         );
     }
-    for secret in [SECRET, OTHER, &SECRET[6..], "hunter2"] {
-        assert!(!ended.stderr.contains(secret), "{:?}", ended.stderr);
+    for secret in [SECRET, OTHER_SECRET, &SECRET[6..], "hunter2"] {
+        assert!(!output.stderr.contains(secret), "{:?}", output.stderr);
     }
 }
 
 #[test]
-fn a_file_that_says_something_wrong_is_refused_with_the_place() {
+fn rejects_invalid_file_with_its_location() {
     let endpoint =
         |keys: &str| format!("[[endpoint]]\npath = \"/a\"\nsecret = \"{SECRET}\"\n{keys}");
-    let place = Place::new();
+    let dir = WorkDir::new();
     for (file, parts) in [
         (
             "listem = \"127.0.0.1:0\"",
@@ -145,26 +143,26 @@ fn a_file_that_says_something_wrong_is_refused_with_the_place() {
             &["pleo.toml", "move them into the tables"],
         ),
     ] {
-        place.write("pleo.toml", file);
+        dir.write("pleo.toml", file);
         let args = ["serve", "--config", "pleo.toml", "--listen", "127.0.0.1:0"];
-        // The variable would hide the file's key.
-        let set = if file.starts_with("secret") {
+        // The variable would override the key of the file.
+        let env = if file.starts_with("secret") {
             &[][..]
         } else {
             &env()[..]
         };
-        assert_refused(&place.run_with(&args, set, b""), parts);
+        assert_failed(&dir.run_with(&args, env, b""), parts);
     }
     assert!(
-        !place.path().join("pleo-inbox.db").exists(),
-        "nothing was begun"
+        !dir.path().join("pleo-inbox.db").exists(),
+        "no inbox was created"
     );
 }
 
 #[test]
-fn a_flag_that_says_something_wrong_is_refused_with_its_name() {
-    let place = Place::new();
-    place.write(
+fn rejects_invalid_flag_with_its_name() {
+    let dir = WorkDir::new();
+    dir.write(
         "tables.toml",
         &format!("[[endpoint]]\npath = \"/a\"\nsecret = \"{SECRET}\"\n"),
     );
@@ -200,7 +198,7 @@ fn a_flag_that_says_something_wrong_is_refused_with_its_name() {
             &["--trusted-proxy", "`x`"],
         ),
         (
-            &["serve", "--config", "tables.toml", "--secret", OTHER],
+            &["serve", "--config", "tables.toml", "--secret", OTHER_SECRET],
             &["--secret", "[[endpoint]]"],
         ),
         (
@@ -220,58 +218,58 @@ fn a_flag_that_says_something_wrong_is_refused_with_its_name() {
         (&["sign", "--id", "a.b"], &["--id", "full stop"]),
         (&[], &["Usage"]),
     ] {
-        assert_refused(&place.run_with(args, &env(), b""), parts);
+        assert_failed(&dir.run_with(args, &env(), b""), parts);
     }
-    assert_refused(
-        &place.run(&["serve"]),
+    assert_failed(
+        &dir.run(&["serve"]),
         &["no signing secret", "PLEO_WEBHOOK_SECRET"],
     );
-    assert_refused(&place.run(&["sign"]), &["--secret"]);
+    assert_failed(&dir.run(&["sign"]), &["--secret"]);
 }
 
 #[test]
-fn a_port_in_use_stops_the_start() {
-    let place = Place::new();
+fn refuses_to_start_on_port_in_use() {
+    let dir = WorkDir::new();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for flag in ["--listen", "--metrics"] {
         let args = ["serve", flag, &address, "--inbox", "memory:"];
-        assert_refused(
-            &place.run_with(&args, &env(), b""),
+        assert_failed(
+            &dir.run_with(&args, &env(), b""),
             &[flag, &address, "in use", "choose another"],
         );
     }
 }
 
 #[test]
-fn an_inbox_that_cannot_be_used_stops_the_start() {
-    let place = Place::new();
+fn refuses_to_start_with_unusable_inbox() {
+    let dir = WorkDir::new();
     let serve = |inbox: &str| {
         let args = ["serve", "--listen", "127.0.0.1:0", "--inbox", inbox];
-        place.run_with(&args, &env(), b"")
+        dir.run_with(&args, &env(), b"")
     };
-    assert_refused(
+    assert_failed(
         &serve("sqlite:no/such/folder.db"),
         &["--inbox", "no/such/folder.db", "can write to"],
     );
-    place.write(
+    dir.write(
         "text.db",
         "not a database, but a text that is long enough to be taken for one",
     );
-    assert_refused(&serve("sqlite:text.db"), &["--inbox", "text.db"]);
-    // Root may write everywhere, so that this shows nothing there.
-    std::fs::create_dir(place.path().join("locked")).unwrap();
-    let rights = std::fs::Permissions::from_mode(0o500);
-    std::fs::set_permissions(place.path().join("locked"), rights).unwrap();
-    if std::fs::write(place.path().join("locked/x"), "").is_err() {
-        assert_refused(
+    assert_failed(&serve("sqlite:text.db"), &["--inbox", "text.db"]);
+    // Root can write everywhere: the check is skipped then.
+    std::fs::create_dir(dir.path().join("locked")).unwrap();
+    let mode = std::fs::Permissions::from_mode(0o500);
+    std::fs::set_permissions(dir.path().join("locked"), mode).unwrap();
+    if std::fs::write(dir.path().join("locked/x"), "").is_err() {
+        assert_failed(
             &serve("sqlite:locked/inbox.db"),
             &["--inbox", "locked/inbox.db", "can write to"],
         );
     }
 
-    let server = place.serve(&["--inbox", "sqlite:books.db"], &env());
-    assert_refused(
+    let server = dir.serve(&["--inbox", "sqlite:books.db"], &env());
+    assert_failed(
         &serve("sqlite:books.db"),
         &["--inbox", "books.db", "in use by another server"],
     );

@@ -1,8 +1,4 @@
-//! Handlers of the real program that fail in every way there is: what was acknowledged stays pending
-//! with the reason, and is handed on when they are well again.
-
-#![cfg(unix)]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
+//! Handlers that fail: messages stay pending with the error, and are redelivered after recovery.
 
 use core::time::Duration;
 use std::collections::HashMap;
@@ -10,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::Instant;
 
-use crate::support::program::{Place, SECRET, Serving};
+use crate::support::program::{RunningServer, SECRET, WorkDir};
 use crate::support::{Request, send_to};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,15 +15,14 @@ use tokio::time;
 
 const ENV: &[(&str, &str)] = &[("PLEO_WEBHOOK_SECRET", SECRET)];
 
-/// Whatever goes wrong, no test waits longer.
-const LONG: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often a message comes is not what is tested here.
+/// Retries at once, and any number of times.
 const RETRY: &str = "[retry]\nmin_delay = \"1ms\"\nmax_delay = \"10ms\"\nmax_attempts = 1000000\n\
-                     concurrency = 16\ntimeout = \"2s\"\n";
+                     concurrency = 16\ntimeout = \"1s\"\n";
 
-/// What a command does on its first attempt, by the message's name, and what is said of it.
-const WAYS: [(&str, &str, &str); 4] = [
+/// Failures of a command on the first attempt: message id, script, logged error.
+const FAILURES: [(&str, &str, &str); 4] = [
     (
         "exits",
         "echo no such account >&2; exit 1",
@@ -37,9 +32,9 @@ const WAYS: [(&str, &str, &str); 4] = [
     (
         "hangs",
         "trap '' TERM; sleep 1000 & sleep 1000",
-        "took longer than 2s",
+        "took longer than 1s",
     ),
-    ("prints", "yes & yes >&2", "took longer than 2s"),
+    ("prints", "yes & yes >&2", "took longer than 1s"),
 ];
 
 fn body(id: &str) -> Vec<u8> {
@@ -50,38 +45,38 @@ fn body(id: &str) -> Vec<u8> {
     .into()
 }
 
-async fn send(server: &Serving, id: &str) {
+async fn send(server: &RunningServer, id: &str) {
     let answer = send_to(server.address(), &Request::signed(id, &body(id))).await;
     assert_eq!(answer.status, 204, "{id}");
 }
 
-/// Waits until the inbox says something of a message.
-async fn entry(place: &Place, id: &str, says: impl Fn(&Value) -> bool) -> Value {
+/// Waits until the inbox entry of a message matches.
+async fn entry(dir: &WorkDir, id: &str, matches: impl Fn(&Value) -> bool) -> Value {
     let start = Instant::now();
     loop {
-        let mut entries = place.json(&["inbox", "list", "--json"]).into_iter();
+        let mut entries = dir.json(&["inbox", "list", "--json"]).into_iter();
         let entry = entries.find(|entry| entry["webhook_id"] == id).unwrap();
-        if says(&entry) {
+        if matches(&entry) {
             return entry;
         }
-        assert!(start.elapsed() < LONG, "{entry}");
+        assert!(start.elapsed() < TIMEOUT, "{entry}");
         time::sleep(Duration::from_millis(20)).await;
     }
 }
 
-async fn done(place: &Place, id: &str) -> Value {
-    entry(place, id, |entry| entry["state"] == "done").await
+async fn done(dir: &WorkDir, id: &str) -> Value {
+    entry(dir, id, |entry| entry["state"] == "done").await
 }
 
-/// Waits until it logs that each of these attempts failed, and gives what it says of them.
-fn failures(server: &mut Serving, attempts: &[(&str, u32)]) -> Vec<String> {
+/// Waits until the log reports a failure of each of these attempts. Returns the log lines.
+fn failures(server: &mut RunningServer, attempts: &[(&str, u32)]) -> Vec<String> {
     let mut lines: HashMap<_, _> = HashMap::new();
     while !attempts.iter().all(|attempt| lines.contains_key(attempt)) {
-        let line = server.wait_for("handler failed");
-        let said = |(id, attempt): &&(&str, u32)| {
+        let line = server.wait_for_log("handler failed");
+        let is_about = |(id, attempt): &&(&str, u32)| {
             line.contains(&format!("webhook_id=\"{id}\" attempt={attempt} "))
         };
-        if let Some(attempt) = attempts.iter().find(said) {
+        if let Some(attempt) = attempts.iter().find(is_about) {
             lines.insert(attempt, line);
         }
     }
@@ -91,129 +86,129 @@ fn failures(server: &mut Serving, attempts: &[(&str, u32)]) -> Vec<String> {
         .collect()
 }
 
-/// Writes a command.
-fn command(place: &Place, name: &str, script: &str) {
-    place.write(name, &format!("#!/usr/bin/env bash\n{script}\n"));
+/// Writes an executable script.
+fn write_script(dir: &WorkDir, name: &str, script: &str) {
+    dir.write(name, &format!("#!/usr/bin/env bash\n{script}\n"));
     let mode = fs::Permissions::from_mode(0o755);
-    fs::set_permissions(place.path().join(name), mode).unwrap();
+    fs::set_permissions(dir.path().join(name), mode).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_command_that_fails_in_every_way_gets_it_again() {
-    // All that a command starts holds its connection, which closes when the last of them is gone.
+async fn retries_command_that_exits_crashes_hangs_or_prints_endlessly() {
+    // Each process that a command starts holds the connection, which closes when the last one exits.
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
-    let cases = WAYS.map(|(id, script, _)| format!("{id}) {script} ;;"));
+    let cases = FAILURES.map(|(id, script, _)| format!("{id}) {script} ;;"));
     let first = format!("exec 3<>/dev/tcp/127.0.0.1/{port}; case $PLEO_WEBHOOK_ID in");
-    let place = Place::new();
-    command(
-        &place,
+    let dir = WorkDir::new();
+    write_script(
+        &dir,
         "handler",
         &format!(
             "if [ $PLEO_ATTEMPT = 1 ]; then\n{first}\n{}\nesac\nfi\ncat > $PLEO_WEBHOOK_ID",
             cases.join("\n")
         ),
     );
-    place.write("pleo.toml", &format!("exec = [\"./handler\"]\n{RETRY}"));
-    let mut server = place.serve(&["--config", "pleo.toml"], ENV);
+    dir.write("pleo.toml", &format!("exec = [\"./handler\"]\n{RETRY}"));
+    let mut server = dir.serve(&["--config", "pleo.toml"], ENV);
     #[cfg(target_os = "linux")]
-    let before = server.memory("VmHWM");
+    let before = server.memory_kib("VmHWM");
     let mut held = Vec::new();
-    for (id, ..) in WAYS {
+    for (id, ..) in FAILURES {
         send(&server, id).await;
-        let accepted = time::timeout(LONG, listener.accept()).await.unwrap();
+        let accepted = time::timeout(TIMEOUT, listener.accept()).await.unwrap();
         held.push(accepted.unwrap().0);
     }
-    let attempts = WAYS.map(|(id, ..)| (id, 1));
+    let attempts = FAILURES.map(|(id, ..)| (id, 1));
     let lines = failures(&mut server, &attempts);
-    for ((.., said), line) in WAYS.iter().zip(lines) {
-        assert!(line.contains(said), "{said:?} is not in {line}");
+    for ((.., error), line) in FAILURES.iter().zip(lines) {
+        assert!(line.contains(error), "{error:?} is not in {line}");
     }
     for held in &mut held {
-        let read = time::timeout(LONG, held.read(&mut [0])).await;
-        assert_eq!(read.expect("a process is still there").unwrap_or(0), 0);
+        let read = time::timeout(TIMEOUT, held.read(&mut [0])).await;
+        assert_eq!(read.expect("a process still runs").unwrap_or(0), 0);
     }
-    // Of what was printed without end, only the end was kept.
+    // Only the end of endless output is kept in memory.
     #[cfg(target_os = "linux")]
     {
-        let after = server.memory("VmHWM");
+        let after = server.memory_kib("VmHWM");
         assert!(
             after < before + 16 * 1024,
             "from {before} to {after} kilobytes"
         );
     }
-    for (id, ..) in WAYS {
-        let entry = done(&place, id).await;
+    for (id, ..) in FAILURES {
+        let entry = done(&dir, id).await;
         assert!(entry["attempts"].as_u64() >= Some(2), "{entry}");
-        assert!(fs::read(place.path().join(id)).unwrap() == body(id), "{id}");
+        assert!(fs::read(dir.path().join(id)).unwrap() == body(id), "{id}");
     }
     assert_eq!(server.stop("-TERM").0, Some(0));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_command_that_is_missing_for_a_while_gets_it_when_it_is_back() {
-    let place = Place::new();
-    // A link comes and goes at once, and a file that was just written may be too busy to be run.
-    command(&place, "release", "cat > $PLEO_WEBHOOK_ID");
-    let link = place.path().join("handler");
+async fn retries_missing_command_until_it_exists() {
+    let dir = WorkDir::new();
+    // A link changes atomically. Executing a file just written may fail with ETXTBSY.
+    write_script(&dir, "release", "cat > $PLEO_WEBHOOK_ID");
+    let link = dir.path().join("handler");
     symlink("release", &link).unwrap();
-    place.write("pleo.toml", &format!("exec = [\"./handler\"]\n{RETRY}"));
-    let mut server = place.serve(&["--config", "pleo.toml"], ENV);
+    dir.write("pleo.toml", &format!("exec = [\"./handler\"]\n{RETRY}"));
+    let mut server = dir.serve(&["--config", "pleo.toml"], ENV);
     send(&server, "before").await;
-    assert_eq!(done(&place, "before").await["attempts"], 1);
+    assert_eq!(done(&dir, "before").await["attempts"], 1);
 
     fs::remove_file(&link).unwrap();
-    send(&server, "meanwhile").await;
-    for line in failures(&mut server, &[("meanwhile", 1), ("meanwhile", 3)]) {
+    send(&server, "missing").await;
+    for line in failures(&mut server, &[("missing", 1), ("missing", 3)]) {
         let reason = "cannot run \"./handler\": No such file or directory";
         assert!(line.replace('\\', "").contains(reason), "{line}");
     }
-    let entry = entry(&place, "meanwhile", |entry| {
+    let entry = entry(&dir, "missing", |entry| {
         entry["attempts"].as_u64() >= Some(3)
     })
     .await;
     assert_eq!(entry["state"], "pending", "{entry}");
     symlink("release", &link).unwrap();
-    let entry = done(&place, "meanwhile").await;
+    let entry = done(&dir, "missing").await;
     assert!(entry["attempts"].as_u64() >= Some(4), "{entry}");
-    for id in ["before", "meanwhile"] {
-        assert!(fs::read(place.path().join(id)).unwrap() == body(id), "{id}");
+    for id in ["before", "missing"] {
+        assert!(fs::read(dir.path().join(id)).unwrap() == body(id), "{id}");
     }
     assert_eq!(server.stop("-TERM").0, Some(0));
 }
 
-/// Reads a request to the end of its body, and answers it.
-async fn answer(stream: &mut TcpStream, answer: &str) -> Vec<u8> {
+/// Reads a request and writes a response. Returns the request.
+async fn respond(stream: &mut TcpStream, response: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"}") {
-        // The client may be gone.
+        // The client may have closed the connection.
         if !matches!(stream.read_buf(&mut bytes).await, Ok(1..)) {
             return bytes;
         }
     }
-    let _ = stream.write_all(answer.as_bytes()).await;
+    let _ = stream.write_all(response.as_bytes()).await;
     bytes
 }
 
-/// What a target does after it answered.
+/// The behavior of a target after its response.
 enum Then {
     Closes,
     Hangs,
     WritesOn,
 }
 
-/// The client and whoever waits for it have one limit: either may be the first to say so.
-const TOO_LONG: &str = "2s";
+/// The time limit of an attempt. Both the HTTP client and the dispatcher report it.
+const TIME_LIMIT: &str = "1s";
 
-/// What a target does on one attempt after the other, and what is said of it.
-const ANSWERS: [(&str, Then, &str); 6] = [
+/// Failures of a target by attempt: response, behavior, logged error.
+const RESPONSES: [(&str, Then, &str); 6] = [
     (
         "",
         Then::Closes,
         "connection closed before message completed",
     ),
-    ("", Then::Hangs, TOO_LONG),
-    ("HTTP/1.1 200 OK\r\ncontent", Then::Hangs, TOO_LONG),
+    ("", Then::Hangs, TIME_LIMIT),
+    ("HTTP/1.1 200 OK\r\ncontent", Then::Hangs, TIME_LIMIT),
     (
         "SSH-2.0-OpenSSH_9.6\r\n",
         Then::Closes,
@@ -228,61 +223,61 @@ const ANSWERS: [(&str, Then, &str); 6] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_target_that_fails_in_every_way_gets_it_when_it_is_well_again() {
-    let place = Place::new();
+async fn retries_failing_forward_target_until_it_recovers() {
+    let dir = WorkDir::new();
     let target = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = target.local_addr().unwrap();
-    place.write(
+    dir.write(
         "pleo.toml",
         &format!("forward = \"http://{address}/\"\n{RETRY}"),
     );
-    let mut server = place.serve(&["--config", "pleo.toml"], ENV);
+    let mut server = dir.serve(&["--config", "pleo.toml"], ENV);
     send(&server, "msg_1").await;
     let mut hanging = Vec::new();
-    for (number, (text, then, said)) in (1..).zip(ANSWERS) {
-        let (mut stream, _) = time::timeout(LONG, target.accept()).await.unwrap().unwrap();
-        answer(&mut stream, text).await;
+    for (attempt, (text, then, error)) in (1..).zip(RESPONSES) {
+        let (mut stream, _) = time::timeout(TIMEOUT, target.accept())
+            .await
+            .unwrap()
+            .unwrap();
+        respond(&mut stream, text).await;
         match then {
             Then::Closes => drop(stream),
             Then::Hangs => hanging.push(stream),
-            // Until nobody reads it any more.
+            // Writes until the client closes the connection.
             Then::WritesOn => while stream.write_all(&[b'x'; 4096]).await.is_ok() {},
         }
-        let lines = failures(&mut server, &[("msg_1", number)]);
-        assert!(lines[0].contains(said), "{said:?} is not in {lines:?}");
+        let lines = failures(&mut server, &[("msg_1", attempt)]);
+        assert!(lines[0].contains(error), "{error:?} is not in {lines:?}");
     }
-    // It goes away.
+    // The target goes away.
     drop(target);
     send(&server, "msg_2").await;
     for line in failures(&mut server, &[("msg_2", 1), ("msg_2", 3)]) {
         assert!(line.contains("Connection refused"), "{line}");
     }
     for (id, least) in [("msg_1", 7), ("msg_2", 3)] {
-        let entry = entry(&place, id, |entry| {
-            entry["attempts"].as_u64() >= Some(least)
-        })
-        .await;
+        let entry = entry(&dir, id, |entry| entry["attempts"].as_u64() >= Some(least)).await;
         assert_eq!(entry["state"], "pending", "{entry}");
     }
-    // It is back, and well.
+    // The target is back.
     let target = TcpListener::bind(address).await.unwrap();
-    let well = tokio::spawn(async move {
+    let recovered = tokio::spawn(async move {
         let mut requests = Vec::new();
         for _ in 0..2 {
             let (mut stream, _) = target.accept().await.unwrap();
             let text = "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
-            requests.push(answer(&mut stream, text).await);
+            requests.push(respond(&mut stream, text).await);
         }
         requests
     });
-    let requests = time::timeout(LONG, well).await.unwrap().unwrap();
+    let requests = time::timeout(TIMEOUT, recovered).await.unwrap().unwrap();
     for (id, least) in [("msg_1", 8), ("msg_2", 4)] {
-        let entry = done(&place, id).await;
+        let entry = done(&dir, id).await;
         assert!(entry["attempts"].as_u64() >= Some(least), "{entry}");
-        let came = requests
+        let received = requests
             .iter()
             .filter(|request| request.ends_with(&body(id)));
-        assert_eq!(came.count(), 1, "{id}");
+        assert_eq!(received.count(), 1, "{id}");
     }
     assert_eq!(server.stop("-TERM").0, Some(0));
 }

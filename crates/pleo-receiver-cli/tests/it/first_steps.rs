@@ -1,51 +1,49 @@
 //! What a newcomer meets in the first minutes: help, lists and error messages.
 
-#![cfg(unix)]
-
 use std::net::TcpListener;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::program::{Ended, OTHER, Place, SECRET};
+use crate::support::program::{CommandOutput, OTHER_SECRET, SECRET, WorkDir};
 
 const ENV: &[(&str, &str)] = &[("PLEO_WEBHOOK_SECRET", SECRET)];
 
 /// Runs `serve` with these arguments, which it refuses. Returns what it says.
-fn refused(place: &Place, args: &[&str]) -> String {
+fn refused(dir: &WorkDir, args: &[&str]) -> String {
     let args = [&["serve"], args].concat();
-    let ended = place.run_with(&args, ENV, b"");
-    assert_eq!(ended.code, 2, "{ended:?}");
-    ended.stderr
+    let output = dir.run_with(&args, ENV, b"");
+    assert_eq!(output.code, 2, "{output:?}");
+    output.stderr
 }
 
-fn send(place: &Place, url: &str, more: &[&str]) -> Ended {
-    place.run_with(&[&["send", url], more].concat(), ENV, b"")
+fn send(dir: &WorkDir, url: &str, more: &[&str]) -> CommandOutput {
+    dir.run_with(&[&["send", url], more].concat(), ENV, b"")
 }
 
 /// Sends messages until the handler starts soon enough for `send` to tell its outcome, as it does
 /// unless the machine is busy. Returns what `send` printed.
-fn sent_and_attempted(place: &Place, url: &str) -> String {
-    let sent = (0..20).map(|_| send(place, url, &[]).stdout);
+fn sent_and_attempted(dir: &WorkDir, url: &str) -> String {
+    let sent = (0..20).map(|_| send(dir, url, &[]).stdout);
     let mut attempted = sent.filter(|sent| !sent.contains("no attempt yet"));
     attempted.next().unwrap()
 }
 
 #[test]
 fn send_prints_message_id_and_outcome() {
-    let place = Place::new();
-    let server = place.serve(&["--exec", "true"], ENV);
-    let sent = sent_and_attempted(&place, &server.url);
+    let dir = WorkDir::new();
+    let server = dir.serve(&["--exec", "true"], ENV);
+    let sent = sent_and_attempted(&dir, &server.url);
     let (answer, message) = sent.split_once('\n').unwrap();
     assert_eq!(answer, "204 No Content");
     assert!(message.starts_with("message msg_"), "{sent}");
     assert!(message.ends_with(": done, 1 attempt\n"), "{sent}");
     // The inbox of a receiver elsewhere is not here.
-    let elsewhere = Place::new();
+    let elsewhere = WorkDir::new();
     let sent = send(&elsewhere, &server.url, &["--id", "msg_2"]);
     assert_eq!(sent.stdout, "204 No Content\nmessage msg_2\n", "{sent:?}");
-    let refused = place.run_with(
+    let refused = dir.run_with(
         &["send", &server.url, "--id", "msg_3"],
-        &[("PLEO_WEBHOOK_SECRET", OTHER)],
+        &[("PLEO_WEBHOOK_SECRET", OTHER_SECRET)],
         b"",
     );
     assert!(
@@ -57,9 +55,9 @@ fn send_prints_message_id_and_outcome() {
 
 #[test]
 fn send_shows_why_the_handler_failed() {
-    let place = Place::new();
-    let server = place.serve(&["--exec", "sh -c 'echo no ledger >&2; exit 3'"], ENV);
-    let sent = sent_and_attempted(&place, &server.url);
+    let dir = WorkDir::new();
+    let server = dir.serve(&["--exec", "sh -c 'echo no ledger >&2; exit 3'"], ENV);
+    let sent = sent_and_attempted(&dir, &server.url);
     let outcome = ": pending, 1 attempt, last error: ";
     assert!(sent.contains(outcome), "{sent}");
     assert!(sent.contains("no ledger"), "{sent}");
@@ -68,9 +66,9 @@ fn send_shows_why_the_handler_failed() {
 
 #[test]
 fn send_says_how_to_start_a_receiver() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     let free = crate::support::program::free_address();
-    let sent = send(&place, &format!("http://user:hunter2@{free}/x"), &[]);
+    let sent = send(&dir, &format!("http://user:hunter2@{free}/x"), &[]);
     assert_eq!(sent.code, 1);
     assert!(sent.stderr.contains("`pleo-receiver serve`"), "{sent:?}");
     assert!(
@@ -82,19 +80,19 @@ fn send_says_how_to_start_a_receiver() {
 
 #[test]
 fn send_says_how_to_trust_a_certificate() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    place.write("cert.pem", &made.cert.pem());
-    place.write("key.pem", &made.signing_key.serialize_pem());
+    dir.write("cert.pem", &made.cert.pem());
+    dir.write("key.pem", &made.signing_key.serialize_pem());
     let tls =
         "tls_listen = \"127.0.0.1:0\"\ntls_certificate = \"cert.pem\"\ntls_key = \"key.pem\"\n";
-    place.write("pleo.toml", tls);
-    let mut server = place.serve(&[], ENV);
-    let line = server.wait_for("https://");
+    dir.write("pleo.toml", tls);
+    let mut server = dir.serve(&[], ENV);
+    let line = server.wait_for_log("https://");
     let port = line.split("https://127.0.0.1:").nth(1).unwrap();
     let port = port.split('/').next().unwrap();
     let url = format!("https://localhost:{port}/webhooks/pleo");
-    let refused = send(&place, &url, &[]);
+    let refused = send(&dir, &url, &[]);
     assert_eq!(refused.code, 1);
     assert!(refused.stderr.contains("set SSL_CERT_FILE"), "{refused:?}");
     assert!(
@@ -102,17 +100,17 @@ fn send_says_how_to_trust_a_certificate() {
         "{refused:?}"
     );
     let env = [ENV, &[("SSL_CERT_FILE", "cert.pem")]].concat();
-    let sent = place.run_with(&["send", &url], &env, b"");
+    let sent = dir.run_with(&["send", &url], &env, b"");
     assert_eq!((sent.code, &sent.stdout[..3]), (0, "204"), "{sent:?}");
     assert_eq!(server.stop("-TERM").0, Some(0));
 }
 
 #[test]
 fn every_command_reads_the_same_configuration() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     let file = format!("secret = \"{SECRET}\"\ninbox = \"sqlite:books.db\"\n");
-    place.write("pleo.toml", &file);
-    place.write("other.toml", &file.replace("books", "other"));
+    dir.write("pleo.toml", &file);
+    dir.write("other.toml", &file.replace("books", "other"));
     for (config, env, database) in [
         (&[][..], &[][..], "books.db"),
         (&["--config", "other.toml"], &[], "other.db"),
@@ -133,43 +131,43 @@ fn every_command_reads_the_same_configuration() {
             "flag.db",
         ),
     ] {
-        let server = place.serve(config, env);
+        let server = dir.serve(config, env);
         let with_secret = [env, ENV].concat();
         let sent = [&["send", &server.url, "--id", "msg_1"], config].concat();
-        let sent = place.run_with(&sent, &with_secret, b"");
+        let sent = dir.run_with(&sent, &with_secret, b"");
         assert!(sent.stdout.contains("message msg_1: pending"), "{sent:?}");
-        let list = place.run_with(&[&["inbox", "list"], config].concat(), env, b"");
+        let list = dir.run_with(&[&["inbox", "list"], config].concat(), env, b"");
         assert!(
             list.stdout.contains("msg_1"),
             "{config:?} {env:?}: {list:?}"
         );
         assert_eq!(server.stop("-TERM").0, Some(0));
-        assert!(place.path().join(database).exists(), "{config:?} {env:?}");
-        std::fs::remove_file(place.path().join(database)).unwrap();
+        assert!(dir.path().join(database).exists(), "{config:?} {env:?}");
+        std::fs::remove_file(dir.path().join(database)).unwrap();
     }
-    let ended = place.run(&["inbox", "list", "--config", "none.toml"]);
-    assert_eq!(ended.code, 2, "{ended:?}");
-    assert!(ended.stderr.contains("none.toml"), "{ended:?}");
+    let output = dir.run(&["inbox", "list", "--config", "none.toml"]);
+    assert_eq!(output.code, 2, "{output:?}");
+    assert!(output.stderr.contains("none.toml"), "{output:?}");
 }
 
 #[test]
 fn list_shows_endpoint_and_last_error_in_columns() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     let started = Instant::now();
     let long = "msg_0123456789_0123456789_0123456789_0123456789";
-    let server = place.serve(&["--exec", "sh -c 'echo no ledger >&2; exit 3'"], ENV);
-    send(&place, &server.url, &["--id", "msg_1"]);
+    let server = dir.serve(&["--exec", "sh -c 'echo no ledger >&2; exit 3'"], ENV);
+    send(&dir, &server.url, &["--id", "msg_1"]);
     send(
-        &place,
+        &dir,
         &server.url,
         &["--id", long, "--event", "v1.vendor.created"],
     );
     let has_failed = |entry: &serde_json::Value| entry["last_error"].is_string();
-    while !(place.json(&["inbox", "list", "--json"]).iter()).all(has_failed) {
+    while !(dir.json(&["inbox", "list", "--json"]).iter()).all(has_failed) {
         assert!(started.elapsed() < Duration::from_secs(60), "no attempt");
     }
     assert_eq!(server.stop("-TERM").0, Some(0));
-    let table = place.run(&["inbox", "list"]).stdout;
+    let table = dir.run(&["inbox", "list"]).stdout;
     let lines: Vec<_> = table.lines().collect();
     for (head, values) in [
         ("ENDPOINT", ["/webhooks/pleo", "/webhooks/pleo"]),
@@ -190,18 +188,18 @@ fn list_shows_endpoint_and_last_error_in_columns() {
 
 #[test]
 fn list_shows_the_newest_fifty_unless_told_otherwise() {
-    let place = Place::new();
-    let server = place.serve(&[], ENV);
-    let empty = place.run(&["inbox", "list"]);
+    let dir = WorkDir::new();
+    let server = dir.serve(&[], ENV);
+    let empty = dir.run(&["inbox", "list"]);
     assert_eq!(
         (empty.code, &*empty.stdout, &*empty.stderr),
         (0, "", "no messages\n")
     );
-    let empty = place.run(&["inbox", "list", "--json"]);
+    let empty = dir.run(&["inbox", "list", "--json"]);
     assert_eq!((empty.code, &*empty.stdout, &*empty.stderr), (0, "", ""));
-    let count = |args: &[&str]| place.run(&[&["inbox", "list"], args].concat());
+    let count = |args: &[&str]| dir.run(&[&["inbox", "list"], args].concat());
     // Each is stored at once; only the last ones are looked at.
-    let elsewhere = Place::new();
+    let elsewhere = WorkDir::new();
     for number in 0..52 {
         let sent = send(&elsewhere, &server.url, &["--id", &format!("msg_{number}")]);
         assert_eq!(sent.code, 0, "{sent:?}");
@@ -224,13 +222,13 @@ fn list_shows_the_newest_fifty_unless_told_otherwise() {
 
 #[test]
 fn inbox_may_be_a_file_name() {
-    let place = Place::new();
-    let server = place.serve(&["--inbox", "books.db"], ENV);
-    send(&place, &server.url, &["--id", "msg_1"]);
-    let listed = place.json(&["inbox", "list", "--json", "--inbox", "books.db"]);
+    let dir = WorkDir::new();
+    let server = dir.serve(&["--inbox", "books.db"], ENV);
+    send(&dir, &server.url, &["--id", "msg_1"]);
+    let listed = dir.json(&["inbox", "list", "--json", "--inbox", "books.db"]);
     assert_eq!(listed[0]["webhook_id"], "msg_1");
     assert_eq!(server.stop("-TERM").0, Some(0));
-    let missing = place.run(&["inbox", "list", "--inbox", "boks.db"]);
+    let missing = dir.run(&["inbox", "list", "--inbox", "boks.db"]);
     assert_eq!(missing.code, 1);
     assert!(missing.stderr.contains("`boks.db`"), "{missing:?}");
     assert!(missing.stderr.contains("serve` creates it"), "{missing:?}");
@@ -238,27 +236,27 @@ fn inbox_may_be_a_file_name() {
 
 #[test]
 fn wrong_listen_says_what_to_give() {
-    let place = Place::new();
-    let said = refused(&place, &["--listen", "no-such-host:8787"]);
+    let dir = WorkDir::new();
+    let said = refused(&dir, &["--listen", "no-such-host:8787"]);
     assert!(said.contains("give an IP address and a port"), "{said}");
     // An address of the documentation range is nobody's.
-    let said = refused(&place, &["--listen", "192.0.2.1:8787"]);
+    let said = refused(&dir, &["--listen", "192.0.2.1:8787"]);
     assert!(said.contains("an address of this machine"), "{said}");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
-    let said = refused(&place, &["--listen", &address.to_string()]);
+    let said = refused(&dir, &["--listen", &address.to_string()]);
     let port = format!("another program listens on port {}", address.port());
     assert!(said.contains(&port), "{said}");
-    place.write("pleo.toml", "listen = \"localhost\"\n");
-    let said = refused(&place, &[]);
+    dir.write("pleo.toml", "listen = \"localhost\"\n");
+    let said = refused(&dir, &[]);
     assert!(said.contains("pleo.toml, line 1, key `listen`"), "{said}");
     assert!(said.contains("give an IP address and a port"), "{said}");
 }
 
 #[test]
 fn missing_configuration_says_how_to_name_another() {
-    let place = Place::new();
-    let said = refused(&place, &["--config", "plea.toml"]);
+    let dir = WorkDir::new();
+    let said = refused(&dir, &["--config", "plea.toml"]);
     assert!(
         said.contains("cannot read the configuration `plea.toml`"),
         "{said}"
@@ -268,8 +266,8 @@ fn missing_configuration_says_how_to_name_another() {
 
 #[test]
 fn missing_handler_program_is_reported() {
-    let place = Place::new();
-    place.write("not-executable", "");
+    let dir = WorkDir::new();
+    dir.write("not-executable", "");
     for (program, is_missing) in [
         ("./not-there", true),
         ("not-there-either", true),
@@ -277,7 +275,7 @@ fn missing_handler_program_is_reported() {
         ("true", false),
         ("/bin/sh", false),
     ] {
-        let server = place.serve(&["--exec", program], ENV);
+        let server = dir.serve(&["--exec", program], ENV);
         let (code, log) = server.stop("-TERM");
         assert_eq!(code, Some(0));
         let said = format!("correct `exec`, or install the program program=\"{program}\"");
@@ -287,7 +285,7 @@ fn missing_handler_program_is_reported() {
 
 #[test]
 fn certificate_of_an_authority_is_reported() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     for is_authority in [true, false] {
         let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
         if is_authority {
@@ -295,15 +293,15 @@ fn certificate_of_an_authority_is_reported() {
         }
         let key = rcgen::KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
-        place.write("cert.pem", &certificate.pem());
-        place.write("key.pem", &key.serialize_pem());
+        dir.write("cert.pem", &certificate.pem());
+        dir.write("key.pem", &key.serialize_pem());
         let args = [
             "--tls-listen",
             "127.0.0.1:0",
             "--tls-certificate",
             "cert.pem",
         ];
-        let server = place.serve(&[&args[..], &["--tls-key", "key.pem"]].concat(), ENV);
+        let server = dir.serve(&[&args[..], &["--tls-key", "key.pem"]].concat(), ENV);
         let (code, log) = server.stop("-TERM");
         assert_eq!(code, Some(0));
         assert_eq!(
@@ -316,14 +314,14 @@ fn certificate_of_an_authority_is_reported() {
 
 #[test]
 fn variables_without_effect_are_reported() {
-    let place = Place::new();
-    place.write("other", OTHER);
-    place.write(
+    let dir = WorkDir::new();
+    dir.write("other", OTHER_SECRET);
+    dir.write(
         "pleo.toml",
         "[[endpoint]]\npath = \"/a\"\nsecret = \"file:other\"\n",
     );
     let env = [ENV, &[("PLEO_TOLERANCE", "60")]].concat();
-    let server = place.serve(&[], &env);
+    let server = dir.serve(&[], &env);
     let (code, log) = server.stop("-TERM");
     assert_eq!(code, Some(0));
     let reported = |variable| {
@@ -340,7 +338,7 @@ fn variables_without_effect_are_reported() {
 
 #[test]
 fn error_names_the_key_that_is_in_the_file() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     for key in ["secret", "secrets"] {
         for (file, place_of_key) in [
             (
@@ -352,39 +350,39 @@ fn error_names_the_key_that_is_in_the_file() {
                 format!("number 1 (`/a`), key `{key}`"),
             ),
         ] {
-            place.write("pleo.toml", &file);
-            let ended = place.run(&["serve"]);
-            assert_eq!(ended.code, 2, "{ended:?}");
-            assert!(ended.stderr.contains(&place_of_key), "{ended:?}");
+            dir.write("pleo.toml", &file);
+            let output = dir.run(&["serve"]);
+            assert_eq!(output.code, 2, "{output:?}");
+            assert!(output.stderr.contains(&place_of_key), "{output:?}");
         }
     }
-    let both = format!("secret = \"{SECRET}\"\nsecrets = \"{OTHER}\"\n");
+    let both = format!("secret = \"{SECRET}\"\nsecrets = \"{OTHER_SECRET}\"\n");
     for file in [both.clone(), format!("[[endpoint]]\npath = \"/a\"\n{both}")] {
-        place.write("pleo.toml", &file);
-        let ended = place.run(&["serve"]);
-        assert!(ended.stderr.contains("keep one of them"), "{ended:?}");
+        dir.write("pleo.toml", &file);
+        let output = dir.run(&["serve"]);
+        assert!(output.stderr.contains("keep one of them"), "{output:?}");
     }
 }
 
 #[test]
 fn reload_names_only_the_changed_keys() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     for name in ["a.pem", "b.pem"] {
-        place.write(name, &made.cert.pem());
+        dir.write(name, &made.cert.pem());
     }
-    place.write("key.pem", &made.signing_key.serialize_pem());
+    dir.write("key.pem", &made.signing_key.serialize_pem());
     let configure = |certificate: &str| {
         let tls = format!(
             "secret = \"{SECRET}\"\ntls_listen = \"127.0.0.1:0\"\n\
              tls_certificate = \"{certificate}\"\ntls_key = \"key.pem\"\n"
         );
-        place.write("pleo.toml", &tls);
+        dir.write("pleo.toml", &tls);
     };
     configure("a.pem");
-    let mut server = place.serve(&[], &[]);
+    let mut server = dir.serve(&[], &[]);
     configure("b.pem");
-    server.signal("-HUP", "configuration reloaded");
+    server.signal_and_wait("-HUP", "configuration reloaded");
     let (code, log) = server.stop("-TERM");
     assert_eq!(code, Some(0));
     let changed: Vec<_> = log.lines().filter(|line| line.contains("key=")).collect();
@@ -394,7 +392,7 @@ fn reload_names_only_the_changed_keys() {
 
 #[test]
 fn help_fits_the_terminal_and_has_examples() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     let commands: &[&[&str]] = &[
         &[],
         &["demo"],
@@ -414,7 +412,7 @@ fn help_fits_the_terminal_and_has_examples() {
         &["subscriptions"],
     ];
     for command in commands {
-        let help = place.run_with(
+        let help = dir.run_with(
             &[command, &["--help"][..]].concat(),
             &[("COLUMNS", "80")],
             b"",
@@ -425,7 +423,7 @@ fn help_fits_the_terminal_and_has_examples() {
             assert!(line.chars().count() <= 80, "{command:?}: {line}");
         }
     }
-    let serve = place.run(&["serve", "--help"]).stdout;
+    let serve = dir.run(&["serve", "--help"]).stdout;
     for heading in ["Network:", "Endpoint:", "Handler:", "Operation:"] {
         assert!(serve.contains(heading), "{serve}");
     }
@@ -434,8 +432,8 @@ fn help_fits_the_terminal_and_has_examples() {
 #[test]
 fn last_line_of_the_demo_is_a_command_that_works_anywhere() {
     use std::io::{BufRead, BufReader};
-    let (place, elsewhere) = (Place::new(), Place::new());
-    let mut demo = place.command(&["demo"]).spawn().unwrap();
+    let (dir, elsewhere) = (WorkDir::new(), WorkDir::new());
+    let mut demo = dir.command(&["demo"]).spawn().unwrap();
     let mut stdout = BufReader::new(demo.stdout.take().unwrap()).lines();
     let command = stdout.find_map(|line| {
         let line = line.unwrap();

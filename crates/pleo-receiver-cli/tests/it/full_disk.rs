@@ -1,11 +1,10 @@
-//! A disk that is really full: what doesn't fit is answered 503, what was answered 204 stays, and it
-//! goes on by itself when there is room.
+//! A full disk: the server answers 503, keeps every acknowledged message, and recovers without a
+//! restart.
 //!
-//! The disk is a small tmpfs, which only the superuser may mount. Where that can't be, the test says
-//! that it was skipped; `broken.rs` has a full disk for everybody, by a limit on the file's size.
+//! The disk is a small tmpfs. Mounting it needs root; without, the test prints that it was skipped.
+//! `inbox_failures.rs` simulates a full disk with a limit on the file size, which needs no root.
 
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
 use core::time::Duration;
 use std::collections::{HashMap, HashSet};
@@ -17,9 +16,9 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::Instant;
 
-use crate::support::padded::body;
-use crate::support::program::{Place, SECRET, Serving};
-use crate::support::{Request, send_to, target};
+use crate::support::large_messages::body;
+use crate::support::program::{RunningServer, SECRET, WorkDir};
+use crate::support::{Request, counting_target, send_to};
 use tokio::task::JoinSet;
 use tokio::time;
 
@@ -27,42 +26,41 @@ const ENV: &[(&str, &str)] = &[("PLEO_WEBHOOK_SECRET", SECRET)];
 
 const INBOX: &str = "sqlite:disk/inbox.db";
 
-/// So much is soon full.
-const LITTLE: u64 = 2 * 1024 * 1024;
+/// The free space that a filled disk keeps.
+const FREE_SPACE: u64 = 2 * 1024 * 1024;
 
-/// How many deliveries are on their way at once.
+/// The number of concurrent deliveries.
 const SENDERS: usize = 16;
 
-/// Whatever goes wrong, no test waits longer.
-const LONG: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A place with a small disk in it, taken away at the end, also of a test that failed.
-struct Disk(Place);
+/// A working directory with a small disk, unmounted on drop.
+struct Disk(WorkDir);
 
 impl Disk {
-    /// `None` where it can't be mounted here.
+    /// Returns `None` if the disk cannot be mounted.
     fn mount(size: &str) -> Option<Self> {
-        let place = Place::new();
-        let folder = place.path().join("disk");
+        let dir = WorkDir::new();
+        let folder = dir.path().join("disk");
         fs::create_dir(&folder).unwrap();
         let mut mount = Command::new("mount");
         mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]);
         let mounted = mount.arg(&folder).stderr(Stdio::null()).status();
         mounted
             .is_ok_and(|status| status.success())
-            .then(|| Self(place))
+            .then(|| Self(dir))
     }
 
     fn file(&self, name: &str) -> PathBuf {
         self.0.path().join("disk").join(name)
     }
 
-    /// Fills it with something else but for a little.
-    fn leave_little(&self, name: &str) {
+    /// Fills the disk with another file, up to `FREE_SPACE`.
+    fn fill(&self, name: &str) {
         let mut file = File::create(self.file(name)).unwrap();
         while file.write_all(&[0; 64 * 1024]).is_ok() {}
         let length = file.metadata().unwrap().len();
-        file.set_len(length.saturating_sub(LITTLE)).unwrap();
+        file.set_len(length.saturating_sub(FREE_SPACE)).unwrap();
     }
 
     fn resize(&self, size: &str) {
@@ -71,13 +69,13 @@ impl Disk {
         assert!(mount.arg(self.file("")).status().unwrap().success());
     }
 
-    fn serve(&self, forward: &str) -> Serving {
+    fn serve(&self, forward: &str) -> RunningServer {
         let args = ["--inbox", INBOX, "--forward", forward];
         self.0.serve(&args, ENV)
     }
 
-    /// Starts a server on the full disk: it says what is wrong, or serves, where the one before had
-    /// nothing in hand that would have to be written now.
+    /// Starts a server on the full disk. It reports the full disk, or serves if it has nothing to
+    /// write at startup.
     fn try_to_serve(&self) {
         let args = ["serve", "--listen", "127.0.0.1:0", "--inbox", INBOX];
         let mut command = self.0.command(&args);
@@ -94,9 +92,9 @@ impl Disk {
         server.wait().unwrap();
     }
 
-    /// All of these are in the inbox, once, with the right bytes, and nothing else is.
-    async fn assert_holds(&self, acknowledged: &HashSet<String>) {
-        let stored = crate::support::padded::stored(&self.file("inbox.db")).await;
+    /// Asserts that the inbox has exactly the acknowledged messages, once, with their bodies.
+    async fn assert_stored(&self, acknowledged: &HashSet<String>) {
+        let stored = crate::support::large_messages::stored(&self.file("inbox.db")).await;
         let ids: HashSet<_> = stored.iter().cloned().collect();
         assert_eq!((ids.len(), &ids), (stored.len(), acknowledged));
     }
@@ -104,13 +102,13 @@ impl Disk {
 
 impl Drop for Disk {
     fn drop(&mut self) {
-        // Lazily: a server that a failed test left may still be at its end.
+        // Lazily, since the server of a failed test may still run.
         let _ = Command::new("umount").arg("-l").arg(self.file("")).status();
     }
 }
 
-/// Sends these at once, and gives those that were acknowledged; the others were told to come again.
-async fn send_all(server: &Serving, ids: Vec<String>) -> Vec<String> {
+/// Sends messages concurrently. Returns the acknowledged ids; the others were answered 503.
+async fn send_all(server: &RunningServer, ids: Vec<String>) -> Vec<String> {
     let sending: JoinSet<_> = ids
         .into_iter()
         .map(|id| {
@@ -128,11 +126,14 @@ async fn send_all(server: &Serving, ids: Vec<String>) -> Vec<String> {
     sending.join_all().await.into_iter().flatten().collect()
 }
 
-/// Sends new ones until not one of them is acknowledged; gives what those last ones were.
-async fn fill(server: &Serving, acknowledged: &mut HashSet<String>) -> Vec<String> {
+/// Sends new messages until none is acknowledged. Returns the ids of the last, rejected batch.
+async fn send_until_full(
+    server: &RunningServer,
+    acknowledged: &mut HashSet<String>,
+) -> Vec<String> {
     let start = Instant::now();
     loop {
-        assert!(start.elapsed() < LONG, "the disk is never full");
+        assert!(start.elapsed() < TIMEOUT, "the disk never fills up");
         let first = acknowledged.len();
         let ids = (first..first + SENDERS).map(|number| format!("msg_{number}"));
         let ids: Vec<_> = ids.filter(|id| !acknowledged.contains(id)).collect();
@@ -144,69 +145,72 @@ async fn fill(server: &Serving, acknowledged: &mut HashSet<String>) -> Vec<Strin
     }
 }
 
-/// Sends those that were refused, now that there is room.
-async fn send_again(server: &Serving, refused: Vec<String>, acknowledged: &mut HashSet<String>) {
-    let count = refused.len();
-    let stored = send_all(server, refused).await;
+/// Sends rejected messages again. Asserts that all are acknowledged.
+async fn resend(server: &RunningServer, rejected: Vec<String>, acknowledged: &mut HashSet<String>) {
+    let count = rejected.len();
+    let stored = send_all(server, rejected).await;
     assert_eq!(stored.len(), count, "only {stored:?}");
     acknowledged.extend(stored);
 }
 
-async fn all_handed_on(handed: &Mutex<HashMap<String, usize>>, acknowledged: &HashSet<String>) {
+/// Waits until every acknowledged message is dispatched.
+async fn wait_until_dispatched(
+    delivered: &Mutex<HashMap<String, usize>>,
+    acknowledged: &HashSet<String>,
+) {
     let start = Instant::now();
     loop {
-        let count = handed.lock().unwrap().len();
+        let count = delivered.lock().unwrap().len();
         let all = acknowledged.len();
         if count >= all {
             return;
         }
         assert!(
-            start.elapsed() < LONG,
-            "only {count} of {all} were handed on"
+            start.elapsed() < TIMEOUT,
+            "only {count} of {all} were dispatched"
         );
         time::sleep(Duration::from_millis(20)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_acknowledged_is_lost_on_a_disk_that_fills_up_and_gets_room_again() {
-    // Whenever there is room again, it is more than the inbox's log takes, which starts anew only when
-    // it has 16 MiB.
+async fn keeps_acknowledged_messages_while_disk_is_full() {
+    // Each time space is freed, it must exceed 16 MiB, the size at which the WAL is reset.
     let Some(disk) = Disk::mount("24m") else {
-        // Not by a macro, whose text is seen only where a test fails.
+        // libtest captures `eprintln!`.
         let _ = writeln!(io::stderr(), "SKIPPED full_disk: no tmpfs can be mounted");
         return;
     };
-    let (url, handed) = target().await;
+    let (url, delivered) = counting_target().await;
     let server = disk.serve(&url);
     let mut acknowledged = HashSet::new();
-    disk.leave_little("filler");
-    let refused = fill(&server, &mut acknowledged).await;
-    // Somebody makes room.
+    disk.fill("filler");
+    let rejected = send_until_full(&server, &mut acknowledged).await;
+    // Space is freed.
     fs::remove_file(disk.file("filler")).unwrap();
-    send_again(&server, refused, &mut acknowledged).await;
-    disk.assert_holds(&acknowledged).await;
-    all_handed_on(&handed, &acknowledged).await;
+    resend(&server, rejected, &mut acknowledged).await;
+    disk.assert_stored(&acknowledged).await;
+    wait_until_dispatched(&delivered, &acknowledged).await;
 
-    // It is full again; this time the disk grows.
-    disk.leave_little("more");
-    let refused = fill(&server, &mut acknowledged).await;
+    // The disk fills up again and grows.
+    disk.fill("more");
+    let rejected = send_until_full(&server, &mut acknowledged).await;
     disk.resize("48m");
-    send_again(&server, refused, &mut acknowledged).await;
-    disk.assert_holds(&acknowledged).await;
-    all_handed_on(&handed, &acknowledged).await;
+    resend(&server, rejected, &mut acknowledged).await;
+    disk.assert_stored(&acknowledged).await;
+    wait_until_dispatched(&delivered, &acknowledged).await;
 
-    // And it dies while the disk is full.
-    disk.leave_little("most");
-    let refused = fill(&server, &mut acknowledged).await;
+    // The server is killed while the disk is full.
+    disk.fill("most");
+    let rejected = send_until_full(&server, &mut acknowledged).await;
     assert_eq!(server.stop("-KILL").0, None);
     disk.try_to_serve();
-    // Room for all that is still in the log, which goes into the file at the start.
+    // Space for the WAL, which is checkpointed at startup.
     disk.resize("96m");
     let server = disk.serve(&url);
-    disk.assert_holds(&acknowledged).await;
-    send_again(&server, refused, &mut acknowledged).await;
-    all_handed_on(&handed, &acknowledged).await;
+    disk.assert_stored(&acknowledged).await;
+    resend(&server, rejected, &mut acknowledged).await;
+    wait_until_dispatched(&delivered, &acknowledged).await;
     assert_eq!(server.stop("-TERM").0, Some(0));
-    disk.assert_holds(&acknowledged).await;
+    disk.assert_stored(&acknowledged).await;
 }

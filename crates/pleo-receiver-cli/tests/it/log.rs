@@ -1,6 +1,4 @@
-//! The log's reader stands still, and the server doesn't.
-
-#![cfg(unix)]
+//! A log that is read slowly or not at all does not block the server.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -10,36 +8,36 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::program::{Place, SECRET, free_address};
+use crate::support::program::{SECRET, WorkDir, free_address};
 
-/// Whatever goes wrong, no test waits longer.
-const LONG: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A server whose log is read only as far as where it listens.
-struct Unread<R> {
+/// A server whose log is read only until the server listens.
+struct UnreadServer<R> {
     child: Child,
     log: BufReader<R>,
     address: String,
     metrics: String,
 }
 
-impl<R: Read> Unread<R> {
-    fn start(place: &Place, stderr: Stdio, log: R) -> Self {
+impl<R: Read> UnreadServer<R> {
+    fn start(dir: &WorkDir, stderr: Stdio, log: R) -> Self {
         let metrics = free_address();
         let args = ["serve", "--listen", "127.0.0.1:0", "--metrics", &metrics];
         let handler = ["--log", "trace", "--exec", "sh -c 'cat; echo said >&2'"];
-        let child = place
+        let child = dir
             .command(&[&args[..], &handler].concat())
             .env("PLEO_WEBHOOK_SECRET", SECRET)
             .stderr(stderr)
             .spawn()
             .unwrap();
         let mut log = BufReader::with_capacity(64, log);
-        let mut said = String::new();
-        while !said.contains("listening url=") {
-            assert_ne!(log.read_line(&mut said).unwrap(), 0, "it ended: {said}");
+        let mut start = String::new();
+        while !start.contains("listening url=") {
+            let read = log.read_line(&mut start).unwrap();
+            assert_ne!(read, 0, "the server exited: {start}");
         }
-        let url = said.split("listening url=\"http://").nth(1).unwrap();
+        let url = start.split("listening url=\"http://").nth(1).unwrap();
         let address = url.split('/').next().unwrap().to_owned();
         Self {
             child,
@@ -49,10 +47,10 @@ impl<R: Read> Unread<R> {
         }
     }
 
-    /// Sends so many requests that are refused, each of which is a line of the log.
-    fn refuse(&self, requests: usize) {
+    /// Sends requests that are rejected. Each writes one log line.
+    fn send_rejected(&self, requests: usize) {
         let stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(LONG)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         let mut stream = BufReader::new(stream);
         for _ in 0..requests {
             let request = b"POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
@@ -68,92 +66,97 @@ impl<R: Read> Unread<R> {
         }
     }
 
-    /// Lets it say more than anybody has room for.
+    /// Fills the log until the server drops lines.
     fn overflow(&self) {
         for _ in 0..100 {
-            self.refuse(500);
-            if self.lost() > 0 {
+            self.send_rejected(500);
+            if self.dropped_lines() > 0 {
                 return;
             }
         }
-        assert_ne!(self.lost(), 0, "it never had too much to say");
+        assert_ne!(self.dropped_lines(), 0, "no line was dropped");
     }
 
-    fn lost(&self) -> usize {
+    /// Returns the number of dropped lines.
+    fn dropped_lines(&self) -> usize {
         let mut stream = TcpStream::connect(&self.metrics).unwrap();
-        stream.set_read_timeout(Some(LONG)).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
         stream.write_all(request).unwrap();
         let mut page = String::new();
         stream.read_to_string(&mut page).unwrap();
         assert!(page.ends_with("# EOF\n"), "{page}");
         assert_eq!(page.matches("# EOF").count(), 1, "{page}");
-        let lost = page.split("\npleo_receiver_log_lines_lost_total ").nth(1);
-        let lost = lost.unwrap().lines().next().unwrap();
-        lost.parse().unwrap()
+        let dropped = page.split("\npleo_receiver_log_lines_lost_total ").nth(1);
+        let dropped = dropped.unwrap().lines().next().unwrap();
+        dropped.parse().unwrap()
     }
 
-    /// A delivery is stored, answered, and handed on.
-    fn assert_serves(&self, place: &Place) {
+    /// Asserts that a delivery is stored, acknowledged and dispatched.
+    fn assert_serves(&self, dir: &WorkDir) {
         let url = format!("http://{}/webhooks/pleo", self.address);
         let env = [("PLEO_WEBHOOK_SECRET", SECRET)];
-        let sent = place.run_with(&["send", &url], &env, b"");
+        let sent = dir.run_with(&["send", &url], &env, b"");
         assert!(sent.stdout.starts_with("204"), "{sent:?}");
-        wait(|| place.json(&["inbox", "list", "--json"])[0]["state"] == "done");
+        wait_until(|| dir.json(&["inbox", "list", "--json"])[0]["state"] == "done");
     }
 
-    /// Tells it to stop; gives its exit code.
+    /// Shuts the server down. Returns its exit code.
     fn stop(&mut self) -> Option<i32> {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status();
         assert!(sent.unwrap().success());
-        wait(|| self.child.try_wait().unwrap().is_some());
+        wait_until(|| self.child.try_wait().unwrap().is_some());
         self.child.wait().unwrap().code()
     }
 }
 
-impl<R> Drop for Unread<R> {
+impl<R> Drop for UnreadServer<R> {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-fn wait(mut until: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !until() {
-        assert!(begun.elapsed() < LONG, "it takes too long");
+fn wait_until(mut condition: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !condition() {
+        assert!(start.elapsed() < TIMEOUT, "timed out");
         thread::sleep(Duration::from_millis(20));
     }
 }
 
 #[test]
-fn a_log_that_nobody_reads_holds_up_neither_deliveries_nor_the_end() {
-    let place = Place::new();
+fn unread_log_blocks_neither_deliveries_nor_shutdown() {
+    let dir = WorkDir::new();
     let (log, stderr) = std::io::pipe().unwrap();
-    let mut server = Unread::start(&place, stderr.into(), log);
+    let mut server = UnreadServer::start(&dir, stderr.into(), log);
     server.overflow();
-    server.assert_serves(&place);
+    server.assert_serves(&dir);
     assert_eq!(server.stop(), Some(0));
 }
 
 #[test]
-fn a_log_that_is_read_again_says_how_many_lines_are_lost() {
-    let place = Place::new();
+fn reports_dropped_lines_once_log_is_read_again() {
+    let dir = WorkDir::new();
     let (log, stderr) = std::io::pipe().unwrap();
-    let mut server = Unread::start(&place, stderr.into(), log);
+    let mut server = UnreadServer::start(&dir, stderr.into(), log);
     server.overflow();
     let mut line = String::new();
-    let mut came = 0;
+    let mut rejections = 0;
     while !line.contains("log lines lost") {
         line.clear();
-        assert_ne!(server.log.read_line(&mut line).unwrap(), 0, "it ended");
-        came += line.matches("rejected").count();
+        assert_ne!(
+            server.log.read_line(&mut line).unwrap(),
+            0,
+            "the server exited"
+        );
+        rejections += line.matches("rejected").count();
     }
-    let count = format!("lines={}", server.lost());
+    let count = format!("lines={}", server.dropped_lines());
     assert!(line.contains(&count), "{count} is not in {line}");
-    assert!(came > 100, "only {came} lines came");
-    server.assert_serves(&place);
+    assert!(rejections > 100, "only {rejections} lines arrived");
+    server.assert_serves(&dir);
     assert_eq!(server.stop(), Some(0));
     let mut end = String::new();
     server.log.read_to_string(&mut end).unwrap();
@@ -162,15 +165,15 @@ fn a_log_that_is_read_again_says_how_many_lines_are_lost() {
 }
 
 #[test]
-fn a_log_in_non_blocking_mode_loses_nothing_where_its_reader_is_late() {
+fn drops_no_line_on_non_blocking_log_with_slow_reader() {
     const LINES: usize = 1500;
-    let place = Place::new();
+    let dir = WorkDir::new();
     let (log, stderr) = UnixStream::pair().unwrap();
     stderr.set_nonblocking(true).unwrap();
-    log.set_read_timeout(Some(LONG)).unwrap();
-    let mut server = Unread::start(&place, OwnedFd::from(stderr).into(), log);
-    server.refuse(LINES);
-    assert_eq!(server.lost(), 0);
+    log.set_read_timeout(Some(TIMEOUT)).unwrap();
+    let mut server = UnreadServer::start(&dir, OwnedFd::from(stderr).into(), log);
+    server.send_rejected(LINES);
+    assert_eq!(server.dropped_lines(), 0);
     let mut lines = server.log.by_ref().lines();
     let mut next = || lines.next().unwrap().unwrap();
     for _ in 0..LINES {
@@ -181,9 +184,9 @@ fn a_log_in_non_blocking_mode_loses_nothing_where_its_reader_is_late() {
 
 #[test]
 fn stalled_reader_leaves_standard_output_empty() {
-    let place = Place::new();
+    let dir = WorkDir::new();
     let (log, stderr) = std::io::pipe().unwrap();
-    let mut server = Unread::start(&place, stderr.into(), log);
+    let mut server = UnreadServer::start(&dir, stderr.into(), log);
     server.overflow();
     assert_eq!(server.stop(), Some(0));
     let mut stdout = String::new();

@@ -1,28 +1,34 @@
 //! Tests of the program, run as a user runs it.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
+#![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test fails loudly"
+)]
 
 mod support;
 
-mod broken;
 mod catch_up;
+mod commands;
 mod config;
-mod crowd;
+mod deliveries;
 mod doctor;
 mod failing_handlers;
 mod first_steps;
-mod floods;
 mod full_disk;
-mod hoards;
-mod killed;
+mod http2_floods;
+mod idle_connections;
+mod inbox_failures;
+mod kill;
 mod log;
 mod read_only;
 mod readme;
+mod redaction;
 mod reload;
-mod sandbox;
-mod secrecy;
 mod serve;
 mod setup;
+mod slow_bodies;
 mod soak;
 mod subscriptions;
-mod tools;

@@ -1,6 +1,4 @@
-//! The program reads its configuration again while it serves.
-
-#![cfg(unix)]
+//! Reloading the configuration on SIGHUP.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,13 +7,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::program::{OTHER, Place, SECRET};
+use crate::support::program::{OTHER_SECRET, SECRET, WorkDir};
 use pleo_receiver::verify::{Secret, unix_now};
 
-const AGAIN: &str = "configuration reloaded";
+const RELOADED: &str = "configuration reloaded";
 const ARGS: &[&str] = &["--config", "pleo.toml"];
 
-/// A sender that keeps its connection, and signs with whatever secrets it has just then.
+/// A sender that keeps its connection.
 struct Sender {
     stream: TcpStream,
     name: usize,
@@ -31,6 +29,7 @@ impl Sender {
         }
     }
 
+    /// Sends a delivery signed with these secrets. Returns the status line.
     fn send(&mut self, path: &str, secrets: &[&str]) -> String {
         self.sent += 1;
         let (id, now) = (format!("msg_{}_{}", self.name, self.sent), unix_now());
@@ -54,24 +53,25 @@ impl Sender {
 }
 
 #[test]
-fn secrets_rotate_under_load_without_a_refusal() {
-    let place = Place::new();
+fn rotates_secrets_under_load_without_rejection() {
+    let dir = WorkDir::new();
     let path = "/webhooks/pleo";
     let configure = |secrets: &[&str]| {
-        let file = "[[endpoint]]\npath = \"/webhooks/pleo\"\nsecrets = [\"file:secrets\"]\n";
-        place.write("pleo.toml", file);
-        place.write("secrets", &(secrets.join("\n") + "\n"));
+        let endpoint = "[[endpoint]]\npath = \"/webhooks/pleo\"\nsecrets = [\"file:secrets\"]\n";
+        // In memory, so that the rate of deliveries does not depend on the disk.
+        dir.write("pleo.toml", &format!("inbox = \"memory:\"\n{endpoint}"));
+        dir.write("secrets", &(secrets.join("\n") + "\n"));
     };
     configure(&[SECRET]);
-    let mut server = place.serve(ARGS, &[]);
+    let mut server = dir.serve(ARGS, &[]);
     let (signing, done) = (Mutex::new(vec![SECRET]), AtomicBool::new(false));
     let accepted: [AtomicUsize; 4] = Default::default();
-    let more = |what: &str| {
+    let wait_for_more = |phase: &str| {
         for accepted in &accepted {
-            // What was on its way is answered by then, and a lot more after it.
+            // Far more deliveries than were in flight.
             let enough = accepted.load(Ordering::Relaxed) + 50;
             while accepted.load(Ordering::Relaxed) < enough {
-                assert!(!done.load(Ordering::Relaxed), "a delivery failed: {what}");
+                assert!(!done.load(Ordering::Relaxed), "a delivery failed: {phase}");
                 thread::yield_now();
             }
         }
@@ -91,17 +91,17 @@ fn secrets_rotate_under_load_without_a_refusal() {
                 drop(stop);
             });
         }
-        more("before");
-        configure(&[SECRET, OTHER]);
-        server.signal("-HUP", AGAIN);
-        more("the receiver knows both");
-        *signing.lock().unwrap() = vec![OTHER, SECRET];
-        more("the sender signs with both");
-        *signing.lock().unwrap() = vec![OTHER];
-        more("the sender signs with the new one");
-        configure(&[OTHER]);
-        server.signal("-HUP", AGAIN);
-        more("the receiver forgot the old one");
+        wait_for_more("before the rotation");
+        configure(&[SECRET, OTHER_SECRET]);
+        server.signal_and_wait("-HUP", RELOADED);
+        wait_for_more("the receiver accepts both secrets");
+        *signing.lock().unwrap() = vec![OTHER_SECRET, SECRET];
+        wait_for_more("the sender signs with both secrets");
+        *signing.lock().unwrap() = vec![OTHER_SECRET];
+        wait_for_more("the sender signs with the new secret");
+        configure(&[OTHER_SECRET]);
+        server.signal_and_wait("-HUP", RELOADED);
+        wait_for_more("the receiver accepts only the new secret");
         done.store(true, Ordering::Relaxed);
     });
     let old = Sender::new(server.address(), 9).send(path, &[SECRET]);
@@ -109,7 +109,7 @@ fn secrets_rotate_under_load_without_a_refusal() {
     assert_eq!(server.stop("-TERM").0, Some(0));
 }
 
-/// Ends the others where one of them fails.
+/// Stops the other threads when one of them panics.
 struct StopOnPanic<'a>(&'a AtomicBool);
 
 impl Drop for StopOnPanic<'_> {
@@ -121,15 +121,15 @@ impl Drop for StopOnPanic<'_> {
 }
 
 #[test]
-fn endpoints_come_and_go_while_a_connection_goes_on() {
-    let place = Place::new();
+fn changes_endpoints_on_open_connection() {
+    let dir = WorkDir::new();
     let configure = |paths: &[&str]| {
         let table =
             |path: &&str| format!("[[endpoint]]\npath = \"{path}\"\nsecret = \"{SECRET}\"\n");
-        place.write("pleo.toml", &paths.iter().map(table).collect::<String>());
+        dir.write("pleo.toml", &paths.iter().map(table).collect::<String>());
     };
     configure(&["/a", "/b"]);
-    let mut server = place.serve(ARGS, &[]);
+    let mut server = dir.serve(ARGS, &[]);
     let mut sender = Sender::new(server.address(), 0);
     let mut assert_answers = |expected: [&str; 3]| {
         for (path, expected) in ["/a", "/b", "/c"].into_iter().zip(expected) {
@@ -139,7 +139,7 @@ fn endpoints_come_and_go_while_a_connection_goes_on() {
     };
     assert_answers(["204 No Content", "204 No Content", "404 Not Found"]);
     configure(&["/b", "/c"]);
-    let line = server.signal("-HUP", AGAIN);
+    let line = server.signal_and_wait("-HUP", RELOADED);
     assert!(line.contains("endpoints=2"), "{line}");
     assert_answers(["404 Not Found", "204 No Content", "204 No Content"]);
 
@@ -161,47 +161,47 @@ fn endpoints_come_and_go_while_a_connection_goes_on() {
             "NOT_THERE is not set",
         ),
     ] {
-        place.write("pleo.toml", wrong);
-        let line = server.signal("-HUP", "configuration not reloaded");
+        dir.write("pleo.toml", wrong);
+        let line = server.signal_and_wait("-HUP", "configuration not reloaded");
         assert!(line.contains(why), "{why:?} is not in {line}");
         assert!(!line.contains("hunter2"), "{line}");
         assert_answers(["404 Not Found", "204 No Content", "204 No Content"]);
     }
-    std::fs::remove_file(place.path().join("pleo.toml")).unwrap();
-    let line = server.signal("-HUP", "configuration not reloaded");
+    std::fs::remove_file(dir.path().join("pleo.toml")).unwrap();
+    let line = server.signal_and_wait("-HUP", "configuration not reloaded");
     assert!(line.contains("cannot read the configuration"), "{line}");
     assert_answers(["404 Not Found", "204 No Content", "204 No Content"]);
     assert_eq!(server.stop("-TERM").0, Some(0));
 }
 
 #[test]
-fn nothing_of_a_configuration_that_is_wrong_in_one_place_is_taken() {
-    let place = Place::new();
+fn rejects_partly_invalid_configuration_as_a_whole() {
+    let dir = WorkDir::new();
     let renew = || {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        place.write("cert.pem", &made.cert.pem());
-        place.write("key.pem", &made.signing_key.serialize_pem());
+        dir.write("cert.pem", &made.cert.pem());
+        dir.write("key.pem", &made.signing_key.serialize_pem());
     };
     let configure = |endpoints: &str| {
         let tls = "tls_listen = \"127.0.0.1:0\"\ntls_certificate = \"cert.pem\"\n\
                    tls_key = \"key.pem\"\n";
-        place.write("pleo.toml", &format!("{tls}{endpoints}"));
+        dir.write("pleo.toml", &format!("{tls}{endpoints}"));
     };
     let table = |keys: &str| format!("[[endpoint]]\nsecret = \"{SECRET}\"\n{keys}\n");
     renew();
     configure(&table("path = \"/a\""));
-    let mut server = place.serve(ARGS, &[]);
+    let mut server = dir.serve(ARGS, &[]);
     let mut sender = Sender::new(server.address(), 0);
 
-    place.write("cert.pem", "none");
+    dir.write("cert.pem", "none");
     let same_name = table("path = \"/b\"\nname = \"/c\"") + &table("path = \"/c\"");
     for (endpoints, why) in [
-        // The certificate is looked at only where all else is right.
+        // The certificate is read last.
         (same_name, "number 1 has the name `/c` too"),
         (table("path = \"/b\""), "TLS: cert.pem holds no PEM"),
     ] {
         configure(&endpoints);
-        let line = server.signal("-HUP", "configuration not reloaded");
+        let line = server.signal_and_wait("-HUP", "configuration not reloaded");
         assert!(line.contains(why), "{why:?} is not in {line}");
         for (path, status) in [("/a", "204"), ("/b", "404"), ("/c", "404")] {
             let answer = sender.send(path, &[SECRET]);
@@ -209,21 +209,21 @@ fn nothing_of_a_configuration_that_is_wrong_in_one_place_is_taken() {
         }
     }
     renew();
-    server.signal("-HUP", AGAIN);
+    server.signal_and_wait("-HUP", RELOADED);
     assert!(sender.send("/b", &[SECRET]).contains("204"));
     assert_eq!(server.stop("-TERM").0, Some(0));
 }
 
 #[test]
-fn what_only_a_restart_changes_is_named() {
-    let place = Place::new();
+fn names_keys_that_need_a_restart() {
+    let dir = WorkDir::new();
     let secret = format!("secret = \"{SECRET}\"\n");
-    place.write("pleo.toml", &secret);
-    let mut server = place.serve(ARGS, &[]);
+    dir.write("pleo.toml", &secret);
+    let mut server = dir.serve(ARGS, &[]);
     let changed = "metrics = \"127.0.0.1:1\"\ninbox = \"sqlite:other.db\"\n\
                    trusted_proxies = [\"10.0.0.0/8\"]\n[limits]\ngrace = \"1s\"\n";
-    place.write("pleo.toml", &(secret + changed));
-    server.signal("-HUP", AGAIN);
+    dir.write("pleo.toml", &(secret + changed));
+    server.signal_and_wait("-HUP", RELOADED);
     let (code, log) = server.stop("-TERM");
     assert_eq!(code, Some(0));
     for key in ["metrics", "inbox", "trusted_proxies", "limits.grace"] {
@@ -231,82 +231,81 @@ fn what_only_a_restart_changes_is_named() {
         assert!(log.contains(&line), "{log}");
     }
     assert!(!log.contains("key=\"listen\""), "{log}");
-    assert!(!place.path().join("other.db").exists());
+    assert!(!dir.path().join("other.db").exists());
 }
 
 #[test]
-fn the_log_is_as_loud_as_the_new_configuration_says() {
-    let place = Place::new();
-    // What is refused is logged at level `info`.
-    let configure =
-        |more: &str| place.write("pleo.toml", &format!("secret = \"{SECRET}\"\n{more}"));
+fn applies_new_log_level() {
+    let dir = WorkDir::new();
+    // Rejections are logged at level `info`.
+    let configure = |more: &str| dir.write("pleo.toml", &format!("secret = \"{SECRET}\"\n{more}"));
     configure("log = \"info\"\n");
-    let mut server = place.serve(ARGS, &[]);
+    let mut server = dir.serve(ARGS, &[]);
     let mut sender = Sender::new(server.address(), 0);
-    let mut refuse = || assert!(sender.send("/nowhere", &[SECRET]).contains("404"));
-    refuse();
-    // So is that the file was read again, but not what only a restart changes.
+    let mut send_rejected = || assert!(sender.send("/nowhere", &[SECRET]).contains("404"));
+    send_rejected();
+    // A reload is logged at `info`, a change that needs a restart at `warn`.
     configure("log = \"warn\"\nmetrics = \"127.0.0.1:1\"\n");
-    server.signal("-HUP", "restart the receiver to apply it key=\"metrics\"");
-    refuse();
+    server.signal_and_wait("-HUP", "restart the receiver to apply it key=\"metrics\"");
+    send_rejected();
     configure("log = \"loud\"\n");
-    let line = server.signal("-HUP", "configuration not reloaded");
+    let line = server.signal_and_wait("-HUP", "configuration not reloaded");
     assert!(line.contains("pleo.toml, line 2, key `log`"), "{line}");
-    refuse();
+    send_rejected();
     configure("log = \"info\"\n");
-    server.signal("-HUP", AGAIN);
-    refuse();
+    server.signal_and_wait("-HUP", RELOADED);
+    send_rejected();
     let (code, log) = server.stop("-TERM");
     assert_eq!(code, Some(0));
     assert_eq!(log.matches("rejected").count(), 2, "{log}");
 }
 
 #[test]
-fn a_level_that_was_told_nearer_stays_at_a_reload() {
-    let place = Place::new();
+fn keeps_log_level_of_flag_or_environment() {
+    let dir = WorkDir::new();
     let quiet = format!("secret = \"{SECRET}\"\nlog = \"off\"\n");
-    place.write("pleo.toml", &quiet);
+    dir.write("pleo.toml", &quiet);
     for (more, env) in [
         (&["--log", "info"][..], &[][..]),
         (&[], &[("PLEO_LOG", "info")]),
         (&["--log", "info"], &[("PLEO_LOG", "off")]),
     ] {
-        let mut server = place.serve(&[ARGS, more].concat(), env);
-        server.signal("-HUP", AGAIN);
+        let mut server = dir.serve(&[ARGS, more].concat(), env);
+        server.signal_and_wait("-HUP", RELOADED);
         assert_eq!(server.stop("-TERM").0, Some(0));
     }
 }
 
 #[test]
-fn messages_go_where_the_new_configuration_says() {
-    let place = Place::new();
+fn dispatches_to_new_target() {
+    let dir = WorkDir::new();
     let (old, new) = (target(), target());
     let configure = |target: &TcpListener| {
         let url = target.local_addr().unwrap();
-        place.write(
+        dir.write(
             "pleo.toml",
             &format!("secret = \"{SECRET}\"\nforward = \"http://{url}/\"\n"),
         );
     };
     configure(&old);
-    let mut server = place.serve(ARGS, &[]);
+    let mut server = dir.serve(ARGS, &[]);
     let mut sender = Sender::new(server.address(), 0);
-    // The old target has one message in hand while the configuration changes.
+    // The old target has a delivery in progress during the reload.
     assert_eq!(
         sender.send("/webhooks/pleo", &[SECRET]),
         "HTTP/1.1 204 No Content"
     );
-    let in_progress = take(&old);
+    let in_progress = receive(&old);
     configure(&new);
-    server.signal("-HUP", "handler changed");
+    server.signal_and_wait("-HUP", "handler changed");
     assert_eq!(
         sender.send("/webhooks/pleo", &[SECRET]),
         "HTTP/1.1 204 No Content"
     );
-    finish(take(&new));
-    finish(in_progress);
+    respond(receive(&new));
+    respond(in_progress);
     assert_eq!(server.stop("-TERM").0, Some(0));
-    let listed = place.json(&["inbox", "list", "--json"]);
+    let listed = dir.json(&["inbox", "list", "--json"]);
     let is_done = |entry: &serde_json::Value| entry["state"] == "done" && entry["attempts"] == 1;
     assert!(
         listed.len() == 2 && listed.iter().all(is_done),
@@ -315,16 +314,16 @@ fn messages_go_where_the_new_configuration_says() {
 }
 
 #[test]
-fn hundreds_of_endpoints_change_at_once() {
-    let place = Place::new();
+fn changes_500_endpoints_at_once() {
+    let dir = WorkDir::new();
     let configure = |secret: &str| {
         let table = |n| format!("[[endpoint]]\npath = \"/hooks/{n}\"\nsecret = \"{secret}\"\n");
-        place.write("pleo.toml", &(0..500).map(table).collect::<String>());
+        dir.write("pleo.toml", &(0..500).map(table).collect::<String>());
     };
     configure(SECRET);
-    let mut server = place.serve(ARGS, &[]);
+    let mut server = dir.serve(ARGS, &[]);
     let mut sender = Sender::new(server.address(), 0);
-    for (before, after) in [(SECRET, OTHER), (OTHER, SECRET)] {
+    for (before, after) in [(SECRET, OTHER_SECRET), (OTHER_SECRET, SECRET)] {
         for path in ["/hooks/0", "/hooks/499"] {
             assert_eq!(
                 sender.send(path, &[before]),
@@ -333,7 +332,11 @@ fn hundreds_of_endpoints_change_at_once() {
             );
         }
         configure(after);
-        assert!(server.signal("-HUP", AGAIN).contains("endpoints=500"));
+        assert!(
+            server
+                .signal_and_wait("-HUP", RELOADED)
+                .contains("endpoints=500")
+        );
         assert_eq!(
             sender.send("/hooks/250", &[before]),
             "HTTP/1.1 401 Unauthorized"
@@ -350,14 +353,14 @@ fn target() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").unwrap()
 }
 
-/// Takes one request, and leaves it unanswered.
-fn take(target: &TcpListener) -> TcpStream {
+/// Receives a request, and leaves it without a response.
+fn receive(target: &TcpListener) -> TcpStream {
     target.set_nonblocking(true).unwrap();
-    let patience = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + Duration::from_secs(20);
     let (mut stream, _) = loop {
         match target.accept() {
             Ok(accepted) => break accepted,
-            Err(error) => assert!(Instant::now() < patience, "nothing comes: {error}"),
+            Err(error) => assert!(Instant::now() < deadline, "no connection: {error}"),
         }
         thread::sleep(Duration::from_millis(5));
     };
@@ -366,13 +369,13 @@ fn take(target: &TcpListener) -> TcpStream {
     while !bytes.ends_with(b"{}") {
         let mut chunk = [0; 4096];
         let read = stream.read(&mut chunk).unwrap();
-        assert_ne!(read, 0, "closed early");
+        assert_ne!(read, 0, "the connection closed early");
         bytes.extend_from_slice(&chunk[..read]);
     }
     stream
 }
 
-fn finish(mut stream: TcpStream) {
+fn respond(mut stream: TcpStream) {
     let answer = b"HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
     stream.write_all(answer).unwrap();
 }

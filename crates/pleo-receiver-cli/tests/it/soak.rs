@@ -1,10 +1,8 @@
-//! Connections of every kind that come and go, with a handler, for as long as is asked: the memory
-//! and the open files of the real program stay where they were.
+//! Repeated connections of every kind leak no memory and no files.
 //!
-//! A few seconds unless `PLEO_SOAK_SECONDS` says otherwise; with `--nocapture` it shows its figures.
+//! `PLEO_SOAK_SECONDS` sets the duration (default: 5 s). `--nocapture` shows the figures.
 
 #![cfg(target_os = "linux")]
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
 
 use core::time::Duration;
 use std::env;
@@ -13,37 +11,35 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use crate::support::program::{Place, SECRET, Serving};
+use crate::support::program::{RunningServer, SECRET, WorkDir};
 use crate::support::tls::{certify, connect, connector, framed, http2};
-use crate::support::{Answer, Request, send_to, target};
+use crate::support::{Answer, Request, counting_target, send_to};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time;
 use tokio_rustls::TlsConnector;
 
-/// How many clients there are at once.
+/// The number of concurrent clients.
 const CLIENTS: usize = 16;
 
-/// How many connections there are before anything is measured: caches and buffers fill.
+/// The number of connections before the first measurement, which fill caches and buffers.
 const WARM_UP: usize = 1500;
 
-/// How often it is looked at from then on.
+/// The number of measurements after the first.
 const ROUNDS: u32 = 8;
 
-/// How many kilobytes more than after the warm-up there may be in the end. A few seconds are some
-/// thousand connections, so that this is half a kilobyte for each, and far less in a longer run.
-const MORE_MEMORY: usize = 1024;
+/// The limit on memory growth after the warm-up, in KiB. A run of 5 s makes some thousand
+/// connections, so that this is about half a KiB per connection.
+const MAX_GROWTH_KIB: usize = 1024;
 
-/// How many messages are handed on at once.
+/// The number of concurrent attempts.
 const HANDLERS: usize = 8;
 
-/// How many more open files there may be: the connections to the handler's target, which stay open
-/// for the next messages, and now and then a spare one.
-const MORE_FILES: usize = 2 * HANDLERS;
+/// The limit on additional open files: pooled connections to the forward target.
+const MAX_MORE_FILES: usize = 2 * HANDLERS;
 
-/// Whatever goes wrong, no test waits longer.
-const LONG: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 fn body(id: &str) -> Vec<u8> {
     format!(r#"{{"eventType":"v9.new","padding":"{}"}}"#, id.repeat(100)).into()
@@ -53,30 +49,33 @@ fn signed(id: &str) -> Request {
     Request::signed(id, &body(id))
 }
 
-/// What all clients know.
+/// The state that all clients share.
 struct Clients {
     http: String,
     https: SocketAddr,
     http1: TlsConnector,
     http2: TlsConnector,
-    /// How many connections were opened, and how many deliveries were acknowledged.
+    /// The number of opened connections.
     opened: AtomicUsize,
+    /// The number of acknowledged deliveries.
     acknowledged: AtomicUsize,
 }
 
 impl Clients {
-    /// Opens a connection of one kind after the other until then, and until there were so many.
+    /// Opens connections of each kind in turn, until `end` and until at least `least` were opened.
     async fn run(self: Arc<Self>, end: Instant, least: usize) {
         while Instant::now() < end || self.opened.load(Ordering::Relaxed) < least {
             let number = self.opened.fetch_add(1, Ordering::Relaxed);
             let id = format!("msg_{number:08}");
-            time::timeout(LONG, self.open(number, &id)).await.unwrap();
+            time::timeout(TIMEOUT, self.open(number, &id))
+                .await
+                .unwrap();
         }
     }
 
     async fn open(&self, number: usize, id: &str) {
         match number % 10 {
-            0 => self.took(send_to(&self.http, &signed(id)).await.status),
+            0 => self.count_acknowledged(send_to(&self.http, &signed(id)).await.status),
             1 => {
                 let forged = signed(id).with("webhook-signature", "v1,AAAA");
                 assert_eq!(send_to(&self.http, &forged).await.status, 401);
@@ -86,24 +85,18 @@ impl Clients {
                 for nth in 0..3 {
                     let request = signed(&format!("{id}_{nth}")).bytes();
                     stream.write_all(&request).await.unwrap();
-                    self.took(Answer::read(&mut stream).await.status);
+                    self.count_acknowledged(Answer::read(&mut stream).await.status);
                 }
             }
-            3 => self.break_off(id, 30, false).await,
-            4 => self.break_off(id, 30, true).await,
-            // In its body.
-            5 => {
-                self.break_off(id, signed(id).bytes().len() - 10, false)
-                    .await
-            }
-            6 => {
-                self.break_off(id, signed(id).bytes().len() - 10, true)
-                    .await
-            }
+            3 => self.abort(id, 30, false).await,
+            4 => self.abort(id, 30, true).await,
+            // In the middle of the body.
+            5 => self.abort(id, signed(id).bytes().len() - 10, false).await,
+            6 => self.abort(id, signed(id).bytes().len() - 10, true).await,
             7 => {
                 let mut stream = connect(&self.http1, self.https).await.unwrap();
                 stream.write_all(&signed(id).bytes()).await.unwrap();
-                self.took(Answer::read(&mut stream).await.status);
+                self.count_acknowledged(Answer::read(&mut stream).await.status);
             }
             8 => {
                 let mut client = http2(connect(&self.http2, self.https).await.unwrap()).await;
@@ -112,10 +105,10 @@ impl Clients {
                 for nth in 0..3 {
                     let request = framed(&signed(&format!("{id}_{nth}")));
                     let answer = client.send_request(request).await.unwrap();
-                    self.took(answer.status().as_u16());
+                    self.count_acknowledged(answer.status().as_u16());
                 }
             }
-            // Half a handshake.
+            // An incomplete TLS handshake.
             _ => {
                 let mut stream = TcpStream::connect(self.https).await.unwrap();
                 stream.write_all(b"\x16\x03\x01").await.unwrap();
@@ -123,65 +116,67 @@ impl Clients {
         }
     }
 
-    /// Ends in the middle of a request, with a reset or in good order.
-    async fn break_off(&self, id: &str, at: usize, reset: bool) {
+    /// Closes the connection after `at` bytes of a request, with or without a reset.
+    async fn abort(&self, id: &str, at: usize, reset: bool) {
         let mut stream = TcpStream::connect(&self.http).await.unwrap();
         stream.write_all(&signed(id).bytes()[..at]).await.unwrap();
         if reset {
             stream.set_zero_linger().unwrap();
         } else {
-            // Perhaps an answer, then the end.
+            // The server may respond before it closes the connection.
             stream.shutdown().await.unwrap();
             stream.read_to_end(&mut Vec::new()).await.unwrap();
         }
     }
 
-    fn took(&self, status: u16) {
+    fn count_acknowledged(&self, status: u16) {
         assert_eq!(status, 204);
         self.acknowledged.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// The last ones end a moment later than their clients.
-async fn settled(server: &Serving, most: usize) -> usize {
+/// Waits until the server has at most this many files open, since it closes a connection a moment
+/// after its client.
+async fn wait_for_open_files(server: &RunningServer, most: usize) -> usize {
     let start = Instant::now();
     loop {
-        let open = server.files();
+        let open = server.open_files();
         if open <= most {
             return open;
         }
-        assert!(start.elapsed() < LONG, "{open} files stay open, not {most}");
+        assert!(
+            start.elapsed() < TIMEOUT,
+            "{open} files stay open, not {most}"
+        );
         time::sleep(Duration::from_millis(20)).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn whatever_comes_and_goes_leaves_nothing_behind() {
+async fn connections_of_every_kind_leak_no_memory_or_files() {
     let seconds = env::var("PLEO_SOAK_SECONDS").map_or(5, |seconds| seconds.parse().unwrap());
-    let place = Place::new();
-    let certificate = certify(place.path());
-    let (url, handed) = target().await;
+    let dir = WorkDir::new();
+    let certificate = certify(dir.path());
+    let (url, delivered) = counting_target().await;
     let tls = "tls_listen = \"127.0.0.1:0\"\ntls_certificate = \"cert.pem\"\ntls_key = \"key.pem\"";
     let retry = format!("[retry]\nconcurrency = {HANDLERS}");
-    place.write(
+    dir.write(
         "pleo.toml",
         &format!("{tls}\nforward = \"{url}\"\n{retry}\n"),
     );
     let env = [("PLEO_WEBHOOK_SECRET", SECRET)];
-    let mut server = place.serve(&["--config", "pleo.toml"], &env);
-    let line = server.wait_for("listening url=\"https://");
-    let https = line.split("https://").nth(1).unwrap().split('/').next();
+    let mut server = dir.serve(&["--config", "pleo.toml"], &env);
     let clients = Arc::new(Clients {
         http: server.address().to_owned(),
-        https: https.unwrap().parse().unwrap(),
+        https: server.https_address(),
         http1: connector(&certificate, &["http/1.1"]),
         http2: connector(&certificate, &["h2"]),
         opened: AtomicUsize::new(0),
         acknowledged: AtomicUsize::new(0),
     });
-    // One answer opens what stays open.
-    clients.took(send_to(&clients.http, &signed("first")).await.status);
-    let files = server.files();
+    // The first delivery opens the files that stay open.
+    clients.count_acknowledged(send_to(&clients.http, &signed("first")).await.status);
+    let files = server.open_files();
     let mut sizes = Vec::new();
     for round in 0..=ROUNDS {
         let length = Duration::from_secs(seconds) / ROUNDS * round.min(1);
@@ -192,39 +187,93 @@ async fn whatever_comes_and_goes_leaves_nothing_behind() {
             .collect::<JoinSet<_>>()
             .join_all()
             .await;
-        let open = settled(&server, files + MORE_FILES).await;
-        sizes.push(server.memory("VmRSS"));
+        let open = wait_for_open_files(&server, files + MAX_MORE_FILES).await;
+        sizes.push(server.memory_kib("VmRSS"));
         #[allow(clippy::print_stderr, reason = "the figures of a long run")]
         {
             eprintln!(
-                "{:?} connections, {:?} deliveries acknowledged, {} handed on: {open} files, {} kB",
+                "{:?} connections, {:?} deliveries acknowledged, {} dispatched: {open} files, {} KiB",
                 clients.opened,
                 clients.acknowledged,
-                handed.lock().unwrap().len(),
+                delivered.lock().unwrap().len(),
                 sizes[sizes.len() - 1],
             );
         }
     }
     let (first, last) = (sizes[0], sizes[sizes.len() - 1]);
     assert!(
-        last < first + MORE_MEMORY,
-        "kilobytes after each round: {sizes:?}"
+        last < first + MAX_GROWTH_KIB,
+        "KiB after each round: {sizes:?}"
     );
     assert!(
         clients.opened.load(Ordering::Relaxed) > 1000,
-        "hardly any load"
+        "too few connections"
     );
 
-    // And all is handed on.
+    // Every acknowledged message is dispatched.
     let acknowledged = clients.acknowledged.load(Ordering::Relaxed);
     let (mut count, mut since) = (0, Instant::now());
     while count < acknowledged {
         time::sleep(Duration::from_millis(20)).await;
-        let now = handed.lock().unwrap().len();
+        let now = delivered.lock().unwrap().len();
         if now > count {
             (count, since) = (now, Instant::now());
         }
-        assert!(since.elapsed() < LONG, "{count} of {acknowledged}");
+        assert!(since.elapsed() < TIMEOUT, "{count} of {acknowledged}");
     }
+    assert_eq!(server.stop("-TERM").0, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn repeated_connections_leak_no_memory_or_files() {
+    let dir = WorkDir::new();
+    let server = dir.serve(&[], &[("PLEO_WEBHOOK_SECRET", SECRET)]);
+    // The first delivery opens the files that stay open.
+    assert_eq!(
+        send_to(server.address(), &signed("msg_0")).await.status,
+        204
+    );
+    let mut sizes = Vec::new();
+    let mut files = Vec::new();
+    for _ in 0..8 {
+        let left = Arc::new(AtomicUsize::new(1000));
+        let senders = (0..CLIENTS).map(|sender| {
+            let (left, address) = (Arc::clone(&left), server.address().to_owned());
+            tokio::spawn(async move {
+                let take = |left: usize| left.checked_sub(1);
+                while left
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
+                    .is_ok()
+                {
+                    // Duplicates, so that the inbox does not grow.
+                    let answer = send_to(&address, &signed(&format!("msg_{sender}"))).await;
+                    assert_eq!(answer.status, 204);
+                }
+            })
+        });
+        for sender in senders.collect::<Vec<_>>() {
+            sender.await.unwrap();
+        }
+        // The server closes a connection a moment after its client.
+        let start = Instant::now();
+        let mut open = server.open_files();
+        while files.first().is_some_and(|first| open > *first) {
+            assert!(
+                start.elapsed() < TIMEOUT,
+                "{open} files stay open: {files:?}"
+            );
+            time::sleep(Duration::from_millis(20)).await;
+            open = server.open_files();
+        }
+        if files.is_empty() {
+            // Later rounds must not leave more files open than the first.
+            time::sleep(Duration::from_millis(200)).await;
+            open = server.open_files();
+        }
+        files.push(open);
+        sizes.push(server.memory_kib("VmRSS"));
+    }
+    let (first, last) = (sizes[1], sizes[sizes.len() - 1]);
+    assert!(last < first + 2048, "KiB after each round: {sizes:?}");
     assert_eq!(server.stop("-TERM").0, Some(0));
 }

@@ -26,10 +26,6 @@ pub use sqlite::{SqliteInbox, SqliteOptions};
 /// The future that an [`Inbox`] answers with.
 pub type InboxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, InboxError>> + Send + 'a>>;
 
-/// The future that [`Inbox::append_all`] answers with: a result for each message.
-pub type AppendFuture<'a> =
-    Pin<Box<dyn Future<Output = Vec<Result<Appended, InboxError>>> + Send + 'a>>;
-
 /// A store of messages, keyed by endpoint and `webhook-id`.
 ///
 /// A message is *pending* until a handler took it (*done*) or all attempts failed (*dead*).
@@ -37,32 +33,16 @@ pub type AppendFuture<'a> =
 /// before [`settle`](Self::settle) was called, it is handed out again. That makes delivery
 /// at-least-once.
 pub trait Inbox: fmt::Debug + Send + Sync + 'static {
-    /// Stores messages, each unless its key is there already, and says of each what became of it, in
-    /// their order. Resolves only when that is durable. (A server acknowledges none of them where
-    /// there are more or fewer results than messages.)
+    /// Stores a message unless its key is there already, and says what became of it. Resolves only
+    /// when that is durable.
     ///
     /// Dropping the future doesn't undo it.
     ///
     /// # Errors
-    /// For each, [`InboxError::Full`] at once where too many appends are waiting,
-    /// [`InboxError::Failed`] where the store couldn't keep it, [`InboxError::Closed`] while the
-    /// inbox shuts down, [`InboxError::Panicked`] once it is [`broken`](Self::broken).
-    fn append_all(&self, messages: Vec<NewMessage>) -> AppendFuture<'_>;
-
-    /// Stores one message, as [`append_all`](Self::append_all) does.
-    ///
-    /// # Errors
-    /// As there.
-    fn append(&self, message: NewMessage) -> InboxFuture<'_, Appended> {
-        let appended = self.append_all(vec![message]);
-        Box::pin(async { appended.await.pop().unwrap_or(Err(InboxError::Closed)) })
-    }
-
-    /// Whether many messages appended together cost much less than one by one, so that a server does
-    /// well to gather those that arrive at the same time. `false` unless said otherwise.
-    fn likes_batches(&self) -> bool {
-        false
-    }
+    /// [`InboxError::Full`] at once where too many appends are waiting, [`InboxError::Failed`] where
+    /// the store couldn't keep it, [`InboxError::Closed`] while the inbox shuts down,
+    /// [`InboxError::Panicked`] once it is [`broken`](Self::broken).
+    fn append(&self, message: NewMessage) -> InboxFuture<'_, Appended>;
 
     /// Takes messages that are due at `now`, as many as there is room for, for as long as `lease`:
     /// first the one that expires first ([`NewMessage::outline`] tells when), those without an expiry

@@ -1,4 +1,4 @@
-//! One connection, from its first byte to its last.
+//! Serves the requests of one connection.
 
 use core::convert::Infallible;
 use core::pin::pin;
@@ -16,31 +16,30 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::append_batcher::AppendBatcher;
 use super::connection_state::{ConnectionState, Phase, Timeout};
 use super::linger::LingeringStream;
 use super::state::ServerState;
 
-/// As many bytes as are read at once, at most.
-const BUFFER: usize = 64 * 1024;
+/// How many bytes are read at once.
+const READ_BUFFER: usize = 64 * 1024;
 
-/// hyper's own limit on the number of headers; any other costs an allocation for each request.
-const USUAL_HEADERS: usize = 100;
+/// hyper's default limit of headers. Any other limit costs an allocation per request.
+const DEFAULT_MAX_HEADERS: usize = 100;
 
-/// Why a connection ended before its time.
+/// Why a connection was closed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectionError {
     #[error(transparent)]
     Http(#[from] hyper::Error),
-    #[error("{0}")]
-    Timeout(Timeout),
+    #[error(transparent)]
+    Timeout(#[from] Timeout),
     #[cfg(feature = "tls")]
-    #[error("no TLS connection came about: {0}")]
-    Handshake(std::io::Error),
+    #[error("TLS handshake failed")]
+    Handshake(#[source] std::io::Error),
 }
 
 impl ConnectionError {
-    /// A stable name, where the peer asked too much.
+    /// Returns the reason that metrics count if the peer was too slow.
     pub(super) const fn reason(&self) -> Option<&'static str> {
         match self {
             Self::Timeout(Timeout::Slow(Phase::Headers)) => Some("slow_headers"),
@@ -50,84 +49,77 @@ impl ConnectionError {
     }
 }
 
-/// What the connections of one thread share.
-#[derive(Debug)]
-pub(super) struct WorkerState {
-    pub(super) state: Arc<ServerState>,
-    /// Where the inbox likes that.
-    pub(super) gather: Option<AppendBatcher>,
+/// A request in flight. Dropping it records its end.
+struct InFlight {
+    state: Arc<ConnectionState>,
+    is_rejected: bool,
 }
 
-/// A request that is not answered yet.
-struct Open {
-    pace: Arc<ConnectionState>,
-    refused: bool,
-}
-
-/// Serves HTTP/1.1 in the clear until the connection closes.
+/// Serves HTTP/1.1 over TCP until the connection closes.
 pub(super) async fn http(
     stream: TcpStream,
     peer: IpAddr,
-    here: &Arc<WorkerState>,
+    server: &Arc<ServerState>,
 ) -> Result<(), ConnectionError> {
-    let pace = Arc::new(ConnectionState::default());
-    let wire = LingeringStream::new(stream, Arc::clone(&pace));
-    http1(wire, peer, &pace, here).await
+    let state = Arc::new(ConnectionState::default());
+    let stream = LingeringStream::new(stream, Arc::clone(&state));
+    http1(stream, peer, &state, server).await
 }
 
-/// Serves HTTP/1.1 until the connection closes.
+/// Serves HTTP/1.1 over a stream until the connection closes.
 pub(super) async fn http1<S>(
     stream: S,
     peer: IpAddr,
-    pace: &Arc<ConnectionState>,
-    here: &Arc<WorkerState>,
+    state: &Arc<ConnectionState>,
+    server: &Arc<ServerState>,
 ) -> Result<(), ConnectionError>
 where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    let options = &here.state.options;
+    let options = &server.options;
     let mut builder = http1::Builder::new();
     builder
-        // It would set a timer for each request.
+        // `ConnectionState` enforces this timeout without a timer per request.
         .header_read_timeout(None)
-        // An answer is one small piece.
+        // A response is one small buffer.
         .writev(false)
         .max_header_size(options.max_header_bytes)
-        .max_buf_size(options.max_header_bytes.max(BUFFER));
-    if options.max_headers != USUAL_HEADERS {
+        .max_buf_size(options.max_header_bytes.max(READ_BUFFER));
+    if options.max_headers != DEFAULT_MAX_HEADERS {
         builder.max_headers(options.max_headers);
     }
-    let service = service_fn(|request| answer(request, peer, pace, here));
+    let service = service_fn(|request| answer(request, peer, state, server));
     let connection = builder.serve_connection(TokioIo::new(stream), service);
-    drive(connection, pace, &here.state).await
+    drive(connection, state, server).await
 }
 
-/// Has a request answered; it counts as open from now on.
+/// Answers a request. It is in flight from the call on.
 pub(super) fn answer(
     request: Request<Incoming>,
     peer: IpAddr,
-    pace: &Arc<ConnectionState>,
-    here: &Arc<WorkerState>,
+    state: &Arc<ConnectionState>,
+    server: &Arc<ServerState>,
 ) -> impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> + use<> {
-    let mut open = Open::new(pace);
-    let here = Arc::clone(here);
+    let mut in_flight = InFlight::new(state);
+    let server = Arc::clone(server);
     async move {
         let (parts, body) = request.into_parts();
-        let WorkerState { state, gather } = &*here;
-        let responding = (state.receiver).respond_to(Some(peer), parts, body, gather.as_ref());
+        let responding = server.receiver.respond_to(Some(peer), parts, body);
         let response = responding.await;
-        open.refused = response.status() != StatusCode::NO_CONTENT;
-        drop(open);
+        in_flight.is_rejected = response.status() != StatusCode::NO_CONTENT;
+        drop(in_flight);
         Ok(response)
     }
 }
 
-/// Drives a connection to its end: gently where it only waits for one more request and the server
-/// stops, somebody else needs the room, or that takes too long; at once where the peer is too slow.
+/// Drives a connection until it closes.
+///
+/// At shutdown, and if an idle connection times out or is evicted, it finishes the current responses.
+/// Any other timeout drops it.
 pub(super) async fn drive<C>(
     connection: C,
-    pace: &ConnectionState,
-    state: &ServerState,
+    state: &ConnectionState,
+    server: &ServerState,
 ) -> Result<(), ConnectionError>
 where
     C: GracefulConnection<Error = hyper::Error>,
@@ -136,33 +128,33 @@ where
     tokio::select! {
         biased;
         result = &mut connection => return Ok(result?),
-        overdue = pace.overdue(state, false) => match overdue {
-            Timeout::Slow(Phase::Request(_)) | Timeout::Evicted(Phase::Request(_)) => {}
-            overdue => return Err(ConnectionError::Timeout(overdue)),
+        timeout = state.timed_out(server, false) => match timeout {
+            Timeout::Slow(Phase::Idle(_)) | Timeout::Evicted(Phase::Idle(_)) => {}
+            timeout => return Err(timeout.into()),
         },
-        () = state.stopped() => {}
+        () = server.shutdown() => {}
     }
     connection.as_mut().graceful_shutdown();
     tokio::select! {
         biased;
         result = &mut connection => Ok(result?),
-        overdue = pace.overdue(state, true) => Err(ConnectionError::Timeout(overdue)),
+        timeout = state.timed_out(server, true) => Err(timeout.into()),
     }
 }
 
-impl Open {
-    fn new(pace: &Arc<ConnectionState>) -> Self {
-        pace.begin();
+impl InFlight {
+    fn new(state: &Arc<ConnectionState>) -> Self {
+        state.request_started();
         Self {
-            pace: Arc::clone(pace),
-            // Until it is answered.
-            refused: true,
+            state: Arc::clone(state),
+            // Without a response, the request may be incomplete.
+            is_rejected: true,
         }
     }
 }
 
-impl Drop for Open {
+impl Drop for InFlight {
     fn drop(&mut self) {
-        self.pace.end(self.refused);
+        self.state.request_ended(self.is_rejected);
     }
 }

@@ -1,4 +1,4 @@
-//! What a connection waits for, and how long it may.
+//! Tracks the phase of a connection and enforces its timeout.
 
 use core::pin::pin;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -6,151 +6,152 @@ use core::time::Duration;
 
 use tokio::time::{self, Instant};
 
-use super::linger::LINGER;
 use super::state::ServerState;
 
-/// How long a connection may take to end, once it has nothing left to do.
-const ENDING: Duration = LINGER.saturating_add(Duration::from_secs(1));
+/// How long a closed connection is still read.
+pub(super) const LINGER: Duration = Duration::from_secs(5);
 
-/// Where a connection is between its requests. Those who read, answer and write note it here, at the
-/// price of a store; [`overdue`](Self::overdue) looks from time to time, so that no request needs a
-/// timer.
+/// How long a connection may take to close once all its requests are answered.
+const CLOSE_TIMEOUT: Duration = LINGER.saturating_add(Duration::from_secs(1));
+
+/// The state of a connection, updated by the tasks that read, answer and write.
+///
+/// An update is one atomic store. [`timed_out`](Self::timed_out) polls the state, so that no request
+/// needs a timer of its own.
 #[derive(Debug, Default)]
 pub(super) struct ConnectionState {
-    /// Whether bytes came that no request is known of yet.
-    reading: AtomicBool,
-    /// Whether the peer takes no more bytes.
-    stuck: AtomicBool,
-    /// Whether the last answer may have come before the whole of its request.
-    refused: AtomicBool,
-    /// How many requests there were.
-    begun: AtomicU32,
-    /// How many of them are not answered yet.
-    open: AtomicU32,
-    /// Whether bytes come for other reasons too, as in HTTP/2.
-    framed: AtomicBool,
+    /// Bytes arrived that belong to no known request yet.
+    has_unparsed: AtomicBool,
+    /// The peer doesn't take the bytes that are written.
+    is_write_blocked: AtomicBool,
+    /// The last request was rejected, perhaps before it was read completely.
+    is_rejected: AtomicBool,
+    /// How many requests started.
+    started: AtomicU32,
+    /// How many requests are not answered yet.
+    in_flight: AtomicU32,
+    is_http2: AtomicBool,
 }
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// That the peer sends its first request, or the rest of a request's headers.
+    /// The first request, or the rest of a request's headers.
     Headers,
-    /// That the peer sends one more request after this many.
-    Request(u32),
-    /// That the peer takes what is written.
+    /// The next request, after this many.
+    Idle(u32),
+    /// The peer, to take the bytes that are written.
     Write,
-    /// That this server answers. Bodies and the inbox have limits of their own.
-    Answer,
+    /// This server's response. Bodies and appends have their own timeouts.
+    Response,
 }
 
-/// Why a connection must end.
+/// Why a connection must close.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Timeout {
-    #[error("its peer was too slow ({0:?})")]
+    #[error("the peer exceeded a timeout ({0:?})")]
     Slow(Phase),
-    #[error("it waited for its peer, and another connection needed the room ({0:?})")]
+    #[error("evicted for a new connection ({0:?})")]
     Evicted(Phase),
 }
 
 impl ConnectionState {
-    /// From now on it is an HTTP/2 connection.
+    /// Marks the connection as HTTP/2, in which bytes also arrive outside of requests.
     #[cfg(feature = "tls")]
-    pub(super) fn framed(&self) {
-        self.framed.store(true, Ordering::Relaxed);
+    pub(super) fn set_http2(&self) {
+        self.is_http2.store(true, Ordering::Relaxed);
     }
 
-    /// Bytes came.
-    pub(super) fn read(&self) {
-        let framed = self.framed.load(Ordering::Relaxed);
-        self.reading.store(!framed, Ordering::Relaxed);
+    /// Records that bytes arrived.
+    pub(super) fn on_read(&self) {
+        let is_http2 = self.is_http2.load(Ordering::Relaxed);
+        self.has_unparsed.store(!is_http2, Ordering::Relaxed);
     }
 
-    /// Bytes were to go.
-    pub(super) fn wrote(&self, could: bool) {
-        self.stuck.store(!could, Ordering::Relaxed);
+    /// Records an attempt to write.
+    pub(super) fn on_write(&self, is_blocked: bool) {
+        self.is_write_blocked.store(is_blocked, Ordering::Relaxed);
     }
 
-    /// A request has come.
-    pub(super) fn begin(&self) {
-        self.begun.fetch_add(1, Ordering::Relaxed);
-        self.open.fetch_add(1, Ordering::Relaxed);
+    /// Records the start of a request.
+    pub(super) fn request_started(&self) {
+        self.started.fetch_add(1, Ordering::Relaxed);
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A request is answered: accepted, so that it was read whole, or refused.
-    pub(super) fn end(&self, refused: bool) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
-        self.refused.store(refused, Ordering::Relaxed);
-        // What came meanwhile was its body.
-        self.reading.store(false, Ordering::Relaxed);
+    /// Records the response to a request.
+    pub(super) fn request_ended(&self, is_rejected: bool) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.is_rejected.store(is_rejected, Ordering::Relaxed);
+        // The bytes since the headers were its body.
+        self.has_unparsed.store(false, Ordering::Relaxed);
     }
 
-    /// Whether an answer may be on its way to a peer that still writes.
-    pub(super) fn peer_may_write(&self) -> bool {
-        self.reading.load(Ordering::Relaxed) || self.refused.load(Ordering::Relaxed)
+    /// Returns `true` if the peer may still be sending when it gets the last response.
+    pub(super) fn peer_may_send(&self) -> bool {
+        self.has_unparsed.load(Ordering::Relaxed) || self.is_rejected.load(Ordering::Relaxed)
     }
 
-    /// Resolves when the connection must end: it waits for its peer for too long, or was chosen to
-    /// make room. One that is `ending` has little time left once it waits for no answer.
-    pub(super) async fn overdue(&self, state: &ServerState, ending: bool) -> Timeout {
-        let mut room = pin!(state.room());
-        let (mut wait, mut since) = (self.wait(), Instant::now());
-        let mut is_settled = false;
+    /// Resolves when the connection must close: a timeout is exceeded, or the connection is evicted.
+    /// If it `is_closing`, only a short time remains after the last response.
+    pub(super) async fn timed_out(&self, server: &ServerState, is_closing: bool) -> Timeout {
+        let mut evicted = pin!(server.evicted());
+        let (mut phase, mut since) = (self.phase(), Instant::now());
+        let mut is_unchanged = false;
         loop {
-            let is_in_line = is_settled && wait.is_for_request() && !ending;
+            let is_evictable = is_unchanged && phase.is_for_request() && !is_closing;
             tokio::select! {
-                () = time::sleep(state.tick()) => {}
-                () = &mut room, if is_in_line => {
-                    if self.wait() == wait {
-                        state.receiver.counters().refused_connection("room");
-                        return Timeout::Evicted(wait);
+                () = time::sleep(server.poll_interval()) => {}
+                () = &mut evicted, if is_evictable => {
+                    if self.phase() == phase {
+                        server.receiver.counters().refused_connection("room");
+                        return Timeout::Evicted(phase);
                     }
-                    // It has a request after all: let it be another one.
-                    state.make_room();
+                    // A request arrived meanwhile: evict another connection.
+                    server.evict_one();
                 }
             }
-            let now = self.wait();
-            is_settled = now == wait;
-            if !is_settled {
-                (wait, since) = (now, Instant::now());
-                // It leaves the line.
-                room.set(state.room());
-            } else if wait
-                .limit(state, ending)
-                .is_some_and(|limit| since.elapsed() >= limit)
+            let now = self.phase();
+            is_unchanged = now == phase;
+            if !is_unchanged {
+                (phase, since) = (now, Instant::now());
+                // It starts again at the end of the eviction queue.
+                evicted.set(server.evicted());
+            } else if (phase.timeout(server, is_closing))
+                .is_some_and(|timeout| since.elapsed() >= timeout)
             {
-                return Timeout::Slow(wait);
+                return Timeout::Slow(phase);
             }
         }
     }
 
-    fn wait(&self) -> Phase {
-        if self.stuck.load(Ordering::Relaxed) {
+    fn phase(&self) -> Phase {
+        if self.is_write_blocked.load(Ordering::Relaxed) {
             return Phase::Write;
         }
-        if self.open.load(Ordering::Relaxed) > 0 {
-            return Phase::Answer;
+        if self.in_flight.load(Ordering::Relaxed) > 0 {
+            return Phase::Response;
         }
-        match self.begun.load(Ordering::Relaxed) {
+        match self.started.load(Ordering::Relaxed) {
             0 => Phase::Headers,
-            _ if self.reading.load(Ordering::Relaxed) => Phase::Headers,
-            begun => Phase::Request(begun),
+            _ if self.has_unparsed.load(Ordering::Relaxed) => Phase::Headers,
+            started => Phase::Idle(started),
         }
     }
 }
 
 impl Phase {
     const fn is_for_request(self) -> bool {
-        matches!(self, Self::Headers | Self::Request(_))
+        matches!(self, Self::Headers | Self::Idle(_))
     }
 
-    const fn limit(self, state: &ServerState, ending: bool) -> Option<Duration> {
+    const fn timeout(self, server: &ServerState, is_closing: bool) -> Option<Duration> {
         match self {
-            Self::Headers | Self::Request(_) if ending => Some(ENDING),
-            Self::Headers => Some(state.options.header_timeout),
-            Self::Request(_) => Some(state.options.idle_timeout),
-            Self::Write => Some(state.options.write_timeout),
-            Self::Answer => None,
+            Self::Headers | Self::Idle(_) if is_closing => Some(CLOSE_TIMEOUT),
+            Self::Headers => Some(server.options.header_timeout),
+            Self::Idle(_) => Some(server.options.idle_timeout),
+            Self::Write => Some(server.options.write_timeout),
+            Self::Response => None,
         }
     }
 }

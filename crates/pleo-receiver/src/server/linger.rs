@@ -1,4 +1,4 @@
-//! The bytes of a connection: what they tell of its pace, and a close that takes nothing back.
+//! A stream that closes lingeringly, so that the peer gets the last response.
 
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
@@ -9,43 +9,40 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{self, Instant, Sleep};
 
-use super::connection_state::ConnectionState;
+use super::connection_state::{ConnectionState, LINGER};
 
-/// How long a closed connection is still read, in all.
-pub(super) const LINGER: Duration = Duration::from_secs(5);
+/// How long a closed connection is still read while no bytes arrive.
+const LINGER_IDLE: Duration = Duration::from_secs(1);
 
-/// How long it is still read while nothing comes.
-const SILENCE: Duration = Duration::from_secs(1);
+/// How many bytes of a closed connection are still read.
+const LINGER_BYTES: usize = 16 * 1024 * 1024;
 
-/// How many bytes of it are still read.
-const AMOUNT: usize = 16 * 1024 * 1024;
-
-/// A connection that closes lingeringly, and keeps its pace up to date.
+/// A stream that closes lingeringly and updates its [`ConnectionState`].
 ///
-/// A request may be answered before it is read whole. TCP resets a connection that is closed with
-/// bytes unread, and the reset overtakes the answer: a peer that still writes never sees it. So only
-/// the sending half is closed at first, and what still comes is read and thrown away until the peer
-/// closes too, for a bounded time and amount (RFC 9112 section 9.6).
+/// A request may be answered before it is read completely. TCP resets a connection that is closed
+/// with unread bytes, and a peer that is still sending loses the response. So the sending half
+/// closes first. Then the stream reads and discards up to a limit of time and bytes until the peer
+/// closes too (RFC 9112 section 9.6).
 #[derive(Debug)]
 pub(super) struct LingeringStream<S> {
     stream: S,
-    pace: Arc<ConnectionState>,
-    closing: Option<Closing>,
+    state: Arc<ConnectionState>,
+    linger: Option<Linger>,
 }
 
 #[derive(Debug)]
-struct Closing {
+struct Linger {
     timer: Pin<Box<Sleep>>,
     end: Instant,
-    left: usize,
+    bytes_left: usize,
 }
 
 impl<S> LingeringStream<S> {
-    pub(super) const fn new(stream: S, pace: Arc<ConnectionState>) -> Self {
+    pub(super) const fn new(stream: S, state: Arc<ConnectionState>) -> Self {
         Self {
             stream,
-            pace,
-            closing: None,
+            state,
+            linger: None,
         }
     }
 }
@@ -57,7 +54,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LingeringStream<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.pace.wrote(written.is_ready());
+        self.state.on_write(written.is_pending());
         written
     }
 
@@ -67,14 +64,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LingeringStream<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.closing.is_none() {
+        if this.linger.is_none() {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-            if !this.pace.peer_may_write() {
+            if !this.state.peer_may_send() {
                 return Poll::Ready(Ok(()));
             }
         }
-        let closing = this.closing.get_or_insert_with(Closing::new);
-        closing.poll_drain(&mut this.stream, cx)
+        let linger = this.linger.get_or_insert_with(Linger::new);
+        linger.poll_discard(&mut this.stream, cx)
     }
 
     fn poll_write_vectored(
@@ -83,7 +80,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LingeringStream<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.pace.wrote(written.is_ready());
+        self.state.on_write(written.is_pending());
         written
     }
 
@@ -100,22 +97,22 @@ impl<S: AsyncRead + Unpin> AsyncRead for LingeringStream<S> {
     ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if read.is_ready() {
-            self.pace.read();
+            self.state.on_read();
         }
         read
     }
 }
 
-impl Closing {
+impl Linger {
     fn new() -> Self {
         Self {
-            timer: Box::pin(time::sleep(SILENCE)),
+            timer: Box::pin(time::sleep(LINGER_IDLE)),
             end: Instant::now() + LINGER,
-            left: AMOUNT,
+            bytes_left: LINGER_BYTES,
         }
     }
 
-    fn poll_drain(
+    fn poll_discard(
         &mut self,
         stream: &mut (impl AsyncRead + Unpin),
         cx: &mut Context<'_>,
@@ -127,11 +124,11 @@ impl Closing {
                 Poll::Pending => break,
                 Poll::Ready(()) => {
                     let read = buffer.filled().len();
-                    if read == 0 || read >= self.left {
+                    if read == 0 || read >= self.bytes_left {
                         return Poll::Ready(Ok(()));
                     }
-                    self.left -= read;
-                    let next = self.end.min(Instant::now() + SILENCE);
+                    self.bytes_left -= read;
+                    let next = self.end.min(Instant::now() + LINGER_IDLE);
                     self.timer.as_mut().reset(next);
                 }
             }

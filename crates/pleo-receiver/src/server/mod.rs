@@ -1,21 +1,20 @@
-//! The server: accepts connections, sets their limits, and ends in good order.
+//! The server: accepts connections, enforces their limits and shuts down gracefully.
 
-mod append_batcher;
 mod connection;
 mod connection_state;
 #[cfg(feature = "tls")]
 mod https;
 mod linger;
+mod options;
 mod state;
 #[cfg(feature = "tls")]
 mod tls;
 mod workers;
 
-use core::num::NonZero;
 use core::pin::pin;
 use core::time::Duration;
+use std::io;
 use std::sync::Arc;
-use std::{io, thread};
 
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
@@ -24,71 +23,25 @@ use tokio::task::JoinSet;
 use tokio::time;
 use tracing::{debug, error, warn};
 
-use crate::{InboxError, Receiver};
-pub(crate) use append_batcher::AppendBatcher;
+use crate::inbox::InboxError;
+use crate::receiver::Receiver;
+pub use options::ServerOptions;
 use state::ServerState;
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};
 use workers::{AcceptedConnection, Workers};
 
-/// What a server puts up with.
-///
-/// How large and how slow a body may be, and how many requests are in flight, is the
-/// [`Receiver`]'s to say.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct ServerOptions {
-    /// How many connections are open at once. When one more comes, the one that has waited longest
-    /// for its peer, and for a second at least, is closed for it; where there is none, it waits.
-    /// 16,384 unless set.
-    pub max_connections: usize,
-    /// How many connections are open at once from one IPv4 address, or one IPv6 network of 64 bits;
-    /// more are closed at once. Trusted proxies may have any number. 1,024 unless set.
-    pub max_connections_per_source: usize,
-    /// How long a connection may take to send a request's headers, the first one's counted from the
-    /// moment it connects. 15 seconds unless set.
-    pub header_timeout: Duration,
-    /// How long a connection may stay idle after a request. 2 minutes unless set: longer than
-    /// clients usually keep theirs, so that it rarely is closed just when it's used.
-    pub idle_timeout: Duration,
-    /// How long a connection may refuse to take what is written. 15 seconds unless set.
-    pub write_timeout: Duration,
-    /// How many bytes a request's headers may take; more is answered 431. 16 KiB unless set.
-    pub max_header_bytes: usize,
-    /// How many headers a request may have; more is answered 431. 100 unless set; any other number
-    /// costs an allocation for each request.
-    pub max_headers: usize,
-    /// How long requests in flight may go on after shutdown began. 20 seconds unless set.
-    pub grace: Duration,
-    /// How many threads serve connections, each with a runtime of its own; with 0, the runtime that
-    /// [`Server::run`] is called on does. As many as the process may use processors unless set.
-    pub threads: usize,
-}
+/// How long to wait before accepting again after an error.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
-impl Default for ServerOptions {
-    fn default() -> Self {
-        Self {
-            max_connections: 16_384,
-            max_connections_per_source: 1024,
-            header_timeout: Duration::from_secs(15),
-            idle_timeout: Duration::from_secs(120),
-            write_timeout: Duration::from_secs(15),
-            max_header_bytes: 16 * 1024,
-            max_headers: 100,
-            grace: Duration::from_secs(20),
-            threads: thread::available_parallelism().map_or(1, NonZero::get),
-        }
-    }
-}
-
-/// Runs a receiver on a listener until `shutdown` resolves: serves its endpoints and hands messages
-/// to its handler. Then it stops accepting, finishes what is in flight, and closes the inbox.
+/// Serves a receiver's endpoints on a listener and dispatches messages to its handler until
+/// `shutdown` resolves.
 ///
-/// [`Server`] has more to choose.
+/// Then stops accepting, finishes what is in flight and closes the inbox. [`Server`] has more
+/// options.
 ///
 /// # Errors
-/// The system gives no thread or no more open files, what serves connections panicked, or the inbox
-/// [broke](crate::Inbox::broken) or could not be closed in good order.
+/// See [`ServeError`].
 pub async fn serve(
     listener: TcpListener,
     receiver: Receiver,
@@ -97,7 +50,7 @@ pub async fn serve(
     Server::new(receiver).listen(listener).run(shutdown).await
 }
 
-/// A receiver with the sockets that it listens on.
+/// Serves a receiver on any number of sockets, over HTTP and HTTPS.
 #[derive(Debug)]
 #[must_use = "call `run`"]
 pub struct Server {
@@ -114,17 +67,17 @@ struct Listener {
 }
 
 impl Listener {
-    /// The same on another runtime.
+    /// Moves the listener to another runtime.
     fn on(mut self, runtime: &Handle) -> io::Result<Self> {
         let socket = self.socket.into_std()?;
-        let _there = runtime.enter();
+        let _guard = runtime.enter();
         self.socket = TcpListener::from_std(socket)?;
         Ok(self)
     }
 }
 
 impl Server {
-    /// A server that listens nowhere yet.
+    /// Creates a server without listeners.
     pub fn new(receiver: Receiver) -> Self {
         Self {
             receiver,
@@ -133,13 +86,13 @@ impl Server {
         }
     }
 
-    /// Sets its limits.
+    /// Sets the limits.
     pub fn options(mut self, options: ServerOptions) -> Self {
         self.options = options;
         self
     }
 
-    /// Serves HTTP/1.1 here; may be called again for other sockets.
+    /// Adds a listener for HTTP/1.1.
     pub fn listen(mut self, socket: TcpListener) -> Self {
         self.listeners.push(Listener {
             socket,
@@ -149,8 +102,7 @@ impl Server {
         self
     }
 
-    /// Serves HTTP/2 and HTTP/1.1 over TLS here, as the client chooses; may be called again for other
-    /// sockets.
+    /// Adds a listener for HTTP/2 and HTTP/1.1 over TLS. The client chooses the version.
     #[cfg(feature = "tls")]
     pub fn listen_tls(mut self, socket: TcpListener, tls: Tls) -> Self {
         let tls = Some(tls);
@@ -158,122 +110,122 @@ impl Server {
         self
     }
 
-    /// Serves the endpoints and hands messages to the handler until `shutdown` resolves. Then it
-    /// stops accepting, finishes what is in flight, and closes the inbox.
+    /// Serves the endpoints and dispatches messages to the handler until `shutdown` resolves. Then
+    /// stops accepting, finishes what is in flight and closes the inbox.
     ///
-    /// Connections are served by threads of their own ([`ServerOptions::threads`]), the handler runs
-    /// on the runtime that this is called on. Dropped before its end, it ends all connections.
+    /// Connections are served by their own threads ([`ServerOptions::threads`]). The handler runs on
+    /// the current runtime. Dropping the future closes all connections at once.
     ///
     /// # Errors
-    /// The system gives no thread or no more open files, what serves connections panicked, or the
-    /// inbox [broke](crate::Inbox::broken) or could not be closed in good order.
+    /// See [`ServeError`].
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let state = Arc::new(ServerState::new(self.receiver, self.options));
-        let threads = Workers::start(state.options.threads, &state).map_err(ServeError::Start)?;
-        let threads = Arc::new(threads);
-        let mut listening = JoinSet::new();
-        // Ends when this does.
+        let server = Arc::new(ServerState::new(self.receiver, self.options));
+        let workers = Workers::start(server.options.threads, &server).map_err(ServeError::Start)?;
+        let workers = Arc::new(workers);
+        let mut accepting = JoinSet::new();
+        // A set aborts its tasks when it is dropped.
         #[cfg(feature = "tls")]
-        let mut watching = JoinSet::new();
+        let mut reloading = JoinSet::new();
         for listener in self.listeners {
             #[cfg(feature = "tls")]
             if let Some(tls) = &listener.tls {
-                watching.spawn(tls.clone().watch());
+                reloading.spawn(tls.clone().watch());
             }
-            let listener = listener.on(threads.handle()).map_err(ServeError::Start)?;
-            let accepting = accept(listener, Arc::clone(&state), Arc::clone(&threads));
-            listening.spawn_on(accepting, threads.handle());
+            let listener = listener.on(workers.handle()).map_err(ServeError::Start)?;
+            let accept = accept(listener, Arc::clone(&server), Arc::clone(&workers));
+            accepting.spawn_on(accept, workers.handle());
         }
-        let broken = Notify::new();
-        let end = async {
+        let panicked = Notify::new();
+        let shutting_down = async {
             tokio::select! {
                 () = shutdown => {}
-                () = broken.notified() => error!("what serves connections has panicked: stopping"),
-                () = state.receiver.inbox().broken() => error!("the inbox is broken: stopping"),
+                () = panicked.notified() => error!("server thread panicked; shutting down"),
+                () = server.receiver.inbox().broken() => error!("inbox failed; shutting down"),
             }
-            state.receiver.start_shutdown();
-            state.stop();
+            server.receiver.start_shutdown();
+            server.shut_down();
         };
         let serving = async {
             let mut result = Ok(());
-            while let Some(ended) = listening.join_next().await {
+            while let Some(ended) = accepting.join_next().await {
                 if !matches!(ended, Ok(true)) {
                     result = Err(ServeError::Panicked);
-                    broken.notify_one();
+                    panicked.notify_one();
                 }
             }
-            match Arc::into_inner(threads) {
-                Some(threads) => (Some(threads.finish().await), result),
+            match Arc::into_inner(workers) {
+                Some(workers) => (Some(workers.drain().await), result),
                 None => (None, result),
             }
         };
-        let handing_on = state.receiver.dispatch(state.stopped());
-        let ((), (idle, served), ()) = tokio::join!(end, serving, handing_on);
-        let closed = state.receiver.inbox().close().await;
-        if let Some(idle) = idle {
-            idle.end();
+        let dispatching = server.receiver.dispatch(server.shutdown());
+        let ((), (workers, served), ()) = tokio::join!(shutting_down, serving, dispatching);
+        let closed = server.receiver.inbox().close().await;
+        if let Some(workers) = workers {
+            workers.stop();
         }
         served?;
         Ok(closed?)
     }
 }
 
-/// Why a server couldn't begin, or not end in good order.
+/// Why a server could not start or shut down gracefully.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ServeError {
-    /// The system gave it no thread, or no more open files.
-    #[error("cannot start to serve connections: {0}")]
+    /// The system has no threads or file descriptors left.
+    #[error("cannot start to serve connections")]
     Start(#[source] io::Error),
-    /// What takes or serves connections panicked, so that it stopped.
+    /// A thread that accepts or serves connections panicked.
     #[error(
-        "what serves connections has panicked: restart it, and see what was written of the panic"
+        "a server thread panicked; the panic is in the log. Restart the receiver and report the panic"
     )]
     Panicked,
-    /// What it had to store or to note may not be in the inbox's file.
-    #[error("the inbox was not closed in good order: {0}")]
+    /// The inbox [failed permanently](crate::Inbox::broken) or could not be closed. Messages that
+    /// were not acknowledged may be missing.
+    #[error("cannot close the inbox")]
     Inbox(#[from] InboxError),
 }
 
-/// Takes whoever connects until the server stops, or a thread is no more: says whether it's the former.
-async fn accept(listener: Listener, state: Arc<ServerState>, threads: Arc<Workers>) -> bool {
-    let mut stopped = pin!(state.stopped());
+/// Accepts connections until the server shuts down. Returns `false` if a worker panicked.
+async fn accept(listener: Listener, server: Arc<ServerState>, workers: Arc<Workers>) -> bool {
+    let mut shutdown = pin!(server.shutdown());
     loop {
         let accepted = tokio::select! {
-            () = &mut stopped => return true,
+            () = &mut shutdown => return true,
             accepted = listener.socket.accept() => accepted,
         };
-        // It is for another runtime.
+        // Another runtime may serve the connection.
         let accepted = accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer.ip())));
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Usually no file descriptor is free; trying again at once would only burn time.
-                warn!(%error, "cannot accept a connection");
-                time::sleep(Duration::from_millis(100)).await;
+                // Usually no file descriptor is free.
+                warn!(%error, "cannot accept connection");
+                time::sleep(ACCEPT_RETRY_DELAY).await;
                 continue;
             }
         };
-        let Some(share) = state.share(peer) else {
-            state.receiver.counters().refused_connection("source");
-            debug!(%peer, "closed at once: too many connections from there");
+        let Some(source_permit) = server.source_permit(peer) else {
+            server.receiver.counters().refused_connection("source");
+            debug!(%peer, reason = "source", "connection refused");
             continue;
         };
-        let slot = tokio::select! {
-            () = &mut stopped => return true,
-            slot = state.slot() => slot,
+        let permit = tokio::select! {
+            () = &mut shutdown => return true,
+            permit = server.permit() => permit,
         };
-        // Answers are small and waited for.
+        // Clients wait for small responses.
         let _ = stream.set_nodelay(true);
-        let arrival = AcceptedConnection {
+        let connection = AcceptedConnection {
             stream,
             peer,
             #[cfg(feature = "tls")]
             tls: listener.tls.clone(),
-            slot,
-            share,
+            permit,
+            source_permit,
         };
-        if !threads.serve(arrival) {
+        if !workers.serve(connection) {
             return false;
         }
     }

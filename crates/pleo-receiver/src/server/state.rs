@@ -1,4 +1,4 @@
-//! What all connections share: their number, by source too, and the word to end.
+//! Shared state of a server: connection permits by source, eviction and shutdown.
 
 use core::future::poll_fn;
 use core::pin::pin;
@@ -12,50 +12,51 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
-use super::ServerOptions;
-use crate::{Receiver, client_ip};
+use super::options::ServerOptions;
+use crate::client_ip;
+use crate::receiver::Receiver;
 
-/// How often a connection looks at its pace, at least.
-const TICK: Duration = Duration::from_secs(1);
+/// How often a connection checks its state, at least.
+const MAX_POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What all connections of a server share.
+/// The state that all connections of a server share.
 #[derive(Debug)]
 pub(super) struct ServerState {
     pub(super) receiver: Receiver,
     pub(super) options: ServerOptions,
-    slots: Arc<Semaphore>,
+    connections: Arc<Semaphore>,
     by_source: Mutex<HashMap<IpAddr, usize>>,
-    room: Notify,
-    stop: Notify,
-    stopping: AtomicBool,
+    eviction: Notify,
+    shutdown: Notify,
+    is_shutting_down: AtomicBool,
 }
 
-/// One connection's share in a source's number of connections.
+/// Permits one connection of a source until it is dropped.
 #[derive(Debug)]
 pub(super) struct ConnectionPermit {
-    state: Arc<ServerState>,
+    server: Arc<ServerState>,
     source: Option<IpAddr>,
 }
 
 impl ServerState {
     pub(super) fn new(receiver: Receiver, options: ServerOptions) -> Self {
+        let max_connections = options.max_connections.min(Semaphore::MAX_PERMITS);
         Self {
-            slots: Arc::new(Semaphore::new(
-                options.max_connections.min(Semaphore::MAX_PERMITS),
-            )),
             receiver,
             options,
+            connections: Arc::new(Semaphore::new(max_connections)),
             by_source: Mutex::default(),
-            room: Notify::new(),
-            stop: Notify::new(),
-            stopping: AtomicBool::new(false),
+            eviction: Notify::new(),
+            shutdown: Notify::new(),
+            is_shutting_down: AtomicBool::new(false),
         }
     }
 
-    /// Counts a connection from an address; `None` where there are too many from there. Those of
-    /// trusted proxies are not counted.
-    pub(super) fn share(self: &Arc<Self>, peer: IpAddr) -> Option<ConnectionPermit> {
-        let source = (!self.receiver.trusts(peer)).then(|| client_ip::network(peer));
+    /// Permits a connection of this peer, or returns `None` if its source has too many. Trusted
+    /// proxies have no limit.
+    pub(super) fn source_permit(self: &Arc<Self>, peer: IpAddr) -> Option<ConnectionPermit> {
+        let is_limited = !self.receiver.is_trusted_proxy(peer);
+        let source = is_limited.then(|| client_ip::network(peer));
         if let Some(source) = source {
             let mut by_source = self.by_source();
             let count = by_source.entry(source).or_default();
@@ -64,42 +65,43 @@ impl ServerState {
             }
             *count += 1;
         }
-        let state = Arc::clone(self);
-        Some(ConnectionPermit { state, source })
+        let server = Arc::clone(self);
+        Some(ConnectionPermit { server, source })
     }
 
-    /// Waits until one more connection may be served. Where none may, asks the one that has waited
-    /// longest for its peer to end.
-    pub(super) async fn slot(&self) -> Option<OwnedSemaphorePermit> {
-        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
-            return Some(slot);
+    /// Waits until one more connection may be open. Evicts the one that has waited longest for its
+    /// peer if all permits are taken.
+    pub(super) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() {
+            return Some(permit);
         }
-        self.make_room();
-        // It is never closed.
-        Arc::clone(&self.slots).acquire_owned().await.ok()
+        self.evict_one();
+        // The semaphore is never closed.
+        Arc::clone(&self.connections).acquire_owned().await.ok()
     }
 
-    /// Resolves, for the one that waited longest, when a connection is to end for another.
-    pub(super) fn room(&self) -> Notified<'_> {
-        self.room.notified()
+    /// Resolves for the connection that has waited longest when one must be evicted.
+    pub(super) fn evicted(&self) -> Notified<'_> {
+        self.eviction.notified()
     }
 
-    pub(super) fn make_room(&self) {
-        self.room.notify_one();
+    /// Evicts the connection that has waited longest.
+    pub(super) fn evict_one(&self) {
+        self.eviction.notify_one();
     }
 
-    /// Tells all connections to end when they have answered.
-    pub(super) fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
-        self.stop.notify_waiters();
+    /// Tells all connections to close after their current responses.
+    pub(super) fn shut_down(&self) {
+        self.is_shutting_down.store(true, Ordering::Release);
+        self.shutdown.notify_waiters();
     }
 
-    /// Resolves when the connections are to end.
-    pub(super) async fn stopped(&self) {
-        let mut notified = pin!(self.stop.notified());
+    /// Resolves when the server shuts down.
+    pub(super) async fn shutdown(&self) {
+        let mut notified = pin!(self.shutdown.notified());
         let mut registered: Option<Waker> = None;
-        // A connection's task is polled for every request, but to be in line for the notification
-        // takes a lock that all share; a task keeps its waker, so once is enough.
+        // A connection's task is polled for every request, and `notified` takes a lock that all
+        // connections share. A task keeps its waker, so `notified` is polled once.
         poll_fn(|cx| {
             if !registered
                 .as_ref()
@@ -108,7 +110,7 @@ impl ServerState {
                 let _ = notified.as_mut().poll(cx);
                 registered = Some(cx.waker().clone());
             }
-            if self.stopping.load(Ordering::Acquire) {
+            if self.is_shutting_down.load(Ordering::Acquire) {
                 return Poll::Ready(());
             }
             Poll::Pending
@@ -116,18 +118,18 @@ impl ServerState {
         .await;
     }
 
-    /// How often a connection looks at its pace: several times within each limit.
-    pub(super) fn tick(&self) -> Duration {
+    /// Returns how often a connection checks its state: several times within each timeout.
+    pub(super) fn poll_interval(&self) -> Duration {
         let options = &self.options;
-        let least = options
+        let shortest = options
             .header_timeout
             .min(options.idle_timeout)
             .min(options.write_timeout);
-        (least / 4).clamp(Duration::from_millis(1), TICK)
+        (shortest / 4).clamp(Duration::from_millis(1), MAX_POLL_INTERVAL)
     }
 
     fn by_source(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        // A panic between two of its states is not possible.
+        // No code panics while it holds the lock.
         self.by_source
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -139,7 +141,7 @@ impl Drop for ConnectionPermit {
         let Some(source) = self.source else {
             return;
         };
-        let mut by_source = self.state.by_source();
+        let mut by_source = self.server.by_source();
         if let Some(count) = by_source.get_mut(&source) {
             *count -= 1;
             if *count == 0 {

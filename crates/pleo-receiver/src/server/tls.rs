@@ -1,8 +1,9 @@
-//! TLS: the certificate that is shown, and its renewal.
+//! Reads TLS certificates and reloads them when they change.
 
 use core::convert::Infallible;
 use core::fmt;
 use core::time::Duration;
+use std::error::Error;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,17 +11,20 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::SystemTime;
 
 use tokio::{task, time};
+use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{self, ServerConfig};
 use tracing::{info, warn};
 
-/// How often the files are looked at.
-const INTERVAL: Duration = Duration::from_secs(1);
+use crate::error::error_chain;
 
-/// A certificate and its key, in PEM files. They are read again when they change, or when told to;
-/// what has begun goes on with the certificate that it began with.
+/// How often the files are checked for changes.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A certificate and its private key, read from PEM files.
+///
+/// A server reloads them when a file changes. Open connections keep the old certificate.
 #[derive(Clone)]
 pub struct Tls {
     inner: Arc<Inner>,
@@ -28,7 +32,7 @@ pub struct Tls {
 
 struct Inner {
     files: Files,
-    read: RwLock<Read>,
+    loaded: RwLock<Loaded>,
 }
 
 #[derive(Debug)]
@@ -37,22 +41,22 @@ struct Files {
     key: PathBuf,
 }
 
-/// What the files held.
-struct Read {
+/// The content of the files.
+struct Loaded {
     config: Arc<ServerConfig>,
-    /// Of the files when they were last looked at, whether or not they were any good.
+    /// The stamps of the files when they were last read, even if they were unusable.
     stamps: Stamps,
 }
 
-/// What tells that one of the two files has changed.
+/// Modification time and length of both files.
 type Stamps = [Option<(SystemTime, u64)>; 2];
 
 impl Tls {
-    /// Reads a certificate, followed by those that it is signed with, and its key (PKCS #8, PKCS #1 or
-    /// SEC 1).
+    /// Reads a certificate chain, the server's certificate first, and its private key (PKCS #8,
+    /// PKCS #1 or SEC 1).
     ///
     /// # Errors
-    /// A file can't be read or doesn't hold what it should, or the key is another certificate's.
+    /// A file cannot be read or has the wrong content, or the key doesn't match the certificate.
     pub fn from_pem_files(
         certificate: impl Into<PathBuf>,
         key: impl Into<PathBuf>,
@@ -61,56 +65,56 @@ impl Tls {
             certificate: certificate.into(),
             key: key.into(),
         };
-        let read = RwLock::new(files.read(files.stamps())?);
+        let loaded = RwLock::new(files.load(files.stamps())?);
         Ok(Self {
-            inner: Arc::new(Inner { files, read }),
+            inner: Arc::new(Inner { files, loaded }),
         })
     }
 
-    /// Reads the files again.
+    /// Reads the files again, for new connections.
     ///
     /// # Errors
-    /// Those of [`Self::from_pem_files`]; then the certificate stays that was read before.
+    /// The same as [`Self::from_pem_files`]. Then the old certificate stays in use.
     pub fn reload(&self) -> Result<(), TlsError> {
-        // Before they are read, so that no change after it is missed.
+        // Taken before the files are read, so that a later change is noticed.
         let stamps = self.inner.files.stamps();
-        let read = self.inner.files.read(stamps);
-        let mut now = self
-            .inner
-            .read
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
-        now.stamps = stamps;
-        *now = read?;
+        let new = self.inner.files.load(stamps);
+        let loaded = self.inner.loaded.write();
+        let mut loaded = loaded.unwrap_or_else(PoisonError::into_inner);
+        loaded.stamps = stamps;
+        *loaded = new?;
         Ok(())
     }
 
-    /// What a new connection begins with.
+    /// Returns the configuration for a new connection.
     pub(super) fn config(&self) -> Arc<ServerConfig> {
-        let read = self.inner.read.read();
-        Arc::clone(&read.unwrap_or_else(PoisonError::into_inner).config)
+        let loaded = self.inner.loaded.read();
+        Arc::clone(&loaded.unwrap_or_else(PoisonError::into_inner).config)
     }
 
-    /// Reads the files again whenever they change.
+    /// Reloads the files whenever they change.
     pub(super) async fn watch(self) -> Infallible {
         loop {
-            time::sleep(INTERVAL).await;
+            time::sleep(CHECK_INTERVAL).await;
             let tls = self.clone();
-            // It is never aborted, and doesn't panic.
+            // The task is never aborted and doesn't panic.
             let _ = task::spawn_blocking(move || tls.reload_if_changed()).await;
         }
     }
 
     fn reload_if_changed(&self) {
-        let known = self.inner.read.read();
-        let known = known.unwrap_or_else(PoisonError::into_inner).stamps;
-        if self.inner.files.stamps() == known {
+        let loaded = self.inner.loaded.read();
+        let stamps = loaded.unwrap_or_else(PoisonError::into_inner).stamps;
+        if self.inner.files.stamps() == stamps {
             return;
         }
         let certificate = self.inner.files.certificate.display();
         match self.reload() {
-            Ok(()) => info!(%certificate, "read the TLS certificate again"),
-            Err(error) => warn!(%error, "the old TLS certificate stays"),
+            Ok(()) => info!(%certificate, "TLS certificate reloaded"),
+            Err(error) => {
+                let error = error_chain(&error);
+                warn!(%certificate, error, "TLS certificate not reloaded; the old one stays in use");
+            }
         }
     }
 }
@@ -129,7 +133,7 @@ impl Files {
         })
     }
 
-    fn read(&self, stamps: Stamps) -> Result<Read, TlsError> {
+    fn load(&self, stamps: Stamps) -> Result<Loaded, TlsError> {
         let certificates = CertificateDer::pem_file_iter(&self.certificate)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(|error| unusable(&self.certificate, error))?;
@@ -146,14 +150,14 @@ impl Files {
                     .with_no_client_auth()
                     .with_single_cert(certificates, key)
             })
-            .map_err(|source| TlsError::Refused {
+            .map_err(|error| TlsError::Refused {
                 certificate: self.certificate.clone(),
                 key: self.key.clone(),
-                source,
+                source: error.into(),
             })?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let config = Arc::new(config);
-        Ok(Read { config, stamps })
+        Ok(Loaded { config, stamps })
     }
 }
 
@@ -161,35 +165,32 @@ fn unusable(path: &Path, error: pem::Error) -> TlsError {
     let path = path.to_owned();
     match error {
         pem::Error::Io(source) => TlsError::Read { path, source },
-        // Others quote the file, which may be the key.
+        // Other errors quote the file, which may be the key.
         _ => TlsError::Empty { path },
     }
 }
 
-/// Why a certificate can't be used.
+/// Why a certificate and its key cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// A file can't be read.
-    #[error("cannot read {}: {source}", path.display())]
+    /// A file cannot be read.
+    #[error("cannot read {}", path.display())]
     Read {
-        /// Which one.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A file is no PEM, or of something else.
-    #[error(
-        "{} holds no PEM of a certificate or an unencrypted key, as it should",
-        path.display()
-    )]
+    /// A file holds no certificate or no unencrypted key.
+    #[error("{} holds no PEM certificate or unencrypted PEM key", path.display())]
     Empty {
-        /// Which one.
+        /// The file.
         path: PathBuf,
     },
-    /// The two don't go together.
+    /// The key doesn't match the certificate, or one of them is unusable.
     #[error(
-        "{} and {} cannot be used together: {source}",
+        "{} and {} cannot be used together",
         certificate.display(),
         key.display()
     )]
@@ -198,7 +199,7 @@ pub enum TlsError {
         certificate: PathBuf,
         /// The key's file.
         key: PathBuf,
-        /// Why.
-        source: rustls::Error,
+        /// The cause.
+        source: Box<dyn Error + Send + Sync>,
     },
 }

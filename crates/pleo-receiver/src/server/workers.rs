@@ -1,8 +1,8 @@
 //! The threads that serve connections.
 //!
-//! Each has a runtime of its own, and a connection stays where it is put. That spares the wake-ups
-//! that threads cost each other where all of them take from one queue, and keeps acknowledgements
-//! apart from handlers: one that blocks its runtime delays none.
+//! Each thread has its own runtime, and a connection stays on its thread. That saves wake-ups
+//! between threads. Handlers run on another runtime, so that one that blocks delays no
+//! acknowledgement.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use std::io;
@@ -16,50 +16,51 @@ use tokio::task::JoinSet;
 use tokio::time;
 use tracing::{debug, warn};
 
-use super::append_batcher::AppendBatcher;
-use super::connection::{self, WorkerState};
+use super::connection;
+#[cfg(feature = "tls")]
+use super::https;
 use super::state::{ConnectionPermit, ServerState};
 #[cfg(feature = "tls")]
-use super::{https, tls::Tls};
+use super::tls::Tls;
+use crate::error::error_chain;
 
-/// The threads of a server. When this is dropped, all connections end at once.
+/// The workers of a server. Dropping them closes all connections at once.
 pub(super) struct Workers {
-    threads: Vec<Thread>,
-    /// Of the first thread's runtime.
+    workers: Vec<Worker>,
+    /// The runtime of the first worker.
     handle: Handle,
-    /// Its receivers see when it's dropped.
-    alive: watch::Sender<()>,
+    /// Dropped to stop the workers.
+    stop: watch::Sender<()>,
 }
 
-struct Thread {
-    arrivals: mpsc::UnboundedSender<AcceptedConnection>,
-    /// How many connections it has.
+struct Worker {
+    queue: mpsc::UnboundedSender<AcceptedConnection>,
     connections: Arc<AtomicUsize>,
-    /// Closed when its work is done.
-    at_end: mpsc::Receiver<()>,
-    handle: Option<JoinHandle<()>>,
+    /// Closed when all connections are closed.
+    drained: mpsc::Receiver<()>,
+    thread: Option<JoinHandle<()>>,
 }
 
-/// A connection that was accepted.
+/// An accepted connection with its permits.
 pub(super) struct AcceptedConnection {
     pub(super) stream: TcpStream,
     pub(super) peer: IpAddr,
     #[cfg(feature = "tls")]
     pub(super) tls: Option<Tls>,
-    pub(super) slot: Option<OwnedSemaphorePermit>,
-    pub(super) share: ConnectionPermit,
+    pub(super) permit: Option<OwnedSemaphorePermit>,
+    pub(super) source_permit: ConnectionPermit,
 }
 
 impl Workers {
-    /// Starts so many threads; with none, a task of this runtime does what a thread would.
-    pub(super) fn start(count: usize, state: &Arc<ServerState>) -> io::Result<Self> {
-        let (alive, _) = watch::channel(());
+    /// Starts `count` threads. With 0, a task of the current runtime serves the connections.
+    pub(super) fn start(count: usize, server: &Arc<ServerState>) -> io::Result<Self> {
+        let (stop, _) = watch::channel(());
         let mut handle = Handle::current();
-        let mut threads = Vec::new();
+        let mut workers = Vec::new();
         if count == 0 {
-            let (thread, work) = Thread::new(state, alive.subscribe());
+            let (worker, work) = Worker::new(server, stop.subscribe());
             tokio::spawn(work);
-            threads.push(thread);
+            workers.push(worker);
         }
         for number in 1..=count {
             let runtime = runtime::Builder::new_current_thread()
@@ -69,76 +70,74 @@ impl Workers {
                 handle = runtime.handle().clone();
             }
             let runtime = RuntimeGuard(Some(runtime));
-            let (mut thread, work) = Thread::new(state, alive.subscribe());
-            let handle = thread::Builder::new()
+            let (mut worker, work) = Worker::new(server, stop.subscribe());
+            let thread = thread::Builder::new()
                 .name(format!("pleo-serve-{number}"))
-                .spawn(move || runtime.run(work))?;
-            thread.handle = Some(handle);
-            threads.push(thread);
+                .spawn(move || runtime.block_on(work))?;
+            worker.thread = Some(thread);
+            workers.push(worker);
         }
         Ok(Self {
-            threads,
+            workers,
             handle,
-            alive,
+            stop,
         })
     }
 
-    /// Where whoever accepts connections is to run.
+    /// Returns the runtime on which to accept connections.
     pub(super) const fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// Has a connection served by the thread that has the fewest; says whether that one lives.
-    pub(super) fn serve(&self, arrival: AcceptedConnection) -> bool {
-        let load = |thread: &&Thread| thread.connections.load(Ordering::Relaxed);
-        let least = self.threads.iter().min_by_key(load);
-        least.is_some_and(|thread| {
-            thread.connections.fetch_add(1, Ordering::Relaxed);
-            // It takes them as long as this can send any, unless it panicked.
-            thread.arrivals.send(arrival).is_ok()
+    /// Queues a connection for the worker with the fewest. Returns `false` if that worker panicked.
+    pub(super) fn serve(&self, connection: AcceptedConnection) -> bool {
+        let load = |worker: &&Worker| worker.connections.load(Ordering::Relaxed);
+        let least_loaded = self.workers.iter().min_by_key(load);
+        least_loaded.is_some_and(|worker| {
+            worker.connections.fetch_add(1, Ordering::Relaxed);
+            worker.queue.send(connection).is_ok()
         })
     }
 
-    /// Waits until all connections have ended, at the end of the grace period by force.
-    pub(super) async fn finish(self) -> DrainedWorkers {
-        let Self { threads, alive, .. } = self;
-        // Nothing arrives any more; that is told to all before waiting for one.
-        let (ends, handles): (Vec<_>, Vec<_>) = (threads.into_iter())
-            .map(|thread| (thread.at_end, thread.handle))
+    /// Waits until all connections are closed. Drops those that outlast the grace period.
+    pub(super) async fn drain(self) -> DrainedWorkers {
+        let Self { workers, stop, .. } = self;
+        // Drops all queues before it waits for the first worker.
+        let (drained, threads): (Vec<_>, Vec<_>) = (workers.into_iter())
+            .map(|worker| (worker.drained, worker.thread))
             .unzip();
-        for mut at_end in ends {
-            // Nothing is ever sent: it ends with the other side.
-            let _ = at_end.recv().await;
+        for mut drained in drained {
+            // Returns when the sender is dropped.
+            let _ = drained.recv().await;
         }
-        let handles = handles.into_iter().flatten().collect();
-        DrainedWorkers { handles, alive }
+        let threads = threads.into_iter().flatten().collect();
+        DrainedWorkers { threads, stop }
     }
 }
 
-/// Workers that serve nothing any more. Their runtimes go on, since what an inbox began there may be
-/// what it needs to the end, such as a connection to a database.
+/// Workers without connections. Their runtimes stay alive until the inbox is closed, which may use
+/// them, for a database connection say.
 pub(super) struct DrainedWorkers {
-    handles: Vec<JoinHandle<()>>,
-    alive: watch::Sender<()>,
+    threads: Vec<JoinHandle<()>>,
+    stop: watch::Sender<()>,
 }
 
 impl DrainedWorkers {
-    /// Ends them.
-    pub(super) fn end(self) {
-        drop(self.alive);
-        for handle in self.handles {
-            // A connection's panic ends there; were it another, there is nothing to wait for.
-            let _ = handle.join();
+    /// Stops the runtimes and joins the threads.
+    pub(super) fn stop(self) {
+        drop(self.stop);
+        for thread in self.threads {
+            // A thread that panicked has ended too.
+            let _ = thread.join();
         }
     }
 }
 
-/// A thread's runtime. When it is dropped it doesn't wait for a call that blocks, such as an inbox
-/// may have made; nor may it, where the thread could not be started.
+/// A runtime that doesn't wait for blocking calls when it is dropped.
 struct RuntimeGuard(Option<Runtime>);
 
 impl RuntimeGuard {
-    fn run(&self, work: impl Future<Output = ()>) {
+    fn block_on(&self, work: impl Future<Output = ()>) {
         if let Some(runtime) = &self.0 {
             runtime.block_on(work);
         }
@@ -153,107 +152,101 @@ impl Drop for RuntimeGuard {
     }
 }
 
-impl Thread {
-    /// A thread that isn't there yet, and what it is to do.
+impl Worker {
+    /// Creates a worker and the future that does its work.
     fn new(
-        state: &Arc<ServerState>,
-        alive: watch::Receiver<()>,
+        server: &Arc<ServerState>,
+        mut stop: watch::Receiver<()>,
     ) -> (Self, impl Future<Output = ()> + use<>) {
-        let (arrivals, arriving) = mpsc::unbounded_channel();
-        let (at_work, at_end) = mpsc::channel(1);
+        let (queue, queued) = mpsc::unbounded_channel();
+        let (not_drained, drained) = mpsc::channel(1);
         let connections = Arc::new(AtomicUsize::new(0));
-        let (state, counted) = (Arc::clone(state), Arc::clone(&connections));
-        let thread = Self {
-            arrivals,
+        let (server, count) = (Arc::clone(server), Arc::clone(&connections));
+        let worker = Self {
+            queue,
             connections,
-            at_end,
-            handle: None,
+            drained,
+            thread: None,
         };
-        let mut ended = alive.clone();
         let work = async move {
-            serve_all(arriving, &state, &counted, alive).await;
-            drop(state);
-            drop(at_work);
-            // Nothing is ever sent: it ends with the other side.
-            let _ = ended.changed().await;
+            serve_all(queued, &server, &count, stop.clone()).await;
+            drop((server, not_drained));
+            // Returns when the sender is dropped.
+            let _ = stop.changed().await;
         };
-        (thread, work)
+        (worker, work)
     }
 }
 
-/// Serves what arrives until nothing more can; then lets those still served finish.
+/// Serves the queued connections until the queue is closed. Then waits for them to close, for the
+/// grace period at most.
 async fn serve_all(
-    mut arriving: mpsc::UnboundedReceiver<AcceptedConnection>,
-    state: &Arc<ServerState>,
-    counted: &Arc<AtomicUsize>,
-    mut alive: watch::Receiver<()>,
+    mut queued: mpsc::UnboundedReceiver<AcceptedConnection>,
+    server: &Arc<ServerState>,
+    count: &Arc<AtomicUsize>,
+    mut stop: watch::Receiver<()>,
 ) {
-    let inbox = state.receiver.inbox();
-    let here = Arc::new(WorkerState {
-        gather: (inbox.likes_batches()).then(|| AppendBatcher::start(Arc::clone(inbox))),
-        state: Arc::clone(state),
-    });
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             Some(_) = connections.join_next() => {}
-            arrival = arriving.recv() => {
-                let Some(arrival) = arrival else {
+            connection = queued.recv() => {
+                let Some(connection) = connection else {
                     break;
                 };
-                let (here, counted) = (Arc::clone(&here), Counted(Arc::clone(counted)));
+                let (server, count) = (Arc::clone(server), CountGuard(Arc::clone(count)));
                 connections.spawn(async move {
-                    serve(arrival, &here).await;
-                    drop(counted);
+                    serve(connection, &server).await;
+                    drop(count);
                 });
             }
         }
     }
-    let finished = async { while connections.join_next().await.is_some() {} };
+    let all_closed = async { while connections.join_next().await.is_some() {} };
     tokio::select! {
-        () = finished => return,
-        () = time::sleep(state.options.grace) => {
-            warn!("requests still in flight at the end of the grace period are dropped");
+        () = all_closed => return,
+        () = time::sleep(server.options.grace) => {
+            warn!("grace period ended; requests in flight are dropped");
         }
-        _ = alive.changed() => {}
+        _ = stop.changed() => {}
     }
     connections.shutdown().await;
 }
 
-/// One of a thread's connections.
-struct Counted(Arc<AtomicUsize>);
+/// Decrements a worker's count of connections when it is dropped.
+struct CountGuard(Arc<AtomicUsize>);
 
-impl Drop for Counted {
+impl Drop for CountGuard {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
-async fn serve(arrival: AcceptedConnection, here: &Arc<WorkerState>) {
-    let counters = here.state.receiver.counters();
-    let AcceptedConnection { stream, peer, .. } = arrival;
+async fn serve(connection: AcceptedConnection, server: &Arc<ServerState>) {
+    let metrics = server.receiver.counters();
+    let AcceptedConnection { stream, peer, .. } = connection;
     let stream = match tokio::net::TcpStream::from_std(stream) {
         Ok(stream) => stream,
         Err(error) => {
-            warn!(%error, "cannot serve a connection");
+            warn!(%peer, %error, "cannot serve connection");
             return;
         }
     };
-    let counted = counters.connection();
+    let open = metrics.connection();
     #[cfg(feature = "tls")]
-    let ended = match &arrival.tls {
-        // Apart, since a connection in the clear needs much less room.
-        Some(tls) => Box::pin(https::https(stream, peer, here, tls)).await,
-        None => connection::http(stream, peer, here).await,
+    let result = match &connection.tls {
+        // Boxed: it needs much more memory than a connection without TLS.
+        Some(tls) => Box::pin(https::https(stream, peer, server, tls)).await,
+        None => connection::http(stream, peer, server).await,
     };
     #[cfg(not(feature = "tls"))]
-    let ended = connection::http(stream, peer, here).await;
-    drop(counted);
-    if let Err(error) = ended {
+    let result = connection::http(stream, peer, server).await;
+    drop(open);
+    if let Err(error) = result {
         if let Some(reason) = error.reason() {
-            counters.refused_connection(reason);
+            metrics.refused_connection(reason);
         }
-        debug!(%peer, %error, "connection ended early");
+        debug!(%peer, error = error_chain(&error), "connection closed");
     }
-    drop((arrival.slot, arrival.share));
+    drop((connection.permit, connection.source_permit));
 }

@@ -1,20 +1,26 @@
 //! Tests of the library over real sockets, files and processes.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails loudly")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests fail loudly"
+)]
 
 #[macro_use]
 mod support;
 
-mod answers;
+mod accept_panic;
+mod acknowledgement;
+mod custom_inbox;
 mod dispatcher;
 mod exec;
-mod foreign_inbox;
 mod forward;
 mod inbox;
 mod inbox_file;
 mod limits;
 mod malformed;
 mod panicked;
-mod threads;
+mod responses;
+mod server_threads;
 mod tls;
-mod unavailable;

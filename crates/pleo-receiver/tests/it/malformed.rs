@@ -1,13 +1,8 @@
-//! Requests that are not what they seem, byte for byte: each gets the answer that leaves no doubt
-//! where the next request begins, and nobody else notices.
+//! Malformed and ambiguous requests, byte by byte. The connection closes wherever the start of the
+//! next request is in doubt. Other clients are served meanwhile.
 
-// Elsewhere not all of 127.0.0.0/8 is this machine.
+// Other systems don't bind all of 127.0.0.0/8.
 #![cfg(target_os = "linux")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails loudly"
-)]
 
 use core::time::Duration;
 use std::time::Instant;
@@ -18,14 +13,14 @@ use tokio::time;
 
 const BODY: &[u8] = br#"{"eventType":"v9.new","eventId":"e1","data":{}}"#;
 
-/// What becomes of the connection after the answers.
+/// The state of the connection after the responses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Then {
+enum State {
     Closed,
     Usable,
 }
 
-use Then::{Closed, Usable};
+use State::{Closed, Usable};
 
 async fn start() -> Server {
     let builder = Receiver::builder()
@@ -36,28 +31,34 @@ async fn start() -> Server {
     Server::start(builder).await
 }
 
-/// Sends bytes and expects these answers, and a connection in this state.
-async fn assert_answers(server: &Server, what: &str, bytes: &[u8], statuses: &[u16], then: Then) {
+/// Asserts that these bytes get these responses and leave the connection in this state.
+async fn assert_answers(
+    server: &Server,
+    case: &str,
+    bytes: &[u8],
+    statuses: &[u16],
+    expected: State,
+) {
     let exchange = async {
         let mut client = server.connect_from("127.0.0.2").await;
         client.write(bytes).await;
         for status in statuses {
             let answer = client.answer().await;
-            assert_eq!(answer.status, *status, "{what}: {answer:?}");
+            assert_eq!(answer.status, *status, "{case}: {answer:?}");
         }
-        assert_eq!(state(&mut client).await, then, "{what}");
+        assert_eq!(state(&mut client).await, expected, "{case}");
     };
     let done = time::timeout(Duration::from_secs(20), exchange).await;
-    done.expect(what);
+    done.expect(case);
 
     let start = Instant::now();
     let answer = server.send(&Request::signed("msg_1", BODY)).await;
     let took = start.elapsed();
-    assert_eq!(answer.status, 204, "after {what}: {answer:?}");
-    assert!(took < Duration::from_secs(1), "after {what}: {took:?}");
+    assert_eq!(answer.status, 204, "after {case}: {answer:?}");
+    assert!(took < Duration::from_secs(1), "after {case}: {took:?}");
 }
 
-async fn state(client: &mut Client) -> Then {
+async fn state(client: &mut Client) -> State {
     client.write(&Request::signed("msg_1", BODY).bytes()).await;
     match client.answer().await.status {
         0 => Closed,
@@ -66,7 +67,7 @@ async fn state(client: &mut Client) -> Then {
     }
 }
 
-/// A valid delivery with something else in the place of its framing.
+/// Creates a valid delivery with another framing and body.
 fn framed(framing: &[(&'static str, &'static str)], body: &[u8]) -> Vec<u8> {
     let mut request = Request::signed("msg_1", BODY).with("content-length", None);
     for (name, value) in framing {
@@ -86,18 +87,18 @@ fn chunked(body: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_length_that_lies_leaves_no_doubt() {
+async fn answers_wrong_or_ambiguous_content_length() {
     let server = start().await;
     let length = BODY.len();
-    assert_eq!(length, 47, "it is spelled out below");
+    assert_eq!(length, 47, "the cases below rely on it");
     let next = Request::signed("msg_2", BODY).bytes();
     let two = |first, second| [("content-length", first), ("content-length", second)];
     #[rustfmt::skip]
     let cases = [
-        // The rest of the body is read as a request, and is none.
+        // The rest of the body is parsed as a malformed request.
         ("short", framed(&[("content-length", "40")], BODY), &[401, 400][..], Closed),
         ("long", framed(&[("content-length", "48")], BODY), &[408], Closed),
-        // The next request is taken for the rest of the body.
+        // The next request is read as the rest of the body.
         ("long, then a request", [framed(&[("content-length", "57")], BODY), next.clone()].concat(), &[401, 400], Closed),
         ("none", framed(&[], BODY), &[401, 400], Closed),
         ("negative", framed(&[("content-length", "-1")], BODY), &[400], Closed),
@@ -113,14 +114,14 @@ async fn a_length_that_lies_leaves_no_doubt() {
         ("two different, the other way round", framed(&two("0", "47"), BODY), &[400], Closed),
         ("two that agree", framed(&two("47", "47"), BODY), &[204], Usable),
     ];
-    for (what, bytes, statuses, then) in cases {
-        assert_answers(&server, what, &bytes, statuses, then).await;
+    for (case, bytes, statuses, state) in cases {
+        assert_answers(&server, case, &bytes, statuses, state).await;
     }
     server.stop().await;
 }
 
 #[tokio::test]
-async fn chunks_leave_no_doubt() {
+async fn answers_malformed_or_ambiguous_chunks() {
     let server = start().await;
     let te = [("transfer-encoding", "chunked")];
     let whole = chunked(BODY);
@@ -136,11 +137,11 @@ async fn chunks_leave_no_doubt() {
         .collect::<Vec<_>>();
     #[rustfmt::skip]
     let cases = [
-        ("in order", framed(&te, &whole), &[204][..], Usable),
+        ("valid", framed(&te, &whole), &[204][..], Usable),
         ("upper case", framed(&[("transfer-encoding", "Chunked")], &whole), &[204], Usable),
         ("with trailers", framed(&te, &[&whole[..whole.len() - 2], b"x: y\r\n\r\n"].concat()), &[204], Usable),
         ("a signature among the trailers", framed(&te, &[&whole[..whole.len() - 2], b"webhook-id: msg_2\r\n\r\n"].concat()), &[204], Usable),
-        // RFC 9112 section 6.3: the chunks count, and the connection closes after the answer.
+        // RFC 9112 section 6.3: the chunks count, and the connection closes after the response.
         ("with a length before", framed(&both, &[&whole[..], &smuggled].concat()), &[204], Closed),
         ("with a length after", framed(&both_turned, &[&whole[..], &smuggled].concat()), &[204], Closed),
         ("a length's body", framed(&both, &[b"0\r\n\r\n", &smuggled[..]].concat()), &[401], Closed),
@@ -149,7 +150,7 @@ async fn chunks_leave_no_doubt() {
         ("misspelled", framed(&[("transfer-encoding", "xchunked")], &whole), &[400], Closed),
         ("quoted", framed(&[("transfer-encoding", "\"chunked\"")], &whole), &[400], Closed),
         ("a space before the colon", framed(&[("transfer-encoding ", "chunked")], &whole), &[400], Closed),
-        ("a size that is none", framed(&te, b"zz\r\n"), &[400], Closed),
+        ("an invalid size", framed(&te, b"zz\r\n"), &[400], Closed),
         ("a negative size", framed(&te, b"-1\r\n"), &[400], Closed),
         ("a prefixed size", framed(&te, b"0x2f\r\n"), &[400], Closed),
         ("a size beyond a u64", framed(&te, b"fffffffffffffffff\r\n"), &[400], Closed),
@@ -160,26 +161,26 @@ async fn chunks_leave_no_doubt() {
         ("an extension without end", framed(&te, &[b"1;", &[b'x'; 200_000][..]].concat()), &[400], Closed),
         ("trailers without end", framed(&te, &[b"0\r\n", &b"x: y\r\n".repeat(50_000)[..]].concat()), &[400], Closed),
     ];
-    for (what, bytes, statuses, then) in cases {
-        assert_answers(&server, what, &bytes, statuses, then).await;
+    for (case, bytes, statuses, state) in cases {
+        assert_answers(&server, case, &bytes, statuses, state).await;
     }
     server.stop().await;
 }
 
 #[tokio::test]
-async fn request_lines_of_every_kind_have_an_answer() {
+async fn answers_unusual_and_malformed_request_lines() {
     let server = start().await;
     let request = Request::signed("msg_1", BODY);
     let line = |line: &str| {
         let bytes = request.bytes();
-        let usual = format!("POST {PATH} HTTP/1.1");
-        [line.as_bytes(), &bytes[usual.len()..]].concat()
+        let original = format!("POST {PATH} HTTP/1.1");
+        [line.as_bytes(), &bytes[original.len()..]].concat()
     };
     let to = |target: &str| line(&format!("POST {target} HTTP/1.1"));
     #[rustfmt::skip]
     let cases = [
         ("absolute", to("http://localhost/webhooks/pleo"), &[204][..], Usable),
-        ("absolute, of somebody else", to("https://example.com:1/webhooks/pleo"), &[204], Usable),
+        ("absolute, of another host", to("https://example.com:1/webhooks/pleo"), &[204], Usable),
         ("with a query", to("/webhooks/pleo?x=1"), &[204], Usable),
         ("an authority", to("localhost:80"), &[404], Usable),
         ("an asterisk", line("OPTIONS * HTTP/1.1"), &[404], Usable),
@@ -197,20 +198,20 @@ async fn request_lines_of_every_kind_have_an_answer() {
         ("HTTP/3.0", line("POST /webhooks/pleo HTTP/3.0"), &[400], Closed),
         ("HTTP/2 in the clear", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(), &[], Closed),
         ("TLS", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03".to_vec(), &[400], Closed),
-        ("a method of nobody", line("P@ST /webhooks/pleo HTTP/1.1"), &[400], Closed),
+        ("an invalid method", line("P@ST /webhooks/pleo HTTP/1.1"), &[400], Closed),
         ("garbage", vec![0xff; 5000], &[400], Closed),
         ("a request, then garbage", [&request.bytes()[..], &[0; 100]].concat(), &[204, 400], Closed),
         ("three at once", request.bytes().repeat(3), &[204; 3], Usable),
         ("line breaks first", [b"\r\n\r\n", &request.bytes()[..]].concat(), &[204], Usable),
     ];
-    for (what, bytes, statuses, then) in cases {
-        assert_answers(&server, what, &bytes, statuses, then).await;
+    for (case, bytes, statuses, state) in cases {
+        assert_answers(&server, case, &bytes, statuses, state).await;
     }
     server.stop().await;
 }
 
 #[tokio::test]
-async fn headers_that_contradict_or_are_not_text_have_an_answer() {
+async fn answers_contradictory_and_non_text_headers() {
     let server = start().await;
     let good = || Request::signed("msg_1", BODY);
     let raw = |name: &str, value: &[u8]| {
@@ -238,8 +239,8 @@ async fn headers_that_contradict_or_are_not_text_have_an_answer() {
     };
     #[rustfmt::skip]
     let cases = [
-        ("Latin-1 where nobody looks", raw("x", b"caf\xe9"), &[204][..], Usable),
-        ("UTF-8 where nobody looks", raw("x", "\u{1f9fe}".as_bytes()), &[204], Usable),
+        ("Latin-1 in an ignored header", raw("x", b"caf\xe9"), &[204][..], Usable),
+        ("UTF-8 in an ignored header", raw("x", "\u{1f9fe}".as_bytes()), &[204], Usable),
         ("Latin-1 in the id", replaced("webhook-id", b"msg_\xe9"), &[400], Usable),
         ("UTF-8 in the timestamp", replaced("webhook-timestamp", "\u{661}".as_bytes()), &[400], Usable),
         ("UTF-8 in the signature", replaced("webhook-signature", "v1,\u{e9}".as_bytes()), &[401], Usable),
@@ -248,19 +249,19 @@ async fn headers_that_contradict_or_are_not_text_have_an_answer() {
         ("a bare CR", raw("x", b"a\rb"), &[400], Closed),
         ("a fold", raw("x", b"a\r\n b"), &[400], Closed),
         ("no name", raw("", b"x"), &[400], Closed),
-        ("a name that is none", raw("x y", b"z"), &[400], Closed),
+        ("an invalid name", raw("x y", b"z"), &[400], Closed),
         ("no colon", raw("x\r\ny", b"z"), &[400], Closed),
         ("two hosts", good().and("host", "example.com").bytes(), &[400], Usable),
         ("two types", good().and("content-type", "text/plain").bytes(), &[415], Usable),
         ("two ids", good().and("webhook-id", "msg_1").bytes(), &[400], Usable),
         ("both families", good().and("svix-id", "msg_2").bytes(), &[204], Usable),
         ("close and keep-alive", good().and("connection", "close").and("connection", "keep-alive").bytes(), &[204], Closed),
-        ("a wish for another protocol", good().and("connection", "upgrade").and("upgrade", "h2c").bytes(), &[204], Usable),
-        ("as many as are allowed", many(100 - 6), &[204], Usable),
-        ("one more", many(101 - 6), &[431], Closed),
+        ("an upgrade", good().and("connection", "upgrade").and("upgrade", "h2c").bytes(), &[204], Usable),
+        ("the maximum of headers", many(100 - 6), &[204], Usable),
+        ("one more header", many(101 - 6), &[431], Closed),
     ];
-    for (what, bytes, statuses, then) in cases {
-        assert_answers(&server, what, &bytes, statuses, then).await;
+    for (case, bytes, statuses, state) in cases {
+        assert_answers(&server, case, &bytes, statuses, state).await;
     }
     server.stop().await;
 }

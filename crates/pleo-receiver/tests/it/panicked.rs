@@ -10,7 +10,6 @@ use std::sync::Arc;
 use crate::support::{Request, endpoint};
 use bytes::Bytes;
 use pleo_receiver::{Filter, Inbox, InboxError, NewMessage, Receiver, ServeError, SqliteInbox};
-use rusqlite::Connection;
 use tokio::net::TcpListener;
 use tokio::time;
 
@@ -45,11 +44,8 @@ async fn a_server_whose_inbox_panics_ends_and_says_so_and_the_next_one_has_all()
         let answer =
             crate::support::http::send_to(&address, &Request::signed("msg_1", b"{}")).await;
         assert_eq!(answer.status, 204);
-        // While somebody else writes, the writer waits; nobody is left then to take the body back.
-        let other = Connection::open(&path).unwrap();
-        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        // The writer drops the body before it commits.
         drop(inbox.append(NewMessage::new("one", "bomb", Bytes::from_owner(Bomb))));
-        other.execute_batch("COMMIT").unwrap();
         inbox.broken().await;
     };
     let both = async { tokio::join!(running, meanwhile).0 };
@@ -66,7 +62,7 @@ async fn a_server_whose_inbox_panics_ends_and_says_so_and_the_next_one_has_all()
     let next = SqliteInbox::open(&path).unwrap();
     let stored = next.list(Filter::default()).await.unwrap();
     let stored: Vec<_> = stored.iter().map(|entry| &*entry.webhook_id).collect();
-    assert_eq!(stored, ["msg_1", "bomb"]);
+    assert_eq!(stored, ["msg_1"], "the bomb was never acknowledged");
 }
 
 #[tokio::test]

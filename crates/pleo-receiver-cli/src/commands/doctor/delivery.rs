@@ -1,192 +1,207 @@
-//! Whether what Pleo sends to the public URL arrives.
+//! Checks that the public URL leads to the receiver.
 
-use core::time::Duration;
+use core::error::Error;
+use std::io::{self, ErrorKind};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, Response};
 use pleo_receiver::verify::{Secret, unix_now};
-use pleo_receiver::{HttpClient, Inbox as _, SqliteInbox};
-use serde_json::{Value, json};
+use pleo_receiver::{Inbox as _, SqliteInbox};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::{Client, RequestBuilder, StatusCode, Url};
+use serde_json::json;
 use uuid::Uuid;
 
-use super::Report;
+use super::report::Report;
 use crate::args::pleo::Doctor;
-use crate::commands::subscriptions::declared::Endpoint;
-use crate::failure::{Failure, chain};
+use crate::config::schema::{EndpointTable, SubscriptionTable};
+use crate::failure::Failure;
+use crate::http_client::{self, Answer, parse_url, send};
+use crate::message::signature_headers;
 
-/// How long the endpoint may take: what the sender waits.
-const TIMEOUT: Duration = Duration::from_secs(15);
-
-/// The type of the test's event. A handler sees it like any other that it doesn't know.
+/// The event type of the test delivery. Handlers treat it as an unknown type.
 const EVENT_TYPE: &str = "pleo-receiver.doctor";
 
 pub(super) async fn check(
     args: &Doctor,
-    endpoint: &Endpoint,
+    endpoint: &EndpointTable,
+    subscription: &SubscriptionTable,
     secrets: &[Secret],
     inbox: Option<&SqliteInbox>,
     report: &mut Report,
 ) -> Result<(), Failure> {
-    let Some(subscription) = &endpoint.subscription else {
-        return Ok(());
-    };
-    let client = match HttpClient::new(&subscription.url) {
-        Ok(client) => client,
-        Err(error) => {
-            return Ok(report.failed("certificate", &chain(&error), "see what it says")?);
+    let url = match parse_url(&subscription.url) {
+        Ok(url) => url,
+        Err(why) => {
+            let fix = "set the public `https` URL at which Pleo reaches the receiver";
+            return Ok(report.failed("reachable", &why, fix)?);
         }
     };
-    if !check_unsigned(&client, endpoint, report).await? {
+    let client = http_client::build(&url)?;
+    if !check_unsigned(&client, &url, endpoint, report).await? {
         return Ok(());
     }
     let Some(secret) = secrets.first() else {
         return Ok(());
     };
     if args.no_delivery {
-        return Ok(report.skipped("delivery", "as `--no-delivery` asks")?);
+        return Ok(report.skipped("delivery", "`--no-delivery` is set")?);
     }
     let id = format!("msg_doctor{}", Uuid::new_v4().simple());
-    let event_id = Uuid::new_v4();
-    let body = json!({ "data": {}, "eventType": EVENT_TYPE, "eventId": event_id }).to_string();
-    let headers = signed(endpoint, secret, &id, &body)?;
-    let answer = match client.post(headers, body.into(), TIMEOUT).await {
-        Ok(answer) => answer,
-        Err(error) => return Ok(report.failed("delivery", &chain(&error), "try again")?),
-    };
-    let (status, code) = (answer.status(), code(&answer));
-    if code == "source_not_allowed" {
-        let why = "`sources` lets only Pleo in, as it should";
-        return Ok(report.skipped("delivery", why)?);
-    }
-    if status != 204 {
-        let found = format!("a signed delivery is answered {status} {code}");
-        return Ok(report.failed("delivery", found.trim_end(), fix_for(&code))?);
-    }
-    let Some(inbox) = inbox else {
-        return Ok(report.ok("delivery", "a signed one is answered 204")?);
-    };
-    if inbox.show(id.clone()).await?.is_empty() {
-        let fix = "let the URL lead here, or look there with the configuration of that receiver";
-        let found = "answered 204, but not by the receiver of this inbox";
-        return Ok(report.failed("delivery", found, fix)?);
-    }
-    Ok(report.ok(
-        "delivery",
-        &format!("a signed one is answered 204, and stored as {id}"),
-    )?)
-}
-
-/// Posts without a signature. The certificate must match, and the receiver must say no.
-async fn check_unsigned(
-    client: &HttpClient,
-    endpoint: &Endpoint,
-    report: &mut Report,
-) -> Result<bool, Failure> {
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let answer = match client
-        .post(headers, Bytes::from_static(b"{}"), TIMEOUT)
-        .await
-    {
+    let body = json!({ "data": {}, "eventType": EVENT_TYPE, "eventId": Uuid::new_v4() });
+    let request = signed(&client, &url, endpoint, secret, &id, body.to_string())?;
+    let answer = match send(request).await {
         Ok(answer) => answer,
         Err(error) => {
-            let why = chain(&error);
-            if why.contains("certificate") {
-                let fix = "give the server a certificate for this name, by an authority that \
-                           everybody trusts, with the whole chain";
-                report.failed("certificate", &why, fix)?;
+            let found = format!("no answer from {url}: {}", cause(&error));
+            return Ok(report.failed("delivery", &found, "run `doctor` again")?);
+        }
+    };
+    if answer.code() == "source_not_allowed" {
+        let why = "`sources` allows no deliveries from this machine";
+        return Ok(report.skipped("delivery", why)?);
+    }
+    if answer.status != StatusCode::NO_CONTENT {
+        let found = format!("a signed delivery got {}", describe(&answer));
+        return Ok(report.failed("delivery", &found, fix_for(&answer.code()))?);
+    }
+    let Some(inbox) = inbox else {
+        return Ok(report.ok("delivery", "a signed delivery got 204")?);
+    };
+    if inbox.show(id.clone()).await?.is_empty() {
+        let fix = "point the URL at this receiver, or run `doctor` with the configuration of the \
+                   receiver that answered";
+        let found = "a signed delivery got 204, but it is not in the inbox";
+        return Ok(report.failed("delivery", found, fix)?);
+    }
+    Ok(report.ok("delivery", &format!("stored as {id}"))?)
+}
+
+/// Posts without a signature. The certificate must be valid, and the receiver must reject the
+/// request.
+async fn check_unsigned(
+    client: &Client,
+    url: &Url,
+    endpoint: &EndpointTable,
+    report: &mut Report,
+) -> Result<bool, Failure> {
+    let request = client
+        .post(url.clone())
+        .header(CONTENT_TYPE, "application/json");
+    let answer = match send(request.body("{}")).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            let cause = cause(&error);
+            if cause.contains("certificate") {
+                let fix = "install a certificate for this name from a public authority, with its \
+                           intermediate certificates";
+                report.failed("certificate", &cause, fix)?;
             } else {
-                let fix = "start the receiver and what stands in front of it, and open the \
-                           firewall; where only this machine can't reach it, that is fine";
-                report.failed("reachable", &why, fix)?;
+                let fix = "start the receiver and its proxy, and open the firewall; ignore this \
+                           if only this machine cannot reach the URL";
+                report.failed("reachable", &format!("no answer from {url}: {cause}"), fix)?;
             }
             return Ok(false);
         }
     };
     report.ok(
         "certificate",
-        "matches the name, and its authority is trusted here",
+        "valid for this name, from a trusted authority",
     )?;
-    let (status, code) = (answer.status(), code(&answer));
-    if status.is_success() {
-        let found = format!("what answers there takes unsigned requests ({status})");
-        report.failed("reachable", &found, "let the URL lead to the receiver")?;
+    if answer.status.is_success() {
+        let found = format!(
+            "the server at this URL accepts unsigned requests ({})",
+            describe(&answer)
+        );
+        report.failed("reachable", &found, "point the URL at the receiver")?;
         return Ok(false);
     }
-    if code.is_empty() {
-        let found = format!("something else answers there ({status})");
-        let fix = format!(
-            "let the URL lead to the receiver's path `{}`",
-            endpoint.path
+    if answer.code().is_empty() {
+        let found = format!(
+            "the server at this URL is not a receiver ({})",
+            describe(&answer)
         );
+        let fix = format!("point the URL at the receiver's path `{}`", endpoint.path);
         report.failed("reachable", &found, &fix)?;
         return Ok(false);
     }
-    report.ok(
-        "reachable",
-        &format!("a receiver refuses what is unsigned ({status} {code})"),
-    )?;
+    let found = format!(
+        "the receiver rejects unsigned requests ({})",
+        describe(&answer)
+    );
+    report.ok("reachable", &found)?;
     Ok(true)
 }
 
 fn signed(
-    endpoint: &Endpoint,
+    client: &Client,
+    url: &Url,
+    endpoint: &EndpointTable,
     secret: &Secret,
     id: &str,
-    body: &str,
-) -> Result<HeaderMap, Failure> {
-    let now = unix_now();
-    let signature = secret.sign(id, now, body.as_bytes());
-    let signature = signature.map_err(|error| Failure::Run(error.to_string()))?;
-    let extras = endpoint.extras()?;
+    body: String,
+) -> Result<RequestBuilder, Failure> {
     let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let mut set = |name: &str, value: &str| {
         let pair = name.parse().ok().zip(value.parse().ok());
         let (name, value): (HeaderName, HeaderValue) = pair.ok_or_else(|| {
-            Failure::Usage(format!("the header `{name}` or its value cannot be sent"))
+            Failure::Usage(format!(
+                "cannot send the header `{name}`: its name or value is not valid in HTTP"
+            ))
         })?;
         headers.insert(name, value);
         Ok::<_, Failure>(())
     };
-    set(CONTENT_TYPE.as_str(), "application/json")?;
-    set("webhook-id", id)?;
-    set("webhook-timestamp", &now.to_string())?;
-    set("webhook-signature", signature.as_str())?;
-    for (name, value) in &extras.headers {
+    let secrets = core::slice::from_ref(secret);
+    for (name, value) in signature_headers(secrets, id, unix_now(), body.as_bytes())? {
+        set(name, &value)?;
+    }
+    let required = endpoint.delivery_headers()?;
+    for (name, value) in &required.headers {
         set(name, value.expose())?;
     }
-    if let Some((username, password)) = &extras.basic {
-        let pair = STANDARD.encode(format!("{username}:{password}"));
-        set(AUTHORIZATION.as_str(), &format!("Basic {pair}"))?;
+    let mut request = client.post(url.clone()).headers(headers).body(body);
+    if let Some((username, password)) = &required.basic {
+        request = request.basic_auth(username.expose(), Some(password.expose()));
     }
-    Ok(headers)
+    Ok(request)
 }
 
-/// The code of a receiver's problem document; empty where it is none.
-fn code(answer: &Response<Bytes>) -> String {
-    let problem: Value = serde_json::from_slice(answer.body()).unwrap_or_default();
-    problem["code"].as_str().unwrap_or_default().to_owned()
+/// Returns the status and the problem code of an answer.
+fn describe(answer: &Answer) -> String {
+    let text = format!("{} {}", answer.status.as_u16(), answer.code());
+    text.trim_end().to_owned()
+}
+
+/// Returns the innermost cause, which says most.
+fn cause(error: &reqwest::Error) -> String {
+    let causes = core::iter::successors(Some::<&dyn Error>(error), |&error| error.source());
+    causes.last().map_or_else(String::new, |cause| {
+        let io = cause.downcast_ref::<io::Error>();
+        if io.is_some_and(|error| error.kind() == ErrorKind::UnexpectedEof) {
+            // The text of rustls is a link to its manual.
+            return "the connection was closed".to_owned();
+        }
+        cause.to_string()
+    })
 }
 
 fn fix_for(code: &str) -> &'static str {
     match code {
         "signature_mismatch" => {
-            "either the receiver runs with another secret (restart it), or something in front of it \
-             rewrites the body"
+            "the receiver runs with another secret (restart it), or a proxy changes the body"
         }
-        "timestamp_too_old" | "timestamp_too_new" => "set the clock of the receiver's machine",
+        "timestamp_too_old" | "timestamp_too_new" => {
+            "synchronize the clock of the receiver's machine with a time server (NTP)"
+        }
         "missing_header" | "duplicate_header" => {
-            "let what stands in front pass the `webhook-…` headers on as they are"
+            "let the proxy pass the `webhook-…` headers unchanged"
         }
         "wrong_credentials" | "wrong_header" => {
-            "restart the receiver with this configuration; what stands in front must pass these \
-             headers on"
+            "restart the receiver with this configuration, and let the proxy pass the headers \
+             unchanged"
         }
-        "no_such_path" => "let what stands in front keep the path, or say `--path` to `setup`",
-        "inbox_full" | "inbox_failed" => "look at the receiver's log and its disk",
-        _ => "look at the receiver's log",
+        "no_such_path" => "let the proxy keep the path, or run `setup` with `--path`",
+        "inbox_full" | "inbox_failed" => "see the log of the receiver and the space on its disk",
+        _ => "see the log of the receiver",
     }
 }

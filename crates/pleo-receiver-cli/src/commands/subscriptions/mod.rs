@@ -1,25 +1,23 @@
-//! `pleo-receiver subscriptions`: Pleo's Subscriptions API from the command line.
+//! `pleo-receiver subscriptions`: manages subscriptions at Pleo.
 
-pub(crate) mod api;
-pub(crate) mod declared;
-pub(crate) mod files;
-pub(crate) mod plan;
-pub(crate) mod print;
+mod rows;
 mod sync;
 
-use std::io::{self, Write};
+use std::io;
 
 use pleo_api::{
-    ActivityList, EndpointAuth, Page, PageRequest, PageStart, Sensitive, SortOrder,
-    SubscriptionList, SubscriptionRequest,
+    ActivityList, EndpointAuth, Page, PageRequest, PageStart, Pages, Sensitive, SortOrder,
+    Subscription, SubscriptionList, SubscriptionRequest,
 };
 use serde_json::json;
 
-use self::print::Row;
-use crate::args::pleo::{
-    Activities, Create, Extras, List, One, Paging, Secret, Subscriptions, Update,
+use crate::args::subscriptions::{
+    Activities, ById, Create, HeaderArgs, List, PageArgs, Secret, Subscriptions, Update,
 };
 use crate::failure::Failure;
+use crate::output::{self, Row};
+use crate::pleo::client::{client, signing_secret};
+use crate::pleo::secret_file::{self, Present};
 use crate::secret_ref::SecretRef;
 
 pub(crate) async fn run(command: Subscriptions) -> Result<(), Failure> {
@@ -36,38 +34,32 @@ pub(crate) async fn run(command: Subscriptions) -> Result<(), Failure> {
 }
 
 async fn list(args: List) -> Result<(), Failure> {
-    let client = args.api.client()?;
-    let list = SubscriptionList {
-        status: args.status,
-        event_types: args.events,
-        select: args.paging.select()?,
-    };
-    if args.paging.is_one_page() {
-        return Ok(page(&client.list(&list).await?, args.json)?);
+    let client = client(&args.api)?;
+    let mut list = SubscriptionList::default()
+        .with_event_types(args.events)
+        .with_page(page_request(&args.page)?);
+    list.status = args.status;
+    if is_one_page(&args.page) {
+        return Ok(print_page(&client.list(&list).await?, args.json)?);
     }
-    let mut printer = print::List::new(args.json);
-    let mut all = client.subscriptions(list);
-    while let Some(subscription) = all.next().await {
-        printer.print(&subscription?)?;
-    }
-    Ok(printer.end()?)
+    print_all(client.subscriptions(list), args.json).await
 }
 
 async fn create(args: Create) -> Result<(), Failure> {
     let mut request = SubscriptionRequest::new(args.url, args.events);
     request.status = args.status;
-    args.extras.apply(&mut request)?;
-    let made = args.api.client()?.create(&request).await?;
-    Ok(print::one(&made, args.json)?)
+    set_headers(&mut request, &args.headers)?;
+    let created = client(&args.api)?.create(&request).await?;
+    Ok(print_one(&created, args.json)?)
 }
 
-async fn get(args: One) -> Result<(), Failure> {
-    let subscription = args.api.client()?.get(args.id).await?;
-    Ok(print::one(&subscription, args.json)?)
+async fn get(args: ById) -> Result<(), Failure> {
+    let subscription = client(&args.api)?.get(args.id).await?;
+    Ok(print_one(&subscription, args.json)?)
 }
 
 async fn update(args: Update) -> Result<(), Failure> {
-    let client = args.api.client()?;
+    let client = client(&args.api)?;
     let mut request = SubscriptionRequest::from(&client.get(args.id).await?);
     if let Some(url) = args.url {
         request.endpoint_url = url;
@@ -82,134 +74,146 @@ async fn update(args: Update) -> Result<(), Failure> {
         let headers = &mut request.custom_headers;
         headers.retain(|other, _| !other.eq_ignore_ascii_case(name));
     }
-    args.extras.apply(&mut request)?;
+    set_headers(&mut request, &args.headers)?;
     if args.remove_credentials {
         request.endpoint_auth = Some(EndpointAuth::none());
     }
-    let changed = client.update(args.id, &request).await?;
-    Ok(print::one(&changed, args.json)?)
+    let updated = client.update(args.id, &request).await?;
+    Ok(print_one(&updated, args.json)?)
 }
 
-async fn delete(args: One) -> Result<(), Failure> {
-    args.api.client()?.delete(args.id).await?;
-    let mut out = io::stdout().lock();
+async fn delete(args: ById) -> Result<(), Failure> {
+    client(&args.api)?.delete(args.id).await?;
     if args.json {
-        writeln!(out, "{}", json!({ "deleted": args.id }))?;
+        output::json(&json!({ "deleted": args.id }))?;
     } else {
-        writeln!(out, "deleted {}", args.id)?;
+        output::line(format_args!("deleted {}", args.id))?;
     }
     Ok(())
 }
 
 async fn secret(args: Secret) -> Result<(), Failure> {
-    let (secret, _) = api::secret(&args.api.client()?, args.id).await?;
-    let mut out = io::stdout().lock();
-    if let Some(path) = &args.output {
-        // Who names it may write over it.
-        files::keep_secret(path, secret.expose(), true)?;
-        let file = path.display().to_string();
-        if args.json {
-            writeln!(out, "{}", json!({ "file": file }))?;
-        } else {
-            writeln!(out, "wrote {file}")?;
+    let (secret, _) = signing_secret(&client(&args.api)?, args.id).await?;
+    match &args.output {
+        Some(path) => {
+            secret_file::write(path, secret.expose(), Present::Replace)?;
+            let file = path.display().to_string();
+            if args.json {
+                output::json(&json!({ "file": file }))?;
+            } else {
+                output::line(format_args!("wrote {file}"))?;
+            }
         }
-    } else if args.json {
-        writeln!(out, "{}", json!({ "secretKey": secret.expose() }))?;
-    } else {
-        writeln!(out, "{}", secret.expose())?;
+        None if args.json => output::json(&json!({ "secretKey": secret.expose() }))?,
+        None => output::line(secret.expose())?,
     }
     Ok(())
 }
 
 async fn activities(args: Activities) -> Result<(), Failure> {
-    let client = args.api.client()?;
+    let client = client(&args.api)?;
     let types = args.operations.iter();
-    let list = ActivityList {
-        operation_types: types.map(|text| text.as_str().into()).collect(),
-        select: args.paging.select()?,
-    };
-    if args.paging.is_one_page() {
-        return Ok(page(&client.activities(args.id, &list).await?, args.json)?);
+    let list = ActivityList::default()
+        .with_operation_types(types.map(|text| text.as_str().into()))
+        .with_page(page_request(&args.page)?);
+    if is_one_page(&args.page) {
+        return Ok(print_page(
+            &client.activities(args.id, &list).await?,
+            args.json,
+        )?);
     }
-    let mut printer = print::List::new(args.json);
-    let mut all = client.all_activities(args.id, list);
-    while let Some(activity) = all.next().await {
-        printer.print(&activity?)?;
-    }
-    Ok(printer.end()?)
+    print_all(client.all_activities(args.id, list), args.json).await
 }
 
-/// One page, and on standard error how to get the ones beside it.
-fn page<T: Row>(page: &Page<T>, json: bool) -> io::Result<()> {
-    let mut printer = print::List::new(json);
-    for row in &page.data {
-        printer.print(row)?;
+const fn is_one_page(args: &PageArgs) -> bool {
+    args.before.is_some() || args.after.is_some() || args.offset.is_some() || args.limit.is_some()
+}
+
+fn page_request(args: &PageArgs) -> Result<PageRequest, Failure> {
+    let before = args.before.clone().map(PageStart::Before);
+    let start = before.or_else(|| args.after.clone().map(PageStart::After));
+    let mut request = PageRequest::default();
+    request.start = start.or_else(|| args.offset.map(PageStart::Offset));
+    request.limit = args.limit;
+    for text in &args.sort {
+        let (key, order) = text.split_once(':').unwrap_or((text, "ASC"));
+        let order = SortOrder::from(order);
+        if matches!(order, SortOrder::Other(_)) {
+            let why = "unknown order: give ASC or DESC, or one of them with _NULLS_FIRST or \
+                       _NULLS_LAST";
+            return Err(Failure::usage(&format!("`--sort {text}`"), why));
+        }
+        request = request.with_sorting(key, order);
     }
-    printer.end()?;
-    let place = &page.pagination;
-    let mut err = io::stderr().lock();
-    if let Some(cursor) = place
-        .start_cursor
-        .as_ref()
-        .filter(|_| place.has_previous_page)
-    {
-        writeln!(err, "the page before: --before {cursor}")?;
+    Ok(request)
+}
+
+fn set_headers(request: &mut SubscriptionRequest, args: &HeaderArgs) -> Result<(), Failure> {
+    let resolve = |text: &SecretRef, flag: &str| {
+        let resolved = text.resolve();
+        resolved.map_err(|why| Failure::usage(flag, &why))
+    };
+    for header in &args.headers {
+        let header = resolve(header, "`--header`")?;
+        let Some((name, value)) = header.split_once(':') else {
+            return Err(Failure::usage("`--header`", "no colon: give `name: value`"));
+        };
+        let (name, value) = (name.trim().to_owned(), Sensitive::from(value.trim()));
+        request.custom_headers.insert(name, value);
     }
-    if let Some(cursor) = place.end_cursor.as_ref().filter(|_| place.has_next_page) {
-        writeln!(err, "the next page: --after {cursor}")?;
+    if let (Some(username), Some(password)) = (&args.username, &args.password) {
+        let username = resolve(username, "`--username`")?;
+        let password = resolve(password, "`--password`")?;
+        request.endpoint_auth = Some(EndpointAuth::basic(username, password));
     }
     Ok(())
 }
 
-impl Paging {
-    const fn is_one_page(&self) -> bool {
-        self.before.is_some()
-            || self.after.is_some()
-            || self.offset.is_some()
-            || self.limit.is_some()
-    }
-
-    fn select(&self) -> Result<PageRequest, Failure> {
-        let before = self.before.clone().map(PageStart::Before);
-        let place = before.or_else(|| self.after.clone().map(PageStart::After));
-        let mut sorting = Vec::new();
-        for text in &self.sort {
-            let (key, order) = text.split_once(':').unwrap_or((text, "ASC"));
-            let order = SortOrder::from(order);
-            if matches!(order, SortOrder::Other(_)) {
-                let why = "an order is ASC or DESC, each also with _NULLS_FIRST or _NULLS_LAST";
-                return Err(Failure::Usage(format!("`--sort {text}`: {why}")));
+/// Prints all pages. If a page fails, prints the entries before it.
+async fn print_all<T: Row + Unpin>(mut pages: Pages<T>, json: bool) -> Result<(), Failure> {
+    let mut rows = Vec::new();
+    let mut result = Ok(());
+    while let Some(next) = pages.next().await {
+        match next {
+            Ok(row) => rows.push(row),
+            Err(error) => {
+                result = Err(error.into());
+                break;
             }
-            sorting.push((key.to_owned(), order));
         }
-        Ok(PageRequest {
-            place: place.or_else(|| self.offset.map(PageStart::Offset)),
-            limit: self.limit,
-            sorting,
-        })
     }
+    if result.is_ok() || !rows.is_empty() {
+        print_rows(&rows, json)?;
+    }
+    result
 }
 
-impl Extras {
-    fn apply(&self, request: &mut SubscriptionRequest) -> Result<(), Failure> {
-        let resolve = |hidden: &SecretRef, flag: &str| {
-            let usage = |why| Failure::Usage(format!("`{flag}`: {why}"));
-            hidden.resolve().map_err(usage)
-        };
-        for header in &self.headers {
-            let header = resolve(header, "--header")?;
-            let Some((name, value)) = header.split_once(':') else {
-                let why = "`--header`: give it as `name: value`";
-                return Err(Failure::Usage(why.to_owned()));
-            };
-            let (name, value) = (name.trim().to_owned(), Sensitive::from(value.trim()));
-            request.custom_headers.insert(name, value);
-        }
-        if let (Some(username), Some(password)) = (&self.username, &self.password) {
-            let username = resolve(username, "--username")?;
-            let password = resolve(password, "--password")?;
-            request.endpoint_auth = Some(EndpointAuth::basic(username, password));
-        }
-        Ok(())
+/// Prints a page. Prints to standard error how to get the pages beside it.
+fn print_page<T: Row>(page: &Page<T>, json: bool) -> io::Result<()> {
+    print_rows(&page.data, json)?;
+    let pagination = &page.pagination;
+    let before = pagination.start_cursor.as_ref();
+    if let Some(cursor) = before.filter(|_| pagination.has_previous_page) {
+        output::note(format_args!("the page before: --before {cursor}"))?;
+    }
+    let after = pagination.end_cursor.as_ref();
+    if let Some(cursor) = after.filter(|_| pagination.has_next_page) {
+        output::note(format_args!("the next page: --after {cursor}"))?;
+    }
+    Ok(())
+}
+
+fn print_rows<T: Row>(rows: &[T], json: bool) -> io::Result<()> {
+    let mut list = output::List::new(json);
+    list.print(rows)?;
+    list.end("Pleo has no matching entries")
+}
+
+fn print_one(subscription: &Subscription, json: bool) -> io::Result<()> {
+    let object = subscription.json();
+    if json {
+        output::json(&object)
+    } else {
+        output::fields(&object)
     }
 }

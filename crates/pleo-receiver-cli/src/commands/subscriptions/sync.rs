@@ -1,198 +1,273 @@
 //! `pleo-receiver subscriptions sync`: makes Pleo match the configuration.
 
 use std::collections::BTreeSet;
-use std::io::{self, Write};
+use std::io;
+use std::path::Path;
 
 use pleo_api::{Client, Subscription};
 use serde_json::json;
 
-use super::api::{self, Login, subscriptions};
-use super::declared::{Declared, Document};
-use super::plan::{Change, check_copy, new_owner, owned};
-use super::{files, print};
-use crate::args::pleo::Sync;
+use crate::args::subscriptions::Sync;
+use crate::config::edit::ConfigDocument;
+use crate::config::schema::{ConfigFile, EndpointTable, SubscriptionTable};
 use crate::failure::Failure;
+use crate::files;
+use crate::output;
+use crate::pleo::apply::apply;
+use crate::pleo::client::{CredentialsRef, client_with, list_all, signing_secret};
+use crate::pleo::declared;
+use crate::pleo::owner::{check_not_copied, new_name, owned_by};
+use crate::pleo::plan::Change;
+use crate::pleo::secret_file::{self, Present};
 
-/// Those who ask as the same company, and what Pleo has for it.
-struct Account<'d> {
-    login: Login<'d>,
+/// Credentials, and the subscriptions that they give access to.
+struct Account<'a> {
+    credentials: CredentialsRef<'a>,
     client: Client,
-    there: Vec<Subscription>,
+    existing: Vec<Subscription>,
+}
+
+/// The planned change of one endpoint's subscription.
+struct Step<'a> {
+    endpoint: &'a EndpointTable,
+    url: &'a str,
+    /// Index of the account.
+    account: usize,
+    change: Change,
 }
 
 pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
-    let declared = Declared::read(&args.receiver)?;
-    let mut document = Document::open(&args.receiver.config)?;
-    let owner = declared
-        .subscriptions
-        .as_ref()
-        .map(|owner| owner.name.as_str());
-    let new = new_owner();
-    let wanted: Vec<_> = declared
-        .endpoint
-        .iter()
-        .filter_map(|endpoint| Some((endpoint, endpoint.subscription.as_ref()?)))
-        .collect();
-    if wanted.is_empty() && owner.is_none() {
-        let why =
-            "no `[[endpoint]]` has a `subscription`: nothing is said of what Pleo should have";
+    let config = &args.receiver.config;
+    let file = declared::read(&args.receiver)?;
+    let owner = file.subscriptions.as_ref().map(|owner| owner.name.as_str());
+    let declared = declared_subscriptions(&file);
+    if declared.is_empty() && owner.is_none() {
         return Err(Failure::Usage(format!(
-            "{}: {why}",
-            args.receiver.config.display()
+            "{}: no `[[endpoint]]` declares a `subscription`: add one, or run `pleo-receiver setup`",
+            config.display()
         )));
     }
-    let mut accounts = Vec::new();
-    let mut asked = Vec::new();
-    for (endpoint, subscription) in &wanted {
-        let of_it = |failure: Failure| failure.at(&endpoint.path);
-        let login = subscription.login(&args.api).map_err(of_it)?;
-        asked.push(account(&mut accounts, login, &args).await.map_err(of_it)?);
-    }
-    // Where the last endpoint is gone, what was made for it is still there.
-    if let Ok(login) = args.api.login() {
-        account(&mut accounts, login, &args).await?;
-    }
-    let urls = declared.urls();
-    let owned_there = accounts.iter().flat_map(|one| owned(&one.there, owner));
-    check_copy(owned_there, &urls, &args.receiver.config)?;
+    let (accounts, indices) = accounts(&args, &declared).await?;
+    let urls = file.subscription_urls();
+    let owned = (accounts.iter()).flat_map(|account| owned_by(owner, &account.existing));
+    check_not_copied(config, &urls, owned)?;
 
-    let mut changes = Vec::new();
-    for (&(endpoint, subscription), account) in wanted.iter().zip(asked) {
-        let wanted = subscription.wanted(&endpoint.extras()?);
-        let change = wanted.change(&accounts[account].there, owner.unwrap_or(&new))?;
-        if let (Change::Create(_), Some(file)) = (&change, endpoint.secret_file()) {
-            // Better now than between Pleo and the file.
-            if !declared.is_only_user(&endpoint.path, file) {
-                return Err(files::taken(file));
-            }
-            files::check_free(file)?;
-            if args.yes {
-                files::check(file)?;
-            }
+    let new_owner = new_name();
+    let mut steps = Vec::new();
+    for ((endpoint, subscription), account) in declared.into_iter().zip(indices) {
+        let desired = subscription.desired(&endpoint.delivery_headers()?);
+        let existing = &accounts[account].existing;
+        let change = desired.plan(existing, owner.unwrap_or(&new_owner))?;
+        if let (Change::Create(_), Some(secret)) = (&change, endpoint.secret_file()) {
+            check_secret_file(&args, &file, endpoint, secret)?;
         }
-        changes.push((endpoint, &*subscription.url, account, change));
+        let url = subscription.url.as_str();
+        steps.push(Step {
+            endpoint,
+            url,
+            account,
+            change,
+        });
     }
-
-    let mut report = Report::new(args.json);
-    let verb = |verb| if args.yes { done(verb) } else { verb };
-    if args.yes && owner.is_none() && changes.iter().any(|one| matches!(one.3, Change::Create(_))) {
-        // Before it marks anything, so that it can't be forgotten.
-        document.set_owner(&new);
+    let creates = steps
+        .iter()
+        .any(|step| matches!(step.change, Change::Create(_)));
+    if args.yes && creates && owner.is_none() {
+        // Stored first: a later run finds the subscriptions by it.
+        let mut document = ConfigDocument::open(config)?;
+        document.set_owner(&new_owner);
         document.save()?;
     }
+
+    let mut printer = Printer::new(&args);
     let mut fetched = false;
-    for (endpoint, url, account, change) in changes {
-        let client = &accounts[account].client;
-        let (what, words) = change.describe(url);
-        // One that was to be there already may have been cut short.
-        let file = endpoint.secret_file();
-        let missing = file.filter(|file| files::held(file).is_ok_and(|text| text.is_empty()));
-        let id = if args.yes {
-            Some(change.apply(client).await?)
-        } else {
-            None
-        };
-        report.line(verb(what), &words)?;
-        if let Some(file) = missing {
-            if let Some(id) = id {
-                let (secret, _) = api::secret(client, id).await?;
-                files::keep_secret(file, secret.expose(), false)?;
-                fetched = true;
-            }
-            report.line(
-                verb("fetch"),
-                &format!("its secret into {}", file.display()),
-            )?;
-        } else if let (Some(id), Change::Create(_)) = (id, &change) {
-            report.note(&format!(
-                "the secret of `{}` is not in a file: `pleo-receiver subscriptions secret {id}` shows it",
-                endpoint.path
-            ))?;
-        }
+    for step in &steps {
+        fetched |= run_step(step, &accounts[step.account].client, &mut printer).await?;
     }
     if fetched {
-        report.note(
-            "let a receiver that runs read its configuration again: `kill -HUP`, or a restart",
-        )?;
+        output::note("reload a running receiver: `kill -HUP PID`, or restart it")?;
     }
-    // Two who ask may be the same company.
-    let mut seen = BTreeSet::new();
-    let mut abandoned = false;
-    for account in &accounts {
-        for one in owned(&account.there, owner) {
-            if urls.contains(&*one.endpoint_url) || !seen.insert(one.id) {
-                continue;
-            }
-            abandoned = true;
-            let what = if args.yes && args.delete {
-                account.client.delete(one.id).await?;
-                done("delete")
-            } else {
-                "delete"
-            };
-            report.line(what, &format!("{} {}", one.id, one.endpoint_url))?;
-        }
-    }
-    if report.changes > 0 && !args.yes {
-        report.note("nothing was done yet: `--yes` applies it")?;
+    let abandoned = delete_abandoned(owner, &accounts, &urls, &mut printer).await?;
+    if printer.changes > 0 && !args.yes {
+        output::note("nothing has changed: add `--yes` to apply this")?;
     }
     if abandoned && !args.delete {
-        report.note("what is to be deleted is deleted only with `--delete` beside `--yes`")?;
+        output::note("nothing was deleted: add `--yes --delete` to delete")?;
     }
     Ok(())
 }
 
-/// The place of whoever asks among those who did already.
-async fn account<'d>(
-    accounts: &mut Vec<Account<'d>>,
-    login: Login<'d>,
-    args: &'d Sync,
+fn declared_subscriptions(file: &ConfigFile) -> Vec<(&EndpointTable, &SubscriptionTable)> {
+    let endpoints = file.endpoint.iter();
+    endpoints
+        .filter_map(|endpoint| Some((endpoint, endpoint.subscription.as_ref()?)))
+        .collect()
+}
+
+/// Lists the subscriptions of each account. Returns the accounts, and the index of each endpoint's.
+async fn accounts<'a>(
+    args: &'a Sync,
+    declared: &[(&'a EndpointTable, &'a SubscriptionTable)],
+) -> Result<(Vec<Account<'a>>, Vec<usize>), Failure> {
+    let mut accounts = Vec::new();
+    let mut indices = Vec::new();
+    for (endpoint, subscription) in declared {
+        let at = |failure: Failure| failure.at(&endpoint.path);
+        let credentials = CredentialsRef::of(subscription, &args.api).map_err(at)?;
+        let index = account(&mut accounts, credentials, args).await;
+        indices.push(index.map_err(at)?);
+    }
+    // A file without endpoints may still own subscriptions.
+    if let Ok(credentials) = CredentialsRef::from_args(&args.api) {
+        account(&mut accounts, credentials, args).await?;
+    }
+    Ok((accounts, indices))
+}
+
+async fn account<'a>(
+    accounts: &mut Vec<Account<'a>>,
+    credentials: CredentialsRef<'a>,
+    args: &'a Sync,
 ) -> Result<usize, Failure> {
-    if let Some(index) = accounts.iter().position(|one| one.login == login) {
+    let index = accounts
+        .iter()
+        .position(|one| one.credentials == credentials);
+    if let Some(index) = index {
         return Ok(index);
     }
-    let client = args.api.client_of(login)?;
-    let there = subscriptions(&client).await?;
+    let client = client_with(credentials, &args.api)?;
+    let existing = list_all(&client).await?;
     accounts.push(Account {
-        login,
+        credentials,
         client,
-        there,
+        existing,
     });
     Ok(accounts.len() - 1)
 }
 
-fn done(verb: &'static str) -> &'static str {
+/// Checks that the secret of a new subscription can be stored, before Pleo has the subscription.
+fn check_secret_file(
+    args: &Sync,
+    file: &ConfigFile,
+    endpoint: &EndpointTable,
+    secret: &Path,
+) -> Result<(), Failure> {
+    if !file.is_only_user(&endpoint.path, secret) {
+        return Err(secret_file::in_use(secret));
+    }
+    secret_file::check_unused(secret)?;
+    if args.yes {
+        files::check_writable(secret)?;
+    }
+    Ok(())
+}
+
+/// Prints a step, and applies it with `--yes`. Returns `true` if a secret was fetched.
+async fn run_step(
+    step: &Step<'_>,
+    client: &Client,
+    printer: &mut Printer<'_>,
+) -> Result<bool, Failure> {
+    let Step {
+        endpoint,
+        url,
+        change,
+        ..
+    } = step;
+    // Also fetched for a subscription that an interrupted run has created.
+    let missing = endpoint
+        .secret_file()
+        .filter(|file| secret_file::is_missing(file));
+    let id = if printer.args.yes {
+        Some(apply(change, client).await?)
+    } else {
+        None
+    };
+    printer.change(change.verb(), &change.subject(url), change.differences())?;
+    let Some(file) = missing else {
+        if let (Some(id), Change::Create(_)) = (id, change) {
+            output::note(format_args!(
+                "the endpoint `{}` has no secret file: get its secret with `pleo-receiver \
+                 subscriptions secret {id}`",
+                endpoint.path
+            ))?;
+        }
+        return Ok(false);
+    };
+    if let Some(id) = id {
+        let (secret, _) = signing_secret(client, id).await?;
+        secret_file::write(file, secret.expose(), Present::Keep)?;
+    }
+    printer.change(
+        "fetch",
+        &format!("signing secret into {}", file.display()),
+        &[],
+    )?;
+    Ok(id.is_some())
+}
+
+/// Prints the owned subscriptions that the file no longer declares, and deletes them with `--yes
+/// --delete`. Returns `true` if there are any.
+async fn delete_abandoned(
+    owner: Option<&str>,
+    accounts: &[Account<'_>],
+    urls: &BTreeSet<&str>,
+    printer: &mut Printer<'_>,
+) -> Result<bool, Failure> {
+    // Two accounts may belong to the same company.
+    let mut seen = BTreeSet::new();
+    for account in accounts {
+        for one in owned_by(owner, &account.existing) {
+            if urls.contains(&*one.endpoint_url) || !seen.insert(one.id) {
+                continue;
+            }
+            let subject = format!("{} {}", one.id, one.endpoint_url);
+            if printer.args.delete && printer.args.yes {
+                account.client.delete(one.id).await?;
+            }
+            printer.change("delete", &subject, &[])?;
+        }
+    }
+    Ok(!seen.is_empty())
+}
+
+/// Prints the changes of a plan, or those that were applied.
+struct Printer<'a> {
+    args: &'a Sync,
+    changes: usize,
+}
+
+impl<'a> Printer<'a> {
+    const fn new(args: &'a Sync) -> Self {
+        Self { args, changes: 0 }
+    }
+
+    fn change(&mut self, verb: &str, subject: &str, differences: &[String]) -> io::Result<()> {
+        self.changes += usize::from(verb != "keep");
+        let applied = self.args.yes && (verb != "delete" || self.args.delete);
+        let verb = if applied { past(verb) } else { verb };
+        if self.args.json {
+            let what = if differences.is_empty() {
+                subject.to_owned()
+            } else {
+                format!("{subject}: {}", differences.join("; "))
+            };
+            return output::json(&json!({ "do": verb, "what": what }));
+        }
+        output::line(format_args!("{verb:8} {subject}"))?;
+        for difference in differences {
+            output::line(format_args!("{:8} {difference}", ""))?;
+        }
+        Ok(())
+    }
+}
+
+fn past(verb: &str) -> &str {
     match verb {
         "create" => "created",
         "update" => "updated",
         "delete" => "deleted",
         "fetch" => "fetched",
         other => other,
-    }
-}
-
-struct Report {
-    json: bool,
-    changes: usize,
-}
-
-impl Report {
-    const fn new(json: bool) -> Self {
-        Self { json, changes: 0 }
-    }
-
-    fn line(&mut self, verb: &str, words: &str) -> io::Result<()> {
-        self.changes += usize::from(verb != "keep");
-        let mut out = io::stdout().lock();
-        if self.json {
-            writeln!(out, "{}", json!({ "do": verb, "what": words }))
-        } else {
-            writeln!(out, "{verb:8} {}", print::plain(words))
-        }
-    }
-
-    /// What a script needn't know.
-    fn note(&self, text: &str) -> io::Result<()> {
-        writeln!(io::stderr().lock(), "{}", print::plain(text))
     }
 }

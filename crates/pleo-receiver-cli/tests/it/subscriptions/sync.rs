@@ -1,66 +1,80 @@
-//! Subscriptions are made to match a configuration.
+//! `subscriptions sync` matches subscriptions to a configuration.
 
 use pleo_sandbox::{Fault, Token};
 use serde_json::Value;
 
 use super::{LIST, URL, config, create, id};
-use crate::support::pleo::{EXPORT, VENDOR, World};
+use crate::support::harness::{EXPORT, Harness, VENDOR};
 use crate::support::program::SECRET;
 
 #[test]
-fn pleo_is_made_to_match_the_configuration_and_nothing_else_is_touched() {
-    let world = World::new();
-    let foreign = id(&create(&world, &[]));
-    world
-        .place
+fn syncs_own_subscriptions_only() {
+    let harness = Harness::new();
+    let foreign = id(&create(&harness, &[]));
+    harness
+        .dir
         .write("pleo.toml", &config(&[("a", EXPORT), ("b", EXPORT)]));
     let sync = ["subscriptions", "sync"];
 
-    let writes = world.writes();
-    let ended = world.run(&sync);
+    let writes = harness.write_requests();
+    let output = harness.run(&sync);
     let lines = "create   https://x.example.com/a for v1.export-job.created\n\
-                 fetch    its secret into a.secret\n\
+                 fetch    signing secret into a.secret\n\
                  create   https://x.example.com/b for v1.export-job.created\n\
-                 fetch    its secret into b.secret\n";
-    assert_eq!((ended.code, ended.stdout.as_str()), (0, lines), "{ended:?}");
-    assert!(ended.stderr.contains("`--yes` applies it"), "{ended:?}");
-    assert_eq!(world.writes(), writes, "only shown");
-    assert!(!world.read("pleo.toml").contains("[subscriptions]"));
+                 fetch    signing secret into b.secret\n";
+    assert_eq!(
+        (output.code, output.stdout.as_str()),
+        (0, lines),
+        "{output:?}"
+    );
+    assert!(
+        output.stderr.contains("add `--yes` to apply this"),
+        "{output:?}"
+    );
+    assert_eq!(
+        harness.write_requests(),
+        writes,
+        "nothing is changed without --yes"
+    );
+    assert!(!harness.read_file("pleo.toml").contains("[subscriptions]"));
 
-    let said = world.done(&["subscriptions", "sync", "--yes"]);
-    assert_eq!(said.matches("created ").count(), 2, "{said}");
-    assert!(world.read("a.secret").starts_with("whsec_"));
-    let before = world.read("pleo.toml");
+    let printed = harness.run_ok(&["subscriptions", "sync", "--yes"]);
+    assert_eq!(printed.matches("created ").count(), 2, "{printed}");
+    assert!(harness.read_file("a.secret").starts_with("whsec_"));
+    let before = harness.read_file("pleo.toml");
     assert!(
         before.contains("secret = \"file:b.secret\" # b"),
         "comments stay: {before}"
     );
-    let writes = world.writes();
-    let kept = world.json(&["subscriptions", "sync", "--yes"]);
+    let writes = harness.write_requests();
+    let kept = harness.json(&["subscriptions", "sync", "--yes"]);
     assert!(kept.iter().all(|line| line["do"] == "keep"), "{kept:?}");
-    assert_eq!(world.writes(), writes);
+    assert_eq!(harness.write_requests(), writes);
 
-    // One changed, one gone, one new.
+    // One endpoint changed, one removed, one added.
     let owner = before.split("[subscriptions]").nth(1).unwrap();
-    std::fs::remove_file(world.place.path().join("b.secret")).unwrap();
-    let ended = world.run(&["subscriptions", "sync", "--yes"]);
-    assert!(ended.stdout.contains("fetched "), "{ended:?}");
-    assert!(ended.stderr.contains("kill -HUP"), "{ended:?}");
+    std::fs::remove_file(harness.dir.path().join("b.secret")).unwrap();
+    let output = harness.run(&["subscriptions", "sync", "--yes"]);
+    assert!(output.stdout.contains("fetched "), "{output:?}");
+    assert!(output.stderr.contains("kill -HUP"), "{output:?}");
     let changed = config(&[("a", VENDOR), ("c", EXPORT)]);
-    world
-        .place
+    harness
+        .dir
         .write("pleo.toml", &format!("{changed}\n[subscriptions]{owner}"));
-    let shown = world.run(&["subscriptions", "sync", "--delete"]);
+    let shown = harness.run(&["subscriptions", "sync", "--delete"]);
     assert!(shown.stdout.contains("delete  "), "{shown:?}");
-    let ended = world.run(&["subscriptions", "sync", "--yes"]);
-    assert!(ended.stdout.contains("delete  "), "{ended:?}");
-    assert!(ended.stderr.contains("only with `--delete`"), "{ended:?}");
+    let output = harness.run(&["subscriptions", "sync", "--yes"]);
+    assert!(output.stdout.contains("delete  "), "{output:?}");
+    assert!(output.stderr.contains("add `--yes --delete`"), "{output:?}");
     let b = "https://x.example.com/b";
-    assert!(world.done(LIST).contains(b), "nothing is lost by the way");
-    let said = format!(
+    assert!(
+        harness.run_ok(LIST).contains(b),
+        "nothing is deleted without --delete"
+    );
+    let printed = format!(
         "{}{}",
-        ended.stdout,
-        world.done(&["subscriptions", "sync", "--yes", "--delete"])
+        output.stdout,
+        harness.run_ok(&["subscriptions", "sync", "--yes", "--delete"])
     );
     for part in [
         "updated ",
@@ -69,10 +83,10 @@ fn pleo_is_made_to_match_the_configuration_and_nothing_else_is_touched() {
         "deleted ",
         " https://x.example.com/b\n",
     ] {
-        assert!(said.contains(part), "{part} is not in {said}");
+        assert!(printed.contains(part), "{part} is not in {printed}");
     }
     let urls = || -> Vec<_> {
-        let listed = world.json(LIST);
+        let listed = harness.json(LIST);
         let url = |one: &Value| one["endpointUrl"].as_str().unwrap().to_owned();
         listed.iter().map(url).collect()
     };
@@ -81,49 +95,49 @@ fn pleo_is_made_to_match_the_configuration_and_nothing_else_is_touched() {
         [URL, "https://x.example.com/a", "https://x.example.com/c"]
     );
 
-    // All gone; another configuration is another owner.
-    world
-        .place
+    // No endpoint is left. Another configuration is another owner.
+    harness
+        .dir
         .write("other.toml", "[subscriptions]\nname = \"another\"\n");
     let all = ["subscriptions", "sync", "--yes", "--delete"];
-    let nothing = world.done(&[&all[..], &["--config", "other.toml"]].concat());
+    let nothing = harness.run_ok(&[&all[..], &["--config", "other.toml"]].concat());
     assert_eq!(nothing, "");
-    world
-        .place
+    harness
+        .dir
         .write("pleo.toml", &format!("[subscriptions]{owner}"));
-    world.done(&all);
+    harness.run_ok(&all);
     assert_eq!(urls(), [URL]);
-    assert_eq!(id(&world.json(LIST)[0]), foreign);
+    assert_eq!(id(&harness.json(LIST)[0]), foreign);
 }
 
 #[test]
-fn each_customer_is_asked_for_with_its_own_token() {
-    let world = World::new();
-    world
-        .pleo
+fn syncs_each_endpoint_with_its_own_credentials() {
+    let harness = Harness::new();
+    harness
+        .sandbox
         .grant(Token::api_key("plp_acme").scopes(["export-jobs:read", "export-jobs:write"]));
-    world.place.write("acme.key", "plp_acme\n");
+    harness.dir.write("acme.key", "plp_acme\n");
     let own = "api_key = \"file:acme.key\", url =";
     let both = config(&[("a", EXPORT), ("acme", EXPORT)]);
     let (first, second) = both.rsplit_once("url =").unwrap();
-    world
-        .place
+    harness
+        .dir
         .write("pleo.toml", &format!("{first}{own}{second}"));
-    world.done(&["subscriptions", "sync", "--yes"]);
-    let [one] = &world.json(LIST)[..] else {
-        panic!("not one each")
+    harness.run_ok(&["subscriptions", "sync", "--yes"]);
+    let [one] = &harness.json(LIST)[..] else {
+        panic!("there is not exactly one subscription")
     };
     assert_eq!(one["endpointUrl"], "https://x.example.com/a");
-    let kept = world.json(&["subscriptions", "sync", "--yes"]);
+    let kept = harness.json(&["subscriptions", "sync", "--yes"]);
     assert_eq!(kept.len(), 2, "{kept:?}");
     assert!(kept.iter().all(|line| line["do"] == "keep"), "{kept:?}");
 }
 
 #[test]
-fn what_an_endpoint_asks_for_beside_the_signature_is_sent() {
-    let world = World::new();
-    let url = world.url("/webhooks/pleo");
-    world.place.write(
+fn syncs_credentials_and_headers_that_endpoint_requires() {
+    let harness = Harness::new();
+    let url = harness.url("/webhooks/pleo");
+    harness.dir.write(
         "pleo.toml",
         &format!(
             "[[endpoint]]\npath = \"/webhooks/pleo\"\nsecret = [\"{SECRET}\", \"file:pleo.secret\"]\n\
@@ -132,16 +146,18 @@ fn what_an_endpoint_asks_for_beside_the_signature_is_sent() {
              subscription = {{ url = \"{url}\", events = [\"{EXPORT}\"] }}\n"
         ),
     );
-    world.done(&["subscriptions", "sync", "--yes"]);
-    let _server = world.serve(&[]);
-    let messages = world
-        .pleo
-        .emit(world.company, EXPORT, &serde_json::json!({}));
-    assert_eq!(world.settled(&messages[0]).status, Some(204));
-    let kept = world.json(&["subscriptions", "sync"]);
+    harness.run_ok(&["subscriptions", "sync", "--yes"]);
+    let _server = harness.serve(&[]);
+    let messages = harness
+        .sandbox
+        .emit(harness.company, EXPORT, &serde_json::json!({}));
+    assert_eq!(harness.final_attempt(&messages[0]).status, Some(204));
+    let kept = harness.json(&["subscriptions", "sync"]);
     assert_eq!(kept[0]["do"], "keep", "{kept:?}");
-    let checks = world.run(&["doctor", "--json"]);
-    let delivered = crate::support::pleo::lines(&checks.stdout).pop().unwrap();
+    let checks = harness.run(&["doctor", "--json"]);
+    let delivered = crate::support::harness::parse_json(&checks.stdout)
+        .pop()
+        .unwrap();
     assert_eq!(
         (&delivered["check"], &delivered["state"]),
         (&"delivery".into(), &"ok".into())
@@ -149,111 +165,150 @@ fn what_an_endpoint_asks_for_beside_the_signature_is_sent() {
 }
 
 #[test]
-fn a_configuration_that_says_nothing_of_pleo_is_refused() {
-    let world = World::new();
-    world.place.write(
+fn refuses_sync_without_subscription_tables() {
+    let harness = Harness::new();
+    harness.dir.write(
         "pleo.toml",
         &format!("[[endpoint]]\npath = \"/a\"\nsecret = \"{SECRET}\"\n"),
     );
     let sync = ["subscriptions", "sync", "--yes"];
-    world.refused(&sync, 2, &["pleo.toml", "`subscription`"]);
-    world.refused(
+    harness.run_fails(&sync, 2, &["pleo.toml", "`subscription`"]);
+    harness.run_fails(
         &["subscriptions", "sync", "--config", "not.toml"],
         2,
         &["not.toml", "`pleo-receiver setup --url"],
     );
     let twice = config(&[("a", EXPORT), ("b", EXPORT)]).replace("com/b", "com/a");
-    world.place.write("pleo.toml", &twice);
-    world.refused(&sync, 2, &["`/a` and `/b`", "the same URL"]);
-    assert_eq!(world.writes(), 0);
+    harness.dir.write("pleo.toml", &twice);
+    harness.run_fails(&sync, 2, &["`/a` and `/b`", "the same URL"]);
+    assert_eq!(harness.write_requests(), 0);
 }
 
 #[test]
-fn no_secret_is_written_over_that_may_be_another_endpoints() {
-    let world = World::new();
+fn never_overwrites_secret_of_another_endpoint() {
+    let harness = Harness::new();
     let sync = ["subscriptions", "sync", "--yes"];
-    world
-        .place
+    harness
+        .dir
         .write("pleo.toml", &config(&[("a", EXPORT), ("b", EXPORT)]));
-    let theirs = format!("{SECRET}\n");
-    world.place.write("b.secret", &theirs);
-    world.refused(&sync, 2, &["b.secret holds another secret", "delete it"]);
-    assert_eq!((world.writes(), world.read("b.secret")), (0, theirs));
+    let before = format!("{SECRET}\n");
+    harness.dir.write("b.secret", &before);
+    harness.run_fails(&sync, 2, &["b.secret holds another secret", "delete it"]);
+    assert_eq!(
+        (harness.write_requests(), harness.read_file("b.secret")),
+        (0, before)
+    );
 
-    std::fs::remove_file(world.place.path().join("b.secret")).unwrap();
+    std::fs::remove_file(harness.dir.path().join("b.secret")).unwrap();
     let shared = config(&[("a", EXPORT), ("b", EXPORT)]).replace("b.secret", "./a.secret");
-    world.place.write("pleo.toml", &shared);
-    world.refused(&sync, 2, &["a.secret", "another endpoint's"]);
-    assert_eq!(world.writes(), 0, "nothing is made that could not be kept");
+    harness.dir.write("pleo.toml", &shared);
+    harness.run_fails(&sync, 2, &["a.secret", "another endpoint's"]);
+    assert_eq!(
+        harness.write_requests(),
+        0,
+        "no subscription is created whose secret cannot be written"
+    );
 
-    // What can't be read may be anybody's.
-    world.place.write("pleo.toml", &config(&[("a", EXPORT)]));
-    std::fs::create_dir(world.place.path().join("a.secret")).unwrap();
-    world.refused(&sync, 2, &["cannot read a.secret"]);
-    assert_eq!(world.writes(), 0);
+    // An unreadable file may be another endpoint's.
+    harness.dir.write("pleo.toml", &config(&[("a", EXPORT)]));
+    std::fs::create_dir(harness.dir.path().join("a.secret")).unwrap();
+    harness.run_fails(&sync, 2, &["cannot read a.secret"]);
+    assert_eq!(harness.write_requests(), 0);
 }
 
 #[test]
-fn what_was_cut_short_is_done_the_next_time() {
-    let world = World::new();
-    world.place.write("pleo.toml", &config(&[("a", EXPORT)]));
-    world
-        .pleo
+fn resumes_sync_after_kill() {
+    let harness = Harness::new();
+    harness.dir.write("pleo.toml", &config(&[("a", EXPORT)]));
+    harness
+        .sandbox
         .fail_next([Fault::None, Fault::None, Fault::Silence]);
     let sync = ["subscriptions", "sync", "--yes"];
-    world.killed_at("/secret", &sync);
-    assert!(!world.has("a.secret"));
-    let said = world.done(&sync);
+    harness.kill_at_request("/secret", &sync);
+    assert!(!harness.has_file("a.secret"));
+    let printed = harness.run_ok(&sync);
     assert!(
-        said.contains("keep ") && said.contains("fetched "),
-        "{said}"
+        printed.contains("keep ") && printed.contains("fetched "),
+        "{printed}"
     );
-    assert_eq!(world.writes(), 1);
-    assert!(world.read("a.secret").starts_with("whsec_"));
-    let said = world.done(&sync);
-    assert!(!said.contains("fetched"), "{said}");
+    assert_eq!(harness.write_requests(), 1);
+    assert!(harness.read_file("a.secret").starts_with("whsec_"));
+    let printed = harness.run_ok(&sync);
+    assert!(!printed.contains("fetched"), "{printed}");
 }
 
 #[test]
-fn a_copy_of_a_configuration_ends_nothing_of_the_original() {
-    let world = World::new();
-    world
-        .place
+fn refuses_to_sync_copied_configuration() {
+    let harness = Harness::new();
+    harness
+        .dir
         .write("pleo.toml", &config(&[("a", EXPORT), ("b", EXPORT)]));
-    world.done(&["subscriptions", "sync", "--yes"]);
-    let made = world.done(LIST);
+    harness.run_ok(&["subscriptions", "sync", "--yes"]);
+    let before = harness.run_ok(LIST);
 
-    let staging = world
-        .read("pleo.toml")
+    let staging = harness
+        .read_file("pleo.toml")
         .replace("x.example", "staging.example");
-    world.place.write("staging.toml", &staging);
+    harness.dir.write("staging.toml", &staging);
     let parts = [
         "staging.toml",
-        "as if it were a copy",
+        "looks like a copy",
         "https://x.example.com/a",
     ];
-    let writes = world.writes();
+    let writes = harness.write_requests();
     for more in [&[][..], &["--yes"], &["--yes", "--delete"]] {
         let sync = ["subscriptions", "sync", "--config", "staging.toml"];
-        world.refused(&[&sync[..], more].concat(), 2, &parts);
+        harness.run_fails(&[&sync[..], more].concat(), 2, &parts);
     }
     let url = "https://staging.example.com/c";
-    world.refused(
+    harness.run_fails(
         &["setup", "--url", url, "--config", "staging.toml"],
         2,
         &parts,
     );
-    assert_eq!((world.writes(), world.done(LIST)), (writes, made));
+    assert_eq!(
+        (harness.write_requests(), harness.run_ok(LIST)),
+        (writes, before)
+    );
 
-    // As it is told to.
+    // The copy works after the changes that the error asks for.
     let (endpoints, _) = staging.split_once("[subscriptions]").unwrap();
     let endpoints = endpoints.replace(".secret", ".staging");
-    world.place.write("staging.toml", &endpoints);
+    harness.dir.write("staging.toml", &endpoints);
     let sync = ["subscriptions", "sync", "--yes", "--delete", "--config"];
-    world.done(&[&sync[..], &["staging.toml"]].concat());
+    harness.run_ok(&[&sync[..], &["staging.toml"]].concat());
     for config in ["pleo.toml", "staging.toml"] {
-        let kept = world.json(&[&sync[..], &[config]].concat());
+        let kept = harness.json(&[&sync[..], &[config]].concat());
         let verbs: Vec<_> = kept.iter().map(|line| &line["do"]).collect();
         assert_eq!(verbs, ["keep", "keep"], "{config}");
     }
+}
+
+#[test]
+fn prints_each_difference_on_its_own_line() {
+    let harness = Harness::new();
+    harness.dir.write("pleo.toml", &config(&[("a", EXPORT)]));
+    harness.run_ok(&["subscriptions", "sync", "--yes"]);
+    let subscription = id(&harness.json(LIST)[0]);
+    harness.run_ok(&[
+        "subscriptions",
+        "update",
+        &subscription,
+        "--status",
+        "INACTIVE",
+        "--event",
+        VENDOR,
+    ]);
+    let url = "https://x.example.com/a";
+    let differences = [
+        format!("event types: {VENDOR} → {EXPORT}"),
+        "status: INACTIVE → ACTIVE".to_owned(),
+    ];
+    let plan = harness.run_ok(&["subscriptions", "sync"]);
+    let [first, second] = &differences;
+    let expected = format!("update   {subscription} {url}\n         {first}\n         {second}\n");
+    assert_eq!(plan, expected);
+    let json = &harness.json(&["subscriptions", "sync"])[0];
+    let expected = format!("{subscription} {url}: {}", differences.join("; "));
+    assert_eq!(json["what"], expected, "one text");
 }

@@ -1,15 +1,16 @@
-//! What the tests of the program share.
+//! Helpers shared by the tests of the program.
 
-#![allow(unreachable_pub, reason = "a module of each test")]
-
+#[cfg(target_os = "linux")]
+pub(crate) mod delay;
+pub(crate) mod harness;
 #[path = "../../../../pleo-receiver/tests/it/support/http.rs"]
-pub mod http;
-pub mod padded;
-pub mod pleo;
-pub mod program;
+pub(crate) mod http;
+pub(crate) mod large_messages;
+pub(crate) mod program;
 mod target;
 #[path = "../../../../pleo-receiver/tests/it/support/tls.rs"]
-pub mod tls;
+pub(crate) mod tls;
+mod turn;
 
-pub use http::{Answer, Drip, PATH, Request, send_to};
-pub use target::target;
+pub(crate) use http::{Answer, PATH, Request, SlowBody, send_to};
+pub(crate) use target::counting_target;

@@ -1,9 +1,8 @@
-//! The program itself, run as a user runs it.
-
-#![allow(dead_code, reason = "not every test uses everything")]
-#![allow(unreachable_pub, reason = "a module of each test")]
+//! Runs the program in a working directory of its own.
 
 use std::io::{BufRead, BufReader, Write};
+#[cfg(target_os = "linux")]
+use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
@@ -13,32 +12,51 @@ use std::thread;
 use serde_json::Value;
 use tempfile::TempDir;
 
-pub const SECRET: &str = "whsec_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
-pub const OTHER: &str = "whsec_CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=";
+use crate::support::turn::Turn;
 
-/// An address that was free just now, for what must know its port beforehand.
-pub fn free_address() -> String {
+pub(crate) const SECRET: &str = "whsec_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+pub(crate) const OTHER_SECRET: &str = "whsec_CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=";
+
+/// Returns an address on a free port, for a test that must know the port before it is bound.
+pub(crate) fn free_address() -> String {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     free.local_addr().unwrap().to_string()
 }
 
-/// A folder in which to run it, with nothing of this process's own settings.
-pub struct Place(pub TempDir);
+/// A working directory in which a test runs the program.
+pub(crate) struct WorkDir {
+    folder: TempDir,
+    _turn: Turn,
+}
 
-impl Place {
-    pub fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
+impl WorkDir {
+    /// Creates a directory for a test that may run beside others.
+    pub(crate) fn new() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            _turn: Turn::shared(),
+        }
     }
 
-    pub fn path(&self) -> &Path {
-        self.0.path()
+    /// Creates a directory for a test that measures time: no other test runs while it exists.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn exclusive() -> Self {
+        Self {
+            folder: tempfile::tempdir().unwrap(),
+            _turn: Turn::exclusive(),
+        }
     }
 
-    pub fn write(&self, name: &str, text: &str) {
+    pub(crate) fn path(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn write(&self, name: &str, text: &str) {
         std::fs::write(self.path().join(name), text).unwrap();
     }
 
-    pub fn command(&self, args: &[&str]) -> Command {
+    /// Returns a command that runs the program here, without this process's `PLEO_` variables.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pleo-receiver"));
         command.args(args).current_dir(self.path());
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PLEO_")) {
@@ -51,46 +69,53 @@ impl Place {
         command
     }
 
-    /// Runs it to its end.
-    pub fn run(&self, args: &[&str]) -> Ended {
+    /// Runs the program until it exits.
+    pub(crate) fn run(&self, args: &[&str]) -> CommandOutput {
         self.run_with(args, &[], b"")
     }
 
-    pub fn run_with(&self, args: &[&str], env: &[(&str, &str)], stdin: &[u8]) -> Ended {
+    /// Runs the program with environment variables and standard input until it exits.
+    pub(crate) fn run_with(
+        &self,
+        args: &[&str],
+        env: &[(&str, &str)],
+        stdin: &[u8],
+    ) -> CommandOutput {
         let mut command = self.command(args);
         let mut child = command.envs(env.iter().copied()).spawn().unwrap();
-        // It may end without reading.
+        // The program may exit without reading.
         let _ = child.stdin.take().unwrap().write_all(stdin);
         child.wait_with_output().unwrap().into()
     }
 
-    /// The objects that a command with `--json` prints.
-    pub fn json(&self, args: &[&str]) -> Vec<Value> {
-        let ended = self.run(args);
-        assert_eq!(ended.code, 0, "{ended:?}");
-        let lines = ended.stdout.lines();
+    /// Runs a command with `--json` and returns the objects that it prints.
+    pub(crate) fn json(&self, args: &[&str]) -> Vec<Value> {
+        let output = self.run(args);
+        assert_eq!(output.code, 0, "{output:?}");
+        let lines = output.stdout.lines();
         lines
             .map(|line| serde_json::from_str(line).unwrap())
             .collect()
     }
 
     /// Starts a server on a free port, and waits until it listens.
-    pub fn serve(&self, args: &[&str], env: &[(&str, &str)]) -> Serving {
+    pub(crate) fn serve(&self, args: &[&str], env: &[(&str, &str)]) -> RunningServer {
         let args = [&["serve", "--listen", "127.0.0.1:0"], args].concat();
         let mut command = self.command(&args);
         command.envs(env.iter().copied());
-        Serving::start(command)
+        RunningServer::start(command)
     }
 }
 
+/// The exit code and output of a finished command.
 #[derive(Debug)]
-pub struct Ended {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct CommandOutput {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
-impl From<Output> for Ended {
+impl From<Output> for CommandOutput {
     fn from(output: Output) -> Self {
         Self {
             code: output.status.code().unwrap_or(-1),
@@ -100,26 +125,28 @@ impl From<Output> for Ended {
     }
 }
 
-pub struct Serving {
+/// A server process. Killed on drop.
+pub(crate) struct RunningServer {
     child: Child,
     lines: mpsc::Receiver<String>,
     log: String,
-    /// Of the first endpoint.
-    pub url: String,
+    /// The URL of the first endpoint.
+    pub(crate) url: String,
 }
 
-impl Serving {
-    /// Waits until it listens. Its standard error must be a pipe.
-    pub fn start(mut command: Command) -> Self {
+impl RunningServer {
+    /// Starts a server, and waits until it listens. Its standard error must be a pipe.
+    pub(crate) fn start(mut command: Command) -> Self {
         let mut child = command.spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut log = String::new();
         while !log.contains("listening url=") {
-            assert_ne!(stderr.read_line(&mut log).unwrap(), 0, "it ended: {log}");
+            let read = stderr.read_line(&mut log).unwrap();
+            assert_ne!(read, 0, "the server exited: {log}");
         }
         let url = log.split("listening url=").nth(1).unwrap();
         let url = url.split('"').nth(1).unwrap().to_owned();
-        // A server whose log nobody reads would lose lines of it.
+        // The server drops lines if nobody reads its log.
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
             let mut line = String::new();
@@ -135,41 +162,46 @@ impl Serving {
         }
     }
 
-    pub fn address(&self) -> &str {
+    pub(crate) fn address(&self) -> &str {
         self.url.split('/').nth(2).unwrap()
     }
 
-    pub fn id(&self) -> u32 {
-        self.child.id()
+    /// Waits until the server logs its HTTPS address. Returns the address.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn https_address(&mut self) -> SocketAddr {
+        let line = self.wait_for_log("listening url=\"https://");
+        let url = line.split("https://").nth(1).unwrap();
+        url.split('/').next().unwrap().parse().unwrap()
     }
 
-    /// Kilobytes of memory: `VmRSS` for what it has now, `VmHWM` for the most that it had so far.
+    /// Returns a memory figure in KiB: `VmRSS` is the present size, `VmHWM` the largest so far.
     #[cfg(target_os = "linux")]
-    pub fn memory(&self, name: &str) -> usize {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+    pub(crate) fn memory_kib(&self, name: &str) -> usize {
+        let status = format!("/proc/{}/status", self.child.id());
+        let status = std::fs::read_to_string(status).unwrap();
         let mut lines = status.lines().filter_map(|line| line.strip_prefix(name));
         let value = lines.next().unwrap().split_whitespace().nth(1).unwrap();
         value.parse().unwrap()
     }
 
-    /// How many files and sockets it has open.
+    /// Counts open files and sockets.
     #[cfg(target_os = "linux")]
-    pub fn files(&self) -> usize {
-        let folder = format!("/proc/{}/fd", self.id());
+    pub(crate) fn open_files(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.child.id());
         std::fs::read_dir(folder).unwrap().count()
     }
 
-    /// Sends it a signal, and waits until it logs a line with this text.
-    pub fn signal(&mut self, signal: &str, text: &str) -> String {
-        self.kill(signal);
-        self.wait_for(text)
+    /// Sends a signal, and waits until the server logs a line with this text.
+    pub(crate) fn signal_and_wait(&mut self, signal: &str, text: &str) -> String {
+        self.send_signal(signal);
+        self.wait_for_log(text)
     }
 
-    /// Waits until it logs a line with this text, from now on.
-    pub fn wait_for(&mut self, text: &str) -> String {
+    /// Waits until the server logs another line with this text. Returns the line.
+    pub(crate) fn wait_for_log(&mut self, text: &str) -> String {
         loop {
             let Ok(line) = self.lines.recv() else {
-                panic!("it ended: {}", self.log)
+                panic!("the server exited: {}", self.log)
             };
             self.log.push_str(&line);
             if line.contains(text) {
@@ -178,22 +210,22 @@ impl Serving {
         }
     }
 
-    fn kill(&self, signal: &str) {
-        let pid = self.child.id().to_string();
-        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
-        assert!(sent.success());
-    }
-
-    /// Asks it to stop; gives its exit code and all that it logged.
-    pub fn stop(mut self, signal: &str) -> (Option<i32>, String) {
-        self.kill(signal);
+    /// Sends a signal, and waits until the server exits. Returns its exit code and its log.
+    pub(crate) fn stop(mut self, signal: &str) -> (Option<i32>, String) {
+        self.send_signal(signal);
         self.log.extend(self.lines.iter());
         let code = self.child.wait().unwrap().code();
         (code, core::mem::take(&mut self.log))
     }
+
+    fn send_signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
+        assert!(sent.success());
+    }
 }
 
-impl Drop for Serving {
+impl Drop for RunningServer {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

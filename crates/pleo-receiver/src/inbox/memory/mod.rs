@@ -4,7 +4,6 @@ mod rows;
 
 use core::future::ready;
 use core::hash::BuildHasher;
-use core::iter::zip;
 use core::pin::Pin;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,9 +19,8 @@ use tokio::task::yield_now;
 
 use self::rows::{Row, Rows};
 use super::{
-    AppendFuture, Appended, Counts, Entry, Filter, Inbox, InboxError, InboxFuture, LeaseId,
-    LeaseRequest, Leased, LeasedMessage, NewMessage, Outcome, Selection, State, ceil, cut,
-    timestamp,
+    Appended, Counts, Entry, Filter, Inbox, InboxError, InboxFuture, LeaseId, LeaseRequest, Leased,
+    LeasedMessage, NewMessage, Outcome, Selection, State, ceil, cut, timestamp,
 };
 
 /// How many messages are looked into at once, and how many bytes of them unless one has more.
@@ -307,18 +305,6 @@ impl MemoryInbox {
 }
 
 impl Inbox for MemoryInbox {
-    fn append_all(&self, messages: Vec<NewMessage>) -> AppendFuture<'_> {
-        let prepared = messages.iter().map(|message| self.prepare(message));
-        let prepared: Vec<_> = prepared.collect();
-        let mut store = self.store();
-        let appended = zip(&messages, prepared)
-            .map(|(message, (hash, long))| store.append(hash, message, long))
-            .collect();
-        drop(store);
-        self.ready.notify_one();
-        Box::pin(ready(appended))
-    }
-
     fn append(&self, message: NewMessage) -> InboxFuture<'_, Appended> {
         let (hash, long) = self.prepare(&message);
         let appended = self.store().append(hash, &message, long);
@@ -458,7 +444,6 @@ mod tests {
         let other = NewMessage::new("one", "1", "other");
         assert_eq!(inbox.append(message()).await.unwrap(), Appended::Duplicate);
         assert_eq!(inbox.append(other).await.unwrap(), Appended::Conflict);
-        inbox.append_all(vec![message(), message()]).await;
         assert_eq!(inbox.store().rows.room(), room);
     }
 

@@ -13,6 +13,7 @@ mod writer;
 
 use core::fmt;
 use core::future::pending;
+use core::future::ready;
 use core::pin::Pin;
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::time::Duration;
@@ -32,8 +33,8 @@ use self::checkpoint::Checkpointer;
 use self::file::Opened;
 use self::writer::{Command, Reply, Writer};
 use super::{
-    AppendFuture, Appended, Counts, Entry, Filter, Inbox, InboxError, InboxFuture, LeaseId,
-    LeaseRequest, Leased, NewMessage, Origin, Outcome, Selection, State, ceil, timestamp,
+    Appended, Counts, Entry, Filter, Inbox, InboxError, InboxFuture, LeaseId, LeaseRequest, Leased,
+    NewMessage, Origin, Outcome, Selection, State, ceil, timestamp,
 };
 
 /// What a waiting message takes beside its body, roughly.
@@ -264,42 +265,18 @@ impl SqliteInbox {
 }
 
 impl Inbox for SqliteInbox {
-    fn append_all(&self, mut messages: Vec<NewMessage>) -> AppendFuture<'_> {
-        let (mut fit, mut size) = (0, 0);
-        for message in &messages {
-            let more = message.body.len() + MESSAGE_OVERHEAD;
-            if self.waiting.fetch_add(more, Ordering::Relaxed) > self.options.queue_bytes {
-                self.waiting.fetch_sub(more, Ordering::Relaxed);
-                break;
-            }
-            (fit, size) = (fit + 1, size + more);
+    fn append(&self, message: NewMessage) -> InboxFuture<'_, Appended> {
+        let size = message.body.len() + MESSAGE_OVERHEAD;
+        if self.waiting.fetch_add(size, Ordering::Relaxed) > self.options.queue_bytes {
+            self.waiting.fetch_sub(size, Ordering::Relaxed);
+            return Box::pin(ready(Err(InboxError::Full)));
         }
-        let too_many = messages.len() - fit;
-        messages.truncate(fit);
-        let messages: Vec<_> = messages.into_iter().map(New::read).collect();
-        let appended = (fit > 0).then(|| {
-            self.command(|reply| Command::Append {
-                messages,
-                size,
-                reply,
-            })
-        });
-        Box::pin(async move {
-            let mut results = match appended {
-                None => Vec::new(),
-                Some(appended) => match appended.await {
-                    Ok(stored) => stored.results,
-                    Err(error) => vec![Err(error); fit],
-                },
-            };
-            results.resize_with(fit + too_many, || Err(InboxError::Full));
-            results
+        let message = New::read(message);
+        self.command(|reply| Command::Append {
+            message,
+            size,
+            reply,
         })
-    }
-
-    /// Each append wakes the writer, and the writer each that waits.
-    fn likes_batches(&self) -> bool {
-        true
     }
 
     fn lease(

@@ -19,7 +19,7 @@ use super::{
     Appended, InboxError, LeaseId, LeaseRequest, Leased, Outcome, Selection, State, failed,
 };
 
-/// How many commands share one commit, and messages of appends; one more append may be larger.
+/// How many commands share one commit at most.
 const BATCH: usize = 1024;
 
 /// Where the answer to a command goes.
@@ -27,10 +27,10 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, InboxError>>;
 
 pub(super) enum Command {
     Append {
-        messages: Vec<New>,
-        /// What they count against the limit of what may wait.
+        message: New,
+        /// What it counts against the limit of what may wait.
         size: usize,
-        reply: Reply<Stored>,
+        reply: Reply<Appended>,
     },
     Leased {
         room: LeaseRequest,
@@ -63,23 +63,7 @@ pub(super) enum Command {
     Panic,
 }
 
-/// What became of an append.
-pub(super) struct Stored {
-    /// Of each message.
-    pub(super) results: Vec<Result<Appended, InboxError>>,
-    /// The messages go back, since whoever made them frees them cheaper.
-    _messages: Vec<New>,
-}
-
 impl Command {
-    /// What it counts against the most that share a commit.
-    const fn weight(&self) -> usize {
-        match self {
-            Self::Append { messages, .. } => messages.len(),
-            _ => 1,
-        }
-    }
-
     /// Whether what it does has to outlast the machine. A claim or an outcome that is lost with the
     /// machine only means that a message comes again.
     const fn is_durable(&self) -> bool {
@@ -125,14 +109,8 @@ impl Writer {
         while closing.is_none()
             && let Ok(first) = commands.recv()
         {
-            let mut weight = first.weight();
             batch.push(first);
-            while weight < BATCH
-                && let Ok(next) = commands.try_recv()
-            {
-                weight += next.weight();
-                batch.push(next);
-            }
+            batch.extend(commands.try_iter().take(BATCH - 1));
             let begun = self.begin(batch.iter().any(Command::is_durable));
             if begun.is_err() {
                 // It took its time, and what came meanwhile would only fail after as long again.
@@ -234,9 +212,9 @@ fn perform<'c>(
     command: Command,
 ) -> Answer {
     match command {
-        Command::Append {
-            messages, reply, ..
-        } => append(statements.0, appends, messages, reply),
+        Command::Append { message, reply, .. } => {
+            answer(reply, append(statements.0, appends, &message))
+        }
         Command::Leased {
             room,
             now,
@@ -267,30 +245,13 @@ fn perform<'c>(
 fn append<'c>(
     connection: &'c Connection,
     appends: &mut Option<Appends<'c>>,
-    messages: Vec<New>,
-    reply: Reply<Stored>,
-) -> Answer {
-    let begun = match appends.take() {
-        Some(appends) => Ok(appends),
-        None => Appends::new(connection),
+    message: &New,
+) -> rusqlite::Result<Appended> {
+    let appends = match appends {
+        Some(appends) => appends,
+        None => appends.insert(Appends::new(connection)?),
     };
-    let appends = match begun {
-        Ok(begun) => appends.insert(begun),
-        Err(error) => return answer(reply, Err(error)),
-    };
-    let mut results = Vec::with_capacity(messages.len());
-    for message in &messages {
-        results.push(appends.append(message).map_err(failed));
-        // What would follow is not part of the transaction any more, and none of it is stored.
-        if connection.is_autocommit() {
-            break;
-        }
-    }
-    let stored = Stored {
-        results,
-        _messages: messages,
-    };
-    answer(reply, Ok(stored))
+    appends.append(message)
 }
 
 fn rolled_back() -> InboxError {
@@ -330,7 +291,7 @@ mod tests {
         let append = |id: &str| {
             let (reply, answer) = oneshot::channel();
             let append = Command::Append {
-                messages: vec![New::read(NewMessage::new("one", id, "{}"))],
+                message: New::read(NewMessage::new("one", id, "{}")),
                 size: 0,
                 reply,
             };

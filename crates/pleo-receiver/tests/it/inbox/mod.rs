@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use pleo_receiver::{
     Appended, Counts, Entry, Filter, Inbox, LeaseId, LeaseRequest, LeasedMessage, NewMessage,
@@ -150,12 +151,11 @@ async fn each_of_many_appended_together_is_told_its_own(inbox: &dyn Inbox) {
         message("c"),
         message("b"),
     ];
-    let appended = inbox.append_all(messages).await;
-    let appended: Vec<_> = appended.into_iter().map(Result::unwrap).collect();
+    let appended: Vec<_> = messages.into_iter().map(|one| inbox.append(one)).collect();
+    let appended = try_join_all(appended).await.unwrap();
     let (stored, known) = (Appended::Stored, Appended::Duplicate);
     assert_eq!(appended, [stored, known, Appended::Conflict, stored, known]);
     assert_eq!(ids(&lease(inbox, at(0)).await), ["a", "b", "c"]);
-    assert!(inbox.append_all(Vec::new()).await.is_empty());
 }
 
 async fn one_id_on_two_endpoints_is_two_messages(inbox: &dyn Inbox) {
@@ -277,8 +277,9 @@ async fn the_first_to_expire_of_many_is_claimed_first(inbox: &dyn Inbox) {
             body: job(at(10_000 - number)),
             ..message(&number.to_string())
         })
+        .map(|message| inbox.append(message))
         .collect();
-    assert_eq!(inbox.append_all(many).await.len(), 1000);
+    try_join_all(many).await.unwrap();
     let first = inbox
         .lease(LeaseRequest::of(1), at(0), LEASE)
         .await

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use pleo_receiver::{
     Appended, Counts, Filter, Inbox, InboxError, LeaseRequest, LeasedMessage, NewMessage, Outcome,
@@ -340,14 +341,13 @@ async fn of_many_appended_together_those_that_fit_in_the_queue_are_stored() {
     // Each is held against it with what it takes beside its body.
     options.queue_bytes = 1000;
     let inbox = SqliteInbox::open_with(&path, options).unwrap();
-    let appended = inbox
-        .append_all(["a", "b", "c", "d"].map(message).into())
-        .await;
+    let appended = ["a", "b", "c", "d"].map(|id| inbox.append(message(id)));
+    let appended = join_all(appended).await;
     let stored: Vec<_> = appended.iter().map(Result::is_ok).collect();
     assert_eq!(stored, [true, true, false, false]);
     assert!(matches!(appended[3], Err(InboxError::Full)));
     assert_eq!(inbox.counts().await.unwrap().pending, 2);
-    let later = inbox.append_all(["c", "d"].map(message).into()).await;
+    let later = join_all(["c", "d"].map(|id| inbox.append(message(id)))).await;
     assert!(later.iter().all(Result::is_ok), "the queue is empty again");
 }
 

@@ -1,7 +1,6 @@
-//! Signed deliveries and HTTP/1.1 clients that send them byte for byte.
+//! Signed deliveries, and HTTP/1.1 clients that send them byte by byte.
 
-#![allow(dead_code, reason = "the tests of two crates share it")]
-#![allow(unreachable_pub, reason = "a module of each test")]
+#![allow(dead_code, reason = "the tests of two crates share this file")]
 
 use core::convert::Infallible;
 use core::pin::Pin;
@@ -16,27 +15,27 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{self, Sleep};
 
-pub const PATH: &str = "/webhooks/pleo";
+pub(crate) const PATH: &str = "/webhooks/pleo";
 
-pub fn secret() -> Secret {
+pub(crate) fn secret() -> Secret {
     Secret::from_bytes(&[7; 32]).unwrap()
 }
 
-/// A signed delivery, which a test then spoils.
+/// A signed delivery that a test may change.
 #[derive(Clone)]
-pub struct Request {
-    pub method: &'static str,
-    pub path: String,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Request {
+    pub(crate) method: &'static str,
+    pub(crate) path: String,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
-    pub fn signed(id: &str, body: &[u8]) -> Self {
+    pub(crate) fn signed(id: &str, body: &[u8]) -> Self {
         Self::signed_at(id, body, unix_now())
     }
 
-    pub fn signed_at(id: &str, body: &[u8], timestamp: u64) -> Self {
+    pub(crate) fn signed_at(id: &str, body: &[u8], timestamp: u64) -> Self {
         let signature = secret().sign(id, timestamp, body).unwrap();
         let headers = [
             ("host", "localhost".to_owned()),
@@ -54,21 +53,21 @@ impl Request {
         }
     }
 
-    /// Sets a header, or removes it.
-    pub fn with(mut self, name: &str, value: impl Into<Option<&'static str>>) -> Self {
+    /// Sets a header. `None` removes it.
+    pub(crate) fn with(mut self, name: &str, value: impl Into<Option<&'static str>>) -> Self {
         self.headers.retain(|(other, _)| other != name);
         self.and(name, value)
     }
 
-    /// Adds a header, also where it stands already.
-    pub fn and(mut self, name: &str, value: impl Into<Option<&'static str>>) -> Self {
+    /// Adds a header, even if it is duplicated then.
+    pub(crate) fn and(mut self, name: &str, value: impl Into<Option<&'static str>>) -> Self {
         if let Some(value) = value.into() {
             self.headers.push((name.to_owned(), value.to_owned()));
         }
         self
     }
 
-    pub fn bytes(&self) -> Vec<u8> {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut head = format!("{} {} HTTP/1.1\r\n", self.method, self.path);
         for (name, value) in &self.headers {
             write!(head, "{name}: {value}\r\n").unwrap();
@@ -78,16 +77,17 @@ impl Request {
     }
 }
 
+/// A response.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: String,
-    pub body: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    /// Reads one answer; status 0 where the connection closed without one.
-    pub async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Self {
+    /// Reads a response. Status 0 means that the connection closed without one.
+    pub(crate) async fn read(stream: &mut (impl AsyncRead + Unpin)) -> Self {
         Self::read_from(stream, &mut Vec::new()).await
     }
 
@@ -109,7 +109,7 @@ impl Answer {
                 }
             }
             if !matches!(stream.read_buf(bytes).await, Ok(1..)) {
-                assert!(bytes.is_empty(), "half an answer: {bytes:?}");
+                assert!(bytes.is_empty(), "incomplete response: {bytes:?}");
                 return Self {
                     status: 0,
                     headers: String::new(),
@@ -119,19 +119,19 @@ impl Answer {
         }
     }
 
-    /// It could not be stored, and is to be sent again.
-    pub fn assert_inbox_failed(&self) {
+    /// Asserts that the inbox failed and that the sender should retry.
+    pub(crate) fn assert_inbox_failed(&self) {
         let code = self.code();
         assert_eq!((self.status, &*code), (503, "inbox_failed"), "{self:?}");
         assert_eq!(self.header("retry-after"), Some("5"));
     }
 
-    pub fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         let problem: serde_json::Value = serde_json::from_str(&self.body).unwrap_or_default();
         problem["code"].as_str().unwrap_or_default().to_owned()
     }
 
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         let find = |line: &'_ str| {
             line.split_once(": ")
                 .filter(|(other, _)| *other == name)
@@ -142,51 +142,51 @@ impl Answer {
     }
 }
 
-/// A connection that is used more than once.
-pub struct Client {
-    pub stream: TcpStream,
+/// A client that keeps its connection.
+pub(crate) struct Client {
+    pub(crate) stream: TcpStream,
     read: Vec<u8>,
 }
 
 impl Client {
-    pub const fn new(stream: TcpStream) -> Self {
+    pub(crate) const fn new(stream: TcpStream) -> Self {
         Self {
             stream,
             read: Vec::new(),
         }
     }
 
-    /// Sends bytes; whether the server still took them shows in its answer.
-    pub async fn write(&mut self, bytes: &[u8]) {
+    /// Sends bytes. Ignores errors, since the server may have closed the connection.
+    pub(crate) async fn write(&mut self, bytes: &[u8]) {
         let _ = self.stream.write_all(bytes).await;
     }
 
-    /// The next answer; status 0 where the connection is closed.
-    pub async fn answer(&mut self) -> Answer {
+    /// Reads the next response. Status 0 means that the connection closed.
+    pub(crate) async fn answer(&mut self) -> Answer {
         Answer::read_from(&mut self.stream, &mut self.read).await
     }
 }
 
-/// Sends a request on a connection of its own.
-pub async fn send_to(address: &str, request: &Request) -> Answer {
+/// Sends a request on a new connection.
+pub(crate) async fn send_to(address: &str, request: &Request) -> Answer {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.write_all(&request.bytes()).await.unwrap();
     Answer::read(&mut stream).await
 }
 
-/// A body of which a byte comes every second, perhaps after a first piece.
-pub struct Drip {
+/// A body that sends a first chunk, then one byte per second.
+pub(crate) struct SlowBody {
     first: Bytes,
     left: usize,
     next: Pin<Box<Sleep>>,
 }
 
-impl Drip {
-    pub fn new(bytes: usize) -> Self {
+impl SlowBody {
+    pub(crate) fn new(bytes: usize) -> Self {
         Self::after(Bytes::new(), bytes)
     }
 
-    pub fn after(first: Bytes, bytes: usize) -> Self {
+    pub(crate) fn after(first: Bytes, bytes: usize) -> Self {
         Self {
             first,
             left: bytes,
@@ -195,7 +195,7 @@ impl Drip {
     }
 }
 
-impl Body for Drip {
+impl Body for SlowBody {
     type Data = Bytes;
     type Error = Infallible;
 

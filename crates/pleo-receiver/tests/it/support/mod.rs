@@ -1,10 +1,8 @@
-//! A receiver on a real socket, and what its tests share.
+//! Test helpers: a receiver on a real socket, and clients.
 
-#![allow(unreachable_pub, reason = "a module of each test")]
-
-pub mod http;
-pub mod job;
-pub mod tls;
+pub(crate) mod http;
+pub(crate) mod job;
+pub(crate) mod tls;
 #[macro_use]
 mod wrapped;
 
@@ -19,25 +17,25 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time;
 
-pub use http::{Answer, Client, Drip, PATH, Request, secret};
+pub(crate) use http::{Answer, Client, PATH, Request, SlowBody, secret};
 
-pub fn endpoint() -> Endpoint {
+pub(crate) fn endpoint() -> Endpoint {
     Endpoint::new(PATH, secret()).unwrap()
 }
 
-pub struct Server {
-    pub address: SocketAddr,
-    pub receiver: Receiver,
+pub(crate) struct Server {
+    pub(crate) address: SocketAddr,
+    pub(crate) receiver: Receiver,
     stop: oneshot::Sender<()>,
     running: JoinHandle<Result<(), ServeError>>,
 }
 
 impl Server {
-    pub async fn start(builder: ReceiverBuilder) -> Self {
+    pub(crate) async fn start(builder: ReceiverBuilder) -> Self {
         Self::start_with(builder, ServerOptions::default()).await
     }
 
-    pub async fn start_with(builder: ReceiverBuilder, options: ServerOptions) -> Self {
+    pub(crate) async fn start_with(builder: ReceiverBuilder, options: ServerOptions) -> Self {
         let receiver = builder.build().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -55,51 +53,49 @@ impl Server {
         }
     }
 
-    pub fn inbox(&self) -> &Arc<dyn Inbox> {
+    pub(crate) fn inbox(&self) -> &Arc<dyn Inbox> {
         self.receiver.inbox()
     }
 
-    pub async fn send(&self, request: &Request) -> Answer {
+    pub(crate) async fn send(&self, request: &Request) -> Answer {
         let mut stream = TcpStream::connect(self.address).await.unwrap();
         stream.write_all(&request.bytes()).await.unwrap();
         Answer::read(&mut stream).await
     }
 
-    /// Connects from an address of this machine.
-    pub async fn connect_from(&self, source: &str) -> Client {
+    /// Connects from this address of the machine.
+    pub(crate) async fn connect_from(&self, source: &str) -> Client {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(format!("{source}:0").parse().unwrap()).unwrap();
         Client::new(socket.connect(self.address).await.unwrap())
     }
 
-    pub async fn connect(&self) -> Client {
+    pub(crate) async fn connect(&self) -> Client {
         Client::new(TcpStream::connect(self.address).await.unwrap())
     }
 
-    pub async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.send(()).unwrap();
         self.running.await.unwrap().unwrap();
     }
 }
 
-/// A line of a metrics page.
-pub fn counted(receiver: &Receiver, line: &str) -> u64 {
-    let page = receiver.metrics();
-    let value = page
-        .lines()
-        .find_map(|candidate| candidate.strip_prefix(line));
+/// Reads the value of a metric. `line` is its name with its labels.
+pub(crate) fn counted(receiver: &Receiver, line: &str) -> u64 {
+    let metrics = receiver.metrics();
+    let value = (metrics.lines()).find_map(|candidate| candidate.strip_prefix(line));
     value.map_or(0, |value| value.trim().parse().unwrap())
 }
 
-/// A test that waits for what never happens should fail rather than hang.
-pub async fn within<T>(future: impl Future<Output = T>) -> T {
+/// Awaits a future. Fails after 20 seconds.
+pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
     time::timeout(Duration::from_secs(20), future)
         .await
         .unwrap()
 }
 
-/// Lets every task go as far as it gets. Nothing else runs on the thread of a test.
-pub async fn settle_down() {
+/// Lets all tasks on the test's thread run until they wait.
+pub(crate) async fn settle_down() {
     for _ in 0..100 {
         yield_now().await;
     }

@@ -1,7 +1,6 @@
-//! Clients that speak TLS, and HTTP/2 over it.
+//! TLS and HTTP/2 clients.
 
-#![allow(dead_code, reason = "not every test uses everything")]
-#![allow(unreachable_pub, reason = "a module of each test")]
+#![allow(dead_code, reason = "the tests of two crates share this file")]
 
 use std::error::Error;
 use std::io;
@@ -23,23 +22,24 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 use super::http::{PATH, Request};
 
-/// A certificate for `localhost` and its key, in PEM and as a client trusts it.
-pub fn certificate() -> (String, String, CertificateDer<'static>) {
+/// Generates a self-signed certificate for `localhost`. Returns it and its key in PEM, and in DER
+/// for clients to trust.
+pub(crate) fn certificate() -> (String, String, CertificateDer<'static>) {
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let trusted = made.cert.der().clone();
     (made.cert.pem(), made.signing_key.serialize_pem(), trusted)
 }
 
-/// Writes `cert.pem` and `key.pem` into a folder.
-pub fn certify(folder: &Path) -> CertificateDer<'static> {
+/// Writes a new `cert.pem` and `key.pem` into a folder. Returns the certificate.
+pub(crate) fn certify(folder: &Path) -> CertificateDer<'static> {
     let (certificate, key, trusted) = certificate();
     std::fs::write(folder.join("cert.pem"), certificate).unwrap();
     std::fs::write(folder.join("key.pem"), key).unwrap();
     trusted
 }
 
-/// Who connects trusts this certificate only, and speaks these versions of HTTP.
-pub fn connector(certificate: &CertificateDer<'static>, protocols: &[&str]) -> TlsConnector {
+/// Returns a connector that trusts only this certificate and offers these ALPN protocols.
+pub(crate) fn connector(certificate: &CertificateDer<'static>, protocols: &[&str]) -> TlsConnector {
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone()).unwrap();
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -52,23 +52,26 @@ pub fn connector(certificate: &CertificateDer<'static>, protocols: &[&str]) -> T
     TlsConnector::from(Arc::new(config))
 }
 
-pub async fn connect(
+pub(crate) async fn connect(
     connector: &TlsConnector,
     address: SocketAddr,
 ) -> io::Result<TlsStream<TcpStream>> {
-    over(connector, TcpStream::connect(address).await?).await
+    connect_over(connector, TcpStream::connect(address).await?).await
 }
 
-/// The same over a connection that is there already.
-pub async fn over(connector: &TlsConnector, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-    // A request is several frames.
+/// Starts TLS on an open connection.
+pub(crate) async fn connect_over(
+    connector: &TlsConnector,
+    stream: TcpStream,
+) -> io::Result<TlsStream<TcpStream>> {
+    // An HTTP/2 request is several small writes.
     stream.set_nodelay(true)?;
     let name = "localhost".try_into().unwrap();
     connector.connect(name, stream).await
 }
 
-/// A client of HTTP/2 on a connection that chose it.
-pub async fn http2<B>(stream: TlsStream<TcpStream>) -> SendRequest<B>
+/// Returns an HTTP/2 client for a TLS connection that negotiated `h2`.
+pub(crate) async fn http2<B>(stream: TlsStream<TcpStream>) -> SendRequest<B>
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + Unpin + 'static,
 {
@@ -79,8 +82,8 @@ where
     client
 }
 
-/// The same delivery, as HTTP/2 has it.
-pub fn framed(request: &Request) -> hyper::Request<Full<Bytes>> {
+/// Converts a delivery into an HTTP/2 request.
+pub(crate) fn framed(request: &Request) -> hyper::Request<Full<Bytes>> {
     let url = format!("https://localhost{PATH}");
     let mut framed = hyper::Request::post(url);
     for (name, value) in request.headers.iter().filter(|(name, _)| name != "host") {

@@ -1,8 +1,8 @@
-//! Inboxes that do some things their own way, and leave the rest to the one in memory.
+//! Helps inboxes that wrap another one.
 
-/// All of an [`Inbox`](pleo_receiver::Inbox) that is only passed on to `self.inner`: everything but
-/// appends, claims and the end.
-macro_rules! rest_as_inner {
+/// Delegates all methods of [`Inbox`](pleo_receiver::Inbox) to `self.inner`, except `append`, `lease`
+/// and `close`.
+macro_rules! delegate_to_inner {
     () => {
         fn complete(
             &self,

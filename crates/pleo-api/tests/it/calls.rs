@@ -1,0 +1,328 @@
+//! Every call, against the sandbox, over TLS.
+
+use crate::support::{
+    EXPORT, KEY, SCOPES, TOKEN, URL, VENDOR, builder, builder_for, chain, request, start,
+};
+use pleo_api::{
+    ActivityList, Client, Credentials, EndpointAuth, Error, ExportJobList, ExportJobStatus,
+    OperationType, Page, PageRequest, PageStart, SortOrder, Status, Subscription, SubscriptionList,
+    SubscriptionRequest,
+};
+use pleo_sandbox::{Sandbox, Token};
+use uuid::Uuid;
+
+#[tokio::test]
+async fn creates_reads_updates_and_deletes_subscription() {
+    let (_pleo, client, _) = start().await;
+    let request = request()
+        .with_custom_header("x-from", "pleo")
+        .with_endpoint_auth(EndpointAuth::basic("user", "hunter2"));
+
+    let made = client.create(&request).await.unwrap();
+    assert_eq!(SubscriptionRequest::from(&made), request, "as requested");
+    assert_eq!(client.get(made.id).await.unwrap(), made);
+    let secret = client.secret(made.id).await.unwrap();
+    assert!(secret.expose().starts_with("whsec_"));
+
+    let mut change = SubscriptionRequest::from(&made);
+    change.status = Status::Inactive;
+    change.event_types = vec![VENDOR.into()];
+    let changed = client.update(made.id, &change).await.unwrap();
+    assert_eq!(SubscriptionRequest::from(&changed), change);
+    assert_eq!(client.get(made.id).await.unwrap(), changed);
+    assert_eq!(
+        client.secret(made.id).await.unwrap(),
+        secret,
+        "the secret stays"
+    );
+
+    client.delete(made.id).await.unwrap();
+    assert!(matches!(client.get(made.id).await, Err(Error::NotFound(_))));
+    let gone = client.delete(made.id).await;
+    assert!(matches!(gone, Err(Error::NotFound(_))), "{gone:?}");
+
+    let page = client.activities(made.id, &ActivityList::default()).await;
+    let done: Vec<_> = page
+        .unwrap()
+        .data
+        .into_iter()
+        .map(|one| one.operation_type)
+        .collect();
+    let all = [
+        OperationType::Create,
+        OperationType::Update,
+        OperationType::Delete,
+    ];
+    assert_eq!(done, all);
+    let list = ActivityList::default()
+        .with_operation_types([OperationType::Update, OperationType::Delete])
+        .with_page(PageRequest::default().with_limit(1));
+    let mut some = client.all_activities(made.id, list);
+    for operation in &all[1..] {
+        let activity = some.next().await.unwrap().unwrap();
+        assert_eq!(activity.operation_type, *operation);
+        assert_eq!(activity.subscription_id, made.id);
+    }
+    assert!(some.next().await.is_none());
+}
+
+#[tokio::test]
+async fn token_and_api_key_see_only_their_own_company() {
+    let (pleo, client, _) = start().await;
+    pleo.grant(Token::api_key(KEY).scopes(SCOPES));
+    let other = builder_for(&pleo, Credentials::api_key(KEY).unwrap());
+    let other = other.build().unwrap();
+    let mine = client.create(&request()).await.unwrap();
+    let theirs = other.create(&request()).await.unwrap();
+    assert_eq!(
+        ids(&client.list(&SubscriptionList::default()).await),
+        [mine.id]
+    );
+    assert_eq!(
+        ids(&other.list(&SubscriptionList::default()).await),
+        [theirs.id]
+    );
+    assert!(matches!(other.get(mine.id).await, Err(Error::NotFound(_))));
+    assert!(matches!(
+        other.secret(mine.id).await,
+        Err(Error::NotFound(_))
+    ));
+    assert!(matches!(
+        other.delete(mine.id).await,
+        Err(Error::NotFound(_))
+    ));
+}
+
+#[tokio::test]
+async fn filters_list() {
+    let (_pleo, client, _) = start().await;
+    let mut made = Vec::new();
+    for (event_types, status) in [
+        (&[EXPORT][..], Status::Active),
+        (&[VENDOR], Status::Active),
+        (&[EXPORT, VENDOR], Status::Inactive),
+    ] {
+        let request = SubscriptionRequest::new(URL, event_types.iter().copied());
+        let request = request.with_status(status);
+        made.push(client.create(&request).await.unwrap().id);
+    }
+    for (status, event_types, wanted) in [
+        (None, &[][..], &[0, 1, 2][..]),
+        (Some(Status::Active), &[], &[0, 1]),
+        (Some(Status::Inactive), &[], &[2]),
+        (None, &[EXPORT], &[0, 2]),
+        (None, &[EXPORT, VENDOR], &[0, 1, 2]),
+        (Some(Status::Inactive), &[VENDOR], &[2]),
+    ] {
+        let mut list = SubscriptionList::default().with_event_types(event_types.iter().copied());
+        list.status = status;
+        let wanted: Vec<_> = wanted.iter().map(|&index: &usize| made[index]).collect();
+        assert_eq!(ids(&client.list(&list).await), wanted, "{list:?}");
+    }
+}
+
+#[tokio::test]
+async fn pages_list_by_cursors_offset_and_stream() {
+    let (pleo, client, _) = start().await;
+    let mut made = Vec::new();
+    for _ in 0..7 {
+        made.push(client.create(&request()).await.unwrap().id);
+    }
+    let mut list = SubscriptionList::default();
+    list.page.limit = Some(3);
+    let first = client.list(&list).await.unwrap();
+    assert_eq!(ids_of(&first), made[..3]);
+    let pagination = &first.pagination;
+    assert_eq!(
+        (pagination.has_previous_page, pagination.has_next_page),
+        (false, true)
+    );
+    assert_eq!(pagination.total, Some(7));
+
+    list.page.start = pagination.end_cursor.clone().map(PageStart::After);
+    let second = client.list(&list).await.unwrap();
+    assert_eq!(ids_of(&second), made[3..6]);
+    assert!(second.pagination.has_previous_page);
+    let current = second.pagination.current_request_pagination.unwrap();
+    assert_eq!(
+        (current.after, current.limit),
+        (pagination.end_cursor.clone(), Some(3))
+    );
+
+    list.page.start = second.pagination.start_cursor.map(PageStart::Before);
+    assert_eq!(ids(&client.list(&list).await), made[..3]);
+
+    list.page.start = Some(PageStart::Offset(5));
+    let last = client.list(&list).await.unwrap();
+    assert_eq!(ids_of(&last), made[5..]);
+    assert!(!last.pagination.has_next_page);
+
+    for limit in [None, Some(1), Some(2), Some(7), Some(100)] {
+        for start in [0, 5, 7] {
+            let mut list = SubscriptionList::default();
+            list.page.limit = limit;
+            list.page.start = Some(PageStart::Offset(start));
+            let start = usize::try_from(start).unwrap();
+            assert_eq!(
+                all(&client, list).await,
+                made[start..],
+                "{limit:?} from {start}"
+            );
+        }
+    }
+    let before = pleo.requests().len();
+    let mut list = SubscriptionList::default();
+    list.page.limit = Some(2);
+    drop(all(&client, list).await);
+    assert_eq!(pleo.requests().len() - before, 4, "a request for each page");
+}
+
+#[tokio::test]
+async fn sorts_list() {
+    let (_pleo, client, _) = start().await;
+    let mut made = Vec::new();
+    for status in [Status::Inactive, Status::Active, Status::Inactive] {
+        let request = request().with_status(status);
+        made.push(client.create(&request).await.unwrap().id);
+    }
+    let page = PageRequest::default()
+        .with_limit(1)
+        .with_sorting("status", SortOrder::Ascending)
+        .with_sorting("createdAt", SortOrder::DescendingNullsLast);
+    let list = SubscriptionList::default().with_page(page);
+    assert_eq!(all(&client, list).await, [made[1], made[2], made[0]]);
+}
+
+#[tokio::test]
+async fn reads_bare_event_type_as_list() {
+    let (pleo, client, _) = start().await;
+    pleo.answer_bare_event_types();
+    let made = client.create(&request()).await.unwrap();
+    assert_eq!(made.event_types, [EXPORT]);
+    let listed = client.list(&SubscriptionList::default()).await.unwrap();
+    assert_eq!(listed.data, [made]);
+}
+
+#[tokio::test]
+async fn lists_pending_export_jobs_of_own_company() {
+    let (pleo, client, company) = start().await;
+    let mut jobs = Vec::new();
+    for _ in 0..25 {
+        jobs.push(pleo.add_export_job(company));
+    }
+    pleo.add_export_job(Uuid::new_v4());
+    let mut listed = client.export_jobs(ExportJobList::pending());
+    for job in &jobs {
+        let listed = listed.next().await.unwrap().unwrap();
+        assert_eq!(listed.id.to_string(), job["id"].as_str().unwrap());
+        assert_eq!(serde_json::to_value(&listed).unwrap(), *job);
+    }
+    assert!(listed.next().await.is_none(), "no other company's");
+    let failed = ExportJobList::default().with_statuses([ExportJobStatus::Failed]);
+    assert!(client.export_jobs(failed).next().await.is_none());
+}
+
+#[tokio::test]
+async fn errors_have_status_and_message_of_api() {
+    let pleo = Sandbox::start().await;
+    pleo.grant(Token::bearer(TOKEN).scopes(["export-jobs:read"]));
+    let client = builder(&pleo).build().unwrap();
+    let stranger = builder_for(&pleo, Credentials::bearer("a.b.c").unwrap());
+    let stranger = stranger.build().unwrap();
+
+    let missing = client.create(&request()).await.unwrap_err();
+    assert!(matches!(&missing, Error::Forbidden(message) if message.kind == "ACCESS_DENIED"));
+    assert!(
+        chain(&missing).contains("the scope export-jobs:write is missing"),
+        "{missing}"
+    );
+
+    let unknown = client
+        .create(&SubscriptionRequest::new(URL, ["v1.typo"]))
+        .await
+        .unwrap_err();
+    assert!(matches!(&unknown, Error::BadRequest(message) if message.kind == "BAD_REQUEST"));
+    assert!(
+        unknown.to_string().contains("unknown event type v1.typo"),
+        "{unknown}"
+    );
+
+    let rejected = stranger
+        .list(&SubscriptionList::default())
+        .await
+        .unwrap_err();
+    assert!(matches!(&rejected, Error::Unauthorized(_)), "{rejected:?}");
+    assert!(
+        rejected.to_string().contains("unknown or expired"),
+        "{rejected}"
+    );
+
+    let nothing = client.get(Uuid::nil()).await.unwrap_err();
+    assert!(matches!(&nothing, Error::NotFound(_)));
+    assert_eq!(nothing.status().unwrap(), 404);
+}
+
+#[tokio::test]
+async fn invalid_request_is_not_sent() {
+    let (pleo, client, _) = start().await;
+    let bad = request().with_custom_header("Webhook-Id", "x");
+    let rejected = client.create(&bad).await.unwrap_err();
+    assert!(
+        chain(&rejected).contains("`Webhook-Id` would replace"),
+        "{rejected}"
+    );
+    let plain = SubscriptionRequest::new("http://receiver.example.com/", [EXPORT]);
+    let rejected = client.update(Uuid::nil(), &plain).await.unwrap_err();
+    assert!(chain(&rejected).contains("only over HTTPS"), "{rejected}");
+    assert_eq!(pleo.requests(), []);
+}
+
+#[tokio::test]
+async fn returns_time_of_api() {
+    let (_pleo, client, _) = start().await;
+    let time = client.time().await.unwrap().unwrap();
+    let skew = jiff::Timestamp::now().duration_since(time);
+    assert!(skew.abs() < jiff::SignedDuration::from_secs(30), "{skew:?}");
+}
+
+#[tokio::test]
+async fn rejects_certificate_of_unknown_authority() {
+    let (pleo, _, _) = start().await;
+    let trusting_others = Client::builder(Credentials::bearer(TOKEN).unwrap())
+        .base_url(pleo.url())
+        .add_root_certificates(Sandbox::start().await.authority().pem())
+        .retries(0, core::time::Duration::ZERO)
+        .build()
+        .unwrap();
+    let rejected = trusting_others
+        .list(&SubscriptionList::default())
+        .await
+        .unwrap_err();
+    assert!(matches!(rejected, Error::Connection { .. }));
+    assert!(
+        chain(&rejected).contains("UnknownIssuer"),
+        "{}",
+        chain(&rejected)
+    );
+    assert_eq!(pleo.requests(), [], "the token was not sent");
+}
+
+async fn all(client: &Client, list: SubscriptionList) -> Vec<Uuid> {
+    let mut pages = client.subscriptions(list);
+    let mut all = Vec::new();
+    while let Some(subscription) = pages.next().await {
+        all.push(subscription.unwrap().id);
+    }
+    all
+}
+
+fn ids(page: &Result<Page<Subscription>, Error>) -> Vec<Uuid> {
+    ids_of(page.as_ref().unwrap())
+}
+
+fn ids_of(page: &Page<Subscription>) -> Vec<Uuid> {
+    page.data
+        .iter()
+        .map(|subscription| subscription.id)
+        .collect()
+}

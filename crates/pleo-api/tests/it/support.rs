@@ -1,0 +1,45 @@
+//! A sandbox, clients of it, and requests.
+
+use core::time::Duration;
+use std::error::Error as StdError;
+
+use pleo_api::{Client, ClientBuilder, Credentials, SubscriptionRequest};
+use pleo_sandbox::{Sandbox, Token};
+use uuid::Uuid;
+
+pub const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2VjcmV0";
+pub const KEY: &str = "plp_0123456789";
+pub const URL: &str = "https://receiver.example.com/webhooks/pleo";
+pub const EXPORT: &str = "v1.export-job.created";
+pub const VENDOR: &str = "v1.vendor.created";
+pub const SCOPES: [&str; 2] = ["export-jobs:read", "export-jobs:write"];
+
+/// Starts a sandbox that accepts `TOKEN`; returns it, a client, and the token's company.
+pub async fn start() -> (Sandbox, Client, Uuid) {
+    let pleo = Sandbox::start().await;
+    let company = pleo.grant(Token::bearer(TOKEN).scopes(SCOPES));
+    let client = builder(&pleo).build().unwrap();
+    (pleo, client, company)
+}
+
+pub fn builder(pleo: &Sandbox) -> ClientBuilder {
+    builder_for(pleo, Credentials::bearer(TOKEN).unwrap())
+}
+
+/// Builds a client that retries quickly.
+pub fn builder_for(pleo: &Sandbox, credentials: Credentials) -> ClientBuilder {
+    Client::builder(credentials)
+        .base_url(pleo.url())
+        .add_root_certificates(pleo.authority().pem())
+        .retries(4, Duration::from_millis(1))
+}
+
+pub fn request() -> SubscriptionRequest {
+    SubscriptionRequest::new(URL, [EXPORT])
+}
+
+/// Formats an error and its causes.
+pub fn chain(error: &dyn StdError) -> String {
+    core::iter::successors(error.source(), |&error| error.source())
+        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}

@@ -1,0 +1,11 @@
+//! Integration tests of the payload types.
+
+#![allow(unreachable_pub, reason = "the modules of one test binary")]
+#![allow(clippy::unwrap_used, reason = "a test fails loudly")]
+
+mod envelope;
+mod payload;
+mod properties;
+mod samples;
+mod summary;
+mod support;

@@ -1,0 +1,119 @@
+//! Replaces files atomically.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::failure::Failure;
+
+/// Who may read a file after it is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Only its owner.
+    Owner,
+    /// The same users as before. Only its owner if the file is new.
+    Keep,
+}
+
+/// Replaces a file. After a crash, the file holds either the old text or the new text.
+///
+/// The owner of the file stays the same. A symbolic link stays, and its target is replaced.
+pub(crate) fn replace(path: &Path, text: &str, access: Access) -> Result<(), Failure> {
+    let replace = || {
+        let target = target(path)?;
+        // `tempfile` creates it with mode 0600.
+        let mut file = temporary(&target)?;
+        keep_owner(&file, &target, access)?;
+        file.write_all(text.as_bytes())?;
+        file.as_file().sync_all()?;
+        file.persist(&target)?;
+        sync_directory(&target)
+    };
+    replace().map_err(|error| cannot_write(path, &error))
+}
+
+/// Checks that a file can be replaced.
+pub(crate) fn check_writable(path: &Path) -> Result<(), Failure> {
+    let created = target(path).and_then(|target| temporary(&target));
+    let removed = created.and_then(NamedTempFile::close);
+    removed.map_err(|error| cannot_write(path, &error))
+}
+
+/// Resolves symbolic links. Refuses a directory in which every user may create files: another user
+/// may have placed the link or the file.
+fn target(path: &Path) -> io::Result<PathBuf> {
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if is_shared(directory(path)) || is_shared(directory(&target)) {
+        return Err(io::Error::other("its directory is world-writable"));
+    }
+    Ok(target)
+}
+
+fn temporary(target: &Path) -> io::Result<NamedTempFile> {
+    let mut prefix = target.file_name().unwrap_or_default().to_owned();
+    prefix.push(".");
+    tempfile::Builder::new()
+        .prefix(&prefix)
+        .tempfile_in(directory(target))
+}
+
+fn directory(file: &Path) -> &Path {
+    let directory = file.parent().unwrap_or(file);
+    if directory.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        directory
+    }
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+    let fix = "choose a file in a directory that this user, but not every user, can write to";
+    Failure::Usage(format!("cannot write {}: {error}; {fix}", path.display()))
+}
+
+#[cfg(unix)]
+fn keep_owner(file: &NamedTempFile, old: &Path, access: Access) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, fchown};
+    let Ok(old) = fs::metadata(old) else {
+        return Ok(());
+    };
+    let file = file.as_file();
+    let new = file.metadata()?;
+    if (old.uid(), old.gid()) != (new.uid(), new.gid()) {
+        fchown(file, Some(old.uid()), Some(old.gid()))?;
+    }
+    match access {
+        Access::Owner => Ok(()),
+        Access::Keep => file.set_permissions(old.permissions()),
+    }
+}
+
+#[cfg(not(unix))]
+fn keep_owner(_: &NamedTempFile, _: &Path, _: Access) -> io::Result<()> {
+    Ok(())
+}
+
+/// Makes a rename durable.
+#[cfg(unix)]
+fn sync_directory(file: &Path) -> io::Result<()> {
+    fs::File::open(directory(file))?.sync_all()
+}
+
+#[cfg(not(unix))]
+fn sync_directory(_: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Returns `true` if every user may create files in the directory, as in `/tmp`.
+#[cfg(unix)]
+fn is_shared(directory: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(directory).is_ok_and(|directory| directory.mode() & 0o1002 == 0o1002)
+}
+
+#[cfg(not(unix))]
+fn is_shared(_: &Path) -> bool {
+    false
+}

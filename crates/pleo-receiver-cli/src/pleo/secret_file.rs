@@ -1,0 +1,91 @@
+//! Files that hold signing secrets.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use crate::failure::Failure;
+use crate::files::{self, Access};
+
+/// What happens to another secret that the file already holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Present {
+    /// It is replaced.
+    Replace,
+    /// Writing fails.
+    Keep,
+}
+
+/// Writes a signing secret to a file that only its owner can read. Returns `true` if the file has
+/// changed.
+pub(crate) fn write(path: &Path, secret: &str, present: Present) -> Result<bool, Failure> {
+    let text = read(path)?;
+    let holds_it = text.lines().any(|line| line == secret);
+    if holds_it && is_private(path) {
+        return Ok(false);
+    }
+    if !holds_it && !text.is_empty() && present == Present::Keep {
+        return Err(in_use(path));
+    }
+    if !text.lines().all(|line| line.starts_with("whsec_")) {
+        return Err(Failure::Usage(format!(
+            "cannot write the signing secret to {}: the file holds something else; name another \
+             file",
+            path.display()
+        )));
+    }
+    let text = if holds_it {
+        text
+    } else {
+        format!("{secret}\n")
+    };
+    files::replace(path, &text, Access::Owner)?;
+    Ok(true)
+}
+
+/// Checks that a file does not exist or is empty.
+pub(crate) fn check_unused(path: &Path) -> Result<(), Failure> {
+    if read(path)?.is_empty() {
+        Ok(())
+    } else {
+        Err(in_use(path))
+    }
+}
+
+/// Returns `true` if a file does not exist or is empty.
+pub(crate) fn is_missing(path: &Path) -> bool {
+    read(path).is_ok_and(|text| text.is_empty())
+}
+
+/// Reports a file that holds the secret of another subscription.
+pub(crate) fn in_use(path: &Path) -> Failure {
+    Failure::Usage(format!(
+        "{} holds another secret, which may be another endpoint's: name another file with \
+         `--secret-file`, or as the first `secret` of the endpoint; if nothing uses the file, \
+         delete it",
+        path.display()
+    ))
+}
+
+fn read(path: &Path) -> Result<String, Failure> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        read => read.map_err(|error| {
+            Failure::Usage(format!(
+                "cannot read {}: {error}; run as a user who may read it, or name another file",
+                path.display()
+            ))
+        }),
+    }
+}
+
+#[cfg(unix)]
+fn is_private(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).is_ok_and(|file| file.mode() & 0o077 == 0)
+}
+
+#[cfg(not(unix))]
+fn is_private(_: &Path) -> bool {
+    true
+}

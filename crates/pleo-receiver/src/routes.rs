@@ -1,0 +1,64 @@
+//! The endpoints of a receiver by path.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use crate::endpoint::Endpoint;
+use crate::metrics::{Accepted, Metrics};
+
+/// Endpoints by path.
+pub(crate) type Routes = HashMap<String, Arc<Route>>;
+
+/// An endpoint with its counters.
+pub(crate) struct Route {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) accepted: Accepted,
+}
+
+/// Maps endpoints by path. Checks that there is at least one and that paths and names are unique.
+pub(crate) fn routes(
+    endpoints: impl IntoIterator<Item = Endpoint>,
+    metrics: &Metrics,
+) -> Result<Routes, BuildError> {
+    let (mut routes, mut names) = (Routes::new(), HashSet::new());
+    for endpoint in endpoints {
+        let (name, path) = (endpoint.name(), endpoint.path().to_owned());
+        if routes.contains_key(&path) {
+            return Err(BuildError::SamePath { path });
+        }
+        if !names.insert(Arc::clone(name)) {
+            let name = name.to_string();
+            return Err(BuildError::SameName { name });
+        }
+        let accepted = metrics.accepted(name);
+        routes.insert(path, Arc::new(Route { endpoint, accepted }));
+    }
+    if routes.is_empty() {
+        return Err(BuildError::NoEndpoint);
+    }
+    Ok(routes)
+}
+
+/// Why a receiver cannot be built, or its endpoints cannot be replaced.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// There is no endpoint.
+    #[error("no endpoint: add at least one")]
+    NoEndpoint,
+    /// There is no inbox.
+    #[error("no inbox: set one")]
+    NoInbox,
+    /// Two endpoints have the same path.
+    #[error("two endpoints have the path `{path}`: give each its own")]
+    SamePath {
+        /// The path.
+        path: String,
+    },
+    /// Two endpoints have the same name, which is part of a message's key.
+    #[error("two endpoints have the name `{name}`: give each its own")]
+    SameName {
+        /// The name.
+        name: String,
+    },
+}

@@ -1,0 +1,100 @@
+//! A panic in the task that accepts connections.
+
+// Other systems don't bind all of 127.0.0.0/8.
+#![cfg(target_os = "linux")]
+
+use core::fmt;
+use core::future::pending;
+use core::time::Duration;
+use std::net::SocketAddr;
+
+use crate::support::endpoint;
+use pleo_receiver::{MemoryInbox, Receiver, ServeError, Server, ServerOptions};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Metadata, Subscriber, span};
+
+const LONG: Duration = Duration::from_secs(20);
+
+/// The source whose refused connections make the subscriber panic. All tests share the subscriber.
+const PANIC_SOURCE: &str = "127.0.0.99";
+
+/// A subscriber that panics when a connection of [`PANIC_SOURCE`] is refused.
+struct PanickingSubscriber;
+
+impl Subscriber for PanickingSubscriber {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with("pleo_receiver")
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, event: &Event<'_>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let is_refused = fields.message == "connection refused" && fields.peer == PANIC_SOURCE;
+        assert!(!is_refused, "this panic is part of the test");
+    }
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+#[derive(Default)]
+struct Fields {
+    message: String,
+    peer: String,
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        match field.name() {
+            "message" => self.message = format!("{value:?}"),
+            "peer" => self.peer = format!("{value:?}"),
+            _ => {}
+        }
+    }
+}
+
+async fn connect_from(source: &str, address: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(format!("{source}:0").parse().unwrap()).unwrap();
+    socket.connect(address).await.unwrap()
+}
+
+#[tokio::test]
+async fn stops_server_after_panic_while_accepting() {
+    tracing::subscriber::set_global_default(PanickingSubscriber).unwrap();
+    for threads in [0, 1, 2] {
+        let options = ServerOptions::default()
+            .with_threads(threads)
+            .with_max_connections_per_source(1)
+            .with_grace(Duration::from_millis(10));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let receiver = Receiver::builder()
+            .endpoint(endpoint())
+            .inbox(MemoryInbox::new());
+        let server = Server::new(receiver.build().unwrap());
+        let running = server.options(options).listen(listener).run(pending());
+        let clients = async {
+            let first = connect_from(PANIC_SOURCE, address).await;
+            let second = connect_from(PANIC_SOURCE, address).await;
+            pending::<()>().await;
+            drop((first, second));
+        };
+        let ended = tokio::select! {
+            ended = time::timeout(LONG, running) => ended.expect("the server stops"),
+            () = clients => unreachable!(),
+        };
+        assert!(matches!(ended, Err(ServeError::Panicked)), "{ended:?}");
+    }
+}
