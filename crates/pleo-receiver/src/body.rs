@@ -91,7 +91,7 @@ pub(crate) async fn verify<'h, B: Body<Data = Bytes> + Unpin>(
 
 /// The result of the first poll.
 enum FirstPoll<'h, E> {
-    /// The whole body arrived and is authentic.
+    /// The complete body arrived and is authentic.
     Complete(&'h str, Bytes),
     /// A part arrived, or nothing yet, or the end.
     Incomplete(Box<Verification<'h>>, Poll<Option<Result<Frame<Bytes>, E>>>),
@@ -116,7 +116,7 @@ async fn read_rest<'h, B: Body<Data = Bytes> + Unpin>(
             _ => tokio::select! {
                 biased;
                 frame = body.frame() => frame,
-                // The next frame is not there yet.
+                // The next frame has not arrived.
                 () = ready(()), if !reservation.covers(read.len()) => {
                     reservation.reserve(read.len())?;
                     continue;

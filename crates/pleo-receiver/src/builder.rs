@@ -59,7 +59,7 @@ impl ReceiverBuilder {
         self
     }
 
-    /// Sets an inbox that is shared, or whose type is known only at run time.
+    /// Sets an inbox that other code uses too, or whose type is chosen at run time.
     pub fn shared_inbox(mut self, inbox: Arc<dyn Inbox>) -> Self {
         self.inbox = Some(inbox);
         self
@@ -98,22 +98,22 @@ impl ReceiverBuilder {
         self
     }
 
-    /// Sets how many requests may be in flight, that is, read or stored; 4,096 unless set. More are
-    /// answered 503 at once.
+    /// Sets the maximum number of requests in flight, that is, being read or stored; 4,096 unless
+    /// set. Further requests are answered 503 immediately.
     ///
-    /// Requests with incomplete bodies may use three quarters of it, and those of one source a
-    /// quarter, so that slow bodies cannot block complete requests. A source is an IPv4 address or
-    /// an IPv6 /64, if it is known ([`PeerAddr`](crate::PeerAddr), [`Self::trusted_proxies`]).
+    /// Requests with incomplete bodies may use three quarters of the limit, and those of one source
+    /// a quarter. Slow bodies therefore cannot block complete requests. A source is an IPv4 address
+    /// or an IPv6 /64 ([`PeerAddr`](crate::PeerAddr), [`Self::trusted_proxies`]).
     pub fn max_in_flight(mut self, requests: usize) -> Self {
         self.max_in_flight = requests;
         self
     }
 
-    /// Sets how many bytes of incomplete bodies are kept in memory; 64 MiB unless set. They are not
-    /// verified yet. A request that exceeds the limit is answered 503.
+    /// Sets the maximum memory for incomplete, unverified bodies in bytes; 64 MiB unless set. A
+    /// request that exceeds the limit is answered 503.
     ///
-    /// One source may use a quarter of it. Both limits are at least [`Self::body_limit`]. Bodies
-    /// that arrive complete with their headers don't count.
+    /// One source may use a quarter of the limit. Both limits are at least [`Self::body_limit`].
+    /// Bodies that arrive complete with their headers don't count.
     pub fn max_unverified_bytes(mut self, bytes: usize) -> Self {
         self.max_unverified_bytes = bytes;
         self
@@ -137,7 +137,7 @@ impl ReceiverBuilder {
             inbox: self.inbox.ok_or(BuildError::NoInbox)?,
             dispatching: watch::Sender::new(Arc::new(Dispatching {
                 handler: self.handler,
-                policy: self.dispatch_options,
+                options: self.dispatch_options,
             })),
             body_limits: self.body_limits,
             in_flight: Semaphore::new(self.max_in_flight.min(Semaphore::MAX_PERMITS)),

@@ -28,8 +28,8 @@
 //!
 //! # Re-exported crates
 //!
-//! Types of other crates in this API come from these re-exports, so that a program needs no
-//! dependency of its own with the same version:
+//! These re-exports have the types of other crates in this API. A program needs no dependencies with
+//! matching versions:
 //!
 //! | re-export | for |
 //! | --- | --- |

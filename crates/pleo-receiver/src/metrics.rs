@@ -1,4 +1,4 @@
-//! Prometheus metrics of the receiver. They observe and decide nothing.
+//! Prometheus metrics of the receiver.
 
 use std::sync::Arc;
 
@@ -142,7 +142,7 @@ impl Metrics {
     /// Encodes all metrics in the OpenMetrics text format.
     pub(crate) fn encode(&self) -> String {
         let mut out = String::new();
-        // Writing to a string can't fail.
+        // Writing to a string cannot fail.
         let _ = text::encode(&mut out, &self.registry);
         out
     }

@@ -43,7 +43,7 @@ const LOGGED_PATH: usize = 256;
 
 /// Receives deliveries at its endpoints, stores them in its inbox and dispatches them to its handler.
 ///
-/// Cheap to clone; all clones share one receiver. [`serve`](crate::serve) runs it as a server. Inside
+/// Cheap to clone; all clones are the same receiver. [`serve`](crate::serve) runs it as a server. Inside
 /// another server, mount it as a hyper or tower service, and run [`Self::dispatch`] beside it.
 #[derive(Clone)]
 pub struct Receiver {
@@ -104,8 +104,7 @@ impl Receiver {
         }
     }
 
-    /// Replaces all endpoints at once. Requests that already started are checked against the old
-    /// endpoints.
+    /// Replaces all endpoints. Requests that already started are checked against the old endpoints.
     ///
     /// # Errors
     /// There is no endpoint, or two have the same path or name. Then nothing changes.
@@ -122,8 +121,7 @@ impl Receiver {
     /// Replaces the handler and its options. Attempts that already started keep the old handler and
     /// the old options, for the old grace period at most. They count against the new concurrency.
     pub fn replace_handler(&self, handler: Option<Arc<dyn Handler>>, options: DispatchOptions) {
-        let policy = options;
-        let dispatching = Dispatching { handler, policy };
+        let dispatching = Dispatching { handler, options };
         self.inner.dispatching.send_replace(Arc::new(dispatching));
     }
 
@@ -136,7 +134,7 @@ impl Receiver {
     pub async fn dispatch(&self, shutdown: impl Future<Output = ()>) {
         let mut shutdown = pin!(shutdown);
         loop {
-            // A set aborts its tasks when this future is dropped.
+            // `JoinSet` aborts the dispatcher when this future is dropped.
             let mut dispatcher = JoinSet::new();
             let (stop, stopped) = oneshot::channel();
             dispatcher.spawn(self.clone().dispatch_until_panic(stopped));
@@ -167,7 +165,7 @@ impl Receiver {
             metrics,
             ..
         } = &*self.inner;
-        // The sender is dropped without a message.
+        // `stopped` resolves when its sender is dropped.
         let shutdown = async { drop(stopped.await) };
         dispatch::run(inbox, dispatching.subscribe(), metrics, shutdown).await;
     }

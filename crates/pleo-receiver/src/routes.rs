@@ -15,7 +15,7 @@ pub(crate) struct Route {
     pub(crate) accepted: Accepted,
 }
 
-/// Maps endpoints by path. Checks that there is at least one and that paths and names are unique.
+/// Maps endpoints by path. There must be at least one, and paths and names must be unique.
 pub(crate) fn routes(
     endpoints: impl IntoIterator<Item = Endpoint>,
     metrics: &Metrics,

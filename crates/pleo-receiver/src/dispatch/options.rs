@@ -1,11 +1,11 @@
-//! The options of dispatching.
+//! Options of the dispatcher.
 
 use core::time::Duration;
 
-/// Options of dispatching: retries, time limit, concurrency and shutdown.
+/// Options of the dispatcher: retries, time limit, concurrency and shutdown.
 ///
-/// The delay after failed attempt *n* is `min_delay` · 2ⁿ⁻¹, at most `max_delay`, plus a random share
-/// of that delay (jitter), so that messages that failed together are not retried together.
+/// The delay after failed attempt *n* is `min_delay` · 2ⁿ⁻¹, at most `max_delay`. Jitter adds up to
+/// the same delay again, which separates messages that failed together.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DispatchOptions {
@@ -18,13 +18,13 @@ pub struct DispatchOptions {
     pub max_delay: Duration,
     /// The time limit of a handler for one message; 5 minutes by default.
     pub timeout: Duration,
-    /// The most messages of one endpoint in progress, so that a slow endpoint does not delay the
-    /// others; 4 by default, at least 1. With 1, messages are dispatched one after the other.
+    /// The maximum number of messages in progress per endpoint; 4 by default, at least 1. A slow
+    /// endpoint does not delay the others. With 1, messages are dispatched in order.
     pub concurrency: usize,
-    /// The most messages of all endpoints in progress; 64 by default, at least 1.
+    /// The maximum number of messages in progress; 64 by default, at least 1.
     pub total_concurrency: usize,
     /// The grace period: how long handlers may continue after shutdown starts; 20 seconds by default.
-    /// Then they are dropped, and their messages are ready at once.
+    /// Then they are dropped, and their messages are ready immediately.
     pub grace: Duration,
 }
 
@@ -71,14 +71,14 @@ impl DispatchOptions {
         self
     }
 
-    /// Sets the most messages of one endpoint in progress.
+    /// Sets the maximum number of messages in progress per endpoint.
     #[must_use]
     pub const fn with_concurrency(mut self, messages: usize) -> Self {
         self.concurrency = messages;
         self
     }
 
-    /// Sets the most messages of all endpoints in progress.
+    /// Sets the maximum number of messages in progress.
     #[must_use]
     pub const fn with_total_concurrency(mut self, messages: usize) -> Self {
         self.total_concurrency = messages;

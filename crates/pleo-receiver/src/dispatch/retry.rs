@@ -16,11 +16,11 @@ pub(super) fn delay_after_failure(options: &DispatchOptions, attempt: u32) -> Op
 }
 
 /// Returns the delay after an attempt during which the receiver crashed; `None` if the message is
-/// ready at once.
+/// ready immediately.
 ///
-/// Any message that was in progress may have caused the crash. From the third attempt on it is
-/// delayed with backoff, so that a supervisor can keep restarting the receiver. Jitter separates the
-/// messages that were in progress together.
+/// Any message in progress may have caused the crash. From the third attempt on, a message is
+/// delayed with backoff, so that a restarted receiver stays up. Jitter separates messages that were
+/// in progress together.
 #[cfg(feature = "sqlite")]
 pub(crate) fn delay_after_crash(attempt: u32) -> Option<Duration> {
     let options = DispatchOptions::default();
@@ -35,7 +35,7 @@ pub(super) fn is_exhausted(options: &DispatchOptions, attempt: u32) -> bool {
     attempt > options.max_attempts.max(1)
 }
 
-/// Returns `min` · 2ⁿ⁻¹ for the `n`th failure, at most `max`, plus a random share of it.
+/// Returns `min` · 2ⁿ⁻¹ for the `n`th failure, at most `max`, plus jitter up to the same delay.
 fn backoff(min: Duration, max: Duration, n: u32) -> Duration {
     let delays = ExponentialBuilder::default()
         .with_min_delay(min)

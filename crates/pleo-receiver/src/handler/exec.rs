@@ -12,9 +12,9 @@ use tokio::process::{Child, Command};
 use tokio::time;
 use tracing::debug;
 
-use super::{Delivery, Handler, HandlerFuture};
+use super::contract::{Delivery, Handler, HandlerFuture};
 
-/// The most bytes of a command's output that are kept.
+/// How many bytes of a command's output are kept.
 const MAX_OUTPUT: usize = 1024;
 
 /// How long the command's output is read after it exits. A process that it started may keep the pipe
@@ -219,7 +219,7 @@ impl ProcessGroup {
 impl Drop for ProcessGroup {
     fn drop(&mut self) {
         if let Some(id) = self.id {
-            // Fails if the processes have exited meanwhile.
+            // Fails if the processes have already exited.
             let _ = rustix::process::kill_process_group(id, rustix::process::Signal::KILL);
         }
     }

@@ -14,7 +14,7 @@ use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::time;
 
-use super::{Delivery, Handler, HandlerFuture};
+use super::contract::{Delivery, Handler, HandlerFuture};
 
 /// The time limit of a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,7 +23,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// meets a connection that is being closed.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// The most bytes that are read of a response body, so that the connection can be reused.
+/// How many bytes of a response body are read. A body read to its end lets the connection be reused.
 const MAX_RESPONSE_BODY: usize = 64 * 1024;
 
 /// Posts each message to a URL. The body is unchanged.

@@ -10,10 +10,11 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-use super::types::{SummaryColumns, ceil_millisecond, from_millisecond};
-use super::{
-    Appended, Counts, Entry, Filter, Inbox, InboxError, InboxFuture, LeaseId, LeaseRequest, Leased,
-    LeasedMessage, NewMessage, Outcome, Selection, State,
+use super::contract::{Inbox, InboxFuture};
+use super::error::InboxError;
+use super::types::{
+    Appended, Counts, Entry, Filter, LeaseId, LeaseRequest, Leased, LeasedMessage, NewMessage,
+    Outcome, Selection, State, SummaryColumns, ceil_millisecond, from_millisecond, to_u64,
 };
 
 /// An inbox in memory, for tests. All messages are lost when the process ends, although the sender
@@ -322,8 +323,4 @@ impl Row {
 
 fn is_none_or_equal(wanted: Option<&String>, value: &String) -> bool {
     wanted.is_none_or(|wanted| wanted == value)
-}
-
-fn to_u64(count: usize) -> u64 {
-    u64::try_from(count).unwrap_or(u64::MAX)
 }

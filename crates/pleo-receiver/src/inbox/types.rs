@@ -113,13 +113,13 @@ pub enum Appended {
     Conflict,
 }
 
-/// Limits how many messages [`Inbox::lease`](super::Inbox::lease) leases.
+/// Limits how many messages [`Inbox::lease`](crate::Inbox::lease) leases.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LeaseRequest {
-    /// The most messages to lease.
+    /// The maximum number of messages to lease.
     pub max: usize,
-    /// The most messages of one endpoint, including those in progress.
+    /// The maximum number of messages per endpoint, including those in progress.
     pub per_endpoint: usize,
     /// How many messages of each endpoint are in progress.
     pub in_progress: HashMap<Arc<str>, usize>,
@@ -136,7 +136,7 @@ impl LeaseRequest {
         }
     }
 
-    /// Sets the most messages of one endpoint, including those in progress.
+    /// Sets the maximum number of messages per endpoint, including those in progress.
     #[must_use]
     pub const fn with_per_endpoint(mut self, messages: usize) -> Self {
         self.per_endpoint = messages;
@@ -157,19 +157,19 @@ impl LeaseRequest {
     }
 }
 
-/// The result of [`Inbox::lease`](super::Inbox::lease).
+/// The result of [`Inbox::lease`](crate::Inbox::lease).
 #[derive(Debug, Default)]
 pub struct Leased {
     /// The messages, in dispatch order.
     pub messages: Vec<LeasedMessage>,
-    /// When the next lease ends or the next retry is ready, if the store knows one.
+    /// When the next lease ends or the next retry is ready, if there is one.
     pub next_due: Option<Timestamp>,
 }
 
 /// A message under a lease.
 #[derive(Clone, Debug)]
 pub struct LeasedMessage {
-    /// The lease, for [`Inbox::complete`](super::Inbox::complete).
+    /// The lease, for [`Inbox::complete`](crate::Inbox::complete).
     pub lease: LeaseId,
     /// The message.
     pub message: NewMessage,
@@ -203,7 +203,8 @@ pub enum Outcome {
         /// Why the attempt failed.
         error: String,
     },
-    /// The handler was stopped early. The attempt is not counted, and the message is ready at once.
+    /// The handler was stopped early. The attempt is not counted, and the message is ready
+    /// immediately.
     Release,
     /// The handler was not started, because no attempts were left. This attempt is not counted, and
     /// the message is dead.
@@ -374,6 +375,11 @@ pub struct Counts {
 fn truncate_error(mut error: String) -> String {
     error.truncate(error.floor_char_boundary(MAX_ERROR_LEN));
     error
+}
+
+/// Converts a count of messages.
+pub(super) fn to_u64(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 /// Rounds up to milliseconds, so that no message is ready before its time.

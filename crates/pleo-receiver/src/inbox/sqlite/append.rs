@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection};
 
-use crate::inbox::{Appended, NewMessage, SummaryColumns};
+use crate::inbox::types::{Appended, NewMessage, SummaryColumns};
 
 /// A message to append with its parsed columns. Parsed before it is queued, so that the writer does
 /// not parse.
@@ -88,7 +88,7 @@ impl<'c> Appends<'c> {
         })
     }
 
-    /// Deletes a message whose body could not be inserted. If that fails too, rolls back the whole
+    /// Deletes a message whose body could not be inserted. If that fails too, rolls back the
     /// transaction.
     fn undo_insert(&self) -> rusqlite::Result<()> {
         if self.connection.is_autocommit() {

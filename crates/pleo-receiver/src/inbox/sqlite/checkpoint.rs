@@ -1,9 +1,9 @@
 //! Checkpoints: copies committed pages from the write-ahead log (WAL) into the database file.
 //!
-//! A thread of its own copies most pages, so that the writer does not wait. The writer adds pages
-//! meanwhile, so that such a checkpoint rarely copies all of them and the log would grow without
-//! limit. If the log is long and few pages are left, the writer copies them itself; SQLite then starts
-//! the log over.
+//! The checkpoint thread copies most pages, so that the writer does not wait. The writer adds pages
+//! at the same time, so this thread rarely copies all of them, and the log would grow without limit.
+//! If the log is long and few pages remain, the writer copies them itself. SQLite then starts the
+//! log over.
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::io;
@@ -15,22 +15,22 @@ use tracing::warn;
 
 use crate::error::error_chain;
 
-/// The fewest pages that the thread copies at once: 400 KiB. Larger flushes delay the commits beside
-/// them.
+/// The minimum number of pages per checkpoint of the thread: 400 KiB. Larger flushes delay
+/// concurrent commits.
 const MIN_PAGES: usize = 100;
 
-/// The fewest commits that the thread copies at once, if each writes many pages.
+/// The minimum number of commits per checkpoint of the thread, if each writes many pages.
 const MIN_COMMITS: usize = 5;
 
-/// The most pages, or commits, that the writer copies itself.
+/// The maximum number of pages, or of commits, that the writer copies itself.
 const MAX_WRITER_PAGES: usize = 100;
 const MAX_WRITER_COMMITS: usize = 2;
 
 /// The length in pages from which the log should start over: 16 MiB.
 const LONG_WAL: usize = 4000;
 
-/// The length in pages from which the writer copies any number of pages: 64 MiB. A reader can hold up
-/// the log beyond that.
+/// The length in pages from which the writer copies any number of pages: 64 MiB. A long read can
+/// prevent that, and the log then grows further.
 const MAX_WAL: usize = 16_000;
 
 /// Runs the checkpoint thread.
@@ -52,8 +52,8 @@ struct Wal {
 }
 
 impl Checkpointer {
-    /// Replaces the automatic checkpoints of the writer's connection. The thread uses `own`.
-    pub(super) fn start(writer: &mut Connection, own: Connection) -> io::Result<Self> {
+    /// Replaces the automatic checkpoints of the writer's connection. The thread uses `connection`.
+    pub(super) fn start(writer: &mut Connection, connection: Connection) -> io::Result<Self> {
         let wal = Arc::new(Wal::default());
         let hook = {
             let wal = Arc::clone(&wal);
@@ -72,7 +72,7 @@ impl Checkpointer {
                     while !wal.stop.load(Ordering::Relaxed) {
                         thread::park();
                         if wal.remaining() >= wal.min_for_thread() {
-                            wal.checkpoint(&own);
+                            wal.checkpoint(&connection);
                         }
                     }
                 }

@@ -7,13 +7,13 @@ use std::fs::{self, DirEntry};
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::thread;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
 
-use crate::inbox::InboxError;
+use super::error::open_error;
+use crate::inbox::error::InboxError;
 use crate::inbox::types::ceil_millisecond;
 
 /// SQLite's `application_id`: "PleI".
@@ -112,7 +112,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, InboxError> {
 pub(super) fn lock(path: &Path) -> Result<File, InboxError> {
     let mut file = open_private(OpenOptions::new().create(true), &lock_path(path))
         .map_err(|error| open_error(path, error))?;
-    // `lock_owner` of another process holds the lock for a moment.
+    // `lock_owner` of another process holds the lock briefly.
     let mut tries = 0..5;
     let locked = loop {
         match file.try_lock() {
@@ -156,7 +156,7 @@ pub(super) fn lock_owner(path: &Path) -> Option<u32> {
     file.read_to_string(&mut pid).ok()?;
     let pid = pid.parse().ok()?;
     let metadata = file.metadata().ok()?;
-    // Otherwise this process would have the file open itself.
+    // This process must not have the file open when `has_open` looks for it.
     drop(file);
     has_open(pid, &metadata).then_some(pid)
 }
@@ -165,17 +165,17 @@ fn is_taken(file: &File) -> bool {
     matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
-/// Returns `true` if the process has the file open. In another container the id may belong to another
-/// process.
+/// Returns `true` if the process has the file open. If the server runs in another container, its
+/// process id may belong to another process here.
 #[cfg(target_os = "linux")]
 fn has_open(pid: u32, file: &Metadata) -> bool {
     use std::os::unix::fs::MetadataExt;
-    let is_it = |open: DirEntry| {
-        let open = fs::metadata(open.path());
+    let is_same = |entry: DirEntry| {
+        let open = fs::metadata(entry.path());
         open.is_ok_and(|open| (open.dev(), open.ino()) == (file.dev(), file.ino()))
     };
-    let open = fs::read_dir(format!("/proc/{pid}/fd"));
-    open.is_ok_and(|mut open| open.any(|one| one.is_ok_and(is_it)))
+    let entries = fs::read_dir(format!("/proc/{pid}/fd"));
+    entries.is_ok_and(|mut entries| entries.any(|entry| entry.is_ok_and(is_same)))
 }
 
 /// Other systems have no process id namespaces.
@@ -252,16 +252,6 @@ fn inode(path: &Path) -> io::Result<u64> {
 #[cfg(not(unix))]
 fn inode(path: &Path) -> io::Result<u64> {
     path.metadata().map(|_| 0)
-}
-
-pub(super) fn open_error(
-    path: &Path,
-    error: impl Into<Box<dyn Error + Send + Sync>>,
-) -> InboxError {
-    InboxError::Open {
-        path: path.display().to_string(),
-        source: Arc::from(error.into()),
-    }
 }
 
 fn lock_path(path: &Path) -> PathBuf {

@@ -3,10 +3,11 @@
 //! One writer thread executes all commands: appends, leases, completions, replays and prunes. It
 //! takes every queued command, executes them in one transaction, commits once, and only then replies
 //! (group commit). A commit that appends is flushed to the disk (`synchronous=FULL`). Reads have a
-//! connection of their own, and so has the checkpoint thread.
+//! their own connection, and so has the checkpoint thread.
 
 mod append;
 mod checkpoint;
+mod error;
 mod file;
 mod options;
 mod queries;
@@ -31,11 +32,14 @@ use tokio::{task, time};
 
 use self::append::ParsedMessage;
 use self::checkpoint::Checkpointer;
-use self::file::{OpenFiles, open_error};
+use self::error::{failed, open_error};
+use self::file::OpenFiles;
 use self::writer::{Command, Reply, Writer};
-use super::{
-    Appended, Counts, Entry, Filter, Inbox, InboxError, InboxFuture, LeaseId, LeaseRequest, Leased,
-    NewMessage, Outcome, Selection, State,
+use super::contract::{Inbox, InboxFuture};
+use super::error::InboxError;
+use super::types::{
+    Appended, Counts, Entry, Filter, LeaseId, LeaseRequest, Leased, NewMessage, Outcome, Selection,
+    State,
 };
 use crate::dispatch::retry;
 
@@ -48,14 +52,14 @@ const MESSAGE_OVERHEAD: usize = 512;
 /// processes.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many messages one transaction replays or prunes. Limits how long it delays other commands.
+/// How many messages one transaction replays or prunes. Bounds the delay of other commands.
 const CHUNK: u32 = 500;
 
 /// An inbox in a SQLite file.
 ///
 /// The file is in WAL mode. [`append`](Inbox::append) resolves after a commit with
 /// `synchronous=FULL`: the write-ahead log is flushed to the disk with fsync. Appends that arrive
-/// together share one commit (group commit). Leases and outcomes are committed without an fsync: they
+/// together are written in one commit (group commit). Leases and outcomes are committed without an fsync: they
 /// survive a crash of the process, but not always one of the machine; the messages are then
 /// redelivered.
 ///
@@ -95,7 +99,7 @@ pub struct SqliteInbox {
 impl SqliteInbox {
     /// Opens the inbox as its server; creates the file if it is missing.
     ///
-    /// Ends the leases of a server that crashed. Its messages are ready at once; from the third
+    /// Ends the leases of a server that crashed. Its messages are ready immediately; from the third
     /// attempt on they are delayed, because one of them may have caused the crash.
     ///
     /// # Errors
@@ -372,8 +376,4 @@ impl fmt::Debug for SqliteInbox {
             .field("path", &self.path)
             .finish_non_exhaustive()
     }
-}
-
-fn failed(error: rusqlite::Error) -> InboxError {
-    InboxError::Failed(Arc::new(error))
 }

@@ -4,7 +4,7 @@
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SqliteOptions {
-    /// The most bytes of messages in the writer's queue; 64 MiB by default. More appends are refused
+    /// The maximum size of the writer's queue in bytes; 64 MiB by default. Further appends are refused
     /// with [`InboxError::Full`](crate::InboxError::Full).
     pub queue_bytes: usize,
 }
@@ -18,7 +18,7 @@ impl Default for SqliteOptions {
 }
 
 impl SqliteOptions {
-    /// Sets the most bytes of messages in the writer's queue.
+    /// Sets the maximum size of the writer's queue in bytes.
     #[must_use]
     pub const fn with_queue_bytes(mut self, bytes: usize) -> Self {
         self.queue_bytes = bytes;

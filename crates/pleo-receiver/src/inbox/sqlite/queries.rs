@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use rusqlite::{Connection, Row, named_params, params};
 
-use crate::inbox::types::{ceil_millisecond, from_millisecond};
-use crate::inbox::{Counts, Entry, Filter, Origin, Selection, State};
+use crate::inbox::types::{
+    Counts, Entry, Filter, Origin, Selection, State, ceil_millisecond, from_millisecond,
+};
 
-/// The columns of [`entry`]. Not the body, which may be long.
+/// The columns of [`entry`], without the body.
 const ENTRY_COLUMNS: &str =
     "sequence, endpoint, webhook_id, event_type, event_id, resource_id, origin,
     state, attempts, received_at, expires_at, due_at, last_error,
@@ -47,8 +48,8 @@ pub(super) fn show(
     rows.collect()
 }
 
-/// Counts in one statement, so that a message that changes its state meanwhile is counted once. The
-/// subqueries read indexes only.
+/// Counts in one statement, so that a message that changes its state is counted once. The subqueries
+/// read only indexes.
 pub(super) fn counts(connection: &Connection) -> rusqlite::Result<Counts> {
     let mut count = connection.prepare_cached(
         "SELECT (SELECT count(*) FROM message INDEXED BY message_ready

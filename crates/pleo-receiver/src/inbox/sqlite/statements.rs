@@ -6,9 +6,9 @@ use jiff::Timestamp;
 use rusqlite::{Connection, Row};
 
 use super::queries::origin;
-use crate::inbox::types::{ceil_millisecond, from_millisecond};
-use crate::inbox::{
+use crate::inbox::types::{
     LeaseId, LeaseRequest, Leased, LeasedMessage, NewMessage, Outcome, Selection, State,
+    ceil_millisecond, from_millisecond, to_u64,
 };
 
 /// The statements of one connection, which caches them.
@@ -147,8 +147,4 @@ fn leased_message(row: &Row<'_>) -> rusqlite::Result<LeasedMessage> {
         },
         attempt: row.get("attempts")?,
     })
-}
-
-fn to_u64(rows: usize) -> u64 {
-    u64::try_from(rows).unwrap_or(u64::MAX)
 }

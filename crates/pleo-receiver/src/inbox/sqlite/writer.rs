@@ -13,12 +13,12 @@ use tracing::error;
 
 use super::append::{Appends, ParsedMessage};
 use super::checkpoint::Checkpointer;
+use super::error::failed;
 use super::file::OpenFiles;
 use super::statements::Statements;
-use super::{
-    Appended, InboxError, LeaseId, LeaseRequest, Leased, Outcome, Selection, State, failed,
-};
 use crate::error::error_chain;
+use crate::inbox::error::InboxError;
+use crate::inbox::types::{Appended, LeaseId, LeaseRequest, Leased, Outcome, Selection, State};
 
 /// The most commands in one transaction.
 const MAX_BATCH: usize = 1024;
@@ -59,7 +59,7 @@ pub(super) enum Command {
     Close {
         reply: Reply<()>,
     },
-    /// Simulates a bug.
+    /// Panics in the writer thread.
     #[cfg(test)]
     Panic,
 }
@@ -114,11 +114,11 @@ impl Writer {
             batch.extend(commands.try_iter().take(MAX_BATCH - 1));
             let begun = self.begin(batch.iter().any(Command::is_durable));
             if begun.is_err() {
-                // Refuses the commands that arrived meanwhile too: `begin` may have waited for the
-                // busy timeout, and each batch would wait again.
+                // `begin` may have waited for the busy timeout, and each further batch would wait
+                // again. So the commands that arrived since are refused too.
                 batch.extend(commands.try_iter());
             }
-            let close = (batch.iter()).position(|one| matches!(one, Command::Close { .. }));
+            let close = (batch.iter()).position(|command| matches!(command, Command::Close { .. }));
             if let Some(close) = close
                 && let Some(Command::Close { reply }) = batch.drain(close..).next()
             {
@@ -180,8 +180,8 @@ impl Writer {
             }
             ready |= !matches!(command, Command::Lease { .. } | Command::Prune { .. });
             replies.push(execute(&statements, &mut appends, command));
-            // A failed statement may have rolled back the whole transaction. Further commands would
-            // then commit on their own.
+            // A failed statement may have rolled back the transaction. Further commands would then
+            // commit on their own.
             if self.connection.is_autocommit() {
                 failure = Some(rolled_back());
             }
@@ -282,8 +282,9 @@ mod tests {
     use std::sync::mpsc;
     use std::thread;
 
-    use super::super::{NewMessage, file};
+    use super::super::file;
     use super::*;
+    use crate::inbox::types::NewMessage;
 
     #[test]
     fn panic_stores_nothing_of_batch_and_sends_no_reply() {
@@ -301,7 +302,7 @@ mod tests {
         let append = |id: &str| {
             let (reply, result) = oneshot::channel();
             let append = Command::Append {
-                message: ParsedMessage::parse(NewMessage::new("one", id, "{}")),
+                message: ParsedMessage::parse(NewMessage::new("books", id, "{}")),
                 size: 0,
                 reply,
             };
