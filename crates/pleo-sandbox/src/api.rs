@@ -17,11 +17,11 @@ use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use uuid::Uuid;
 
-use crate::faults;
+use crate::faults::{self, Fault};
 use crate::pagination::{Query, page};
+use crate::shared::Shared;
 use crate::state::{ApiRequest, State, Token, id};
 use crate::validation::{self, ApiError};
-use crate::{Fault, Shared};
 
 /// Serves the API. Closes all connections on drop.
 pub(crate) async fn serve(listener: TcpListener, acceptor: TlsAcceptor, shared: Arc<Shared>) {
@@ -135,9 +135,9 @@ fn subscription(
         return activities(state, token, id, head.uri.query().unwrap_or_default())?
             .ok_or_else(missing);
     }
-    // Another company's subscription is not found.
+    // A token does not see subscriptions of other companies.
     let found = state.subscriptions.get(&id);
-    let found = found.filter(|one| one.company == token.company);
+    let found = found.filter(|found| found.company == token.company);
     let found = found.ok_or_else(missing)?;
     match (method, rest) {
         (&Method::GET, []) => Ok(json!({ "data": state.render(found.value.clone()) })),
@@ -165,11 +165,16 @@ fn list(state: &State, token: &Token, query: &str) -> Result<Value, ApiError> {
         let mut types = value["eventTypes"].as_array().unwrap().iter();
         status.is_none_or(|status| value["status"] == status)
             && (event_types.is_empty()
-                || types.any(|one| event_types.contains(&one.as_str().unwrap())))
+                || types.any(|event_type| event_types.contains(&event_type.as_str().unwrap())))
     };
-    let mine = state.subscriptions.values();
-    let mine = mine.filter(|one| one.company == token.company && matches(&one.value));
-    let list = mine.map(|one| (one.sequence, state.render(one.value.clone())));
+    let subscriptions = state.subscriptions.values();
+    let matching = subscriptions.filter(|subscription| {
+        subscription.company == token.company && matches(&subscription.value)
+    });
+    let list = matching.map(|subscription| {
+        let value = state.render(subscription.value.clone());
+        (subscription.sequence, value)
+    });
     page(list.collect(), &query)
 }
 
@@ -183,30 +188,34 @@ fn activities(
     let query = Query::parse(query, &["operation_types"])?;
     let types = query.any_of("operation_types", &["CREATE", "UPDATE", "DELETE"])?;
     let actor = json!(format!("urn:pleo:company:{}", token.company));
-    let mine = |activity: &Value| {
+    let is_own = |activity: &Value| {
         id(&activity["subscriptionId"]) == subscription && activity["actorUrn"] == actor
     };
-    if !state.activities.iter().any(|(_, activity)| mine(activity)) {
+    if !state
+        .activities
+        .iter()
+        .any(|(_, activity)| is_own(activity))
+    {
         return Ok(None);
     }
     let matches = |activity: &Value| {
         let kind = activity["operationType"].as_str().unwrap();
-        mine(activity) && (types.is_empty() || types.contains(&kind))
+        is_own(activity) && (types.is_empty() || types.contains(&kind))
     };
-    let fitting = state
+    let matching = state
         .activities
         .iter()
         .filter(|(_, activity)| matches(activity));
-    page(fitting.cloned().collect(), &query).map(Some)
+    page(matching.cloned().collect(), &query).map(Some)
 }
 
 impl State {
     /// Returns a subscription as a response shows it.
     fn render(&self, mut value: Value) -> Value {
         if self.bare_event_types
-            && let Some([one]) = value["eventTypes"].as_array().map(Vec::as_slice)
+            && let Some([event_type]) = value["eventTypes"].as_array().map(Vec::as_slice)
         {
-            value["eventTypes"] = one.clone();
+            value["eventTypes"] = event_type.clone();
         }
         value
     }
@@ -221,7 +230,7 @@ fn authenticate(state: &State, head: &http::request::Parts) -> Result<Token, Api
         .tokens
         .iter()
         .find(|token| token.authorization == given);
-    // Echoes the credentials, as a careless API would.
+    // Echoes the credentials, so that tests show that clients hide them.
     let unknown = || ApiError::new(401, format!("unknown or expired: {given}"));
     token.cloned().ok_or_else(unknown)
 }

@@ -10,6 +10,7 @@ mod api;
 mod faults;
 mod pagination;
 mod sender;
+mod shared;
 mod state;
 mod tls;
 mod validation;
@@ -22,16 +23,14 @@ use jiff::Timestamp;
 use pleo_events::samples;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use uuid::Uuid;
 
 pub use faults::Fault;
-pub use sender::Attempt;
-pub use state::{ApiRequest, Token};
+pub use state::{ApiRequest, Attempt, Token};
 pub use tls::{Authority, TlsProxy};
 
-use crate::sender::Sender;
+use crate::shared::Shared;
 use crate::state::State;
 
 /// A local Pleo. Stops on drop.
@@ -42,25 +41,10 @@ pub struct Sandbox {
     server: AbortHandle,
 }
 
-#[derive(Debug)]
-pub(crate) struct Shared {
-    state: std::sync::Mutex<State>,
-    /// Notified after each change of the state.
-    changed: Notify,
-    authority: Authority,
-    sender: Sender,
-}
-
 impl Sandbox {
     /// Starts the API on a free loopback port, with TLS.
     pub async fn start() -> Self {
-        let authority = Authority::new();
-        let shared = Arc::new(Shared {
-            state: std::sync::Mutex::default(),
-            changed: Notify::new(),
-            sender: Sender::new(&authority),
-            authority,
-        });
+        let shared = Arc::new(Shared::new());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let acceptor = shared.authority.acceptor();
@@ -163,9 +147,8 @@ impl Sandbox {
 
     /// Waits for this number of delivery attempts.
     pub async fn wait_for_attempts(&self, count: usize) -> Vec<Attempt> {
-        let enough =
-            |state: &State| (state.attempts.len() >= count).then(|| state.attempts.clone());
-        self.wait_for(enough).await
+        self.wait_for(|state| (state.attempts.len() >= count).then(|| state.attempts.clone()))
+            .await
     }
 
     /// Adds a new secret to a subscription. Older secrets sign too, until
@@ -184,11 +167,11 @@ impl Sandbox {
         self.state().add_messages(company, event_type, &body)
     }
 
-    async fn wait_for<T>(&self, found: impl Fn(&State) -> Option<T>) -> T {
+    async fn wait_for<T>(&self, find: impl Fn(&State) -> Option<T>) -> T {
         let wait = async {
             loop {
                 let changed = self.shared.changed.notified();
-                if let Some(found) = found(&self.state()) {
+                if let Some(found) = find(&self.state()) {
                     return found;
                 }
                 changed.await;
@@ -206,11 +189,5 @@ impl Sandbox {
 impl Drop for Sandbox {
     fn drop(&mut self) {
         self.server.abort();
-    }
-}
-
-impl Shared {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap()
     }
 }

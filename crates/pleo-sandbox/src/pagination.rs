@@ -19,7 +19,7 @@ const SORTING_KEYS: &[&str] = &["createdAt", "updatedAt", "id", "status"];
 pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
-    /// Parses a query string. Rejects any parameter but these filters and those of pagination.
+    /// Parses a query string. Allows only these filters and the parameters of pagination.
     pub(crate) fn parse(text: &str, filters: &[&str]) -> Result<Self, ApiError> {
         let mut pairs = Vec::new();
         for pair in text.split('&').filter(|pair| !pair.is_empty()) {
@@ -51,7 +51,7 @@ impl Query {
         named.map(|(_, value)| value.as_str()).collect()
     }
 
-    /// Returns the value of a parameter that has one of these values.
+    /// Returns the value of a parameter. Rejects any value but these.
     pub(crate) fn one_of(&self, name: &str, values: &[&str]) -> Result<Option<&str>, ApiError> {
         match self.all(name)[..] {
             [] => Ok(None),
@@ -60,7 +60,7 @@ impl Query {
         }
     }
 
-    /// Returns the values of a repeatable parameter, each of them one of these.
+    /// Returns the values of a repeatable parameter. Rejects any value but these.
     pub(crate) fn any_of(&self, name: &str, values: &[&str]) -> Result<Vec<&str>, ApiError> {
         let given = self.all(name);
         if given.iter().all(|value| values.contains(value)) {
@@ -124,12 +124,12 @@ pub(crate) fn page(mut list: Vec<(u64, Value)>, query: &Query) -> Result<Value, 
         return bad_request(format!("limit must be from 1 to {MAX_LIMIT}"));
     }
     let sorting = query.sorting()?;
-    list.sort_by(|one, other| {
+    list.sort_by(|left, right| {
         let by_keys = sorting
             .iter()
-            .map(|(key, order)| compare(&one.1[*key], &other.1[*key], order))
+            .map(|(key, order)| compare(&left.1[*key], &right.1[*key], order))
             .find(|order| order.is_ne());
-        by_keys.unwrap_or_else(|| one.0.cmp(&other.0))
+        by_keys.unwrap_or_else(|| left.0.cmp(&right.0))
     });
     let position = |sequence| list.iter().position(|entry| entry.0 == sequence);
     let (start, end) = match (before, after) {
@@ -184,16 +184,16 @@ fn current_pagination(query: &Query, limit: usize, sorting: &[(&str, &str)]) -> 
     current
 }
 
-fn compare(one: &Value, other: &Value, order: &str) -> Ordering {
+fn compare(left: &Value, right: &Value, order: &str) -> Ordering {
     let nulls_first = order.ends_with("NULLS_FIRST");
-    match (one.as_str(), other.as_str()) {
+    match (left.as_str(), right.as_str()) {
         (None, None) => Ordering::Equal,
         (None, Some(_)) if nulls_first => Ordering::Less,
         (None, Some(_)) => Ordering::Greater,
         (Some(_), None) if nulls_first => Ordering::Greater,
         (Some(_), None) => Ordering::Less,
-        (Some(one), Some(other)) if order.starts_with("DESC") => other.cmp(one),
-        (Some(one), Some(other)) => one.cmp(other),
+        (Some(left), Some(right)) if order.starts_with("DESC") => right.cmp(left),
+        (Some(left), Some(right)) => left.cmp(right),
     }
 }
 
@@ -213,7 +213,7 @@ fn encode(mut sequence: u64) -> String {
 fn decode(text: &str) -> Option<u64> {
     let digits = text.strip_suffix('=').filter(|digits| digits.len() == 7)?;
     digits.bytes().try_fold(0, |sequence, byte| {
-        let digit = DIGITS.iter().position(|&one| one == byte)?;
+        let digit = DIGITS.iter().position(|&digit| digit == byte)?;
         Some(sequence * 32 + u64::try_from(digit).ok()?)
     })
 }

@@ -10,16 +10,12 @@ use http::header::RETRY_AFTER;
 use http::{HeaderName, HeaderValue, Request, Response};
 use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use pleo_webhook_verify::{Secret, unix_now};
-use tokio::runtime::Handle;
 use tokio::time;
 use uuid::Uuid;
 
-use crate::{Authority, Shared};
+use crate::shared::Shared;
+use crate::state::Attempt;
 
 /// Pleo's retry schedule: the delay after each failed attempt.
 const SCHEDULE: [Duration; 7] = [
@@ -32,51 +28,17 @@ const SCHEDULE: [Duration; 7] = [
     Duration::from_secs(10 * 60 * 60),
 ];
 
-/// The sandbox divides Pleo's delays by this: 10 h become 0.36 s.
+/// The sandbox divides Pleo's delays by this factor: 10 h become 0.36 s.
 const SPEEDUP: u32 = 100_000;
 
 /// The time limit for a response, in real time.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// A delivery attempt.
-#[derive(Clone, Debug)]
-pub struct Attempt {
-    /// The message id.
-    pub message: String,
-    /// The subscription id.
-    pub subscription: Uuid,
-    /// The response status, or `None` without a response.
-    pub status: Option<u16>,
-    /// The number of signatures sent.
-    pub signatures: usize,
-}
-
-#[derive(Debug)]
-pub(crate) struct Sender {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    /// Deliveries are also started from synchronous code.
-    runtime: Handle,
-}
-
-impl Sender {
-    pub(crate) fn new(authority: &Authority) -> Self {
-        let connector = HttpsConnectorBuilder::new()
-            .with_tls_config(authority.client_config())
-            .https_only()
-            .enable_http1()
-            .build();
-        Self {
-            client: Client::builder(TokioExecutor::new()).build(connector),
-            runtime: Handle::current(),
-        }
-    }
-}
-
 impl Shared {
     /// Delivers a message, with retries.
     pub(crate) fn send(self: &Arc<Self>, message: &str) {
         let (shared, message) = (Arc::clone(self), message.to_owned());
-        self.sender.runtime.spawn(async move {
+        self.runtime.spawn(async move {
             let mut schedule = SCHEDULE.iter();
             loop {
                 let (attempt, retry_after) = shared.attempt(&message).await;
@@ -100,7 +62,7 @@ impl Shared {
     /// Delivers a message, without retries.
     pub(crate) fn send_once(self: &Arc<Self>, message: &str) {
         let (shared, message) = (Arc::clone(self), message.to_owned());
-        self.sender.runtime.spawn(async move {
+        self.runtime.spawn(async move {
             let (attempt, _) = shared.attempt(&message).await;
             shared.record(attempt, false);
         });
@@ -121,7 +83,7 @@ impl Shared {
     async fn attempt(&self, message: &str) -> (Attempt, Option<Duration>) {
         let (request, subscription, signatures) = self.request(message);
         let response = match request {
-            Some(request) => time::timeout(TIMEOUT, self.sender.client.request(request)).await,
+            Some(request) => time::timeout(TIMEOUT, self.client.request(request)).await,
             // The subscription was deleted.
             None => return (Attempt::new(message, subscription, None, 0), None),
         };
@@ -175,17 +137,6 @@ impl Shared {
             request.headers_mut().insert(name, value);
         }
         (Some(request), message.subscription, signatures.len())
-    }
-}
-
-impl Attempt {
-    fn new(message: &str, subscription: Uuid, status: Option<u16>, signatures: usize) -> Self {
-        Self {
-            message: message.to_owned(),
-            subscription,
-            status,
-            signatures,
-        }
     }
 }
 

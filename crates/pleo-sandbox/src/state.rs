@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{Attempt, Fault};
+use crate::faults::Fault;
 
 /// An accepted API token, with its company and scopes.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ impl Token {
     }
 
     pub(crate) fn has_scope(&self, scope: &str) -> bool {
-        self.scopes.iter().any(|has| has == scope)
+        self.scopes.iter().any(|granted| granted == scope)
     }
 }
 
@@ -58,6 +58,35 @@ pub struct ApiRequest {
     pub method: String,
     /// The path and query.
     pub target: String,
+}
+
+/// A delivery attempt.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// The message id.
+    pub message: String,
+    /// The subscription id.
+    pub subscription: Uuid,
+    /// The response status, or `None` without a response.
+    pub status: Option<u16>,
+    /// The number of signatures sent.
+    pub signatures: usize,
+}
+
+impl Attempt {
+    pub(crate) fn new(
+        message: &str,
+        subscription: Uuid,
+        status: Option<u16>,
+        signatures: usize,
+    ) -> Self {
+        Self {
+            message: message.to_owned(),
+            subscription,
+            status,
+            signatures,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -163,7 +192,9 @@ impl State {
                 && types.any(|wanted| wanted == event_type)
         };
         let subscribed = self.subscriptions.values().filter(matches);
-        let ids: Vec<Uuid> = subscribed.map(|one| id(&one.value["id"])).collect();
+        let ids: Vec<Uuid> = subscribed
+            .map(|subscription| id(&subscription.value["id"]))
+            .collect();
         let mut messages = Vec::new();
         for subscription in ids {
             let message = Message {

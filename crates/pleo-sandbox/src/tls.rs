@@ -12,7 +12,7 @@ use tokio::task::AbortHandle;
 use tokio_rustls::TlsAcceptor;
 use uuid::Uuid;
 
-/// A certificate authority that no machine trusts.
+/// A certificate authority for tests and development.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
 }
@@ -20,7 +20,7 @@ pub struct Authority {
 impl Authority {
     /// Generates a new key and certificate.
     #[must_use]
-    #[allow(clippy::new_without_default, reason = "each one has a key of its own")]
+    #[allow(clippy::new_without_default, reason = "each authority generates a key")]
     pub fn new() -> Self {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

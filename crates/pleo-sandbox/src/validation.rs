@@ -114,7 +114,7 @@ fn status(value: &Value) -> Result<(), ApiError> {
     }
 }
 
-/// Pleo accepts `webhook-…` too: such a header replaces the one of its sender.
+/// Accepts `webhook-…` names, as Pleo does. Such a header replaces the sender's own.
 fn custom_headers(value: &Value) -> Result<(), ApiError> {
     let Some(map) = value.as_object() else {
         return bad_request("customHeaders must be an object");
