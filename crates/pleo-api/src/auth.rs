@@ -6,9 +6,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::HeaderValue;
 
-use crate::{ConfigError, Sensitive};
+use crate::error::ConfigError;
+use crate::sensitive::Sensitive;
 
-/// Credentials for Pleo's API: a bearer token or an API key, of one company or organisation.
+/// Credentials for Pleo's API: a bearer token or an API key, of one company or organization.
 #[derive(Clone)]
 pub struct Credentials {
     header: HeaderValue,

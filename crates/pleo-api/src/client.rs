@@ -14,16 +14,19 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use crate::auth::Credentials;
+use crate::error::{ConfigError, Error};
+use crate::export_job::ExportJobList;
 use crate::list::Query;
+use crate::list::{ActivityList, SubscriptionList};
+use crate::pages::{Page, Pages};
+use crate::sensitive::Sensitive;
+use crate::subscription::{Activity, Subscription, SubscriptionRequest};
 use crate::transport::{Call, Response, Transport, http_client, parse_date};
-use crate::{
-    Activity, ActivityList, ConfigError, Credentials, Error, ExportJobList, Page, Pages, Sensitive,
-    Subscription, SubscriptionList, SubscriptionRequest,
-};
 
 /// An async client of Pleo's API. Requires a tokio runtime.
 ///
-/// Cheap to clone; clones share their connections.
+/// Cheap to clone; clones use the same connections.
 #[derive(Clone)]
 pub struct Client(Arc<Transport>);
 
@@ -33,7 +36,7 @@ impl Client {
     /// The URL of Pleo's staging API.
     pub const STAGING: &'static str = "https://external.staging.pleo.io";
 
-    /// Makes a client of the production API.
+    /// Creates a client of the production API.
     ///
     /// # Errors
     /// [`ConfigError::NoRoots`] if this machine has no root certificates.
@@ -41,7 +44,7 @@ impl Client {
         Self::builder(credentials).build()
     }
 
-    /// Makes a builder, to change the defaults.
+    /// Creates a builder, to change the defaults.
     pub fn builder(credentials: Credentials) -> ClientBuilder {
         ClientBuilder {
             credentials,
@@ -66,8 +69,8 @@ impl Client {
         self.pages("/v1/subscriptions".to_owned(), list)
     }
 
-    /// Creates a subscription. Never retried: if the response is lost, the subscription may exist
-    /// all the same, so list before you call again.
+    /// Creates a subscription. Never retried: if the response is lost, the subscription may exist.
+    /// List the subscriptions before you call again.
     ///
     /// # Errors
     /// [`Error::InvalidRequest`] if the request is invalid; see [`Error`] for the rest.
@@ -107,7 +110,7 @@ impl Client {
     pub async fn delete(&self, id: Uuid) -> Result<(), Error> {
         let path = format!("/v1/subscriptions/{id}");
         match self.0.send(&call(Method::DELETE, path)).await {
-            // An earlier attempt, whose response was lost, has deleted it.
+            // An earlier attempt deleted the subscription, and its response was lost.
             (Err(Error::NotFound(_)), true) => Ok(()),
             (result, _) => result.map(drop),
         }
@@ -180,7 +183,7 @@ impl Client {
         request: &SubscriptionRequest,
     ) -> Result<Subscription, Error> {
         request.check()?;
-        // Maps and strings always serialise.
+        // Maps and strings always serialize.
         let body = serde_json::to_vec(request).unwrap_or_default();
         let call = Call {
             body: Some(body),
@@ -260,7 +263,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Makes the client.
+    /// Builds the client.
     ///
     /// # Errors
     /// [`ConfigError::BaseUrl`] if the URL isn't `https`, or `http` on a loopback host;

@@ -1,4 +1,4 @@
-//! Errors.
+//! Errors of API calls, and of invalid requests and configurations.
 
 use core::fmt;
 use core::time::Duration;
@@ -30,7 +30,7 @@ pub enum Error {
          as `export-jobs:read` and `export-jobs:write` for export jobs"
     )]
     Forbidden(ApiMessage),
-    /// 404: the resource does not exist, or these credentials cannot see it.
+    /// 404: the resource does not exist, or the credentials give no access to it.
     #[error("Pleo has no such resource, or the token cannot see it (404): {0}")]
     NotFound(ApiMessage),
     /// 429: too many requests.
@@ -77,7 +77,7 @@ pub enum Error {
         /// The maximum size in bytes.
         limit: usize,
     },
-    /// A page says that another one follows, but gives no new cursor.
+    /// A page has a next page, but no new cursor.
     #[error("Pleo announced another page without a new cursor: the list is incomplete")]
     NoNextPage,
     /// The list has too many pages.

@@ -2,7 +2,7 @@
 
 use pleo_events::{ExportJob, ExportJobStatus};
 
-use crate::PageRequest;
+use crate::list::PageRequest;
 use crate::list::Query;
 
 /// Selects export jobs: `GET /v3/export-jobs`.

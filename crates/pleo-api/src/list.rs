@@ -7,7 +7,7 @@ use pleo_events::open_enum;
 use serde::de::{self, DeserializeOwned};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{Activity, OperationType, Status, Subscription};
+use crate::subscription::{Activity, OperationType, Status, Subscription};
 
 /// A list request as URL query parameters.
 pub(crate) trait Query {

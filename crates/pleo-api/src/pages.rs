@@ -9,8 +9,10 @@ use futures_util::stream::{self, Stream, StreamExt, TryStreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::error::Error;
 use crate::list::Query;
-use crate::{Cursor, Error, Extra, PageStart, SortOrder};
+use crate::list::{Cursor, PageStart, SortOrder};
+use crate::sensitive::Extra;
 
 /// One page of a list.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -76,7 +78,7 @@ pub struct CurrentRequest {
     pub sorting_order: Option<Vec<SortOrder>>,
 }
 
-/// The maximum number of pages of a list, far above any of Pleo's. Bounds a list that never ends.
+/// The maximum number of pages of a list, far above Pleo's longest. Ends an endless list.
 const MAX_PAGES: usize = 10_000;
 
 /// A [`Stream`] over every entry of a list, from the requested page to the last one.
@@ -175,12 +177,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::ExportJob;
+    use crate::export_job::ExportJobList;
     use crate::jiff::Timestamp;
     use crate::uuid::Uuid;
-    use crate::{ExportJob, ExportJobList};
 
     #[tokio::test]
-    async fn endless_list_ends_with_error() {
+    async fn endless_list_fails() {
         let job = samples::export_job(Uuid::nil(), Uuid::nil(), Timestamp::UNIX_EPOCH);
         let fetched = Arc::new(AtomicU32::new(0));
         let count = Arc::clone(&fetched);
@@ -203,7 +206,7 @@ mod tests {
             matches!(error, Error::TooManyPages { pages: MAX_PAGES }),
             "{error:?}"
         );
-        assert!(pages.next().await.is_none(), "it ends");
+        assert!(pages.next().await.is_none(), "the stream ends");
         assert_eq!(fetched.load(Ordering::Relaxed), 10_000);
     }
 }

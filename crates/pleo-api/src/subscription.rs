@@ -8,7 +8,8 @@ use pleo_events::open_enum;
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
-use crate::{Extra, InvalidRequest, Sensitive};
+use crate::error::InvalidRequest;
+use crate::sensitive::{Extra, Sensitive};
 
 /// A webhook subscription.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -151,7 +152,8 @@ impl SubscriptionRequest {
             .endpoint_auth
             .iter()
             .filter_map(|auth| auth.credentials.as_ref());
-        let credentials = credentials.flat_map(|one| [&one.username, &one.password, &one.token]);
+        let credentials =
+            credentials.flat_map(|parts| [&parts.username, &parts.password, &parts.token]);
         self.custom_headers.values().chain(credentials.flatten())
     }
 }
@@ -192,7 +194,7 @@ pub struct EndpointAuth {
 }
 
 impl EndpointAuth {
-    /// No credentials.
+    /// Sends no credentials.
     #[must_use]
     pub const fn none() -> Self {
         Self {
@@ -201,7 +203,7 @@ impl EndpointAuth {
         }
     }
 
-    /// Basic credentials (RFC 7617).
+    /// Sends Basic credentials (RFC 7617).
     pub fn basic(username: impl Into<Sensitive>, password: impl Into<Sensitive>) -> Self {
         Self {
             kind: AuthType::Basic,
@@ -216,7 +218,7 @@ impl EndpointAuth {
     fn check_basic(&self) -> Result<(), InvalidRequest> {
         let credentials = self.credentials.as_ref();
         let is_complete =
-            credentials.is_some_and(|one| one.username.is_some() && one.password.is_some());
+            credentials.is_some_and(|parts| parts.username.is_some() && parts.password.is_some());
         if is_complete {
             Ok(())
         } else {

@@ -14,9 +14,11 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use serde::de::DeserializeOwned;
 
-use crate::{ApiMessage, ConfigError, Credentials, Error, Sensitive};
+use crate::auth::Credentials;
+use crate::error::{ApiMessage, ConfigError, Error};
+use crate::sensitive::Sensitive;
 
-/// The timeout of connecting.
+/// The timeout of a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long an idle connection is kept.
@@ -28,7 +30,7 @@ const BODY_LIMIT: usize = 8 * 1024 * 1024;
 /// The maximum length of an [`ApiMessage`]'s texts, in characters.
 const MESSAGE_LIMIT: usize = 1024;
 
-/// The maximum `Retry-After` that is waited for. A call fails at once if Pleo asks for more.
+/// The maximum `Retry-After` that a call waits for. A call fails immediately if Pleo asks for more.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// The maximum delay between two attempts without `Retry-After`.
@@ -144,7 +146,7 @@ impl Transport {
         };
         for text in [&mut message.kind, &mut message.message] {
             for secret in secrets() {
-                // One or two characters occur in any text.
+                // A secret of one or two characters may occur in any text.
                 if secret.expose().len() > 2 {
                     *text = text.replace(secret.expose(), "[not shown]");
                 }
@@ -200,7 +202,7 @@ pub(crate) fn parse_date(text: &str) -> Option<Timestamp> {
     rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
 }
 
-/// Makes an HTTP client that trusts this machine's root certificates and the additional ones.
+/// Builds an HTTP client that trusts this machine's root certificates and the additional ones.
 pub(crate) fn http_client(additional_roots: &[Vec<u8>]) -> Result<reqwest::Client, ConfigError> {
     // Named explicitly: another crate of the program may enable a second provider.
     let provider = Arc::new(rustls::crypto::ring::default_provider());

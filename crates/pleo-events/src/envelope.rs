@@ -9,12 +9,15 @@ use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::{Event, EventType, ExportJob, ParseError, Vendor};
+use crate::error::ParseError;
+use crate::event::{Event, EventType};
+use crate::export_job::ExportJob;
+use crate::vendor::Vendor;
 
 /// A parsed body whose `data` is still raw JSON: event type, event id and `data`.
 ///
-/// Borrows from the body and keeps unknown fields. Serialising writes equal JSON: each value byte
-/// for byte, known fields first.
+/// Borrows from the body and keeps unknown fields. Serializing writes equal JSON: each value byte
+/// for byte, `data`, `eventType` and `eventId` first.
 #[derive(Clone, Debug)]
 pub struct Envelope<'a> {
     event_type: Cow<'a, str>,
@@ -64,7 +67,8 @@ impl<'a> Envelope<'a> {
     /// Parses `data` as the payload of the event's type.
     ///
     /// # Errors
-    /// A [`ParseError`] if the type is known, and `data` is absent or not that type's payload.
+    /// A [`ParseError`] if `data` is absent or not the payload of the event's type. An unknown type
+    /// is no error.
     pub fn event(&self) -> Result<Event, ParseError> {
         Ok(match self.kind() {
             EventType::ExportJobCreated => Event::ExportJobCreated(self.export_job()?),

@@ -1,4 +1,4 @@
-//! Parse errors.
+//! Errors of parsing.
 
 /// Why a body, or its `data`, could not be parsed.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,7 @@
 //! Events and their types.
 
-use crate::{ExportJob, Vendor};
+use crate::export_job::ExportJob;
+use crate::vendor::Vendor;
 
 /// An event type, independent of its spelling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -40,7 +41,7 @@ impl From<&str> for EventType {
         Self::KNOWN
             .iter()
             .copied()
-            .find(|known| known.spellings().contains(&spelling))
+            .find(|event_type| event_type.spellings().contains(&spelling))
             .unwrap_or(Self::Unknown)
     }
 }

@@ -1,4 +1,4 @@
-//! The few fields of a body that a queue stores as columns.
+//! Reads the fields of a body that an inbox stores as columns.
 
 use alloc::borrow::Cow;
 use core::fmt;
@@ -8,9 +8,10 @@ use serde::Deserialize;
 use serde::de::{Deserializer, Error, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::envelope::Envelope;
 use crate::envelope::{CowStr, parse_str};
+use crate::error::ParseError;
 use crate::export_job::Expiry;
-use crate::{Envelope, ParseError};
 
 /// The event's type and id, and the resource's id and expiry, for any event type.
 ///
@@ -51,7 +52,7 @@ impl<'a> EventSummary<'a> {
     /// Parses the bodies that Pleo documents. Returns `None` for any other, valid or not.
     fn parse_one_pass(body: &'a [u8]) -> Option<Self> {
         let body = core::str::from_utf8(body).ok()?;
-        // Serde would also read a struct from an array.
+        // Serde would also parse a struct from an array.
         let object = body.trim_ascii_start().starts_with('{').then_some(body)?;
         let body: DocumentedBody<'a> = serde_json::from_str(object).ok()?;
         Some(Self {
@@ -206,11 +207,11 @@ mod tests {
             data in prop_oneof![4 => object("id|createdAt|lastUpdatedAt|expiresIn|x"), 1 => value()],
             kind in value(), id in value(), more in object("eventId|data|y"), with_more in any::<bool>(),
         ) {
-            let known = format!(r#""eventType":{kind},"eventId":{id},"data":{data}"#);
+            let fields = format!(r#""eventType":{kind},"eventId":{id},"data":{data}"#);
             let body = if with_more && more.len() > 2 {
-                format!("{{{known},{}", more.trim_start_matches('{'))
+                format!("{{{fields},{}", more.trim_start_matches('{'))
             } else {
-                format!("{{{known}}}")
+                format!("{{{fields}}}")
             };
             if let Some(summary) = EventSummary::parse_one_pass(body.as_bytes()) {
                 prop_assert_eq!(summary, EventSummary::parse_two_passes(body.as_bytes()).unwrap());

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 /// An export job as defined by Pleo's Export API: a user's request to export accounting entries.
 ///
-/// A nullable field may also be absent; both are `None`, and absent when serialised. Construct one
+/// A nullable field may also be absent; both are `None`, and absent when serialized. Construct one
 /// from JSON or from [`samples::export_job`](crate::samples::export_job): any version may add fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

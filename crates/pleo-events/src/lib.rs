@@ -26,7 +26,7 @@ pub use export_job::{ExportJob, ExportJobStatus, FailureReasonType};
 pub use vendor::{Vendor, VendorState};
 pub use {jiff, serde_json, uuid};
 
-/// What the expansion of `open_enum!` needs. Not public API.
+/// Items that `open_enum!` expands to. Not public API.
 #[doc(hidden)]
 pub mod __private {
     pub use alloc::string::String;

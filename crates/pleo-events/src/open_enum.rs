@@ -1,8 +1,8 @@
-//! Enums of strings that Pleo may extend at any time.
+//! Enums of strings that keep values this version does not know.
 
 /// Declares an enum of strings with a variant `Other` for unknown strings.
 ///
-/// Parsing ignores ASCII case. A known string is written as declared, an unknown one as it was read.
+/// Parsing ignores ASCII case. A declared string is written as declared, any other as it was read.
 /// For `pleo-api`; not public API.
 #[doc(hidden)]
 #[macro_export]

@@ -21,7 +21,8 @@ use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use crate::{ExportJob, ExportJobStatus, Vendor, VendorState};
+use crate::export_job::{ExportJob, ExportJobStatus};
+use crate::vendor::{Vendor, VendorState};
 
 /// Returns the body of an event with this type, id and `data`.
 ///

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 /// A vendor as defined by Pleo's Vendors API.
 ///
-/// A nullable field may also be absent; both are `None`, and absent when serialised. Strings may be
+/// A nullable field may also be absent; both are `None`, and absent when serialized. Strings may be
 /// empty. Construct one from JSON or from [`samples::vendor`](crate::samples::vendor): any version
 /// may add fields.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -18,35 +18,43 @@ async fn creates_reads_updates_and_deletes_subscription() {
         .with_custom_header("x-from", "pleo")
         .with_endpoint_auth(EndpointAuth::basic("user", "hunter2"));
 
-    let made = client.create(&request).await.unwrap();
-    assert_eq!(SubscriptionRequest::from(&made), request, "as requested");
-    assert_eq!(client.get(made.id).await.unwrap(), made);
-    let secret = client.secret(made.id).await.unwrap();
+    let created = client.create(&request).await.unwrap();
+    assert_eq!(SubscriptionRequest::from(&created), request, "as requested");
+    assert_eq!(client.get(created.id).await.unwrap(), created);
+    let secret = client.secret(created.id).await.unwrap();
     assert!(secret.expose().starts_with("whsec_"));
 
-    let mut change = SubscriptionRequest::from(&made);
+    let mut change = SubscriptionRequest::from(&created);
     change.status = Status::Inactive;
     change.event_types = vec![VENDOR.into()];
-    let changed = client.update(made.id, &change).await.unwrap();
+    let changed = client.update(created.id, &change).await.unwrap();
     assert_eq!(SubscriptionRequest::from(&changed), change);
-    assert_eq!(client.get(made.id).await.unwrap(), changed);
+    assert_eq!(client.get(created.id).await.unwrap(), changed);
     assert_eq!(
-        client.secret(made.id).await.unwrap(),
+        client.secret(created.id).await.unwrap(),
         secret,
         "the secret stays"
     );
 
-    client.delete(made.id).await.unwrap();
-    assert!(matches!(client.get(made.id).await, Err(Error::NotFound(_))));
-    let gone = client.delete(made.id).await;
-    assert!(matches!(gone, Err(Error::NotFound(_))), "{gone:?}");
+    client.delete(created.id).await.unwrap();
+    assert!(matches!(
+        client.get(created.id).await,
+        Err(Error::NotFound(_))
+    ));
+    let deleted_again = client.delete(created.id).await;
+    assert!(
+        matches!(deleted_again, Err(Error::NotFound(_))),
+        "{deleted_again:?}"
+    );
 
-    let page = client.activities(made.id, &ActivityList::default()).await;
+    let page = client
+        .activities(created.id, &ActivityList::default())
+        .await;
     let done: Vec<_> = page
         .unwrap()
         .data
         .into_iter()
-        .map(|one| one.operation_type)
+        .map(|activity| activity.operation_type)
         .collect();
     let all = [
         OperationType::Create,
@@ -57,11 +65,11 @@ async fn creates_reads_updates_and_deletes_subscription() {
     let list = ActivityList::default()
         .with_operation_types([OperationType::Update, OperationType::Delete])
         .with_page(PageRequest::default().with_limit(1));
-    let mut some = client.all_activities(made.id, list);
+    let mut some = client.all_activities(created.id, list);
     for operation in &all[1..] {
         let activity = some.next().await.unwrap().unwrap();
         assert_eq!(activity.operation_type, *operation);
-        assert_eq!(activity.subscription_id, made.id);
+        assert_eq!(activity.subscription_id, created.id);
     }
     assert!(some.next().await.is_none());
 }
@@ -70,25 +78,28 @@ async fn creates_reads_updates_and_deletes_subscription() {
 async fn token_and_api_key_see_only_their_own_company() {
     let (pleo, client, _) = start().await;
     pleo.grant(Token::api_key(KEY).scopes(SCOPES));
-    let other = builder_for(&pleo, Credentials::api_key(KEY).unwrap());
-    let other = other.build().unwrap();
-    let mine = client.create(&request()).await.unwrap();
-    let theirs = other.create(&request()).await.unwrap();
+    let key_client = builder_for(&pleo, Credentials::api_key(KEY).unwrap());
+    let key_client = key_client.build().unwrap();
+    let own = client.create(&request()).await.unwrap();
+    let foreign = key_client.create(&request()).await.unwrap();
     assert_eq!(
         ids(&client.list(&SubscriptionList::default()).await),
-        [mine.id]
+        [own.id]
     );
     assert_eq!(
-        ids(&other.list(&SubscriptionList::default()).await),
-        [theirs.id]
+        ids(&key_client.list(&SubscriptionList::default()).await),
+        [foreign.id]
     );
-    assert!(matches!(other.get(mine.id).await, Err(Error::NotFound(_))));
     assert!(matches!(
-        other.secret(mine.id).await,
+        key_client.get(own.id).await,
         Err(Error::NotFound(_))
     ));
     assert!(matches!(
-        other.delete(mine.id).await,
+        key_client.secret(own.id).await,
+        Err(Error::NotFound(_))
+    ));
+    assert!(matches!(
+        key_client.delete(own.id).await,
         Err(Error::NotFound(_))
     ));
 }
@@ -96,7 +107,7 @@ async fn token_and_api_key_see_only_their_own_company() {
 #[tokio::test]
 async fn filters_list() {
     let (_pleo, client, _) = start().await;
-    let mut made = Vec::new();
+    let mut created = Vec::new();
     for (event_types, status) in [
         (&[EXPORT][..], Status::Active),
         (&[VENDOR], Status::Active),
@@ -104,7 +115,7 @@ async fn filters_list() {
     ] {
         let request = SubscriptionRequest::new(URL, event_types.iter().copied());
         let request = request.with_status(status);
-        made.push(client.create(&request).await.unwrap().id);
+        created.push(client.create(&request).await.unwrap().id);
     }
     for (status, event_types, wanted) in [
         (None, &[][..], &[0, 1, 2][..]),
@@ -116,7 +127,7 @@ async fn filters_list() {
     ] {
         let mut list = SubscriptionList::default().with_event_types(event_types.iter().copied());
         list.status = status;
-        let wanted: Vec<_> = wanted.iter().map(|&index: &usize| made[index]).collect();
+        let wanted: Vec<_> = wanted.iter().map(|&index: &usize| created[index]).collect();
         assert_eq!(ids(&client.list(&list).await), wanted, "{list:?}");
     }
 }
@@ -124,14 +135,14 @@ async fn filters_list() {
 #[tokio::test]
 async fn pages_list_by_cursors_offset_and_stream() {
     let (pleo, client, _) = start().await;
-    let mut made = Vec::new();
+    let mut created = Vec::new();
     for _ in 0..7 {
-        made.push(client.create(&request()).await.unwrap().id);
+        created.push(client.create(&request()).await.unwrap().id);
     }
     let mut list = SubscriptionList::default();
     list.page.limit = Some(3);
     let first = client.list(&list).await.unwrap();
-    assert_eq!(ids_of(&first), made[..3]);
+    assert_eq!(ids_of(&first), created[..3]);
     let pagination = &first.pagination;
     assert_eq!(
         (pagination.has_previous_page, pagination.has_next_page),
@@ -141,7 +152,7 @@ async fn pages_list_by_cursors_offset_and_stream() {
 
     list.page.start = pagination.end_cursor.clone().map(PageStart::After);
     let second = client.list(&list).await.unwrap();
-    assert_eq!(ids_of(&second), made[3..6]);
+    assert_eq!(ids_of(&second), created[3..6]);
     assert!(second.pagination.has_previous_page);
     let current = second.pagination.current_request_pagination.unwrap();
     assert_eq!(
@@ -150,11 +161,11 @@ async fn pages_list_by_cursors_offset_and_stream() {
     );
 
     list.page.start = second.pagination.start_cursor.map(PageStart::Before);
-    assert_eq!(ids(&client.list(&list).await), made[..3]);
+    assert_eq!(ids(&client.list(&list).await), created[..3]);
 
     list.page.start = Some(PageStart::Offset(5));
     let last = client.list(&list).await.unwrap();
-    assert_eq!(ids_of(&last), made[5..]);
+    assert_eq!(ids_of(&last), created[5..]);
     assert!(!last.pagination.has_next_page);
 
     for limit in [None, Some(1), Some(2), Some(7), Some(100)] {
@@ -165,7 +176,7 @@ async fn pages_list_by_cursors_offset_and_stream() {
             let start = usize::try_from(start).unwrap();
             assert_eq!(
                 all(&client, list).await,
-                made[start..],
+                created[start..],
                 "{limit:?} from {start}"
             );
         }
@@ -180,27 +191,30 @@ async fn pages_list_by_cursors_offset_and_stream() {
 #[tokio::test]
 async fn sorts_list() {
     let (_pleo, client, _) = start().await;
-    let mut made = Vec::new();
+    let mut created = Vec::new();
     for status in [Status::Inactive, Status::Active, Status::Inactive] {
         let request = request().with_status(status);
-        made.push(client.create(&request).await.unwrap().id);
+        created.push(client.create(&request).await.unwrap().id);
     }
     let page = PageRequest::default()
         .with_limit(1)
         .with_sorting("status", SortOrder::Ascending)
         .with_sorting("createdAt", SortOrder::DescendingNullsLast);
     let list = SubscriptionList::default().with_page(page);
-    assert_eq!(all(&client, list).await, [made[1], made[2], made[0]]);
+    assert_eq!(
+        all(&client, list).await,
+        [created[1], created[2], created[0]]
+    );
 }
 
 #[tokio::test]
 async fn reads_bare_event_type_as_list() {
     let (pleo, client, _) = start().await;
     pleo.answer_bare_event_types();
-    let made = client.create(&request()).await.unwrap();
-    assert_eq!(made.event_types, [EXPORT]);
+    let created = client.create(&request()).await.unwrap();
+    assert_eq!(created.event_types, [EXPORT]);
     let listed = client.list(&SubscriptionList::default()).await.unwrap();
-    assert_eq!(listed.data, [made]);
+    assert_eq!(listed.data, [created]);
 }
 
 #[tokio::test]

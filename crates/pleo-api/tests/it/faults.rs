@@ -1,4 +1,4 @@
-//! Failures of the connection and the API: what is retried, and what is not.
+//! Retries and errors when the connection or the API fails.
 
 use core::time::Duration;
 use std::time::Instant;
@@ -10,7 +10,7 @@ use pleo_sandbox::Fault;
 #[tokio::test]
 async fn retries_idempotent_request_after_transient_failure() {
     let (pleo, client, _) = start().await;
-    let made = client.create(&request()).await.unwrap();
+    let created = client.create(&request()).await.unwrap();
     for fault in [
         Fault::status(429),
         Fault::status(502),
@@ -22,16 +22,16 @@ async fn retries_idempotent_request_after_transient_failure() {
         let count = || pleo.requests().len();
         let before = count();
         pleo.fail_next([fault.clone(), fault.clone()]);
-        client.get(made.id).await.unwrap();
+        client.get(created.id).await.unwrap();
         assert_eq!(count() - before, 3, "GET after {fault:?}");
         pleo.fail_next([fault.clone()]);
-        let change = SubscriptionRequest::from(&made);
-        client.update(made.id, &change).await.unwrap();
+        let change = SubscriptionRequest::from(&created);
+        client.update(created.id, &change).await.unwrap();
         assert_eq!(count() - before, 5, "PUT after {fault:?}");
-        let other = client.create(&request()).await.unwrap();
+        let second = client.create(&request()).await.unwrap();
         pleo.fail_next([fault.clone()]);
         // After a lost response the retry gets 404, which counts as deleted.
-        client.delete(other.id).await.unwrap();
+        client.delete(second.id).await.unwrap();
         assert_eq!(count() - before, 8, "DELETE after {fault:?}");
     }
 }
@@ -52,8 +52,8 @@ async fn never_retries_create() {
         client.create(&request()).await.unwrap_err();
         assert_eq!(pleo.requests().len() - before, 1, "{fault:?}");
     }
-    let there = client.list(&SubscriptionList::default()).await.unwrap();
-    assert_eq!(there.data.len(), 1, "the one whose response was lost");
+    let page = client.list(&SubscriptionList::default()).await.unwrap();
+    assert_eq!(page.data.len(), 1, "the subscription of the lost response");
 }
 
 #[tokio::test]
@@ -206,8 +206,8 @@ async fn secrets_are_hidden_even_if_api_returns_them() {
     let request = request()
         .with_custom_header("x-key", "hunter2")
         .with_endpoint_auth(EndpointAuth::basic("agent", "hunter3"));
-    let made = client.create(&request).await.unwrap();
-    let secret = client.secret(made.id).await.unwrap();
+    let created = client.create(&request).await.unwrap();
+    let secret = client.secret(created.id).await.unwrap();
     let pages = client.subscriptions(SubscriptionList::default());
 
     let reason = format!(r#"{{"type": "{TOKEN}", "message": "agent: hunter2, hunter3, {TOKEN}"}}"#);
@@ -216,16 +216,16 @@ async fn secrets_are_hidden_even_if_api_returns_them() {
         retry_after: None,
         body: Some(reason),
     }]);
-    let error = client.update(made.id, &request).await.unwrap_err();
+    let error = client.update(created.id, &request).await.unwrap_err();
     assert!(error.to_string().contains("[not shown]"), "{error}");
 
     let credentials = Credentials::api_key(KEY).unwrap();
     let builder = builder(&pleo);
     let shown = format!(
-        "{credentials:?} {builder:?} {client:?} {request:?} {made:?} {secret:?} {pages:?} {error:?} {}",
+        "{credentials:?} {builder:?} {client:?} {request:?} {created:?} {secret:?} {pages:?} {error:?} {}",
         chain(&error)
     );
-    for hidden in [
+    for secret_text in [
         "hunter",
         "agent",
         TOKEN,
@@ -233,7 +233,7 @@ async fn secrets_are_hidden_even_if_api_returns_them() {
         "whsec_",
         &secret.expose()[6..],
     ] {
-        assert!(!shown.contains(hidden), "{hidden} in {shown}");
+        assert!(!shown.contains(secret_text), "{secret_text} in {shown}");
     }
     assert!(shown.contains("x-key"), "names are shown: {shown}");
 }

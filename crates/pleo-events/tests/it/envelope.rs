@@ -1,4 +1,4 @@
-//! Envelopes: what parses, what is kept, what is an error.
+//! Tests of parsing and serializing envelopes.
 
 use std::borrow::Cow;
 
@@ -85,7 +85,7 @@ fn deep_nesting_is_error() {
     assert!(envelope.vendor().is_err());
 }
 
-/// Deliveries of the real sender.
+/// Deliveries captured from Pleo.
 #[test]
 fn captured_deliveries_parse_and_round_trip() {
     let captured: Value = serde_json::from_str(include_str!("captured.json")).unwrap();

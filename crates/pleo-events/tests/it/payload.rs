@@ -80,8 +80,8 @@ fn null_equals_absent() {
         "updatedAt",
         "deletedAt",
     ] {
-        let one: Vendor = serde_json::from_value(with(vendor(), field, Value::Null)).unwrap();
-        assert_eq!(one, serde_json::from_value(vendor()).unwrap(), "{field}");
+        let parsed: Vendor = serde_json::from_value(with(vendor(), field, Value::Null)).unwrap();
+        assert_eq!(parsed, serde_json::from_value(vendor()).unwrap(), "{field}");
     }
 }
 

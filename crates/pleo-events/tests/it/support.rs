@@ -30,7 +30,7 @@ pub fn with(mut value: Value, field: &str, new: Value) -> Value {
     value
 }
 
-/// Asserts that the body parses, and that the envelope serialises to equal JSON.
+/// Asserts that the body parses, and that the envelope serializes to equal JSON.
 pub fn assert_round_trip(body: &[u8]) {
     let envelope = Envelope::parse(body).unwrap();
     let before: Value = serde_json::from_slice(body).unwrap();
