@@ -95,7 +95,7 @@ Example:
 Example:
   PLEO_API_TOKEN=file:token pleo-receiver setup --url https://example.com/pleo")]
     Setup(Box<Setup>),
-    /// Check everything between the configuration and Pleo, and say how to fix what fails.
+    /// Check the configuration, the receiver, its public URL and the subscription, and suggest fixes.
     #[command(after_help = "\
 Example:
   PLEO_API_TOKEN=file:token pleo-receiver doctor")]
@@ -210,7 +210,7 @@ pub(crate) struct Serve {
     )]
     pub(crate) secret: Vec<SecretRef>,
 
-    /// How many seconds a timestamp may be off [default: 300].
+    /// The tolerance: how many seconds a timestamp may differ from now [default: 300].
     #[arg(
         long,
         env = "PLEO_TOLERANCE",
@@ -270,7 +270,7 @@ pub(crate) struct Serve {
     )]
     pub(crate) metrics: Option<SocketAddr>,
 
-    /// The arguments that were given as flags, not by the environment.
+    /// The ids of the arguments on the command line, without those from the environment.
     #[arg(skip)]
     pub(crate) flags: BTreeSet<String>,
 }
@@ -365,7 +365,7 @@ pub(crate) struct Verify {
     #[arg(long, value_name = "SECONDS")]
     pub(crate) at: Option<u64>,
 
-    /// How many seconds the timestamp may be off.
+    /// The tolerance: how many seconds the timestamp may differ from the time of arrival.
     #[arg(
         long,
         value_name = "SECONDS",

@@ -1,4 +1,4 @@
-//! How a command fails: exit codes, and errors with their causes.
+//! Failures of commands: exit codes, and errors with their causes.
 
 use core::fmt;
 use std::error::Error;
@@ -15,14 +15,14 @@ pub(crate) enum Failure {
     Run(String),
     /// The command failed, and has reported why: exit code 1.
     AlreadyReported,
-    /// Standard output cannot be written: exit code 1, or 0 if its reader has closed it.
+    /// Writing to standard output failed: exit code 1, or 0 if its reader has closed it.
     Output(io::Error),
 }
 
 impl Failure {
-    /// Reports a wrong value at `place`: a flag, a key or a file.
-    pub(crate) fn usage(place: &str, why: &str) -> Self {
-        Self::Usage(format!("{place}: {why}"))
+    /// Reports a wrong value at `location`: a flag, a key or a file.
+    pub(crate) fn usage(location: &str, why: &str) -> Self {
+        Self::Usage(format!("{location}: {why}"))
     }
 
     /// Reports an error and its causes.
@@ -30,11 +30,11 @@ impl Failure {
         Self::Run(chain(error))
     }
 
-    /// Adds what the failure is about.
-    pub(crate) fn at(self, place: &str) -> Self {
+    /// Adds the location of the failure.
+    pub(crate) fn at(self, location: &str) -> Self {
         match self {
-            Self::Usage(text) => Self::Usage(format!("{place}: {text}")),
-            Self::Run(text) => Self::Run(format!("{place}: {text}")),
+            Self::Usage(text) => Self::Usage(format!("{location}: {text}")),
+            Self::Run(text) => Self::Run(format!("{location}: {text}")),
             other => other,
         }
     }
@@ -77,7 +77,7 @@ impl From<ServeError> for Failure {
     }
 }
 
-/// Joins the texts of an error and its causes. A cause that its error repeats is left out.
+/// Joins the texts of an error and its causes. Leaves out causes that the error itself shows.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     for cause in core::iter::successors(error.source(), |&error| error.source()) {

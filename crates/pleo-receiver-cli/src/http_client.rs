@@ -11,10 +11,10 @@ use crate::failure::{Failure, chain};
 
 const USER_AGENT: &str = concat!("pleo-receiver/", env!("CARGO_PKG_VERSION"));
 
-/// How long to wait for an answer: as long as the sender of webhooks waits.
+/// The time limit of a request: the same as Pleo's.
 const TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long to wait for a connection.
+/// The time limit of a connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How many bytes of an answer are read.

@@ -1,4 +1,4 @@
-//! The inbox that a URL names: `sqlite:FILE`, FILE or `memory:`.
+//! Opens the inbox at a URL: `sqlite:FILE`, FILE or `memory:`.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use pleo_receiver::{Inbox, InboxError, MemoryInbox, SqliteInbox, SqliteOptions};
 
 use crate::failure::{Failure, chain};
 
-/// The inbox that is used if no other is named.
+/// The default inbox.
 pub(crate) const DEFAULT_INBOX: &str = "sqlite:pleo-inbox.db";
 
 /// Opens the inbox for a server.
@@ -27,7 +27,7 @@ pub(crate) fn open(url: &str, options: SqliteOptions) -> Result<Arc<dyn Inbox>, 
     Ok(Arc::new(inbox))
 }
 
-/// Opens the inbox beside a server that may be running.
+/// Opens the inbox for a command. A server may have it open.
 pub(crate) fn open_shared(url: &str) -> Result<SqliteInbox, Failure> {
     if url == "memory:" {
         let why = "an inbox in memory ends with its server and cannot be read";

@@ -1,4 +1,4 @@
-//! What commands read: a file or standard input.
+//! Reads files and standard input.
 
 use std::fs;
 use std::io::{self, Read};
@@ -8,7 +8,7 @@ use bytes::Bytes;
 
 use crate::failure::Failure;
 
-/// Reads a file, or standard input if there is none.
+/// Reads a file, or standard input if `path` is `None`.
 pub(crate) fn read(path: Option<&Path>) -> Result<Bytes, Failure> {
     let (bytes, name) = match path {
         Some(path) => (fs::read(path), format!("`{}`", path.display())),

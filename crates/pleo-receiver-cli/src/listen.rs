@@ -7,8 +7,8 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use crate::failure::Failure;
 
-/// How many connections may wait to be accepted. The usual 128 are too few for a burst: one more is
-/// dropped, and its client tries again after a second.
+/// How many connections may wait to be accepted. The usual 128 are too few for a burst: the system
+/// drops further attempts, and their clients retry only after a second.
 const BACKLOG: u32 = 4096;
 
 /// Listens on the address that the flag or key named `flag` gives.
@@ -25,8 +25,8 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
         SocketAddr::V4(_) => TcpSocket::new_v4(),
         SocketAddr::V6(_) => TcpSocket::new_v6(),
     }?;
-    // A restart need not wait until the system forgets old connections. Windows gives the option
-    // another meaning.
+    // Lets a restarted program listen while old connections are in TIME_WAIT. On Windows the option
+    // has another meaning.
     #[cfg(not(windows))]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
@@ -57,11 +57,11 @@ mod tests {
     use super::fix;
 
     #[test]
-    fn privileged_port_says_what_to_choose() {
-        let said = fix(ErrorKind::PermissionDenied, 443);
+    fn suggests_unprivileged_port() {
+        let text = fix(ErrorKind::PermissionDenied, 443);
         assert!(
-            said.contains("port 443 is privileged: choose one from 1024 on"),
-            "{said}"
+            text.contains("port 443 is privileged: choose one from 1024 on"),
+            "{text}"
         );
     }
 }

@@ -1,5 +1,5 @@
-//! The log, on standard error. A thread writes it, so that a stalled reader never blocks the server:
-//! lines that find the queue full are dropped and counted.
+//! The log, on standard error. A separate thread writes it, so that a stalled reader never blocks the
+//! server. If its queue is full, lines are dropped and counted.
 
 mod fields;
 
@@ -21,7 +21,7 @@ use tracing_subscriber::{Registry, fmt, reload};
 
 use self::fields::LogfmtFields;
 
-/// How many lines wait for the reader of standard error.
+/// The maximum number of lines in the queue.
 const QUEUE: usize = 4096;
 
 /// How long to wait if standard error is non-blocking and full.
@@ -49,7 +49,7 @@ impl Log {
                 lost: lost.clone(),
                 reported: 0,
             });
-        // It is set only here.
+        // The cell is still empty.
         let _ = lost.dropped.set(queue.error_counter());
         let (filter, level) = reload::Layer::new(given.unwrap_or(default));
         let lines = fmt::layer()
@@ -74,7 +74,7 @@ impl Log {
     /// Sets the level to the one in the configuration, unless a flag or the environment gives one.
     pub(crate) fn configure(&self, file: Option<LevelFilter>) {
         let level = self.given.or(file).unwrap_or(self.default);
-        // This fails only once the log is gone.
+        // Fails only after the subscriber is dropped.
         let _ = self.level.reload(level);
     }
 
@@ -83,17 +83,17 @@ impl Log {
         self.lost.clone()
     }
 
-    /// Writes a line at every level.
+    /// Writes a line, whatever the level.
     pub(crate) fn print(&self, text: &str) {
-        // A full queue counts it as lost.
+        // If the queue is full, the line is counted as lost.
         let _ = self.queue.clone().write_all(format!("{text}\n").as_bytes());
     }
 }
 
 impl Drop for Log {
-    /// Writes the pending lines, or gives up after a second if nobody reads them.
+    /// Writes the pending lines. Gives up after a second if the reader is stalled.
     fn drop(&mut self) {
-        // If the queue is full, the guard would say so on standard output, which is for data.
+        // If the queue is full, the guard would print a message to standard output, which is for data.
         let before = self.lost.count();
         let _ = self.queue.write_all(b"");
         if self.lost.count() > before {
@@ -102,7 +102,7 @@ impl Drop for Log {
     }
 }
 
-/// Counts the lines that were dropped, since the queue was full, or could not be written.
+/// Counts the lines that were dropped because the queue was full, or that could not be written.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LostLines {
     dropped: Arc<OnceLock<ErrorCounter>>,
@@ -127,7 +127,7 @@ impl Collector for LostLines {
     }
 }
 
-/// Writes lines to standard error. It never fails: a line that cannot be written is counted.
+/// Writes lines to standard error. Never fails; counts the lines that cannot be written.
 struct Stderr {
     lost: LostLines,
     /// How many lost lines the log has reported.

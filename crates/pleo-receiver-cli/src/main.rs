@@ -39,8 +39,8 @@ fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     // The demo prints its own progress.
-    let quiet = matches!(cli.command, Command::Demo(_));
-    let default = if quiet {
+    let is_demo = matches!(cli.command, Command::Demo(_));
+    let default = if is_demo {
         LevelFilter::ERROR
     } else {
         LevelFilter::INFO
@@ -87,7 +87,7 @@ async fn run(command: Command, matches: &ArgMatches, log: &Log) -> Result<(), Fa
     }
 }
 
-/// Returns the arguments that were given as flags, not by the environment.
+/// Returns the ids of the arguments on the command line, without those from the environment.
 fn flags(matches: Option<&ArgMatches>) -> BTreeSet<String> {
     let ids = matches.into_iter().flat_map(|matches| {
         let is_flag = |id: &&str| matches.value_source(id) == Some(ValueSource::CommandLine);

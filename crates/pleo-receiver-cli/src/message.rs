@@ -1,5 +1,7 @@
-//! Messages that the program signs itself.
+//! Signs messages.
 
+use http::header::{CONTENT_TYPE, InvalidHeaderValue};
+use http::{HeaderMap, HeaderValue};
 use pleo_receiver::verify::Secret;
 use uuid::Uuid;
 
@@ -28,4 +30,17 @@ pub(crate) fn signature_headers(
         ("webhook-timestamp", timestamp.to_string()),
         ("webhook-signature", signatures.join(" ")),
     ])
+}
+
+/// Returns the headers of a delivery: the content type and these.
+pub(crate) fn header_map(headers: &[(&'static str, String)]) -> Result<HeaderMap, Failure> {
+    let mut map = HeaderMap::new();
+    map.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    for (name, value) in headers {
+        let value = value
+            .parse()
+            .map_err(|error: InvalidHeaderValue| Failure::run(&error))?;
+        map.insert(*name, value);
+    }
+    Ok(map)
 }

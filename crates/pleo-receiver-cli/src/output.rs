@@ -1,4 +1,4 @@
-//! What commands print to standard output: tables, fields and JSON, with untrusted text escaped.
+//! Prints tables, fields and JSON to standard output. Escapes untrusted text.
 
 use core::fmt::Display;
 use std::io::{self, Write};
@@ -33,7 +33,7 @@ impl List {
         }
     }
 
-    /// Prints rows. The columns of later rows are as wide as those of earlier ones, or wider.
+    /// Prints rows. Columns never get narrower than in earlier rows.
     pub(crate) fn print<R: Row>(&mut self, rows: &[R]) -> io::Result<()> {
         if self.json {
             return rows.iter().try_for_each(|row| json(&row.json()));
@@ -82,7 +82,7 @@ pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
     out.flush()
 }
 
-/// Prints the fields of a JSON object, a name and a value a line.
+/// Prints the fields of a JSON object, one per line.
 pub(crate) fn fields(object: &Value) -> io::Result<()> {
     let mut out = io::stdout().lock();
     for (name, value) in object.as_object().into_iter().flatten() {
@@ -106,7 +106,7 @@ pub(crate) fn note(text: impl Display) -> io::Result<()> {
     writeln!(io::stderr().lock(), "{}", escape(&text.to_string()))
 }
 
-/// Escapes line breaks and characters that could steer a terminal.
+/// Escapes line breaks and terminal control characters.
 pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -123,7 +123,7 @@ mod tests {
     use super::escape;
 
     #[test]
-    fn escapes_what_could_steer_a_terminal() {
+    fn escapes_terminal_control_characters() {
         for (text, escaped) in [
             (
                 r#"{"a": 'b', "c": "\u00e9"}"#,

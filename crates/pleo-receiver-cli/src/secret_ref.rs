@@ -1,4 +1,4 @@
-//! References to secrets: `env:NAME`, `file:PATH`, or the text itself. None is ever shown.
+//! References to secrets: `env:NAME`, `file:PATH`, or the secret itself. `Debug` hides them.
 
 use core::convert::Infallible;
 use core::fmt;
@@ -14,8 +14,7 @@ use serde::{Deserialize, Deserializer, de};
 pub(crate) struct SecretRef(String);
 
 impl SecretRef {
-    /// Returns the text, which it reads from the variable or the file. A line break at the end of a
-    /// file is removed.
+    /// Returns the secret. Reads the variable or the file, and removes line breaks at the end of a file.
     pub(crate) fn resolve(&self) -> Result<String, String> {
         if let Some(name) = self.env_name() {
             return env::var(name).map_err(|error| match error {
@@ -48,7 +47,7 @@ impl SecretRef {
         self.0.strip_prefix("file:").map(Path::new)
     }
 
-    /// Returns `true` if it is the text itself, not a reference.
+    /// Returns `true` if it is the secret itself, not a reference.
     pub(crate) fn is_plain(&self) -> bool {
         !self.0.starts_with("env:") && !self.0.starts_with("file:")
     }
@@ -75,10 +74,10 @@ impl fmt::Debug for SecretRef {
 
 impl<'de> Deserialize<'de> for SecretRef {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // The error of `String` would show a value of another type.
+        // The error of `String::deserialize` would show the value, which may be secret.
         match toml::Value::deserialize(deserializer)? {
             toml::Value::String(text) => Ok(Self(text)),
-            _ => Err(de::Error::custom("it must be a text, in quotes")),
+            _ => Err(de::Error::custom("it must be a string, in quotes")),
         }
     }
 }
@@ -86,8 +85,8 @@ impl<'de> Deserialize<'de> for SecretRef {
 /// Resolves and parses signing secrets. A file or variable may hold several, one a line.
 pub(crate) fn signing_secrets(refs: &[SecretRef]) -> Result<Vec<Secret>, String> {
     let mut secrets = Vec::new();
-    for one in refs {
-        for line in one.resolve()?.split('\n') {
+    for secret in refs {
+        for line in secret.resolve()?.split('\n') {
             let secret = line.trim_end_matches('\r').parse();
             secrets.push(secret.map_err(|error: SecretError| error.to_string())?);
         }
@@ -96,7 +95,10 @@ pub(crate) fn signing_secrets(refs: &[SecretRef]) -> Result<Vec<Secret>, String>
 }
 
 /// Returns `true` if two signing secrets make the same signature.
-pub(crate) fn is_same(one: &Secret, other: &Secret) -> bool {
-    let sign = |secret: &Secret| secret.sign("msg_", 0, b"").map(|made| made.to_string());
-    sign(one).ok() == sign(other).ok()
+pub(crate) fn is_same(left: &Secret, right: &Secret) -> bool {
+    let sign = |secret: &Secret| {
+        let signature = secret.sign("msg_", 0, b"");
+        signature.map(|signature| signature.to_string()).ok()
+    };
+    sign(left) == sign(right)
 }

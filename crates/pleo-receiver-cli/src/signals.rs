@@ -6,7 +6,7 @@ use tokio::signal;
 
 use crate::failure::Failure;
 
-/// Returns a future that resolves at SIGTERM or SIGINT.
+/// Returns a future that resolves on SIGTERM or SIGINT.
 pub(crate) fn stop() -> Result<impl Future<Output = ()>, Failure> {
     #[cfg(unix)]
     {
@@ -29,7 +29,7 @@ pub(crate) fn stop() -> Result<impl Future<Output = ()>, Failure> {
     }
 }
 
-/// The signal SIGHUP, on systems that have it.
+/// Receives SIGHUP, on systems that have it.
 pub(crate) struct Hangup(#[cfg(unix)] signal::unix::Signal);
 
 impl Hangup {
@@ -43,7 +43,7 @@ impl Hangup {
         Ok(Self())
     }
 
-    /// Resolves at the next SIGHUP.
+    /// Resolves on the next SIGHUP.
     pub(crate) async fn wait(&mut self) {
         #[cfg(unix)]
         if self.0.recv().await.is_some() {

@@ -1,4 +1,4 @@
-//! Serves metrics for Prometheus.
+//! Serves Prometheus metrics.
 
 use core::convert::Infallible;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use tracing::debug;
 
 use crate::log::LostLines;
 
-/// The number of connections served at once. Others wait.
+/// The maximum number of concurrent connections. Others wait.
 const CONNECTIONS: usize = 32;
 
 /// Serves `/metrics` until the program ends: the metrics of the receiver and of the log.
@@ -43,7 +43,7 @@ pub(crate) async fn serve(listener: TcpListener, receiver: Receiver, lost_lines:
         });
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            // A scraper comes once in a while, and would hold a slot meanwhile.
+            // An idle scraper would occupy a slot between two requests.
             .keep_alive(false)
             .serve_connection(TokioIo::new(stream), service);
         tokio::spawn(async move {
@@ -67,7 +67,7 @@ fn respond(
         return response;
     }
     let mut page = String::new();
-    // Writing to a string can't fail.
+    // Writing to a string cannot fail.
     let _ = text::encode_registry(&mut page, registry);
     page.push_str(&receiver.metrics());
     let mut response = Response::new(Full::from(page));

@@ -1,5 +1,4 @@
-//! The arguments of `setup`, `doctor` and `catch-up`, and those that all commands with Pleo's API
-//! share.
+//! The arguments of `setup`, `doctor` and `catch-up`, and those of all commands that call Pleo's API.
 
 use std::path::PathBuf;
 

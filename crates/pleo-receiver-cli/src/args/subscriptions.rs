@@ -31,7 +31,7 @@ Example:
 Example:
   pleo-receiver subscriptions get ID")]
     Get(ById),
-    /// Change a subscription. Only what a flag names changes.
+    /// Change a subscription. Fields without a flag stay unchanged.
     #[command(after_help = "\
 Example:
   pleo-receiver subscriptions update ID --status INACTIVE")]
@@ -235,7 +235,7 @@ pub(crate) struct Activities {
     #[command(flatten)]
     pub(crate) api: ApiArgs,
 
-    /// The id of the subscription, which may be deleted already.
+    /// The id of the subscription. It may be a deleted one.
     pub(crate) id: Uuid,
 
     /// List only operations of this type: `CREATE`, `UPDATE` or `DELETE`. Repeatable.

@@ -42,7 +42,7 @@ pub(crate) enum Finished {
 
 /// Parses an address to listen on.
 pub(crate) fn address(text: &str) -> Result<SocketAddr, &'static str> {
-    let why = "give an IP address and a port, such as 127.0.0.1:8787, or 0.0.0.0:8787 to listen on \
+    let fix = "give an IP address and a port, such as 127.0.0.1:8787, or 0.0.0.0:8787 to listen on \
                every interface";
-    text.parse().map_err(|_| why)
+    text.parse().map_err(|_| fix)
 }

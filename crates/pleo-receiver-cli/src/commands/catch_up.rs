@@ -19,7 +19,7 @@ use crate::output;
 use crate::pleo::client::{CredentialsRef, client_with};
 use crate::pleo::declared;
 
-/// How many messages of the inbox are read at once.
+/// How many messages of the inbox are read per query.
 const PAGE: u32 = 1000;
 
 pub(crate) async fn run(args: CatchUp) -> Result<(), Failure> {
@@ -46,7 +46,7 @@ pub(crate) async fn run(args: CatchUp) -> Result<(), Failure> {
         match added {
             Ok(added) => missing += added,
             Err(Failure::Output(error)) => return Err(error.into()),
-            // A wrong token of one endpoint does not hold up the others.
+            // A wrong token of one endpoint does not affect the others.
             Err(failure) => {
                 failures += 1;
                 let failure = failure.at(endpoint.name());
@@ -100,10 +100,10 @@ async fn add_missing(
     if jobs.is_empty() {
         return Ok(0);
     }
-    let known = known_resources(inbox, endpoint.name()).await?;
+    let stored = stored_resource_ids(inbox, endpoint.name()).await?;
     let mut added = 0;
     for job in jobs {
-        if known.contains(&job.id.to_string()) {
+        if stored.contains(&job.id.to_string()) {
             continue;
         }
         let message = message(endpoint.name(), event_type, &job)?;
@@ -117,8 +117,11 @@ async fn add_missing(
 }
 
 /// Returns the resource ids of the endpoint's messages, in any state.
-async fn known_resources(inbox: &SqliteInbox, endpoint: &str) -> Result<HashSet<String>, Failure> {
-    let mut known = HashSet::new();
+async fn stored_resource_ids(
+    inbox: &SqliteInbox,
+    endpoint: &str,
+) -> Result<HashSet<String>, Failure> {
+    let mut ids = HashSet::new();
     let mut filter = Filter {
         endpoint: Some(endpoint.to_owned()),
         limit: Some(PAGE),
@@ -127,10 +130,10 @@ async fn known_resources(inbox: &SqliteInbox, endpoint: &str) -> Result<HashSet<
     loop {
         let page = inbox.list(filter.clone()).await?;
         let Some(last) = page.last() else {
-            return Ok(known);
+            return Ok(ids);
         };
         filter.after = Some(last.sequence);
-        known.extend(page.into_iter().filter_map(|entry| entry.resource_id));
+        ids.extend(page.into_iter().filter_map(|entry| entry.resource_id));
     }
 }
 

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use pleo_receiver::verify::{Secret, unix_now};
 use pleo_receiver::{Delivery, Endpoint, HandlerError, Receiver, SqliteInbox, serve};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use reqwest::header::HeaderMap;
 use reqwest::{Client, Url};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time;
@@ -18,7 +18,7 @@ use uuid::Uuid;
 use crate::args::Demo;
 use crate::failure::Failure;
 use crate::listen::bind;
-use crate::message::{new_id, signature_headers};
+use crate::message::{header_map, new_id, signature_headers};
 use crate::{http_client, output, samples, signals};
 
 const PATH: &str = "/webhooks/pleo";
@@ -55,7 +55,7 @@ pub(crate) async fn run(args: Demo) -> Result<(), Failure> {
     let url = http_client::parse_url(&url).map_err(Failure::Run)?;
     let (end, ended) = oneshot::channel::<()>();
     let server = tokio::spawn(serve(listener, receiver.clone(), async {
-        // The sender is dropped on an early return, which ends the server too.
+        // An early return drops the sender, which also stops the server.
         let _ = ended.await;
     }));
 
@@ -73,7 +73,7 @@ pub(crate) async fn run(args: Demo) -> Result<(), Failure> {
         let command = format!("{} send {} --event v1.vendor.created", program(), demo.url);
         output::line("")?;
         output::line(
-            "The receiver runs until you press Ctrl-C. Send one more from another terminal:",
+            "The receiver runs until you press Ctrl-C. Send another delivery from a second terminal:",
         )?;
         output::line("")?;
         output::line(format_args!("PLEO_WEBHOOK_SECRET={secret_text} {command}"))?;
@@ -252,7 +252,7 @@ fn signed(
 ) -> Result<(HeaderMap, Bytes), Failure> {
     let secrets = core::slice::from_ref(secret);
     let pairs = signature_headers(secrets, id, timestamp, body.as_bytes())?;
-    Ok((headers(&pairs)?, body.into()))
+    Ok((header_map(&pairs)?, body.into()))
 }
 
 /// Returns the sample in Pleo's documentation, which was signed in 2021.
@@ -265,17 +265,8 @@ fn sample() -> Result<(HeaderMap, Bytes), Failure> {
             "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
         ),
     ];
-    let headers = headers(&pairs.map(|(name, value)| (name, value.to_owned())))?;
+    let headers = header_map(&pairs.map(|(name, value)| (name, value.to_owned())))?;
     Ok((headers, Bytes::from_static(b"{\"test\": 2432232314}")))
-}
-
-fn headers(pairs: &[(&'static str, String)]) -> Result<HeaderMap, Failure> {
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    for (name, value) in pairs {
-        headers.insert(*name, value.parse().map_err(fail)?);
-    }
-    Ok(headers)
 }
 
 /// Returns a secret for this run of the demo.
@@ -302,7 +293,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // A folder that is left over does no harm.
+        // A remaining folder does no harm.
         let _ = fs::remove_dir_all(&self.0);
     }
 }

@@ -1,4 +1,4 @@
-//! `pleo-receiver inbox`: lists, shows, replays and prunes messages, also while a server runs.
+//! `pleo-receiver inbox`: lists, shows, replays and prunes messages. A server may be running.
 
 use core::time::Duration;
 use std::io::{self, Write};
@@ -19,7 +19,7 @@ use crate::inbox_url::open_shared;
 use crate::output::{self, List, Row};
 use crate::signals;
 
-/// How many messages are read at once.
+/// How many messages are read per query.
 const PAGE: u32 = 500;
 
 /// How many messages a table shows unless `--limit` is given.
@@ -58,11 +58,11 @@ async fn list(args: InboxList) -> Result<(), Failure> {
         filter.newest_first = true;
         let mut page = inbox.list(filter).await?;
         let newest = usize::try_from(NEWEST).unwrap_or(usize::MAX);
-        let is_cut = page.len() > newest;
+        let is_truncated = page.len() > newest;
         page.truncate(newest);
         page.reverse();
         output.print(&page)?;
-        if is_cut {
+        if is_truncated {
             output::note(format_args!(
                 "only the newest {NEWEST} messages are shown: `--limit N` lists from the oldest, \
                  `inbox tail -n N` shows more of the newest"
@@ -70,13 +70,13 @@ async fn list(args: InboxList) -> Result<(), Failure> {
         }
         return Ok(output.end("no messages")?);
     }
-    let mut left = args.limit.unwrap_or(u32::MAX);
-    while left > 0 {
-        filter.limit = Some(left.min(PAGE));
+    let mut remaining = args.limit.unwrap_or(u32::MAX);
+    while remaining > 0 {
+        filter.limit = Some(remaining.min(PAGE));
         let page = inbox.list(filter.clone()).await?;
         let Some(last) = page.last() else { break };
         filter.after = Some(last.sequence);
-        left -= u32::try_from(page.len()).unwrap_or(left);
+        remaining -= u32::try_from(page.len()).unwrap_or(remaining);
         output.print(&page)?;
     }
     Ok(output.end("no messages")?)
@@ -140,7 +140,7 @@ async fn replay(args: InboxReplay) -> Result<(), Failure> {
     }
     Err(Failure::Run(format!(
         "not replayed: {}; each is missing from the inbox, or a handler is processing it: \
-         `pleo-receiver inbox show ID` tells which",
+         `pleo-receiver inbox show ID` shows it",
         missing.join(", ")
     )))
 }
@@ -156,7 +156,7 @@ async fn prune(args: InboxPrune) -> Result<(), Failure> {
 
 async fn tail(args: InboxTail) -> Result<(), Failure> {
     let inbox = open(&args.inbox)?;
-    // One is read even with `-n 0`, so that `--follow` starts after it.
+    // The newest message is read even with `-n 0`, so that `--follow` starts after it.
     let newest = Filter {
         limit: Some(args.lines.max(1)),
         newest_first: true,
@@ -244,7 +244,7 @@ impl Row for Entry {
     }
 }
 
-/// Cuts a text to the width of a table's cell. `inbox show` prints all of it.
+/// Shortens a text to the width of a table's cell. `inbox show` prints it completely.
 fn shorten(text: &str) -> String {
     let mut letters = text.trim_end().chars();
     let mut short: String = letters.by_ref().take(CELL).collect();

@@ -1,4 +1,4 @@
-//! The commands, a file each.
+//! The commands of the program.
 
 pub(crate) mod catch_up;
 pub(crate) mod demo;

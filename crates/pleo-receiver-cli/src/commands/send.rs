@@ -5,24 +5,24 @@ use std::path::Path;
 
 use pleo_receiver::verify::unix_now;
 use pleo_receiver::{Entry, Inbox as _, State};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{HeaderName, HeaderValue};
 use tokio::time::{Instant, sleep};
 
 use crate::args::Send;
 use crate::config::load::inbox_url;
 use crate::failure::{Failure, chain};
 use crate::inbox_url::open_shared;
-use crate::message::{new_id, signature_headers};
+use crate::message::{header_map, new_id, signature_headers};
 use crate::secret_ref::signing_secrets;
 use crate::{http_client, input, output, samples};
 
-/// How long to wait until the handler starts. There may be none.
+/// How long to wait for the first attempt to start. The receiver may have no handler.
 const START: Duration = Duration::from_millis(200);
 
-/// How long to wait until it ends.
+/// How long to wait for the first attempt to end.
 const END: Duration = Duration::from_secs(3);
 
-/// How often to look.
+/// How often to read the inbox.
 const POLL: Duration = Duration::from_millis(25);
 
 pub(crate) async fn run(args: Send) -> Result<(), Failure> {
@@ -36,12 +36,7 @@ pub(crate) async fn run(args: Send) -> Result<(), Failure> {
         .map_err(|why| Failure::usage("`--secret` (PLEO_WEBHOOK_SECRET)", &why))?;
     let id = args.signing.id.unwrap_or_else(new_id);
     let timestamp = args.signing.timestamp.unwrap_or_else(unix_now);
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    for (name, value) in signature_headers(&secrets, &id, timestamp, &body)? {
-        let value = value.parse();
-        headers.insert(name, value.map_err(|error| Failure::run(&error))?);
-    }
+    let mut headers = header_map(&signature_headers(&secrets, &id, timestamp, &body)?)?;
     for header in &args.headers {
         let header = header.resolve();
         let header = header.map_err(|why| Failure::usage("`--header`", &why))?;
@@ -58,11 +53,11 @@ pub(crate) async fn run(args: Send) -> Result<(), Failure> {
         let fix = if why.contains("certificate") {
             "; set SSL_CERT_FILE to the certificates to trust, or correct the server's certificate"
         } else if error.is_connect() {
-            "; start the receiver (`pleo-receiver serve`), or give the URL of one"
+            "; start the receiver (`pleo-receiver serve`), or give the URL of a running one"
         } else {
             ""
         };
-        // They may be secret. A URL that has a host can do without either.
+        // User and password may be secret. Removing them cannot fail: the URL has a host.
         let _ = (shown.set_username(""), shown.set_password(None));
         Failure::Run(format!("cannot post to {shown}: {why}{fix}"))
     })?;
@@ -82,8 +77,8 @@ fn parse_header(header: &str) -> Option<(HeaderName, HeaderValue)> {
     Some((name.trim().parse().ok()?, value.trim().parse().ok()?))
 }
 
-/// Returns the message in the inbox, after its first attempt if that does not take long; `None` if
-/// the inbox is not here or has no such message.
+/// Returns the stored message. Waits briefly for the end of its first attempt. Returns `None` if the
+/// inbox does not exist or has no such message.
 async fn outcome(inbox: &str, id: &str) -> Option<Entry> {
     let inbox = open_shared(inbox).ok()?;
     let sent = Instant::now();

@@ -23,7 +23,7 @@ use crate::pleo::client::{CredentialsRef, client_with, list_all, signing_secret}
 use crate::pleo::declared::{self, DeliveryHeaders};
 use crate::pleo::owner::{check_not_copied, new_name, owned_by};
 use crate::pleo::plan::{Change, Desired};
-use crate::pleo::secret_file::{self, Present};
+use crate::pleo::secret_file::{self, OtherSecret};
 use crate::secret_ref::is_same;
 
 pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
@@ -44,7 +44,7 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
         )));
     }
     document.check_endpoints()?;
-    let endpoint = file.endpoint.iter().find(|one| one.path == path);
+    let endpoint = (file.endpoint.iter()).find(|endpoint| endpoint.path == path);
     let desired = desired(&args, &events, endpoint)?;
 
     let credentials = CredentialsRef::from_args(&args.api)?;
@@ -75,11 +75,11 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
         return Ok(progress.end(change.verb(), None)?);
     }
     if is_new {
-        // A subscription whose secret cannot be stored is of no use.
+        // Without its secret, a new subscription would be useless.
         files::check_writable(config)?;
         files::check_writable(&secret_file)?;
         if document.owner().is_none() {
-            // Stored first: a later run finds the subscription by it.
+            // Saved first: after an interruption, the next run finds the subscription by this name.
             document.set_owner(&owner);
             document.save()?;
         }
@@ -95,12 +95,12 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
     let reference = if has_secret(endpoint, &secret) {
         None
     } else {
-        let present = if !is_new && file.is_only_user(&path, &secret_file) {
-            Present::Replace
+        let other = if !is_new && file.is_only_user(&path, &secret_file) {
+            OtherSecret::Replace
         } else {
-            Present::Keep
+            OtherSecret::Refuse
         };
-        if secret_file::write(&secret_file, text.expose(), present)? {
+        if secret_file::write(&secret_file, text.expose(), other)? {
             progress.wrote("secret", &secret_file)?;
         }
         Some(format!("file:{}", secret_file.display()))
@@ -124,7 +124,7 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
     Ok(progress.end(change.verb(), Some(id))?)
 }
 
-/// Returns the event types, each once. Refuses unknown ones, which are often typing errors.
+/// Returns the event types without duplicates. Refuses unknown types, which are often typing errors.
 fn events(args: &Setup) -> Result<Vec<String>, Failure> {
     let mut seen = BTreeSet::new();
     let mut events = args.events.clone();
@@ -155,8 +155,8 @@ fn check_endpoint(path: &str, name: &str, file: &ConfigFile) -> Result<(), Failu
     let any_secret = Secret::from_bytes(&[0; 24]).map_err(|error| Failure::run(&error))?;
     pleo_receiver::Endpoint::new(path, any_secret)
         .map_err(|error| Failure::usage("`--path`", &chain(&error)))?;
-    let mut others = file.endpoint.iter().filter(|one| one.path != path);
-    match others.find(|one| one.name() == name) {
+    let mut others = file.endpoint.iter().filter(|other| other.path != path);
+    match others.find(|other| other.name() == name) {
         Some(other) => {
             let why = format!(
                 "the endpoint `{}` already has the name `{name}`: give another",
@@ -188,7 +188,7 @@ fn desired(
 fn has_secret(endpoint: Option<&EndpointTable>, secret: &Secret) -> bool {
     // A secret file may not exist yet.
     let secrets = endpoint.and_then(|endpoint| endpoint.secrets().ok());
-    secrets.is_some_and(|secrets| secrets.iter().any(|one| is_same(one, secret)))
+    secrets.is_some_and(|secrets| secrets.iter().any(|own| is_same(own, secret)))
 }
 
 /// Returns the file for the secret: beside the configuration, named after the path.
@@ -244,7 +244,7 @@ fn send_hangup(_: u32) -> bool {
     false
 }
 
-/// Prints the subscriptions of the endpoint's former URL. Pleo still delivers for them.
+/// Prints the subscriptions of the endpoint's former URL. Pleo still delivers to it.
 fn print_replaced(
     endpoint: Option<&EndpointTable>,
     existing: &[Subscription],
@@ -254,12 +254,12 @@ fn print_replaced(
     let Some(former) = endpoint.and_then(|endpoint| endpoint.subscription.as_ref()) else {
         return Ok(());
     };
-    for one in existing {
-        if one.endpoint_url == former.url && one.id != id {
-            progress.print("still there", &one.endpoint_url)?;
+    for subscription in existing {
+        if subscription.endpoint_url == former.url && subscription.id != id {
+            progress.print("still there", &subscription.endpoint_url)?;
             let delete = format!(
                 "delete it with `pleo-receiver subscriptions delete {}`",
-                one.id
+                subscription.id
             );
             progress.print("", &delete)?;
         }
@@ -267,7 +267,7 @@ fn print_replaced(
     Ok(())
 }
 
-/// Prints each step as it is done, or a JSON object at the end.
+/// Prints each completed step, or a JSON object at the end.
 struct Progress<'a> {
     args: &'a Setup,
     changes: serde_json::Map<String, serde_json::Value>,

@@ -38,15 +38,15 @@ pub(crate) struct EndpointEdit<'a> {
 impl ConfigDocument {
     /// Reads the file. A file that does not exist is empty.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
-        let place = path.display();
+        let location = path.display();
         let before = match fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(Failure::Usage(format!("cannot read {place}: {error}"))),
+            Err(error) => return Err(Failure::Usage(format!("cannot read {location}: {error}"))),
         };
         // The parser's error shows the line, which may hold a secret.
         let toml = before.parse();
-        let toml = toml.map_err(|_| Failure::Usage(format!("{place} is not valid TOML")))?;
+        let toml = toml.map_err(|_| Failure::Usage(format!("{location} is not valid TOML")))?;
         Ok(Self {
             path: path.to_owned(),
             before,
@@ -135,40 +135,40 @@ impl ConfigDocument {
     }
 }
 
-/// Adds a secret before the present ones, which may sign deliveries that are on their way.
+/// Adds a secret before the existing ones, which may have signed deliveries in flight.
 fn add_secret(table: &mut Table, secret: &str) {
     let key = if table.contains_key("secrets") {
         "secrets"
     } else {
         "secret"
     };
-    let Some(present) = table.get_mut(key).and_then(Item::as_value_mut) else {
+    let Some(existing) = table.get_mut(key).and_then(Item::as_value_mut) else {
         table.insert(key, value(secret));
         return;
     };
-    let is_secret = |one: &Value| one.as_str() == Some(secret);
-    match present {
+    let is_secret = |value: &Value| value.as_str() == Some(secret);
+    match existing {
         Value::Array(list) if !list.iter().any(is_secret) => list.insert(0, secret),
         Value::Array(_) => {}
-        one if is_secret(one) => {}
-        one => {
+        single if is_secret(single) => {}
+        single => {
             let mut list = Array::from_iter([secret]);
-            list.push(one.clone().decorated(" ", ""));
+            list.push(single.clone().decorated(" ", ""));
             let mut list = Value::from(list);
-            *list.decor_mut() = one.decor().clone();
-            *one = list;
+            *list.decor_mut() = single.decor().clone();
+            *single = list;
         }
     }
 }
 
-/// Sets a key. An equal value keeps its spelling.
+/// Sets a key. Leaves an equal value as the file spells it.
 fn set(table: &mut dyn TableLike, key: &str, new: Value) {
     let texts = |value: &Value| match value {
         Value::Array(list) => list
             .iter()
-            .map(|one| one.as_str().map(str::to_owned))
+            .map(|item| item.as_str().map(str::to_owned))
             .collect(),
-        one => vec![one.as_str().map(str::to_owned)],
+        single => vec![single.as_str().map(str::to_owned)],
     };
     let old = table.get(key).and_then(Item::as_value);
     if old.is_none_or(|old| texts(old) != texts(&new)) {

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use pleo_receiver::{Endpoint, PLEO_EU, PLEO_US};
 use tracing::warn;
 
-use super::place::Place;
+use super::location::Location;
 use super::schema::{ConfigFile, EndpointTable};
 use super::values::{Network, Source, networks};
 use crate::args::Serve;
@@ -19,25 +19,25 @@ const DEFAULT_PATH: &str = "/webhooks/pleo";
 pub(super) fn endpoints(
     args: &Serve,
     file: &ConfigFile,
-    place: Place<'_>,
+    location: Location<'_>,
 ) -> Result<Vec<Endpoint>, Failure> {
     if file.endpoint.is_empty() {
-        return Ok(vec![single(args, file, place)?]);
+        return Ok(vec![single(args, file, location)?]);
     }
-    let place = place.file();
+    let location = location.file();
     for (flag, variable, is_set) in [
         ("secret", "PLEO_WEBHOOK_SECRET", !args.secret.is_empty()),
         ("path", "PLEO_PATH", args.path.is_some()),
         ("tolerance", "PLEO_TOLERANCE", args.tolerance.is_some()),
     ] {
         if args.flags.contains(flag) {
-            let why = format!("{place} has `[[endpoint]]` tables: set `{flag}` in the table");
+            let why = format!("{location} has `[[endpoint]]` tables: set `{flag}` in the table");
             return Err(Failure::usage(&format!("`--{flag}`"), &why));
         }
         if is_set {
             warn!(
                 variable,
-                file = place,
+                file = location,
                 "environment variable ignored, since the file has [[endpoint]] tables; \
                  unset it, and set the key `{flag}` in the table"
             );
@@ -46,28 +46,28 @@ pub(super) fn endpoints(
     if file.path.is_some() || !file.secret_refs().1.is_empty() || file.tolerance.is_some() {
         let why = "`path`, `secret` and `tolerance` have no effect beside `[[endpoint]]` tables: \
                    move them into the tables";
-        return Err(Failure::usage(&place, why));
+        return Err(Failure::usage(&location, why));
     }
     let tables = file.endpoint.iter().enumerate();
     tables
-        .map(|(index, table)| build(table, &file.networks, &place, index + 1))
+        .map(|(index, table)| build(table, &file.networks, &location, index + 1))
         .collect()
 }
 
-fn single(args: &Serve, file: &ConfigFile, place: Place<'_>) -> Result<Endpoint, Failure> {
+fn single(args: &Serve, file: &ConfigFile, location: Location<'_>) -> Result<Endpoint, Failure> {
     let (key, in_file) = file.secret_refs();
-    let (secret_place, secrets) = if !args.secret.is_empty() {
+    let (secret_location, secrets) = if !args.secret.is_empty() {
         ("`--secret` (PLEO_WEBHOOK_SECRET)".to_owned(), &*args.secret)
     } else if !in_file.is_empty() {
-        (place.key(key), in_file)
+        (location.key(key), in_file)
     } else {
         let why = "no signing secret: set PLEO_WEBHOOK_SECRET to the `whsec_…` of the \
                    subscription, or give `--secret file:PATH`";
-        return Err(Failure::usage(&place.flag("secret"), why));
+        return Err(Failure::usage(&location.flag("secret"), why));
     };
     let path = args.path.as_deref().or(file.path.as_deref());
     let path = path.unwrap_or(DEFAULT_PATH);
-    let endpoint = endpoint(path, secrets, &place.flag("path"), &secret_place)?;
+    let endpoint = endpoint(path, secrets, &location.flag("path"), &secret_location)?;
     Ok(match args.tolerance.or(file.tolerance) {
         Some(seconds) => endpoint.tolerance(seconds),
         None => endpoint,
@@ -80,16 +80,16 @@ fn build(
     file: &str,
     number: usize,
 ) -> Result<Endpoint, Failure> {
-    let place = |key: &str| {
+    let location = |key: &str| {
         let path = &table.path;
         format!("{file}, `[[endpoint]]` number {number} (`{path}`), key `{key}`")
     };
     let resolve = |text: &SecretRef, key: &str| {
         let resolved = text.resolve();
-        resolved.map_err(|why| Failure::usage(&place(key), &why))
+        resolved.map_err(|why| Failure::usage(&location(key), &why))
     };
     let (key, secrets) = table.secret_refs();
-    let mut endpoint = endpoint(&table.path, secrets, &place("path"), &place(key))?;
+    let mut endpoint = endpoint(&table.path, secrets, &location("path"), &location(key))?;
     if let Some(name) = &table.name {
         endpoint = endpoint.with_name(name.as_str());
     }
@@ -106,7 +106,7 @@ fn build(
         let value = resolve(value, &key)?;
         endpoint = endpoint
             .require_header(name, &value)
-            .map_err(|error| Failure::usage(&place(&key), &chain(&error)))?;
+            .map_err(|error| Failure::usage(&location(&key), &chain(&error)))?;
     }
     for source in &table.sources {
         endpoint = match source {
@@ -115,7 +115,7 @@ fn build(
                 let networks = named_networks(name, lists).ok_or_else(|| {
                     let why = "is neither a network nor the name of a list: there are `pleo-eu`, \
                                `pleo-us`, and the lists in `[networks]`";
-                    Failure::usage(&place("sources"), &format!("`{name}` {why}"))
+                    Failure::usage(&location("sources"), &format!("`{name}` {why}"))
                 })?;
                 endpoint.allow_sources(networks)
             }
@@ -127,20 +127,20 @@ fn build(
 fn endpoint(
     path: &str,
     secrets: &[SecretRef],
-    path_place: &str,
-    secret_place: &str,
+    path_location: &str,
+    secret_location: &str,
 ) -> Result<Endpoint, Failure> {
-    let secrets = signing_secrets(secrets).map_err(|why| Failure::usage(secret_place, &why))?;
+    let secrets = signing_secrets(secrets).map_err(|why| Failure::usage(secret_location, &why))?;
     let mut secrets = secrets.into_iter();
     let first = secrets.next();
     let first =
-        first.ok_or_else(|| Failure::usage(secret_place, "no secret: give at least one"))?;
-    let mut endpoint =
-        Endpoint::new(path, first).map_err(|error| Failure::usage(path_place, &chain(&error)))?;
+        first.ok_or_else(|| Failure::usage(secret_location, "no secret: give at least one"))?;
+    let mut endpoint = Endpoint::new(path, first)
+        .map_err(|error| Failure::usage(path_location, &chain(&error)))?;
     for secret in secrets {
         endpoint = endpoint
             .and_secret(secret)
-            .map_err(|error| Failure::usage(secret_place, &chain(&error)))?;
+            .map_err(|error| Failure::usage(secret_location, &chain(&error)))?;
     }
     Ok(endpoint)
 }

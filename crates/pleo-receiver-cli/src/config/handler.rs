@@ -8,7 +8,7 @@ use std::path::Path;
 use pleo_receiver::{Exec, Forward};
 use tracing::warn;
 
-use super::place::Place;
+use super::location::Location;
 use super::schema::ConfigFile;
 use super::values::Words;
 use crate::args::Serve;
@@ -26,10 +26,10 @@ pub(super) fn target(
     args: &Serve,
     file: &ConfigFile,
     timeout: Duration,
-    place: Place<'_>,
+    location: Location<'_>,
     hash: &mut impl Hasher,
 ) -> Result<Option<Target>, Failure> {
-    // A flag of either kind beats both keys of the file.
+    // `--exec` or `--forward` beats both keys of the file.
     let (forward, exec) = if args.forward.is_some() || args.exec.is_some() {
         let words = args.exec.as_deref().map(Words::parse).transpose();
         let words = words.map_err(|why| Failure::usage("`--exec` (PLEO_EXEC)", &why))?;
@@ -40,7 +40,7 @@ pub(super) fn target(
     match (forward, exec) {
         (None, None) => Ok(None),
         (Some(_), Some(_)) => Err(Failure::usage(
-            &place.flag("forward"),
+            &location.flag("forward"),
             "not beside `exec`: choose one",
         )),
         (None, Some(words)) => {
@@ -51,25 +51,25 @@ pub(super) fn target(
                      correct `exec`, or install the program"
                 );
             }
-            let hidden: Vec<_> = file
+            let secret_env: Vec<_> = file
                 .secret_env_names()
                 .chain(args.secret.iter().filter_map(SecretRef::env_name))
                 .collect();
-            (&words, &hidden).hash(hash);
+            (&words, &secret_env).hash(hash);
             let exec = Exec::new(words.program).args(words.args);
-            Ok(Some(Target::Exec(exec.without_env(hidden))))
+            Ok(Some(Target::Exec(exec.without_env(secret_env))))
         }
         (Some(url), None) => {
-            let place_of_url = place.flag("forward");
+            let url_location = location.flag("forward");
             let url = url.resolve();
-            let url = url.map_err(|why| Failure::usage(&place_of_url, &why))?;
+            let url = url.map_err(|why| Failure::usage(&url_location, &why))?;
             url.hash(hash);
             let mut forward = Forward::new(&url)
-                .map_err(|error| Failure::usage(&place_of_url, &chain(&error)))?
+                .map_err(|error| Failure::usage(&url_location, &chain(&error)))?
                 .with_timeout(timeout.min(Duration::from_secs(30)));
             let secret = args.forward_secret.as_ref();
             if let Some(secret) = secret.or(file.forward_secret.as_ref()) {
-                let usage = |why: &str| Failure::usage(&place.flag("forward-secret"), why);
+                let usage = |why: &str| Failure::usage(&location.flag("forward-secret"), why);
                 secret.resolve().map_err(|why| usage(&why))?.hash(hash);
                 let secrets = signing_secrets(core::slice::from_ref(secret));
                 let secrets = secrets.map_err(|why| usage(&why))?;
@@ -98,7 +98,7 @@ fn is_executable_file(path: &Path) -> bool {
     file.is_some_and(|file| file.permissions().mode() & 0o111 != 0)
 }
 
-/// Other systems try the extensions of programs.
+/// Returns `true`: other systems try several file extensions.
 #[cfg(not(unix))]
 const fn is_executable_file(_: &Path) -> bool {
     true

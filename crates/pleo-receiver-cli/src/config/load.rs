@@ -1,4 +1,4 @@
-//! What `serve` runs with. A flag beats its environment variable, and that beats the file.
+//! The configuration of `serve`. A flag beats its environment variable, and that beats the file.
 
 use core::hash::{Hash, Hasher};
 use std::hash::DefaultHasher;
@@ -12,7 +12,7 @@ use tracing_subscriber::filter::LevelFilter;
 use super::endpoints::endpoints;
 use super::handler::{Target, target};
 use super::limits::Limits;
-use super::place::Place;
+use super::location::Location;
 use super::schema::{ConfigFile, DEFAULT_FILE};
 use super::values::{Address, networks, parse_network};
 use crate::args::Serve;
@@ -27,13 +27,13 @@ pub(crate) struct Config {
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) handler: Option<Target>,
     pub(crate) retry: DispatchOptions,
-    /// A hash of the settings of `handler` and `retry`. It tells whether a reload changes them.
+    /// A hash of the settings of `handler` and `retry`. A reload compares it.
     pub(crate) handler_hash: u64,
     /// The log level in the file.
     pub(crate) log: Option<LevelFilter>,
 }
 
-/// The settings that only a restart changes.
+/// The settings that a reload does not change.
 #[derive(Clone)]
 pub(crate) struct Fixed {
     pub(crate) listen: Option<SocketAddr>,
@@ -60,14 +60,14 @@ impl Config {
             .map(ConfigFile::from_path)
             .transpose()?
             .unwrap_or_default();
-        let place = Place(path);
+        let location = Location(path);
         let mut retry = file.retry.options();
         retry.grace = file.limits.server().grace;
         let mut hash = DefaultHasher::new();
         file.retry.hash(&mut hash);
-        let endpoints = endpoints(args, &file, place)?;
-        let handler = target(args, &file, retry.timeout, place, &mut hash)?;
-        let tls = tls(args, &file, place)?;
+        let endpoints = endpoints(args, &file, location)?;
+        let handler = target(args, &file, retry.timeout, location, &mut hash)?;
+        let tls = tls(args, &file, location)?;
         let default = tls.is_none().then_some(DEFAULT_LISTEN);
         let mut trusted_proxies = Vec::new();
         for network in &args.trusted_proxies {
@@ -129,13 +129,13 @@ impl Fixed {
     }
 }
 
-/// Returns the configuration file: the one that is named, or `pleo.toml` if it exists.
+/// Returns the configuration file: the named file, or `pleo.toml` if it exists.
 pub(crate) fn file_path(named: Option<&Path>) -> Option<&Path> {
     let default = Path::new(DEFAULT_FILE);
     named.or_else(|| default.exists().then_some(default))
 }
 
-/// Returns the URL of the inbox: the one that is named, or the one in the file.
+/// Returns the URL of the inbox: the named URL, or the URL in the file.
 pub(crate) fn inbox_url(named: Option<String>, config: Option<&Path>) -> Result<String, Failure> {
     if let Some(url) = named {
         return Ok(url);
@@ -145,7 +145,11 @@ pub(crate) fn inbox_url(named: Option<String>, config: Option<&Path>) -> Result<
     Ok(url.unwrap_or_else(|| DEFAULT_INBOX.to_owned()))
 }
 
-fn tls(args: &Serve, file: &ConfigFile, place: Place<'_>) -> Result<Option<TlsFiles>, Failure> {
+fn tls(
+    args: &Serve,
+    file: &ConfigFile,
+    location: Location<'_>,
+) -> Result<Option<TlsFiles>, Failure> {
     let listen = args.tls_listen.or_else(|| address(file.tls_listen));
     let certificate = (args.tls_certificate.as_ref()).or(file.tls_certificate.as_ref());
     let key = args.tls_key.as_ref().or(file.tls_key.as_ref());
@@ -163,7 +167,7 @@ fn tls(args: &Serve, file: &ConfigFile, place: Place<'_>) -> Result<Option<TlsFi
         (.., None) => "tls-key",
     };
     let why = "missing: HTTPS needs an address, a certificate and a key";
-    Err(Failure::usage(&place.flag(missing), why))
+    Err(Failure::usage(&location.flag(missing), why))
 }
 
 fn address(in_file: Option<Address>) -> Option<SocketAddr> {

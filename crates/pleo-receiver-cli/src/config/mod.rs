@@ -1,11 +1,11 @@
-//! The configuration: the schema of the TOML file, and what `serve` makes of file, flags and
-//! environment.
+//! The configuration: the schema of the TOML file, and the settings that `serve` merges from file,
+//! flags and environment.
 
 pub(crate) mod edit;
 mod endpoints;
 pub(crate) mod handler;
 mod limits;
 pub(crate) mod load;
-mod place;
+mod location;
 pub(crate) mod schema;
 mod values;

@@ -13,7 +13,7 @@ use super::values::{Address, Level, Network, Secrets, Source, Words};
 use crate::failure::Failure;
 use crate::secret_ref::SecretRef;
 
-/// The file that is read if no other is named.
+/// The default configuration file.
 pub(crate) const DEFAULT_FILE: &str = "pleo.toml";
 
 const TWO_KEYS: &str = "both `secret` and `secrets` are set: keep one of them";
@@ -100,9 +100,9 @@ impl ConfigFile {
     /// Reads and checks the file.
     pub(crate) fn from_path(path: &Path) -> Result<Self, Failure> {
         let file: Self = read(path)?;
-        let place = path.display().to_string();
+        let location = path.display().to_string();
         if file.secret.is_some() && file.secrets.is_some() {
-            return Err(Failure::usage(&place, TWO_KEYS));
+            return Err(Failure::usage(&location, TWO_KEYS));
         }
         for (index, endpoint) in file.endpoint.iter().enumerate() {
             let why = match (&endpoint.secret, &endpoint.secrets) {
@@ -111,11 +111,11 @@ impl ConfigFile {
                 _ => continue,
             };
             let (number, path) = (index + 1, &endpoint.path);
-            let place = format!("{place}, `[[endpoint]]` number {number} (`{path}`)");
-            return Err(Failure::usage(&place, why));
+            let location = format!("{location}, `[[endpoint]]` number {number} (`{path}`)");
+            return Err(Failure::usage(&location, why));
         }
-        file.check_unique("path", |one| &one.path, &place)?;
-        file.check_unique("name", EndpointTable::name, &place)?;
+        file.check_unique("path", |endpoint| &endpoint.path, &location)?;
+        file.check_unique("name", EndpointTable::name, &location)?;
         Ok(file)
     }
 
@@ -130,13 +130,13 @@ impl ConfigFile {
         self.endpoint.is_empty() && (self.path.is_some() || !self.secret_refs().1.is_empty())
     }
 
-    /// Returns the environment variables that hold secrets. They are kept from commands.
+    /// Returns the environment variables that hold secrets. Commands do not inherit them.
     pub(super) fn secret_env_names(&self) -> impl Iterator<Item = &str> {
         let endpoints = self.endpoint.iter().flat_map(|endpoint| {
             let basic =
                 (endpoint.basic.iter()).flat_map(|basic| [&basic.username, &basic.password]);
-            let credentials =
-                (endpoint.subscription.iter()).flat_map(|one| one.token.iter().chain(&one.api_key));
+            let credentials = (endpoint.subscription.iter())
+                .flat_map(|table| table.token.iter().chain(&table.api_key));
             (endpoint.secret_refs().1.iter())
                 .chain(basic)
                 .chain(endpoint.headers.values())
@@ -152,15 +152,15 @@ impl ConfigFile {
         &self,
         key: &str,
         value: impl Fn(&EndpointTable) -> &str,
-        place: &str,
+        location: &str,
     ) -> Result<(), Failure> {
         let mut seen = BTreeMap::new();
         for (index, endpoint) in self.endpoint.iter().enumerate() {
             let (value, number) = (value(endpoint), index + 1);
             if let Some(first) = seen.insert(value, number) {
-                let place = format!("{place}, `[[endpoint]]` number {number}, key `{key}`");
-                let why = format!("number {first} has the {key} `{value}` too: give each its own");
-                return Err(Failure::usage(&place, &why));
+                let location = format!("{location}, `[[endpoint]]` number {number}, key `{key}`");
+                let why = format!("number {first} also has the {key} `{value}`: give each its own");
+                return Err(Failure::usage(&location, &why));
             }
         }
         Ok(())
@@ -181,7 +181,7 @@ impl EndpointTable {
 
 /// Reads a TOML file. The error never shows a value, since it may be a secret.
 fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
-    let place = path.display().to_string();
+    let location = path.display().to_string();
     let text = fs::read_to_string(path).map_err(|error| {
         let fix = match error.kind() {
             ErrorKind::NotFound => "; name another with `--config` (PLEO_CONFIG)",
@@ -189,7 +189,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
             _ => "",
         };
         Failure::Usage(format!(
-            "cannot read the configuration `{place}`: {error}{fix}"
+            "cannot read the configuration `{location}`: {error}{fix}"
         ))
     })?;
     toml::from_str(&text).map_err(|error| {
@@ -205,7 +205,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
             Some((key, _)) => format!(", key `{}`", key.trim()),
             None => String::new(),
         };
-        Failure::usage(&format!("{place}, line {number}{key}"), what)
+        Failure::usage(&format!("{location}, line {number}{key}"), what)
     })
 }
 

@@ -19,7 +19,7 @@ impl<'de> Deserialize<'de> for Secrets {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let list = match toml::Value::deserialize(deserializer)? {
             toml::Value::Array(list) => list,
-            one => vec![one],
+            single => vec![single],
         };
         let refs = list.into_iter().map(SecretRef::deserialize);
         refs.collect::<Result<_, _>>()
@@ -39,7 +39,7 @@ impl<'de> Deserialize<'de> for Address {
     }
 }
 
-/// A command, as a text with quotes or as a list.
+/// A command, as a string with quotes or as a list.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Words {
     pub(super) program: String,
@@ -65,7 +65,7 @@ impl Words {
 impl<'de> Deserialize<'de> for Words {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
-        #[serde(untagged, expecting = "it must be a text, or a list of texts")]
+        #[serde(untagged, expecting = "it must be a string, or a list of strings")]
         enum Form {
             Text(String),
             List(Vec<String>),
@@ -145,7 +145,7 @@ impl<'de> Deserialize<'de> for Level {
         let text = String::deserialize(deserializer)?;
         text.parse().map(Self).map_err(|_| {
             let levels = "off, error, warn, info, debug or trace";
-            de::Error::custom(format!("`{text}` is not a level: say {levels}"))
+            de::Error::custom(format!("`{text}` is not a level: give {levels}"))
         })
     }
 }

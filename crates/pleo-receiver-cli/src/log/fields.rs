@@ -1,5 +1,5 @@
-//! Writes the fields of an event as `text key=value key="a value"`, so that parsers of logfmt take
-//! the line. `tracing-subscriber` writes values of `%` without quotes, whatever is in them.
+//! Writes the fields of an event as logfmt: `text key=value key="a value"`. The default formatter
+//! never quotes `%` values, which may contain spaces, quotes and line breaks.
 
 use core::fmt::{self, Debug};
 
@@ -70,7 +70,7 @@ fn is_bare(value: &str) -> bool {
     !value.is_empty() && value.bytes().all(plain)
 }
 
-/// Escapes quotes, backslashes and what is not printable, as JSON does.
+/// Escapes quotes, backslashes and unprintable characters, as JSON does.
 fn escape(writer: &mut Writer<'_>, text: &str) -> fmt::Result {
     let mut units = [0; 2];
     for letter in text.chars() {

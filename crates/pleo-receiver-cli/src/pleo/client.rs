@@ -28,7 +28,7 @@ impl<'a> CredentialsRef<'a> {
         })
     }
 
-    /// Returns the credentials of one subscription, or else those in the arguments.
+    /// Returns the credentials of the subscription if it has some, else those in the arguments.
     pub(crate) fn of(
         subscription: &'a SubscriptionTable,
         args: &'a ApiArgs,
@@ -52,17 +52,17 @@ impl<'a> CredentialsRef<'a> {
     }
 
     fn resolve(self) -> Result<Credentials, Failure> {
-        let (text, place) = match self {
+        let (text, location) = match self {
             Self::Token(text) => (text.resolve(), "the token (PLEO_API_TOKEN)"),
             Self::ApiKey(text) => (text.resolve(), "the API key (PLEO_API_KEY)"),
         };
-        let text = text.map_err(|why| Failure::usage(place, &why))?;
+        let text = text.map_err(|why| Failure::usage(location, &why))?;
         warn_if_visible(&text);
         let credentials = match self {
             Self::Token(_) => Credentials::bearer(&text),
             Self::ApiKey(_) => Credentials::api_key(&text),
         };
-        credentials.map_err(|error| Failure::usage(place, &chain(&error)))
+        credentials.map_err(|error| Failure::usage(location, &chain(&error)))
     }
 }
 
@@ -123,14 +123,14 @@ impl From<Error> for Failure {
 
 /// Warns if a secret is one of this program's arguments.
 fn warn_if_visible(secret: &str) {
-    let holds_it = |argument: String| {
+    let is_visible = |argument: String| {
         let flags = ["", "--token=", "--api-key="];
         flags
             .iter()
             .any(|flag| argument.strip_prefix(flag) == Some(secret))
     };
-    let arguments = std::env::args_os().filter_map(|one| one.into_string().ok());
-    if arguments.into_iter().any(holds_it) {
+    let mut arguments = std::env::args_os().filter_map(|argument| argument.into_string().ok());
+    if arguments.any(is_visible) {
         warn!(
             "every user of this machine can read the token in the arguments; use `env:NAME` or `file:PATH`"
         );

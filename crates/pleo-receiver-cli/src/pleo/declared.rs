@@ -15,7 +15,7 @@ use crate::failure::Failure;
 use crate::inbox_url::DEFAULT_INBOX;
 use crate::secret_ref::{SecretRef, signing_secrets};
 
-/// The headers of a delivery beside its signature.
+/// The headers of a delivery besides its signature.
 #[derive(Debug, Default)]
 pub(crate) struct DeliveryHeaders {
     pub(crate) headers: BTreeMap<String, Sensitive>,
@@ -33,20 +33,20 @@ impl DeliveryHeaders {
 
 /// Reads the configuration file, and checks its subscriptions.
 pub(crate) fn read(args: &ConfigArgs) -> Result<ConfigFile, Failure> {
-    let place = args.config.display();
+    let location = args.config.display();
     if !args.config.exists() {
         return Err(Failure::Usage(format!(
-            "cannot read {place}: no such file; create it with `pleo-receiver setup --url \
+            "cannot read {location}: no such file; create it with `pleo-receiver setup --url \
              https://…`, or name another with `--config` (PLEO_CONFIG)"
         )));
     }
     let file = ConfigFile::from_path(&args.config)?;
     let mut paths = BTreeMap::new();
     for endpoint in &file.endpoint {
-        let url = endpoint.subscription.as_ref().map(|one| &one.url);
+        let url = endpoint.subscription.as_ref().map(|table| &table.url);
         if let Some(other) = url.and_then(|url| paths.insert(url, &endpoint.path)) {
             return Err(Failure::Usage(format!(
-                "{place}: the endpoints `{other}` and `{}` have the same URL in `subscription`: \
+                "{location}: the endpoints `{other}` and `{}` have the same URL in `subscription`: \
                  give each its own",
                 endpoint.path
             )));
@@ -64,14 +64,17 @@ impl ConfigFile {
 
     /// Returns the URLs of the subscriptions.
     pub(crate) fn subscription_urls(&self) -> BTreeSet<&str> {
-        let subscriptions = (self.endpoint.iter()).filter_map(|one| one.subscription.as_ref());
-        subscriptions.map(|one| one.url.as_str()).collect()
+        let tables = (self.endpoint.iter()).filter_map(|endpoint| endpoint.subscription.as_ref());
+        tables.map(|table| table.url.as_str()).collect()
     }
 
     /// Returns `true` if only the endpoint with this path reads its secret from the file.
     pub(crate) fn is_only_user(&self, path: &str, file: &Path) -> bool {
-        let mut users = self.endpoint.iter().filter(|one| one.reads_secret(file));
-        users.next().is_some_and(|one| one.path == path) && users.next().is_none()
+        let mut users = self
+            .endpoint
+            .iter()
+            .filter(|endpoint| endpoint.reads_secret(file));
+        users.next().is_some_and(|user| user.path == path) && users.next().is_none()
     }
 }
 
@@ -79,7 +82,7 @@ impl EndpointTable {
     /// Resolves and parses the signing secrets.
     pub(crate) fn secrets(&self) -> Result<Vec<Secret>, Failure> {
         let (key, secrets) = self.secret_refs();
-        signing_secrets(secrets).map_err(|why| Failure::usage(&self.place(key), &why))
+        signing_secrets(secrets).map_err(|why| Failure::usage(&self.location(key), &why))
     }
 
     /// Returns the file of the newest secret.
@@ -87,11 +90,11 @@ impl EndpointTable {
         self.secret_refs().1.iter().find_map(SecretRef::file)
     }
 
-    /// Resolves the headers that a delivery must have beside its signature.
+    /// Resolves the headers that a delivery must have besides its signature.
     pub(crate) fn delivery_headers(&self) -> Result<DeliveryHeaders, Failure> {
         let resolve = |text: &SecretRef, key: &str| {
             let resolved = text.resolve();
-            resolved.map_err(|why| Failure::usage(&self.place(key), &why))
+            resolved.map_err(|why| Failure::usage(&self.location(key), &why))
         };
         let mut headers = BTreeMap::new();
         for (name, value) in &self.headers {
@@ -116,7 +119,7 @@ impl EndpointTable {
         files.any(is_same)
     }
 
-    fn place(&self, key: &str) -> String {
+    fn location(&self, key: &str) -> String {
         format!("`[[endpoint]]` `{}`, key `{key}`", self.path)
     }
 }

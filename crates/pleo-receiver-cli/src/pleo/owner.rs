@@ -24,8 +24,8 @@ pub(crate) fn owned_by<'s>(
     owner: Option<&'s str>,
     subscriptions: &'s [Subscription],
 ) -> impl Iterator<Item = &'s Subscription> {
-    subscriptions.iter().filter(move |one| {
-        let mut headers = one.custom_headers.iter();
+    subscriptions.iter().filter(move |subscription| {
+        let mut headers = subscription.custom_headers.iter();
         let mark = headers.find(|(name, _)| name.eq_ignore_ascii_case(OWNER_HEADER));
         mark.is_some_and(|(_, mark)| Some(mark.expose()) == owner)
     })
@@ -42,7 +42,7 @@ pub(crate) fn check_not_copied<'s>(
     let Some(first) = owned.peek().copied() else {
         return Ok(());
     };
-    let is_declared = |one: &Subscription| declared_urls.contains(one.endpoint_url.as_str());
+    let is_declared = |owned: &Subscription| declared_urls.contains(owned.endpoint_url.as_str());
     if declared_urls.is_empty() || owned.any(is_declared) {
         return Ok(());
     }
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_subscriptions_by_their_owner_header() {
+    fn finds_subscriptions_by_owner_header() {
         let subscriptions = [
             subscription("https://a/", json!({ OWNER_HEADER: "me" })),
             subscription("https://b/", json!({ "Pleo-Receiver-Owner": "me" })),
@@ -85,7 +85,7 @@ mod tests {
         ];
         let urls = |owner| -> Vec<_> {
             let owned = owned_by(owner, &subscriptions);
-            owned.map(|one| one.endpoint_url.as_str()).collect()
+            owned.map(|owned| owned.endpoint_url.as_str()).collect()
         };
         assert_eq!(urls(Some("me")), ["https://a/", "https://b/"]);
         assert_eq!(urls(Some("nobody")), [""; 0]);
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_file_that_declares_none_of_its_subscriptions() {
+    fn refuses_file_that_declares_none_of_its_subscriptions() {
         let owned = ["https://a/", "https://b/"]
             .map(|url| subscription(url, json!({ OWNER_HEADER: "me" })));
         for (declared, is_copy) in [

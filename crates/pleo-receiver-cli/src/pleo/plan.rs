@@ -37,12 +37,15 @@ impl Desired {
     /// Plans the change from the existing subscriptions to this one. A new subscription is marked
     /// with the name of its owner.
     pub(crate) fn plan(&self, existing: &[Subscription], owner: &str) -> Result<Change, Failure> {
-        let with_url = existing.iter().filter(|one| one.endpoint_url == self.url);
+        let with_url = (existing.iter()).filter(|existing| existing.endpoint_url == self.url);
         let change = match with_url.collect::<Vec<_>>()[..] {
             [] => Change::Create(Box::new(self.create(owner))),
-            [one] => self.update(one),
+            [existing] => self.update(existing),
             ref several => {
-                let ids: Vec<_> = several.iter().map(|one| one.id.to_string()).collect();
+                let ids: Vec<_> = several
+                    .iter()
+                    .map(|existing| existing.id.to_string())
+                    .collect();
                 return Err(Failure::Run(format!(
                     "Pleo has several subscriptions for {}: {}; delete all but one with \
                      `pleo-receiver subscriptions delete ID`",
@@ -95,7 +98,7 @@ impl Desired {
             if !matches_shown(existing.endpoint_auth.as_ref(), auth) {
                 differences.push("Basic credentials: new value".to_owned());
             }
-            // An update without them would remove a password that Pleo does not show.
+            // Pleo may not show the password, and an update without it would remove it.
             request.endpoint_auth = Some(auth.clone());
         }
         if differences.is_empty() {
@@ -136,7 +139,7 @@ impl Change {
     }
 }
 
-/// Compares credentials as far as Pleo shows them. It may hide the password.
+/// Compares the parts of the credentials that Pleo shows. Pleo may hide the password.
 fn matches_shown(shown: Option<&EndpointAuth>, desired: &EndpointAuth) -> bool {
     let (Some(shown), Some(desired_pair)) = (shown, &desired.credentials) else {
         return shown == Some(desired);
@@ -190,15 +193,15 @@ mod tests {
             panic!("not created")
         };
         assert_eq!(request.custom_headers[OWNER_HEADER].expose(), "me");
-        let mut made = subscription(URL, &["b", "a"], "ACTIVE", json!({}));
-        made.custom_headers = request.custom_headers.clone();
-        made.endpoint_auth = request.endpoint_auth.clone();
+        let mut created = subscription(URL, &["b", "a"], "ACTIVE", json!({}));
+        created.custom_headers = request.custom_headers.clone();
+        created.endpoint_auth = request.endpoint_auth.clone();
         let kept = desired
-            .plan(core::slice::from_ref(&made), "another")
+            .plan(core::slice::from_ref(&created), "another")
             .unwrap();
         assert_eq!(
             kept,
-            Change::Keep { id: made.id },
+            Change::Keep { id: created.id },
             "the order of event types does not matter"
         );
     }
@@ -241,10 +244,12 @@ mod tests {
 
     #[test]
     fn ignores_password_that_pleo_hides() {
-        let mut one = subscription(URL, &["a", "b"], "ACTIVE", json!({ "x-tenant": "acme" }));
+        let mut existing = subscription(URL, &["a", "b"], "ACTIVE", json!({ "x-tenant": "acme" }));
         let mut change_with = |auth: serde_json::Value| {
-            one.endpoint_auth = serde_json::from_value(auth).unwrap();
-            desired().plan(core::slice::from_ref(&one), "me").unwrap()
+            existing.endpoint_auth = serde_json::from_value(auth).unwrap();
+            desired()
+                .plan(core::slice::from_ref(&existing), "me")
+                .unwrap()
         };
         for (auth, kept) in [
             (
@@ -270,9 +275,11 @@ mod tests {
             let change = change_with(auth.clone());
             assert_eq!(matches!(change, Change::Keep { .. }), kept, "{auth}");
         }
-        one.endpoint_auth = serde_json::from_value(json!({ "type": "BASIC" })).unwrap();
-        one.event_types = vec!["a".to_owned()];
-        let change = desired().plan(core::slice::from_ref(&one), "me").unwrap();
+        existing.endpoint_auth = serde_json::from_value(json!({ "type": "BASIC" })).unwrap();
+        existing.event_types = vec!["a".to_owned()];
+        let change = desired()
+            .plan(core::slice::from_ref(&existing), "me")
+            .unwrap();
         let Change::Update {
             request,
             differences,
@@ -290,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn rejects_two_subscriptions_with_the_same_url() {
+    fn rejects_two_subscriptions_with_same_url() {
         let two = [(); 2].map(|()| subscription(URL, &["a"], "ACTIVE", json!({})));
         let Err(Failure::Run(why)) = desired().plan(&two, "me") else {
             panic!("not rejected")

@@ -7,24 +7,24 @@ use std::path::Path;
 use crate::failure::Failure;
 use crate::files::{self, Access};
 
-/// What happens to another secret that the file already holds.
+/// How to treat a file that holds another secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Present {
-    /// It is replaced.
+pub(crate) enum OtherSecret {
+    /// Replaces the secret.
     Replace,
-    /// Writing fails.
-    Keep,
+    /// Fails, and leaves the file unchanged.
+    Refuse,
 }
 
 /// Writes a signing secret to a file that only its owner can read. Returns `true` if the file has
 /// changed.
-pub(crate) fn write(path: &Path, secret: &str, present: Present) -> Result<bool, Failure> {
+pub(crate) fn write(path: &Path, secret: &str, other: OtherSecret) -> Result<bool, Failure> {
     let text = read(path)?;
-    let holds_it = text.lines().any(|line| line == secret);
-    if holds_it && is_private(path) {
+    let has_secret = text.lines().any(|line| line == secret);
+    if has_secret && is_private(path) {
         return Ok(false);
     }
-    if !holds_it && !text.is_empty() && present == Present::Keep {
+    if !has_secret && !text.is_empty() && other == OtherSecret::Refuse {
         return Err(in_use(path));
     }
     if !text.lines().all(|line| line.starts_with("whsec_")) {
@@ -34,7 +34,7 @@ pub(crate) fn write(path: &Path, secret: &str, present: Present) -> Result<bool,
             path.display()
         )));
     }
-    let text = if holds_it {
+    let text = if has_secret {
         text
     } else {
         format!("{secret}\n")

@@ -44,7 +44,7 @@ fn rejects_invalid_file_with_its_location() {
             &["pleo.toml, line 1, key `log`", "`loud`", "off, error, warn"],
         ),
         ("inbox = \"sqlite:a.db", &["pleo.toml, line 1"]),
-        ("secret = 5", &["line 1, key `secret`", "must be a text"]),
+        ("secret = 5", &["line 1, key `secret`", "must be a string"]),
         (
             "secret = \"whsec_x\"",
             &["`secret` in pleo.toml", "standard base64"],
@@ -109,13 +109,13 @@ fn rejects_invalid_file_with_its_location() {
         ),
         (
             &endpoint(&endpoint("")),
-            &["number 2, key `path`", "number 1 has the path `/a` too"],
+            &["number 2, key `path`", "number 1 also has the path `/a`"],
         ),
         (
             &endpoint(&format!(
                 "[[endpoint]]\npath = \"/b\"\nname = \"/a\"\nsecret = \"{SECRET}\""
             )),
-            &["number 2, key `name`", "number 1 has the name `/a` too"],
+            &["number 2, key `name`", "number 1 also has the name `/a`"],
         ),
         (&endpoint("tenant = 1"), &["line 4", "`tenant`"]),
         (
@@ -124,7 +124,7 @@ fn rejects_invalid_file_with_its_location() {
         ),
         (
             &endpoint("basic = { username = \"u\", password = 5 }"),
-            &["line 4", "must be a text"],
+            &["line 4", "must be a string"],
         ),
         (
             &endpoint("basic = { username = \"u\", password = \"env:NOT_THERE\" }"),

@@ -154,7 +154,7 @@ fn changes_endpoints_on_open_connection() {
                 "[[endpoint]]\nname = \"a\"\npath = \"/a\"\nsecret = \"{SECRET}\"\n\
                    [[endpoint]]\nname = \"a\"\npath = \"/d\"\nsecret = \"{SECRET}\"\n"
             ),
-            "number 1 has the name `a` too",
+            "number 1 also has the name `a`",
         ),
         (
             "[[endpoint]]\npath = \"/a\"\nsecret = \"env:NOT_THERE\"\n",
@@ -197,7 +197,7 @@ fn rejects_partly_invalid_configuration_as_a_whole() {
     let same_name = table("path = \"/b\"\nname = \"/c\"") + &table("path = \"/c\"");
     for (endpoints, why) in [
         // The certificate is read last.
-        (same_name, "number 1 has the name `/c` too"),
+        (same_name, "number 1 also has the name `/c`"),
         (table("path = \"/b\""), "TLS: cert.pem holds no PEM"),
     ] {
         configure(&endpoints);

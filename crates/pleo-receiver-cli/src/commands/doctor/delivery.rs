@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind};
 
 use pleo_receiver::verify::{Secret, unix_now};
 use pleo_receiver::{Inbox as _, SqliteInbox};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Client, RequestBuilder, StatusCode, Url};
 use serde_json::json;
 use uuid::Uuid;
@@ -15,7 +15,7 @@ use crate::args::pleo::Doctor;
 use crate::config::schema::{EndpointTable, SubscriptionTable};
 use crate::failure::Failure;
 use crate::http_client::{self, Answer, parse_url, send};
-use crate::message::signature_headers;
+use crate::message::{header_map, signature_headers};
 
 /// The event type of the test delivery. Handlers treat it as an unknown type.
 const EVENT_TYPE: &str = "pleo-receiver.doctor";
@@ -139,8 +139,9 @@ fn signed(
     id: &str,
     body: String,
 ) -> Result<RequestBuilder, Failure> {
-    let mut headers = HeaderMap::new();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    let secrets = core::slice::from_ref(secret);
+    let signature = signature_headers(secrets, id, unix_now(), body.as_bytes())?;
+    let mut headers = header_map(&signature)?;
     let mut set = |name: &str, value: &str| {
         let pair = name.parse().ok().zip(value.parse().ok());
         let (name, value): (HeaderName, HeaderValue) = pair.ok_or_else(|| {
@@ -151,10 +152,6 @@ fn signed(
         headers.insert(name, value);
         Ok::<_, Failure>(())
     };
-    let secrets = core::slice::from_ref(secret);
-    for (name, value) in signature_headers(secrets, id, unix_now(), body.as_bytes())? {
-        set(name, &value)?;
-    }
     let required = endpoint.delivery_headers()?;
     for (name, value) in &required.headers {
         set(name, value.expose())?;
@@ -172,13 +169,13 @@ fn describe(answer: &Answer) -> String {
     text.trim_end().to_owned()
 }
 
-/// Returns the innermost cause, which says most.
+/// Returns the innermost cause, which is the most specific.
 fn cause(error: &reqwest::Error) -> String {
     let causes = core::iter::successors(Some::<&dyn Error>(error), |&error| error.source());
     causes.last().map_or_else(String::new, |cause| {
         let io = cause.downcast_ref::<io::Error>();
         if io.is_some_and(|error| error.kind() == ErrorKind::UnexpectedEof) {
-            // The text of rustls is a link to its manual.
+            // The text of this rustls error is a link to its manual.
             return "the connection was closed".to_owned();
         }
         cause.to_string()

@@ -48,7 +48,7 @@ pub(crate) async fn run(args: Doctor) -> Result<(), Failure> {
 /// Reads the file, and checks that `serve` would accept it.
 fn read_config(args: &ConfigArgs) -> Result<ConfigFile, Failure> {
     let file = declared::read(args)?;
-    // Through clap, since the environment variables of `serve` count too.
+    // Parsed by clap, which also reads the environment variables of `serve`.
     let command = ["pleo-receiver", "serve", "--config"].map(AsRef::as_ref);
     let command = command.into_iter().chain([args.config.as_os_str()]);
     let cli = Cli::try_parse_from(command).map_err(|error| Failure::Usage(error.to_string()))?;

@@ -13,8 +13,8 @@ use crate::failure::{Failure, chain};
 use crate::pleo::client::list_all;
 use crate::secret_ref::is_same;
 
-/// The clock skew, in seconds, from which the check fails. The receiver accepts 300 by default, but
-/// a clock that drifts gets there.
+/// The maximum clock skew in seconds. It is well below the default tolerance of 300 s, since skew
+/// grows with time.
 const MAX_SKEW: u64 = 30;
 
 pub(super) async fn check(
@@ -25,7 +25,7 @@ pub(super) async fn check(
     config: &Path,
     report: &mut Report,
 ) -> Result<(), Failure> {
-    let retry = "correct what the message says, and run `doctor` again";
+    let retry = "correct the problem in the message, and run `doctor` again";
     let time = match client.time().await {
         Ok(time) => time,
         Err(error) => return Ok(report.failed("pleo", &chain(&error), retry)?),
@@ -43,7 +43,8 @@ pub(super) async fn check(
         "`pleo-receiver subscriptions sync --config {config}` shows the difference; add `--yes` to \
          apply it"
     );
-    let Some(subscription) = existing.iter().find(|one| one.endpoint_url == *url) else {
+    let Some(subscription) = (existing.iter()).find(|existing| existing.endpoint_url == *url)
+    else {
         let found = format!("Pleo has no subscription for {url}");
         return Ok(report.failed("subscription", &found, &sync)?);
     };
@@ -68,7 +69,7 @@ pub(super) async fn check(
         Ok(secret) => secret.expose().parse().ok(),
         Err(error) => return Ok(report.failed("secret", &chain(&error), retry)?),
     };
-    let index = secret.and_then(|secret| secrets.iter().position(|one| is_same(one, &secret)));
+    let index = secret.and_then(|secret| secrets.iter().position(|own| is_same(own, &secret)));
     match index {
         Some(index) => {
             let found = format!("Pleo signs with secret {} of {}", index + 1, secrets.len());
@@ -91,8 +92,8 @@ fn check_clock(pleo: Timestamp, report: &mut Report) -> io::Result<()> {
     if seconds <= MAX_SKEW {
         return report.ok("clock", &format!("within {MAX_SKEW} s of Pleo's clock"));
     }
-    let way = if skew > 0 { "ahead of" } else { "behind" };
-    let found = format!("{seconds} s {way} Pleo's clock");
+    let direction = if skew > 0 { "ahead of" } else { "behind" };
+    let found = format!("{seconds} s {direction} Pleo's clock");
     report.failed(
         "clock",
         &found,

@@ -1,4 +1,4 @@
-//! Checks that Pleo can reach the public URL, as far as this machine can tell.
+//! Checks that the public URL is `https` and resolves to public addresses.
 
 use std::io;
 use std::net::IpAddr;
@@ -30,7 +30,7 @@ const PRIVATE: [&str; 14] = [
 /// The global unicast addresses of IPv6.
 const GLOBAL: &str = "2000::/3";
 
-/// Returns `true` if a request to the URL makes sense.
+/// Returns `true` if the URL is `https` and its host resolves, so that further checks can use it.
 pub(super) async fn check(url: &str, report: &mut Report) -> io::Result<bool> {
     let uri: Option<Uri> = url.parse().ok();
     let uri = uri.as_ref().filter(|uri| uri.scheme_str() == Some("https"));
@@ -77,7 +77,7 @@ mod tests {
     use super::is_public;
 
     #[test]
-    fn tells_public_addresses_from_private_ones() {
+    fn distinguishes_public_and_private_addresses() {
         for (address, public) in [
             ("127.0.0.1", false),
             ("10.1.2.3", false),

@@ -1,4 +1,4 @@
-//! A check of the HTTPS certificate.
+//! Checks the HTTPS certificate.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ pub(super) fn is_authority(path: &Path) -> bool {
             Some(verifier.verify_server_cert(&certificate, &[], &name, &[], UnixTime::now()))
         });
     match verified {
-        // rustls has no variant for it.
+        // rustls has no variant for this error.
         Some(Err(Error::InvalidCertificate(CertificateError::Other(error)))) => {
             error.to_string().contains("CaUsedAsEndEntity")
         }

@@ -1,17 +1,17 @@
-//! The limit of open files, which limits the connections of a server.
+//! Adapts the limit of open files and the limit of connections to each other.
 
 use pleo_receiver::ServerOptions;
 #[cfg(unix)]
 use tracing::warn;
 
-/// The number of open files that are not connections of clients: the inbox, listeners, the log, the
-/// handler's.
+/// The number of open files besides client connections that are assumed when the limit is too low for
+/// all connections.
 #[cfg(unix)]
 const OTHER_FILES: usize = 128;
 
-/// How many other files there may ever be, with the pipes of commands and the connections to
-/// targets. A higher limit is not set, since commands inherit it, and some close every number up to
-/// it first.
+/// The maximum number of open files besides client connections, including pipes of commands and
+/// connections to forward targets. The limit is raised no further: commands inherit it, and some
+/// close every possible file when they start.
 #[cfg(unix)]
 const MAX_OTHER_FILES: u64 = 8192;
 
@@ -31,17 +31,17 @@ pub(super) fn within_file_limit(mut options: ServerOptions) -> ServerOptions {
         }
     }
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let left = usize::try_from(files).unwrap_or(usize::MAX);
-    let left = left.saturating_sub(OTHER_FILES).max(1);
-    if options.max_connections > left {
+    let max_files = usize::try_from(files).unwrap_or(usize::MAX);
+    let possible = max_files.saturating_sub(OTHER_FILES).max(1);
+    if options.max_connections > possible {
         warn!(
             open_files = files,
             configured = options.max_connections,
-            connections = left,
+            connections = possible,
             "limit of connections lowered to the limit of open files; raise the hard limit \
              (`ulimit -Hn`), or lower `limits.connections`"
         );
-        options.max_connections = left;
+        options.max_connections = possible;
     }
     options
 }

@@ -1,4 +1,4 @@
-//! Reloads the configuration at SIGHUP.
+//! Reloads the configuration on SIGHUP.
 
 use core::convert::Infallible;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::failure::{Failure, chain};
 use crate::log::Log;
 use crate::signals::Hangup;
 
-/// The parts of a running server that a reload changes.
+/// The state of a running server that a reload needs.
 pub(super) struct Reload<'a> {
     pub(super) args: Serve,
     pub(super) log: &'a Log,
@@ -24,7 +24,7 @@ pub(super) struct Reload<'a> {
 }
 
 impl Reload<'_> {
-    /// Reloads the configuration at each SIGHUP. A wrong one changes nothing.
+    /// Reloads the configuration on each SIGHUP. An invalid configuration changes nothing.
     pub(super) async fn run(mut self, mut hangup: Hangup) -> Infallible {
         loop {
             hangup.wait().await;
@@ -41,10 +41,10 @@ impl Reload<'_> {
         }
     }
 
-    /// Returns the number of endpoints.
+    /// Reloads the configuration once. Returns the number of endpoints.
     fn reload(&mut self) -> Result<usize, Failure> {
         let config = Config::new(&self.args)?;
-        // Both steps that can fail come first, and change nothing if they do.
+        // The two steps that can fail come first. Each changes nothing if it fails.
         if let Some(tls) = &self.tls {
             tls.reload()
                 .map_err(|error| Failure::usage("TLS", &chain(&error)))?;

@@ -17,7 +17,7 @@ use crate::args::subscriptions::{
 use crate::failure::Failure;
 use crate::output::{self, Row};
 use crate::pleo::client::{client, signing_secret};
-use crate::pleo::secret_file::{self, Present};
+use crate::pleo::secret_file::{self, OtherSecret};
 use crate::secret_ref::SecretRef;
 
 pub(crate) async fn run(command: Subscriptions) -> Result<(), Failure> {
@@ -96,7 +96,7 @@ async fn secret(args: Secret) -> Result<(), Failure> {
     let (secret, _) = signing_secret(&client(&args.api)?, args.id).await?;
     match &args.output {
         Some(path) => {
-            secret_file::write(path, secret.expose(), Present::Replace)?;
+            secret_file::write(path, secret.expose(), OtherSecret::Replace)?;
             let file = path.display().to_string();
             if args.json {
                 output::json(&json!({ "file": file }))?;

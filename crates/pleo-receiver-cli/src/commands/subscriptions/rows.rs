@@ -1,4 +1,4 @@
-//! How subscriptions and activities are printed, without secrets.
+//! Formats subscriptions and activities, without secrets.
 
 use pleo_api::{Activity, Subscription};
 use serde::Serialize;

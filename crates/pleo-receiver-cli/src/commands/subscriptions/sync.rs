@@ -18,7 +18,7 @@ use crate::pleo::client::{CredentialsRef, client_with, list_all, signing_secret}
 use crate::pleo::declared;
 use crate::pleo::owner::{check_not_copied, new_name, owned_by};
 use crate::pleo::plan::Change;
-use crate::pleo::secret_file::{self, Present};
+use crate::pleo::secret_file::{self, OtherSecret};
 
 /// Credentials, and the subscriptions that they give access to.
 struct Account<'a> {
@@ -73,7 +73,7 @@ pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
         .iter()
         .any(|step| matches!(step.change, Change::Create(_)));
     if args.yes && creates && owner.is_none() {
-        // Stored first: a later run finds the subscriptions by it.
+        // Saved first: after an interruption, the next run finds the subscriptions by this name.
         let mut document = ConfigDocument::open(config)?;
         document.set_owner(&new_owner);
         document.save()?;
@@ -104,7 +104,8 @@ fn declared_subscriptions(file: &ConfigFile) -> Vec<(&EndpointTable, &Subscripti
         .collect()
 }
 
-/// Lists the subscriptions of each account. Returns the accounts, and the index of each endpoint's.
+/// Lists the subscriptions of each account. Returns the accounts, and the index of the account of
+/// each endpoint.
 async fn accounts<'a>(
     args: &'a Sync,
     declared: &[(&'a EndpointTable, &'a SubscriptionTable)],
@@ -131,7 +132,7 @@ async fn account<'a>(
 ) -> Result<usize, Failure> {
     let index = accounts
         .iter()
-        .position(|one| one.credentials == credentials);
+        .position(|account| account.credentials == credentials);
     if let Some(index) = index {
         return Ok(index);
     }
@@ -174,7 +175,7 @@ async fn run_step(
         change,
         ..
     } = step;
-    // Also fetched for a subscription that an interrupted run has created.
+    // An interrupted run may have created the subscription without fetching its secret.
     let missing = endpoint
         .secret_file()
         .filter(|file| secret_file::is_missing(file));
@@ -196,7 +197,7 @@ async fn run_step(
     };
     if let Some(id) = id {
         let (secret, _) = signing_secret(client, id).await?;
-        secret_file::write(file, secret.expose(), Present::Keep)?;
+        secret_file::write(file, secret.expose(), OtherSecret::Refuse)?;
     }
     printer.change(
         "fetch",
@@ -206,7 +207,7 @@ async fn run_step(
     Ok(id.is_some())
 }
 
-/// Prints the owned subscriptions that the file no longer declares, and deletes them with `--yes
+/// Prints the owned subscriptions that the file no longer declares. Deletes them with `--yes
 /// --delete`. Returns `true` if there are any.
 async fn delete_abandoned(
     owner: Option<&str>,
@@ -217,13 +218,14 @@ async fn delete_abandoned(
     // Two accounts may belong to the same company.
     let mut seen = BTreeSet::new();
     for account in accounts {
-        for one in owned_by(owner, &account.existing) {
-            if urls.contains(&*one.endpoint_url) || !seen.insert(one.id) {
+        for subscription in owned_by(owner, &account.existing) {
+            let (id, url) = (subscription.id, &*subscription.endpoint_url);
+            if urls.contains(url) || !seen.insert(id) {
                 continue;
             }
-            let subject = format!("{} {}", one.id, one.endpoint_url);
+            let subject = format!("{id} {url}");
             if printer.args.delete && printer.args.yes {
-                account.client.delete(one.id).await?;
+                account.client.delete(id).await?;
             }
             printer.change("delete", &subject, &[])?;
         }
@@ -231,7 +233,7 @@ async fn delete_abandoned(
     Ok(!seen.is_empty())
 }
 
-/// Prints the changes of a plan, or those that were applied.
+/// Prints planned or applied changes.
 struct Printer<'a> {
     args: &'a Sync,
     changes: usize,

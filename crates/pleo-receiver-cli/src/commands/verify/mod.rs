@@ -1,4 +1,4 @@
-//! `pleo-receiver verify`: says which check a delivery fails, and the usual causes.
+//! `pleo-receiver verify`: reports which check a delivery fails, and the usual causes.
 
 mod rewrite;
 
@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
         let verifier = Verifier::new(first.clone()).with_tolerance(tolerance);
         verifier.begin(&headers, now).map(drop)
     };
-    // The timestamp is checked last, so that an old recording shows its other faults too.
+    // Ignores the timestamp, so that the other checks also run on an old recording.
     if let Err(error) = begin(u64::MAX) {
         return failed("headers", error, header_causes(error));
     }
@@ -64,7 +64,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
         .find(|(_, candidate)| secrets.iter().any(|secret| matches(secret, candidate)));
     let causes = if let Some((what, _)) = rewritten {
         format!(
-            "The body was changed on its way: the signature matches it\n\
+            "The body was changed in transit: the signature matches it\n\
              {what}.\n\
              A proxy, a framework's JSON parser or an editor changed the bytes.\n\
              Verify the raw body, before anything parses it."
@@ -144,16 +144,16 @@ fn mismatch_causes(body: &[u8]) -> String {
          - another secret: each subscription has its own, production and staging differ,\n  \
          and a rotation makes a new one\n\
          - another body: it was parsed and written again, or changed in another way\n\
-         - another attempt's id, timestamp or signature: each attempt is signed anew",
+         - another attempt's id, timestamp or signature: each attempt has a new signature",
     );
     causes
 }
 
-/// Returns the keys of somebody who forgot to decode the secrets.
+/// Returns the keys of a sender that does not decode the base64 of the secrets.
 fn undecoded_keys(refs: &[SecretRef]) -> Result<Vec<Secret>, Failure> {
     let mut keys = Vec::new();
-    for one in refs {
-        let text = one.resolve().map_err(Failure::Usage)?;
+    for secret in refs {
+        let text = secret.resolve().map_err(Failure::Usage)?;
         for line in text.lines() {
             let encoded = line.strip_prefix("whsec_").unwrap_or(line);
             let raw = [line, encoded].into_iter();
@@ -165,15 +165,17 @@ fn undecoded_keys(refs: &[SecretRef]) -> Result<Vec<Secret>, Failure> {
 
 fn header_map(args: &Verify) -> Result<HeaderMap, Failure> {
     let mut map = HeaderMap::new();
-    let mut add = |line: &str, place: &str| {
-        // `curl -v` prints headers with these.
+    let mut add = |line: &str, location: &str| {
+        // `curl -v` prints `<` or `>` before each header.
         let line = line.trim_start_matches(['<', '>']).trim();
         let pair = line.split_once(':').and_then(|(name, value)| {
             let name: HeaderName = name.trim().parse().ok()?;
             Some((name, HeaderValue::from_bytes(value.trim().as_bytes()).ok()?))
         });
         let (name, value) = pair.ok_or_else(|| {
-            Failure::Usage(format!("{place}: not a header: give it as `name: value`"))
+            Failure::Usage(format!(
+                "{location}: not a header: give it as `name: value`"
+            ))
         })?;
         map.append(name, value);
         Ok::<_, Failure>(())

@@ -1,4 +1,4 @@
-//! Bodies that the original may have been, before a proxy or parser rewrote it.
+//! Guesses the original of a body that a proxy or parser rewrote.
 
 use serde::de::IgnoredAny;
 
@@ -19,14 +19,14 @@ fn reformatted(body: Vec<u8>) -> impl Iterator<Item = (String, Vec<u8>)> {
     let is_json = serde_json::from_slice::<IgnoredAny>(&body).is_ok();
     let text = String::from_utf8(body).ok().filter(|_| is_json);
     let spacings = [
-        (Spacing::AsItIs, ""),
+        (Spacing::Unchanged, ""),
         (Spacing::None, "without spaces between its parts"),
         (Spacing::Single, "with a space after each comma and colon"),
         (Spacing::Lines(2), "indented by 2 spaces"),
         (Spacing::Lines(4), "indented by 4 spaces"),
     ];
     let letters = [
-        (Letters::AsTheyAre, ""),
+        (Letters::Unchanged, ""),
         (Letters::Plain, "with letters instead of `\\u` escapes"),
         (Letters::Escaped, "with `\\u` escapes instead of letters"),
         (Letters::Slashes, "with `\\/` instead of `/`"),
@@ -45,7 +45,7 @@ fn reformatted(body: Vec<u8>) -> impl Iterator<Item = (String, Vec<u8>)> {
 
 #[derive(Clone, Copy)]
 enum Spacing {
-    AsItIs,
+    Unchanged,
     None,
     Single,
     Lines(usize),
@@ -53,7 +53,7 @@ enum Spacing {
 
 #[derive(Clone, Copy)]
 enum Letters {
-    AsTheyAre,
+    Unchanged,
     Plain,
     Escaped,
     Slashes,
@@ -73,7 +73,7 @@ fn format(json: &str, spacing: Spacing, letters: Letters) -> String {
         let empty = matches!(rest.trim_start().as_bytes().first(), Some(b'}' | b']'));
         match (next, spacing) {
             ('"', _) => out.push_str(&rewrite_string(part, letters)),
-            (_, Spacing::AsItIs) => out.push_str(part),
+            (_, Spacing::Unchanged) => out.push_str(part),
             (' ' | '\t' | '\r' | '\n', _) => {}
             ('{' | '[', Spacing::Lines(width)) if !empty => {
                 depth += 1;
@@ -123,7 +123,7 @@ fn rewrite_string(part: &str, letters: Letters) -> String {
         serde_json::Value::from(text).to_string()
     };
     match letters {
-        Letters::AsTheyAre => part.to_owned(),
+        Letters::Unchanged => part.to_owned(),
         Letters::Plain => plain(),
         Letters::Slashes => plain().replace('/', "\\/"),
         Letters::Escaped => {

@@ -1,14 +1,14 @@
-//! The place of a setting, for errors.
+//! The location of a setting, for error messages.
 
 use std::path::Path;
 
 use super::schema::DEFAULT_FILE;
 
-/// The configuration file, or none: names the place of a setting in an error.
+/// Names the flag and the key of a setting. Holds the path of the configuration file, if there is one.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a>(pub(super) Option<&'a Path>);
+pub(super) struct Location<'a>(pub(super) Option<&'a Path>);
 
-impl Place<'_> {
+impl Location<'_> {
     /// Names the flag, and the key in the file if there is one.
     pub(super) fn flag(self, flag: &str) -> String {
         match self.0 {
