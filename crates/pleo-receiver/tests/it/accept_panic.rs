@@ -1,6 +1,6 @@
 //! A panic in the task that accepts connections.
 
-// Other systems don't bind all of 127.0.0.0/8.
+// Only Linux can bind every address of 127.0.0.0/8.
 #![cfg(target_os = "linux")]
 
 use core::fmt;
@@ -8,14 +8,12 @@ use core::future::pending;
 use core::time::Duration;
 use std::net::SocketAddr;
 
-use crate::support::endpoint;
+use crate::support::{TIMEOUT, endpoint};
 use pleo_receiver::{MemoryInbox, Receiver, ServeError, Server, ServerOptions};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Metadata, Subscriber, span};
-
-const LONG: Duration = Duration::from_secs(20);
 
 /// The source whose refused connections make the subscriber panic. All tests share the subscriber.
 const PANIC_SOURCE: &str = "127.0.0.99";
@@ -92,7 +90,7 @@ async fn stops_server_after_panic_while_accepting() {
             drop((first, second));
         };
         let ended = tokio::select! {
-            ended = time::timeout(LONG, running) => ended.expect("the server stops"),
+            ended = time::timeout(TIMEOUT, running) => ended.expect("the server stops"),
             () = clients => unreachable!(),
         };
         assert!(matches!(ended, Err(ServeError::Panicked)), "{ended:?}");

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::support::{Answer, PATH, Request, Server, counted, endpoint, settle_down, within};
+use crate::support::{
+    Answer, BODY, PATH, Request, Server, counted, endpoint, run_until_idle, within,
+};
 use jiff::Timestamp;
 use pleo_receiver::{
     Appended, Delivery, HandlerError, Inbox, InboxError, InboxFuture, LeaseRequest, Leased,
@@ -17,8 +19,6 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinHandle, yield_now};
 use tokio::time;
-
-const BODY: &[u8] = b"{}";
 
 /// An inbox whose appends fail or wait for the test, and whose leases may panic.
 #[derive(Debug)]
@@ -169,7 +169,7 @@ async fn acknowledges_only_after_append() {
     let server = Stoppable::start(inbox, ServerOptions::default()).await;
     let mut stream = server.send(&Request::signed("msg_1", BODY)).await;
     within(appends.acquire()).await.unwrap().forget();
-    settle_down().await;
+    run_until_idle().await;
     let early = stream.try_read(&mut [0]).unwrap_err();
     assert_eq!(early.kind(), io::ErrorKind::WouldBlock);
     gate.add_permits(1);
@@ -200,7 +200,7 @@ async fn finishes_requests_in_flight_at_shutdown() {
     // The grace period is not over yet.
     time::pause();
     time::advance(Duration::from_secs(19)).await;
-    settle_down().await;
+    run_until_idle().await;
     assert!(!server.running.is_finished());
     time::resume();
     assert_eq!(*log.lock().unwrap(), ["Stored"]);

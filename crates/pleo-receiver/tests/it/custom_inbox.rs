@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Instant;
 
-use crate::support::{Request, Server, endpoint};
+use crate::support::{BODY, Request, Server, TIMEOUT, endpoint};
 use jiff::Timestamp;
 use pleo_receiver::{
     Appended, Inbox, InboxError, InboxFuture, LeaseRequest, Leased, MemoryInbox, NewMessage,
@@ -16,10 +16,6 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task;
-
-const BODY: &[u8] = b"{}";
-
-const LONG: Duration = Duration::from_secs(20);
 
 /// How an append behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +76,7 @@ impl Inbox for CustomInbox {
                 Behavior::Panic => panic!("this panic is part of the test"),
                 Behavior::Block => {
                     self.appends.add_permits(1);
-                    let blocked = task::spawn_blocking(|| thread::sleep(LONG));
+                    let blocked = task::spawn_blocking(|| thread::sleep(TIMEOUT));
                     blocked.await.unwrap();
                 }
                 Behavior::Connect => self.send_to_store().await.unwrap(),
@@ -131,7 +127,7 @@ async fn shuts_down_while_append_blocks() {
     appends.acquire().await.unwrap().forget();
     let start = Instant::now();
     server.stop().await;
-    assert!(start.elapsed() < LONG / 2);
+    assert!(start.elapsed() < TIMEOUT / 2);
     assert_eq!(client.answer().await.status, 0);
 }
 

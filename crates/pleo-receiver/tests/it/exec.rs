@@ -193,12 +193,12 @@ async fn drop_kills_command_and_its_processes() {
             listener.accept().await.unwrap().0,
         )
     };
-    let (mut one, mut other) = tokio::select! {
+    let (mut command, mut child) = tokio::select! {
         ended = running => panic!("{ended:?}"),
-        both = accept => both,
+        connections = accept => connections,
     };
-    for held in [&mut one, &mut other] {
-        let read = time::timeout(TIME_LIMIT, held.read(&mut [0])).await;
+    for connection in [&mut command, &mut child] {
+        let read = time::timeout(TIME_LIMIT, connection.read(&mut [0])).await;
         assert_eq!(read.expect("the process is still running").unwrap_or(0), 0);
     }
 }

@@ -40,26 +40,26 @@ async fn server_shuts_down_after_inbox_panic_and_next_server_has_all() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let running = pleo_receiver::serve(listener, receiver.unwrap(), pending());
-    let meanwhile = async {
+    let append_and_panic = async {
         let answer =
             crate::support::http::send_to(&address, &Request::signed("msg_1", b"{}")).await;
         assert_eq!(answer.status, 204);
         // The writer drops the body before it commits.
         drop(inbox.append(NewMessage::new(
-            "one",
+            "books",
             "panics",
             Bytes::from_owner(PanicOnDrop),
         )));
         inbox.broken().await;
     };
-    let both = async { tokio::join!(running, meanwhile).0 };
+    let both = async { tokio::join!(running, append_and_panic).0 };
     let ended = time::timeout(Duration::from_secs(20), both).await;
     let ended = ended.expect("the server keeps running").unwrap_err();
     assert!(
         matches!(ended, ServeError::Inbox(InboxError::Panicked)),
         "{ended:?}"
     );
-    let late = inbox.append(NewMessage::new("one", "late", "{}")).await;
+    let late = inbox.append(NewMessage::new("books", "late", "{}")).await;
     assert!(matches!(late, Err(InboxError::Panicked)), "{late:?}");
     drop(inbox);
 
@@ -78,7 +78,7 @@ async fn closed_inbox_is_not_broken() {
     let directory = tempfile::tempdir().unwrap();
     let inbox = SqliteInbox::open(directory.path().join("inbox.db")).unwrap();
     inbox.close().await.unwrap();
-    let late = inbox.append(NewMessage::new("one", "late", "{}")).await;
+    let late = inbox.append(NewMessage::new("books", "late", "{}")).await;
     assert!(matches!(late, Err(InboxError::Closed)), "{late:?}");
     let broken = time::timeout(Duration::ZERO, inbox.broken());
     assert!(broken.await.is_err());

@@ -2,19 +2,11 @@
 
 use core::time::Duration;
 
-use crate::support::{Answer, PATH, Request, Server, counted, endpoint};
+use crate::support::{Answer, BODY, PATH, Request, Server, builder_with, counted, endpoint};
 use pleo_receiver::verify::unix_now;
-use pleo_receiver::{Counts, Endpoint, MemoryInbox, Receiver, ReceiverBuilder, ServerOptions};
+use pleo_receiver::{Counts, ServerOptions};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-
-const BODY: &[u8] = br#"{"eventType":"v9.new","eventId":"e1","data":{}}"#;
-
-fn builder(endpoint: Endpoint) -> ReceiverBuilder {
-    Receiver::builder()
-        .endpoint(endpoint)
-        .inbox(MemoryInbox::new())
-}
 
 async fn assert_rejected(server: &Server, request: &Request, status: u16, code: &str) -> Answer {
     let before = counted(&server.receiver, &rejected(code));
@@ -48,7 +40,7 @@ fn rejected(code: &str) -> String {
 
 #[tokio::test]
 async fn stores_authentic_delivery_once() {
-    let server = Server::start(builder(endpoint())).await;
+    let server = Server::start(builder_with(endpoint())).await;
     for _ in 0..2 {
         let answer = server.send(&Request::signed("msg_1", BODY)).await;
         assert_eq!((answer.status, &*answer.body), (204, ""));
@@ -69,7 +61,7 @@ async fn stores_authentic_delivery_once() {
 
 #[tokio::test]
 async fn rejects_with_code_and_stores_nothing() {
-    let server = Server::start(builder(endpoint())).await;
+    let server = Server::start(builder_with(endpoint())).await;
     let good = || Request::signed("msg_1", BODY);
     let at = |skew: i64| Request::signed_at("msg_1", BODY, unix_now().saturating_add_signed(skew));
     let mut unknown_path = good();
@@ -141,7 +133,7 @@ async fn rejects_with_code_and_stores_nothing() {
 
 #[tokio::test]
 async fn accepts_json_content_types() {
-    let server = Server::start(builder(endpoint())).await;
+    let server = Server::start(builder_with(endpoint())).await;
     for content_type in [
         "application/json; charset=utf-8",
         "Application/JSON",
@@ -155,7 +147,7 @@ async fn accepts_json_content_types() {
 
 #[tokio::test]
 async fn rejects_oversized_body_before_reading_it() {
-    let server = Server::start(builder(endpoint()).body_limit(BODY.len())).await;
+    let server = Server::start(builder_with(endpoint()).body_limit(BODY.len())).await;
     // Only the headers are sent, so the response cannot wait for the body.
     let mut request = Request::signed("msg_1", &[BODY, b" "].concat());
     request.body.clear();
@@ -182,7 +174,7 @@ async fn rejects_oversized_body_before_reading_it() {
 
 #[tokio::test]
 async fn verifies_body_sent_in_pieces() {
-    let server = Server::start(builder(endpoint())).await;
+    let server = Server::start(builder_with(endpoint())).await;
     let mut request = Request::signed("msg_1", BODY)
         .with("content-length", None)
         .with("transfer-encoding", "chunked");
@@ -205,7 +197,7 @@ async fn verifies_body_sent_in_pieces() {
 #[tokio::test]
 async fn rejects_slow_body_and_slow_headers() {
     let options = ServerOptions::default().with_header_timeout(Duration::from_millis(100));
-    let builder = builder(endpoint()).body_timeout(Duration::from_millis(100));
+    let builder = builder_with(endpoint()).body_timeout(Duration::from_millis(100));
     let server = Server::start_with(builder, options).await;
     let mut incomplete = Request::signed("msg_1", BODY);
     incomplete.body.truncate(5);
@@ -219,7 +211,7 @@ async fn rejects_slow_body_and_slow_headers() {
 
 #[tokio::test]
 async fn rejects_oversized_headers() {
-    let server = Server::start(builder(endpoint())).await;
+    let server = Server::start(builder_with(endpoint())).await;
     let request = Request::signed("msg_1", BODY).and("x", Some(&*"x".repeat(20_000).leak()));
     assert_eq!(server.send(&request).await.status, 431);
     server.stop().await;
@@ -231,7 +223,7 @@ async fn checks_credentials_and_required_headers() {
         .credentials("user", "pass:word")
         .require_header("x-tenant", "acme")
         .unwrap();
-    let server = Server::start(builder(endpoint)).await;
+    let server = Server::start(builder_with(endpoint)).await;
     let good = || {
         Request::signed("msg_1", BODY)
             .with("authorization", "Basic dXNlcjpwYXNzOndvcmQ=")
@@ -268,7 +260,7 @@ async fn checks_credentials_and_required_headers() {
 #[tokio::test]
 async fn rejects_source_outside_allowed_networks() {
     let endpoint = endpoint().allow_sources(["52.215.16.239/32".parse().unwrap()]);
-    let server = Server::start(builder(endpoint.clone())).await;
+    let server = Server::start(builder_with(endpoint.clone())).await;
     assert_rejected(
         &server,
         &Request::signed("msg_1", BODY),
@@ -280,13 +272,13 @@ async fn rejects_source_outside_allowed_networks() {
     assert_rejected(&server, &forwarded, 403, "source_not_allowed").await;
     server.stop().await;
 
-    let proxied = builder(endpoint).trusted_proxies(["127.0.0.0/8".parse().unwrap()]);
+    let proxied = builder_with(endpoint).trusted_proxies(["127.0.0.0/8".parse().unwrap()]);
     let server = Server::start(proxied).await;
     assert_eq!(server.send(&forwarded).await.status, 204);
     server.stop().await;
 
     let allowed = crate::support::endpoint().allow_sources(["127.0.0.0/8".parse().unwrap()]);
-    let server = Server::start(builder(allowed)).await;
+    let server = Server::start(builder_with(allowed)).await;
     assert_eq!(
         server.send(&Request::signed("msg_1", BODY)).await.status,
         204
@@ -296,7 +288,7 @@ async fn rejects_source_outside_allowed_networks() {
 
 #[tokio::test]
 async fn answers_503_after_inbox_is_closed() {
-    let server = Server::start(builder(endpoint())).await;
+    let server = Server::start(builder_with(endpoint())).await;
     server.inbox().close().await.unwrap();
     let answer = server.send(&Request::signed("msg_1", BODY)).await;
     assert_eq!((answer.status, &*answer.code()), (503, "shutting_down"));
@@ -305,7 +297,7 @@ async fn answers_503_after_inbox_is_closed() {
 
 #[tokio::test]
 async fn stores_authentic_body_that_is_not_json() {
-    let server = Server::start(builder(endpoint())).await;
+    let server = Server::start(builder_with(endpoint())).await;
     for (id, body) in [
         ("msg_1", &b"not json"[..]),
         ("msg_2", b""),
@@ -320,7 +312,7 @@ async fn stores_authentic_body_that_is_not_json() {
 
 #[tokio::test]
 async fn keeps_first_body_of_duplicate_id() {
-    let server = Server::start(builder(endpoint())).await;
+    let server = Server::start(builder_with(endpoint())).await;
     for body in [BODY, b"{}"] {
         assert_eq!(
             server.send(&Request::signed("msg_1", body)).await.status,

@@ -2,32 +2,21 @@
 
 use core::convert::Infallible;
 use core::future::pending;
-use core::time::Duration;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Mutex, mpsc};
 use std::thread;
 
-use crate::support::{Request, Server, endpoint};
-use pleo_receiver::{Delivery, MemoryInbox, Receiver, ReceiverBuilder, ServerOptions};
+use crate::support::{BODY, Request, Server, TIMEOUT, builder};
+use pleo_receiver::{Delivery, ServerOptions};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
-const BODY: &[u8] = br#"{"eventType":"v9.new","eventId":"e1","data":{}}"#;
-
-const LONG: Duration = Duration::from_secs(20);
-
-fn builder() -> ReceiverBuilder {
-    Receiver::builder()
-        .endpoint(endpoint())
-        .inbox(MemoryInbox::new())
-}
-
 /// Sends a delivery over a new connection without a runtime. Returns the status line.
 fn send_blocking(address: SocketAddr, id: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     let request = Request::signed(id, BODY).with("connection", "close");
     stream.write_all(&request.bytes()).unwrap();
     let mut answer = String::new();
@@ -42,7 +31,7 @@ async fn acknowledges_while_handler_blocks_its_runtime() {
     let unblocked = Mutex::new(unblocked);
     let handler = move |_: Delivery| {
         events_sender.send("blocked").unwrap();
-        let event = unblocked.lock().unwrap().recv_timeout(LONG);
+        let event = unblocked.lock().unwrap().recv_timeout(TIMEOUT);
         events_sender.send(event.unwrap_or("timed out")).unwrap();
         async { Ok::<_, Infallible>(()) }
     };
@@ -50,7 +39,7 @@ async fn acknowledges_while_handler_blocks_its_runtime() {
     let address = server.address;
     let sender = thread::spawn(move || {
         let first = send_blocking(address, "msg_1");
-        assert_eq!(events.recv_timeout(LONG), Ok("blocked"));
+        assert_eq!(events.recv_timeout(TIMEOUT), Ok("blocked"));
         let second = send_blocking(address, "msg_2");
         for _ in 0..2 {
             unblock.send("unblocked").unwrap();
@@ -96,9 +85,9 @@ async fn closes_connections_when_server_is_dropped() {
         let answered = tokio::task::spawn_blocking(move || send_blocking(address, "msg_1"));
         assert_eq!(answered.await.unwrap(), "HTTP/1.1 204 No Content");
         running.shutdown().await;
-        let closed = tokio::time::timeout(LONG, stream.read(&mut [0])).await;
+        let closed = tokio::time::timeout(TIMEOUT, stream.read(&mut [0])).await;
         assert!(matches!(closed.expect("is closed"), Ok(0) | Err(_)));
-        tokio::time::timeout(LONG, async {
+        tokio::time::timeout(TIMEOUT, async {
             while tokio::net::TcpStream::connect(address).await.is_ok() {
                 tokio::task::yield_now().await;
             }

@@ -10,13 +10,11 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 
 use crate::support::tls::{connector, framed};
-use crate::support::{Answer, Request, endpoint};
+use crate::support::{Answer, BODY, Request, builder, wait_for};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http2::SendRequest;
-use pleo_receiver::{
-    MemoryInbox, Receiver, ReceiverBuilder, ServeError, Server, ServerOptions, Tls, TlsError,
-};
+use pleo_receiver::{ReceiverBuilder, ServeError, Server, ServerOptions, Tls, TlsError};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -26,15 +24,7 @@ use tokio::time;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 
-const BODY: &[u8] = br#"{"eventType":"v9.new","eventId":"e1","data":{}}"#;
-
-fn builder() -> ReceiverBuilder {
-    Receiver::builder()
-        .endpoint(endpoint())
-        .inbox(MemoryInbox::new())
-}
-
-/// How many files were written, as their modification time.
+/// Counts written files. The count is their modification time, which therefore always differs.
 static TICKS: AtomicU64 = AtomicU64::new(0);
 
 /// A folder with a certificate for `localhost` and its key.
@@ -99,7 +89,7 @@ impl HttpsServer {
         }
     }
 
-    /// Connects and trusts only this certificate.
+    /// Connects to the server. Trusts only this certificate.
     async fn connect(
         &self,
         certificate: &CertificateDer<'static>,
@@ -126,13 +116,6 @@ async fn send_http1(stream: &mut TlsStream<TcpStream>) -> Answer {
     let request = Request::signed("msg_1", BODY).bytes();
     stream.write_all(&request).await.unwrap();
     Answer::read(stream).await
-}
-
-/// Awaits a future. Fails after 20 seconds, with this text.
-async fn soon<T>(text: &str, future: impl Future<Output = T>) -> T {
-    time::timeout(Duration::from_secs(20), future)
-        .await
-        .expect(text)
 }
 
 #[tokio::test]
@@ -203,7 +186,7 @@ async fn answers_http2_like_http1() {
             "",
         ),
     ] {
-        let answer = soon(case, client.send_request(request)).await.unwrap();
+        let answer = wait_for(case, client.send_request(request)).await.unwrap();
         assert_eq!(answer.status(), status, "{case}");
         assert!(!answer.headers().contains_key("connection"), "{case}");
         let body = answer.into_body().collect().await.unwrap().to_bytes();
@@ -236,14 +219,14 @@ async fn closes_slow_tls_connections() {
         // The server may send an alert before it closes.
         let mut rest = Vec::new();
         let ended = stream.read_to_end(&mut rest);
-        let _ = soon("connection without a handshake is closed", ended).await;
+        let _ = wait_for("connection without a handshake is closed", ended).await;
     }
     // A handshake without a request.
     for protocol in ["h2", "http/1.1"] {
         let mut stream = server.connect(&certificate, &[protocol]).await.unwrap();
         let mut rest = Vec::new();
         let ended = stream.read_to_end(&mut rest);
-        let _ = soon("connection without a request is closed", ended).await;
+        let _ = wait_for("connection without a request is closed", ended).await;
     }
     // An idle connection.
     let mut client = server.http2(&certificate).await;
@@ -254,7 +237,7 @@ async fn closes_slow_tls_connections() {
             time::sleep(Duration::from_millis(10)).await;
         }
     };
-    soon("idle connection is closed", closed).await;
+    wait_for("idle connection is closed", closed).await;
     server.stop().await;
 }
 
@@ -272,7 +255,7 @@ async fn reloads_certificate_while_connections_stay_open() {
                 time::sleep(Duration::from_millis(20)).await;
             }
         };
-        soon("new certificate is served", served).await;
+        wait_for("new certificate is served", served).await;
     };
     until_served(&first).await;
     let mut before = server.connect(&first, &[]).await.unwrap();
@@ -283,7 +266,7 @@ async fn reloads_certificate_while_connections_stay_open() {
     assert!(server.connect(&first, &[]).await.is_err());
     assert_eq!(send_http1(&mut before).await.status, 204);
 
-    // An explicit reload applies at once.
+    // An explicit reload applies immediately.
     let third = files.renew();
     server.tls.reload().unwrap();
     assert!(server.connect(&third, &[]).await.is_ok());

@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time;
 
-use super::{Running, assert_counts, assert_handled, message, options, settle_down, within};
+use super::{Running, assert_counts, assert_handled, message, options, run_until_idle, within};
 use crate::support::PATH;
 
 #[tokio::test]
@@ -38,13 +38,13 @@ async fn limits_concurrency_per_endpoint() {
     for at_once in 1..=3 {
         assert_eq!(within(entries.recv()).await, Some(at_once));
     }
-    settle_down().await;
+    run_until_idle().await;
     assert!(entries.is_empty(), "a fourth handler started");
     // Each handler that ends is replaced by one.
     for _ in 0..4 {
         release.add_permits(1);
         assert_eq!(within(entries.recv()).await, Some(3));
-        settle_down().await;
+        run_until_idle().await;
         assert!(entries.is_empty(), "two handlers replaced one");
     }
     release.add_permits(3);
@@ -77,7 +77,7 @@ async fn hanging_endpoint_does_not_delay_others() {
     for id in ["0", "1", "other 1", "other 2", "other 3"] {
         assert_eq!(within(entries.recv()).await.as_deref(), Some(id));
     }
-    settle_down().await;
+    run_until_idle().await;
     assert!(
         entries.is_empty(),
         "a third handler of the first endpoint started"
@@ -104,7 +104,7 @@ async fn limits_total_concurrency() {
     for _ in 0..3 {
         within(entries.recv()).await.unwrap();
     }
-    settle_down().await;
+    run_until_idle().await;
     assert!(entries.is_empty(), "a fourth handler started");
     assert_counts(&running.stop().await, 10, 0, 0).await;
 }
@@ -149,7 +149,7 @@ async fn counts_attempts_of_replaced_handler() {
         assert_eq!(within(entries.recv()).await.unwrap(), "old has a 1");
         let new = Arc::new(blocking_handler("new", &entered, &release));
         running.receiver.replace_handler(Some(new), options);
-        settle_down().await;
+        run_until_idle().await;
         assert!(entries.is_empty(), "{:?}", entries.try_recv());
         release.add_permits(1);
         assert_eq!(within(entries.recv()).await.unwrap(), "new has b 1");
@@ -172,9 +172,9 @@ async fn redelivers_to_new_handler_after_old_grace() {
     let options = options.with_grace(Duration::ZERO);
     let new = Arc::new(blocking_handler("new", &entered, &at_once));
     running.receiver.replace_handler(Some(new), options);
-    settle_down().await;
+    run_until_idle().await;
     time::advance(Duration::from_millis(9900)).await;
-    settle_down().await;
+    run_until_idle().await;
     assert!(entries.is_empty(), "{:?}", entries.try_recv());
     time::advance(Duration::from_millis(200)).await;
     time::resume();
@@ -199,7 +199,7 @@ async fn does_not_redeliver_while_handler_runs_after_lease_ended() {
     assert!(nothing.unwrap().messages.is_empty());
     inbox.append(message("b")).await.unwrap();
     assert_eq!(within(entries.recv()).await.unwrap(), "one has b 1");
-    settle_down().await;
+    run_until_idle().await;
     assert!(entries.is_empty(), "{:?}", entries.try_recv());
     release.add_permits(2);
     let receiver = running.stop().await;

@@ -8,7 +8,7 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use crate::support::job::job;
-use crate::support::{PATH, counted, endpoint, settle_down, within};
+use crate::support::{PATH, counted, endpoint, run_until_idle, within};
 use jiff::Timestamp;
 use pleo_receiver::{
     Delivery, DispatchOptions, Entry, Handler, HandlerError, MemoryInbox, NewMessage, Receiver,
@@ -161,8 +161,8 @@ async fn completes_message_after_success() {
 
     let receiver = running.stop().await;
     let entry = entry(&receiver, "a").await;
-    let stands = (entry.state, entry.attempts, entry.last_error);
-    assert_eq!(stands, (State::Done, 1, None));
+    let recorded = (entry.state, entry.attempts, entry.last_error);
+    assert_eq!(recorded, (State::Done, 1, None));
     assert_handled(&receiver, 1, 0, 0);
 }
 
@@ -171,7 +171,7 @@ async fn dispatches_message_that_arrives_while_idle() {
     let (handler, mut deliveries) = failing_handler(0);
     let running = Running::start(options(), handler, []).await;
     for id in ["a", "b", "c"] {
-        settle_down().await;
+        run_until_idle().await;
         running.receiver.inbox().append(message(id)).await.unwrap();
         assert_eq!(within(deliveries.recv()).await.unwrap().webhook_id, id);
     }
@@ -287,11 +287,11 @@ async fn shutdown_waits_for_handler_and_starts_no_other() {
     let running = Running::start(options, handler, ["a", "b"].map(message)).await;
     assert_eq!(within(entries.recv()).await.as_deref(), Some("a"));
     running.stop.send(()).unwrap();
-    settle_down().await;
+    run_until_idle().await;
     // Most of the grace period passes.
     time::pause();
     time::advance(Duration::from_secs(19)).await;
-    settle_down().await;
+    run_until_idle().await;
     assert!(!running.dispatch.is_finished());
     time::resume();
     release.notify_one();
@@ -320,8 +320,8 @@ async fn shutdown_drops_handler_after_grace_without_counting_attempt() {
     let receiver = running.stop().await;
     assert_eq!(dropped.try_recv(), Ok(()));
     let entry = entry(&receiver, "a").await;
-    let stands = (entry.state, entry.attempts, entry.due_at, entry.last_error);
-    assert_eq!(stands, (State::Pending, 0, None, None));
+    let recorded = (entry.state, entry.attempts, entry.due_at, entry.last_error);
+    assert_eq!(recorded, (State::Pending, 0, None, None));
     assert_handled(&receiver, 0, 0, 0);
 }
 
@@ -350,7 +350,7 @@ async fn keeps_messages_pending_without_handler() {
         .build()
         .unwrap();
     receiver.inbox().append(message("a")).await.unwrap();
-    within(receiver.dispatch(settle_down())).await;
+    within(receiver.dispatch(run_until_idle())).await;
     assert_counts(&receiver, 1, 0, 0).await;
     assert_eq!(entry(&receiver, "a").await.attempts, 0);
 }

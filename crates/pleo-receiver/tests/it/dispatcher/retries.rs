@@ -10,7 +10,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::{
     Running, assert_counts, assert_handled, entry, failing_handler, message, options,
-    receiver_with, settle_down, within,
+    receiver_with, run_until_idle, within,
 };
 
 #[tokio::test]
@@ -38,8 +38,8 @@ async fn last_failure_marks_message_dead_with_error_chain() {
     }
     let receiver = running.stop().await;
     let entry = entry(&receiver, "a").await;
-    let stands = (entry.state, entry.attempts, entry.due_at);
-    assert_eq!(stands, (State::Dead, 3, None));
+    let recorded = (entry.state, entry.attempts, entry.due_at);
+    assert_eq!(recorded, (State::Dead, 3, None));
     assert_eq!(
         entry.last_error.as_deref(),
         Some("cannot book the export: the ledger refused: the period is closed")
@@ -134,7 +134,7 @@ async fn dispatches_dead_message_after_replay() {
     let options = options().with_max_attempts(1);
     let running = Running::start(options, handler, [message("a")]).await;
     assert_eq!(within(deliveries.recv()).await, Some(1));
-    settle_down().await;
+    run_until_idle().await;
     assert_counts(&running.receiver, 0, 0, 1).await;
 
     healed.store(1, Ordering::SeqCst);

@@ -4,7 +4,8 @@ use futures_util::future::try_join_all;
 use jiff::Timestamp;
 use pleo_receiver::{Appended, Entry, Inbox, NewMessage, Origin, Outcome, State};
 
-use super::{at, counts, entry, ids, lease, lease_one, message, store};
+use super::{counts, entry, ids, lease_one, message, store};
+use crate::support::inbox::{at, lease};
 
 for_each_store! {
     keeps_first_body_of_key,
@@ -50,7 +51,10 @@ async fn returns_own_result_to_each_concurrent_append(inbox: &dyn Inbox) {
         message("c"),
         message("b"),
     ];
-    let appended: Vec<_> = messages.into_iter().map(|one| inbox.append(one)).collect();
+    let appended: Vec<_> = messages
+        .into_iter()
+        .map(|message| inbox.append(message))
+        .collect();
     let appended = try_join_all(appended).await.unwrap();
     let (stored, duplicate) = (Appended::Stored, Appended::Duplicate);
     assert_eq!(
@@ -62,7 +66,7 @@ async fn returns_own_result_to_each_concurrent_append(inbox: &dyn Inbox) {
 
 async fn stores_same_id_once_per_endpoint(inbox: &dyn Inbox) {
     let mut second = message("a");
-    second.endpoint = "two".into();
+    second.endpoint = "sales".into();
     second.body = "other".into();
     store(inbox, message("a")).await;
     store(inbox, second).await;
@@ -70,7 +74,7 @@ async fn stores_same_id_once_per_endpoint(inbox: &dyn Inbox) {
     let shown = shown
         .iter()
         .map(|(entry, body)| (&*entry.endpoint, &**body));
-    let expected = [("one", &b"a"[..]), ("two", b"other")];
+    let expected = [("books", &b"a"[..]), ("sales", b"other")];
     assert_eq!(shown.collect::<Vec<_>>(), expected);
     assert_eq!(lease(inbox, at(0)).await.len(), 2);
 }

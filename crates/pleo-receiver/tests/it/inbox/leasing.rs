@@ -5,7 +5,8 @@ use core::time::Duration;
 use futures_util::future::try_join_all;
 use pleo_receiver::{Inbox, LeaseId, LeaseRequest, NewMessage, Outcome, Selection, State};
 
-use super::{LEASE, at, counts, dead, entry, ids, lease, lease_one, message, store};
+use super::{counts, dead, entry, ids, lease_one, message, store};
+use crate::support::inbox::{LEASE, at, lease};
 use crate::support::job::job;
 
 for_each_store! {
@@ -171,8 +172,8 @@ async fn completes_lease_once(inbox: &dyn Inbox) {
     inbox.complete(lease, dead("late")).await.unwrap();
     inbox.complete(lease, Outcome::Release).await.unwrap();
     let entry = entry(inbox, "a").await;
-    let stands = (entry.state, entry.attempts, entry.due_at, entry.last_error);
-    assert_eq!(stands, (State::Done, 1, None, None));
+    let recorded = (entry.state, entry.attempts, entry.due_at, entry.last_error);
+    assert_eq!(recorded, (State::Done, 1, None, None));
 }
 
 async fn ignores_completion_of_earlier_lease(inbox: &dyn Inbox) {
@@ -261,7 +262,7 @@ async fn release_does_not_count_attempt(inbox: &dyn Inbox) {
     let leased = lease_one(inbox, at(0)).await.lease;
     inbox.complete(leased, Outcome::Release).await.unwrap();
     let entry = entry(inbox, "a").await;
-    let stands = (entry.state, entry.attempts, entry.due_at, entry.last_error);
-    assert_eq!(stands, (State::Pending, 0, None, None));
+    let recorded = (entry.state, entry.attempts, entry.due_at, entry.last_error);
+    assert_eq!(recorded, (State::Pending, 0, None, None));
     assert_eq!(lease_one(inbox, at(0)).await.attempt, 1);
 }

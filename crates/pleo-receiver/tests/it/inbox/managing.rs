@@ -2,7 +2,8 @@
 
 use pleo_receiver::{Counts, Filter, Inbox, InboxError, LeaseRequest, Outcome, Selection, State};
 
-use super::{LEASE, at, counts, dead, entries, ids, lease, lease_one, message, store};
+use super::{counts, dead, entries, ids, lease_one, message, store};
+use crate::support::inbox::{LEASE, at, lease};
 use crate::support::job::job;
 
 for_each_store! {
@@ -74,10 +75,10 @@ async fn leases_replayed_ready_message_once(inbox: &dyn Inbox) {
 
 async fn replays_selected_messages(inbox: &dyn Inbox) {
     for (second, (id, endpoint, event_type)) in (0..).zip([
-        ("a", "one", Some("v1.vendor.created")),
-        ("b", "one", Some("v1.export-job.created")),
-        ("c", "two", Some("v1.vendor.created")),
-        ("d", "two", None),
+        ("a", "books", Some("v1.vendor.created")),
+        ("b", "books", Some("v1.export-job.created")),
+        ("c", "sales", Some("v1.vendor.created")),
+        ("d", "sales", None),
     ]) {
         let mut message = message(id);
         message.endpoint = endpoint.into();
@@ -101,7 +102,7 @@ async fn replays_selected_messages(inbox: &dyn Inbox) {
         ),
         (
             Selection {
-                endpoint: Some("one".into()),
+                endpoint: Some("books".into()),
                 ..all()
             },
             "ab",
@@ -132,7 +133,7 @@ async fn replays_selected_messages(inbox: &dyn Inbox) {
                 since: Some(at(0)),
                 until: Some(at(3)),
                 event_type: Some("v1.vendor.created".into()),
-                endpoint: Some("two".into()),
+                endpoint: Some("sales".into()),
                 ..all()
             },
             "c",
@@ -274,7 +275,12 @@ async fn stores_pruned_message_again(inbox: &dyn Inbox) {
 }
 
 async fn lists_filtered_messages(inbox: &dyn Inbox) {
-    for (id, endpoint) in [("a", "one"), ("b", "two"), ("c", "one"), ("d", "two")] {
+    for (id, endpoint) in [
+        ("a", "books"),
+        ("b", "sales"),
+        ("c", "books"),
+        ("d", "sales"),
+    ] {
         let mut message = message(id);
         message.endpoint = endpoint.into();
         store(inbox, message).await;
@@ -301,14 +307,14 @@ async fn lists_filtered_messages(inbox: &dyn Inbox) {
         (filter(Some(State::Done), None, None, None), "ab"),
         (filter(Some(State::Pending), None, None, None), "cd"),
         (filter(Some(State::Dead), None, None, None), ""),
-        (filter(None, Some("two"), None, None), "bd"),
+        (filter(None, Some("sales"), None, None), "bd"),
         (filter(None, Some("three"), None, None), ""),
         (filter(None, None, Some(1), None), "cd"),
         (filter(None, None, Some(3), None), ""),
         (filter(None, None, None, Some(3)), "abc"),
         (filter(None, None, None, Some(0)), ""),
         (
-            filter(Some(State::Pending), Some("two"), Some(0), Some(1)),
+            filter(Some(State::Pending), Some("sales"), Some(0), Some(1)),
             "d",
         ),
         (

@@ -1,13 +1,9 @@
 //! Tests of the contract, run for each store.
 
-use core::time::Duration;
-
 use jiff::Timestamp;
-use pleo_receiver::{
-    Appended, Counts, Entry, Filter, Inbox, LeaseRequest, LeasedMessage, NewMessage, Outcome,
-};
+use pleo_receiver::{Appended, Counts, Entry, Filter, Inbox, LeasedMessage, NewMessage, Outcome};
 
-const LEASE: Duration = Duration::from_secs(100);
+use crate::support::inbox::{at, lease};
 
 /// Runs each test for each store.
 macro_rules! for_each_store {
@@ -37,27 +33,15 @@ mod managing;
 #[cfg(feature = "sqlite")]
 mod model;
 
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(1_800_000_000 + second).unwrap()
-}
-
 fn message(id: &str) -> NewMessage {
     NewMessage {
         received_at: at(0),
-        ..NewMessage::new("one", id, id.to_owned())
+        ..NewMessage::new("books", id, id.to_owned())
     }
 }
 
 async fn store(inbox: &dyn Inbox, message: NewMessage) {
     assert_eq!(inbox.append(message).await.unwrap(), Appended::Stored);
-}
-
-async fn lease(inbox: &dyn Inbox, now: Timestamp) -> Vec<LeasedMessage> {
-    inbox
-        .lease(LeaseRequest::new(10), now, LEASE)
-        .await
-        .unwrap()
-        .messages
 }
 
 async fn lease_one(inbox: &dyn Inbox, now: Timestamp) -> LeasedMessage {

@@ -92,7 +92,7 @@ fn any_state() -> impl Strategy<Value = State> {
 }
 
 fn any_endpoint() -> impl Strategy<Value = &'static str> {
-    prop::sample::select(vec!["one", "two"])
+    prop::sample::select(vec!["books", "sales"])
 }
 
 fn any_operation() -> impl Strategy<Value = Operation> {
@@ -144,7 +144,7 @@ fn any_operation() -> impl Strategy<Value = Operation> {
     ]
 }
 
-/// Not a whole number of milliseconds: both inboxes must round alike.
+/// Has fractions of a millisecond, so that rounding is compared.
 const STEP: Duration = Duration::from_micros(370);
 
 fn shift(now: Timestamp, steps: i64) -> Timestamp {
@@ -157,12 +157,12 @@ fn shift(now: Timestamp, steps: i64) -> Timestamp {
 }
 
 /// An inbox and its leases. The two inboxes may number their messages differently.
-struct Side<'a> {
+struct Tested<'a> {
     inbox: &'a dyn Inbox,
     leases: Vec<LeaseId>,
 }
 
-impl Side<'_> {
+impl Tested<'_> {
     /// Performs an operation and formats its result.
     async fn perform(&mut self, operation: &Operation, now: Timestamp) -> String {
         let inbox = self.inbox;
@@ -193,12 +193,14 @@ impl Side<'_> {
             } => {
                 let request = LeaseRequest::new(max)
                     .with_per_endpoint(per_endpoint)
-                    .with_in_progress([("one".into(), in_progress)].into());
+                    .with_in_progress([("books".into(), in_progress)].into());
                 let lease = inbox.lease(request, now, STEP * lease).await.unwrap();
                 let Leased { messages, next_due } = lease;
                 self.leases
                     .extend(messages.iter().map(|leased| leased.lease));
-                let messages = messages.iter().map(|one| (&one.message, one.attempt));
+                let messages = messages
+                    .iter()
+                    .map(|leased| (&leased.message, leased.attempt));
                 format!("{:?} {next_due:?}", messages.collect::<Vec<_>>())
             }
             Operation::Complete { lease, end } => {
@@ -251,38 +253,38 @@ impl Side<'_> {
                     limit,
                     newest_first,
                 };
-                format!("{:?}", unnumbered(inbox.list(filter).await.unwrap()))
+                format!("{:?}", without_sequences(inbox.list(filter).await.unwrap()))
             }
             Operation::Show { id } => {
                 let shown = inbox.show(id.to_string()).await.unwrap();
                 let (entries, bodies): (Vec<_>, Vec<_>) = shown.into_iter().unzip();
-                format!("{:?} {bodies:?}", unnumbered(entries))
+                format!("{:?} {bodies:?}", without_sequences(entries))
             }
         }
     }
 
-    async fn everything(&self) -> String {
-        let entries = unnumbered(self.inbox.list(Filter::default()).await.unwrap());
+    async fn stored(&self) -> String {
+        let entries = without_sequences(self.inbox.list(Filter::default()).await.unwrap());
         format!("{:?} {entries:#?}", self.inbox.counts().await)
     }
 }
 
-fn unnumbered(mut entries: Vec<Entry>) -> Vec<Entry> {
+fn without_sequences(mut entries: Vec<Entry>) -> Vec<Entry> {
     for entry in &mut entries {
         entry.sequence = 0;
     }
     entries
 }
 
-async fn do_the_same(operations: Vec<Operation>) -> Result<(), TestCaseError> {
+async fn compare_inboxes(operations: Vec<Operation>) -> Result<(), TestCaseError> {
     let directory = tempfile::tempdir().unwrap();
     let in_file = SqliteInbox::open(directory.path().join("inbox.db")).unwrap();
     let in_memory = MemoryInbox::new();
-    let side = |inbox| Side {
+    let tested = |inbox| Tested {
         inbox,
         leases: Vec::new(),
     };
-    let (mut in_file, mut in_memory) = (side(&in_file), side(&in_memory));
+    let (mut in_file, mut in_memory) = (tested(&in_file), tested(&in_memory));
     let mut now = Timestamp::from_second(1_800_000_000).unwrap();
     for operation in operations {
         if let Operation::Pass { steps } = operation {
@@ -295,8 +297,8 @@ async fn do_the_same(operations: Vec<Operation>) -> Result<(), TestCaseError> {
             "{:?}",
             operation
         );
-        let expected = in_memory.everything().await;
-        prop_assert_eq!(in_file.everything().await, expected, "{:?}", operation);
+        let expected = in_memory.stored().await;
+        prop_assert_eq!(in_file.stored().await, expected, "{:?}", operation);
     }
     Ok(())
 }
@@ -316,6 +318,6 @@ proptest! {
             .enable_time()
             .build()
             .unwrap()
-            .block_on(do_the_same(operations))?;
+            .block_on(compare_inboxes(operations))?;
     }
 }

@@ -17,14 +17,13 @@ use std::sync::Arc;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use pleo_receiver::{
-    Appended, Filter, Inbox, InboxError, LeaseRequest, LeasedMessage, NewMessage, Outcome,
-    SqliteInbox, State,
+    Appended, Filter, Inbox, InboxError, LeaseRequest, NewMessage, Outcome, SqliteInbox, State,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-const LEASE: Duration = Duration::from_secs(100);
+use crate::support::inbox::{LEASE, at, lease};
 
 fn directory() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
@@ -32,14 +31,10 @@ fn directory() -> (TempDir, PathBuf) {
     (directory, path)
 }
 
-fn at(second: i64) -> Timestamp {
-    Timestamp::from_second(1_800_000_000 + second).unwrap()
-}
-
 fn message(id: &str) -> NewMessage {
     NewMessage {
         received_at: at(0),
-        ..NewMessage::new("one", id, body(id))
+        ..NewMessage::new("books", id, body(id))
     }
 }
 
@@ -47,14 +42,6 @@ fn message(id: &str) -> NewMessage {
 fn body(id: &str) -> Bytes {
     let length = id.bytes().map(usize::from).sum::<usize>() % 32;
     id.repeat(1 + length * 100).into()
-}
-
-async fn lease(inbox: &SqliteInbox, now: Timestamp) -> Vec<LeasedMessage> {
-    inbox
-        .lease(LeaseRequest::new(10), now, LEASE)
-        .await
-        .unwrap()
-        .messages
 }
 
 fn assert_open_fails(result: Result<SqliteInbox, InboxError>, path: &Path) -> String {
@@ -105,7 +92,7 @@ async fn keeps_everything_after_reopen() {
     let again = lease(&inbox, at(0)).await;
     let again = again
         .iter()
-        .map(|one| (&*one.message.webhook_id, one.attempt));
+        .map(|leased| (&*leased.message.webhook_id, leased.attempt));
     assert_eq!(again.collect::<Vec<_>>(), [("held", 2), ("new", 1)]);
     assert_eq!(*lease(&inbox, at(50)).await[0].message.webhook_id, *"retry");
 
@@ -150,7 +137,7 @@ async fn delays_messages_leased_in_repeated_crashes() {
             }
         }
         let leased = lease(&inbox, Timestamp::now() + Duration::from_secs(3600)).await;
-        let attempts: Vec<_> = leased.iter().map(|one| one.attempt).collect();
+        let attempts: Vec<_> = leased.iter().map(|leased| leased.attempt).collect();
         assert_eq!(attempts, [attempt; 4]);
         // The server crashes: the inbox is dropped with all messages leased.
     }
@@ -177,25 +164,25 @@ async fn assert_intact(path: &Path, ids: impl IntoIterator<Item = String>) {
     assert_eq!(check, Ok("ok".to_owned()));
 }
 
-/// Names the inbox for the process that the test kills.
-const VICTIM: &str = "PLEO_TEST_VICTIM";
+/// The environment variable with the inbox of the process that the test kills.
+const KILLED_INBOX: &str = "PLEO_TEST_KILLED_INBOX";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keeps_acknowledged_messages_after_kill() {
-    if let Some(path) = std::env::var_os(VICTIM) {
+    if let Some(path) = std::env::var_os(KILLED_INBOX) {
         return append_until_killed(path.as_ref()).await;
     }
     let (_directory, path) = directory();
     let mut acknowledged = Vec::new();
     for lines in [1, 60, 600] {
-        let mut victim = Command::new(std::env::current_exe().unwrap())
+        let mut process = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "--nocapture"])
             .arg("inbox_file::keeps_acknowledged_messages_after_kill")
-            .env(VICTIM, &path)
+            .env(KILLED_INBOX, &path)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut output = BufReader::new(victim.stdout.take().unwrap());
+        let mut output = BufReader::new(process.stdout.take().unwrap());
         let before = acknowledged.len();
         let mut line = String::new();
         let mut killed = false;
@@ -208,12 +195,15 @@ async fn keeps_acknowledged_messages_after_kill() {
             }
             line.clear();
             if !killed && acknowledged.len() >= before + lines {
-                victim.kill().unwrap();
+                process.kill().unwrap();
                 killed = true;
             }
         }
-        let status = victim.wait().unwrap();
-        assert!(killed && !status.success(), "it exited by itself: {status}");
+        let status = process.wait().unwrap();
+        assert!(
+            killed && !status.success(),
+            "the process exited by itself: {status}"
+        );
         assert_intact(&path, acknowledged.clone()).await;
     }
 }
@@ -225,11 +215,11 @@ async fn append_until_killed(path: &Path) {
     // The test harness may have printed the test's name on this line.
     println!();
     let mut tasks = JoinSet::new();
-    for lane in 0..8 {
+    for task in 0..8 {
         let inbox = Arc::clone(&inbox);
         tasks.spawn(async move {
             for number in 0_u64.. {
-                let id = format!("{}_{lane}_{number}", std::process::id());
+                let id = format!("{}_{task}_{number}", std::process::id());
                 let appended = inbox.append(message(&id)).await.unwrap();
                 assert_eq!(appended, Appended::Stored);
                 println!("stored {id}");

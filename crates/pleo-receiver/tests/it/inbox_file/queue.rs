@@ -22,7 +22,10 @@ async fn stores_each_concurrent_duplicate_once() {
     }
     let appended = tasks.join_all().await;
     for outcome in [Appended::Stored, Appended::Duplicate] {
-        let count = appended.iter().filter(|one| **one == outcome).count();
+        let count = appended
+            .iter()
+            .filter(|appended| **appended == outcome)
+            .count();
         assert_eq!(count, 500, "{outcome:?}");
     }
     drop(inbox);

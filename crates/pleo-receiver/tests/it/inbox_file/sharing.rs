@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pleo_receiver::{Appended, Counts, Filter, Inbox, InboxError, Outcome, Selection, SqliteInbox};
 
-use super::{at, body, directory, lease, message};
+use super::{body, directory, message};
+use crate::support::inbox::{at, lease};
 
 #[tokio::test]
 async fn allows_one_owner_at_a_time() {

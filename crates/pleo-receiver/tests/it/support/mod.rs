@@ -1,6 +1,7 @@
-//! Test helpers: a receiver on a real socket, and clients.
+//! Helpers of the tests: a receiver on a real socket, and clients.
 
 pub(crate) mod http;
+pub(crate) mod inbox;
 pub(crate) mod job;
 pub(crate) mod tls;
 #[macro_use]
@@ -10,7 +11,9 @@ use core::time::Duration;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use pleo_receiver::{Endpoint, Inbox, Receiver, ReceiverBuilder, ServeError, ServerOptions};
+use pleo_receiver::{
+    Endpoint, Inbox, MemoryInbox, Receiver, ReceiverBuilder, ServeError, ServerOptions,
+};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
@@ -18,6 +21,23 @@ use tokio::task::{JoinHandle, yield_now};
 use tokio::time;
 
 pub(crate) use http::{Answer, Client, PATH, Request, SlowBody, secret};
+
+/// The time limit of an asynchronous step.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The body of an event of unknown type.
+pub(crate) const BODY: &[u8] = br#"{"eventType":"v9.new","eventId":"e1","data":{}}"#;
+
+/// Returns a builder of a receiver with one endpoint and an inbox in memory.
+pub(crate) fn builder() -> ReceiverBuilder {
+    builder_with(endpoint())
+}
+
+pub(crate) fn builder_with(endpoint: Endpoint) -> ReceiverBuilder {
+    Receiver::builder()
+        .endpoint(endpoint)
+        .inbox(MemoryInbox::new())
+}
 
 pub(crate) fn endpoint() -> Endpoint {
     Endpoint::new(PATH, secret()).unwrap()
@@ -87,15 +107,18 @@ pub(crate) fn counted(receiver: &Receiver, line: &str) -> u64 {
     value.map_or(0, |value| value.trim().parse().unwrap())
 }
 
-/// Awaits a future. Fails after 20 seconds.
+/// Awaits a future. Fails after [`TIMEOUT`].
 pub(crate) async fn within<T>(future: impl Future<Output = T>) -> T {
-    time::timeout(Duration::from_secs(20), future)
-        .await
-        .unwrap()
+    time::timeout(TIMEOUT, future).await.unwrap()
 }
 
-/// Lets all tasks on the test's thread run until they wait.
-pub(crate) async fn settle_down() {
+/// Awaits a future. Fails after [`TIMEOUT`], with this text.
+pub(crate) async fn wait_for<T>(text: &str, future: impl Future<Output = T>) -> T {
+    time::timeout(TIMEOUT, future).await.expect(text)
+}
+
+/// Runs the other tasks on the test's thread until they wait.
+pub(crate) async fn run_until_idle() {
     for _ in 0..100 {
         yield_now().await;
     }

@@ -25,9 +25,13 @@ use super::http::{PATH, Request};
 /// Generates a self-signed certificate for `localhost`. Returns it and its key in PEM, and in DER
 /// for clients to trust.
 pub(crate) fn certificate() -> (String, String, CertificateDer<'static>) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let trusted = made.cert.der().clone();
-    (made.cert.pem(), made.signing_key.serialize_pem(), trusted)
+    let certified = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let trusted = certified.cert.der().clone();
+    (
+        certified.cert.pem(),
+        certified.signing_key.serialize_pem(),
+        trusted,
+    )
 }
 
 /// Writes a new `cert.pem` and `key.pem` into a folder. Returns the certificate.

@@ -1,4 +1,4 @@
-//! Helps inboxes that wrap another one.
+//! A macro for inboxes that wrap another inbox.
 
 /// Delegates all methods of [`Inbox`](pleo_receiver::Inbox) to `self.inner`, except `append`, `lease`
 /// and `close`.

@@ -1,58 +1,20 @@
-//! Limits of connections, headers, bodies and requests in flight. Other clients are served meanwhile.
-
-// Other systems don't bind all of 127.0.0.0/8.
-#![cfg(target_os = "linux")]
+//! Tests of the limits of bodies and requests in flight.
 
 use core::time::Duration;
 use std::time::Instant;
 
-use crate::support::{Answer, Client, PATH, Request, Server, SlowBody, counted, endpoint, secret};
+use pleo_receiver::ServerOptions;
 use pleo_receiver::verify::unix_now;
-use pleo_receiver::{MemoryInbox, Receiver, ReceiverBuilder, ServerOptions};
-use tokio::net::TcpSocket;
 use tokio::task::JoinSet;
 use tokio::time;
 
-const BODY: &[u8] = br#"{"eventType":"v9.new","eventId":"e1","data":{}}"#;
+use super::{OTHER_SOURCE, assert_serves};
+use crate::support::{
+    Answer, BODY, Client, PATH, Request, Server, SlowBody, builder, secret, wait_for,
+};
 
 /// Larger than all limits here and a socket's buffers.
 const LARGE: usize = 1024 * 1024;
-
-/// Another source than that of the valid deliveries.
-const OTHER_SOURCE: &str = "127.0.0.2";
-
-fn builder() -> ReceiverBuilder {
-    Receiver::builder()
-        .endpoint(endpoint())
-        .inbox(MemoryInbox::new())
-}
-
-/// Asserts that a valid delivery is accepted within a second.
-async fn assert_serves(server: &Server) {
-    let start = Instant::now();
-    let answer = server.send(&Request::signed("msg_1", BODY)).await;
-    let took = start.elapsed();
-    assert_eq!(answer.status, 204, "{answer:?}");
-    assert!(took < Duration::from_secs(1), "took {took:?}");
-}
-
-/// Waits until this many refused connections are counted.
-async fn assert_refused(server: &Server, reason: &str, count: u64) {
-    let line = format!("pleo_receiver_refused_connections_total{{reason=\"{reason}\"}}");
-    // The client may notice before the server counts.
-    let until_counted = async {
-        while counted(&server.receiver, &line) != count {
-            time::sleep(Duration::from_millis(5)).await;
-        }
-    };
-    soon(&line, until_counted).await;
-}
-
-/// Awaits a future. Fails after 20 seconds, with this text.
-async fn soon<T>(text: &str, future: impl Future<Output = T>) -> T {
-    let result = time::timeout(Duration::from_secs(20), future).await;
-    result.expect(text)
-}
 
 #[tokio::test]
 async fn delivers_response_to_client_still_sending() {
@@ -97,44 +59,6 @@ async fn delivers_response_to_client_still_sending() {
 }
 
 #[tokio::test]
-async fn closes_connection_with_slow_headers() {
-    let options = ServerOptions::default().with_header_timeout(Duration::from_millis(400));
-    let server = Server::start_with(builder(), options).await;
-    let mut slow = JoinSet::new();
-    for number in 0..100 {
-        let mut client = server.connect_from(OTHER_SOURCE).await;
-        // Half of them send a valid request first.
-        let valid = Request::signed("msg_1", BODY).bytes();
-        slow.spawn(async move {
-            if number % 2 == 0 {
-                client.write(&valid).await;
-                assert_eq!(client.answer().await.status, 204);
-            }
-            client.write(b"POST /webhooks/pleo HTTP/1.1\r\nx: ").await;
-            let until_closed = async {
-                loop {
-                    client.write(b"x").await;
-                    time::sleep(Duration::from_millis(20)).await;
-                    if client.stream.try_read(&mut [0]).is_ok_and(|read| read == 0) {
-                        break;
-                    }
-                    if client.stream.peer_addr().is_err() {
-                        break;
-                    }
-                }
-            };
-            soon("connection with slow headers is closed", until_closed).await;
-        });
-    }
-    assert_serves(&server).await;
-    while let Some(ended) = slow.join_next().await {
-        ended.unwrap();
-    }
-    assert_refused(&server, "slow_headers", 100).await;
-    server.stop().await;
-}
-
-#[tokio::test]
 async fn answers_408_to_slow_body() {
     let server = Server::start(builder().body_timeout(Duration::from_millis(400))).await;
     let mut slow = JoinSet::new();
@@ -158,7 +82,7 @@ async fn answers_408_to_slow_body() {
                 }
                 client.answer().await
             };
-            let answer = soon("slow body is answered", until_answered).await;
+            let answer = wait_for("slow body is answered", until_answered).await;
             assert_eq!((answer.status, &*answer.code()), (408, "body_timeout"));
         });
     }
@@ -192,121 +116,6 @@ async fn rejects_body_below_min_rate_before_timeout() {
         let took = start.elapsed().as_secs();
         assert!(took.abs_diff(seconds) <= 1, "{rate} bytes a second: {took}");
     }
-}
-
-#[tokio::test]
-async fn closes_connection_of_client_that_never_reads() {
-    let options = ServerOptions::default().with_write_timeout(Duration::from_millis(400));
-    let server = Server::start_with(builder(), options).await;
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let stream = socket.connect(server.address).await.unwrap();
-    // Their responses exceed all buffers.
-    let requests = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n".repeat(1000);
-    let write = async {
-        loop {
-            stream.writable().await.unwrap();
-            match stream.try_write(&requests) {
-                Ok(_) => {}
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
-                Err(_) => break,
-            }
-        }
-    };
-    tokio::join!(
-        soon("connection that never reads is closed", write),
-        assert_serves(&server)
-    );
-    assert_refused(&server, "slow_reader", 1).await;
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn closes_idle_connection_after_idle_timeout() {
-    let options = ServerOptions::default()
-        .with_header_timeout(Duration::from_millis(100))
-        .with_idle_timeout(Duration::from_millis(1500));
-    let server = Server::start_with(builder(), options).await;
-    let mut client = server.connect().await;
-    for _ in 0..2 {
-        client.write(&Request::signed("msg_1", BODY).bytes()).await;
-        assert_eq!(client.answer().await.status, 204);
-        // Longer than the header timeout, which doesn't apply to an idle connection.
-        time::sleep(Duration::from_millis(400)).await;
-    }
-    let closed = soon("idle connection is closed", client.answer()).await;
-    assert_eq!(closed.status, 0);
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn limits_connections_per_source() {
-    let two = ServerOptions::default().with_max_connections_per_source(2);
-    let server = Server::start_with(builder(), two.clone()).await;
-    let mut first = server.connect_from(OTHER_SOURCE).await;
-    let mut second = server.connect_from(OTHER_SOURCE).await;
-    let request = Request::signed("msg_1", BODY).bytes();
-    for client in [&mut first, &mut second] {
-        client.write(&request).await;
-        assert_eq!(client.answer().await.status, 204);
-    }
-    let mut third = server.connect_from(OTHER_SOURCE).await;
-    assert_eq!(third.answer().await.status, 0, "closed at once");
-    assert_refused(&server, "source", 1).await;
-    assert_serves(&server).await;
-
-    drop(first);
-    // The server takes a moment to notice.
-    let until_accepted = async {
-        loop {
-            let mut client = server.connect_from(OTHER_SOURCE).await;
-            client.write(&request).await;
-            if client.answer().await.status == 204 {
-                break;
-            }
-        }
-    };
-    soon("one more connection is accepted", until_accepted).await;
-    server.stop().await;
-
-    let proxied = builder().trusted_proxies(["127.0.0.2/32".parse().unwrap()]);
-    let server = Server::start_with(proxied, two).await;
-    let mut clients = Vec::new();
-    for _ in 0..5 {
-        let mut client = server.connect_from(OTHER_SOURCE).await;
-        client.write(&request).await;
-        assert_eq!(client.answer().await.status, 204, "a trusted proxy");
-        clients.push(client);
-    }
-    server.stop().await;
-}
-
-#[tokio::test]
-async fn evicts_longest_idle_connection() {
-    let three = ServerOptions::default().with_max_connections(3);
-    let server = Server::start_with(builder(), three).await;
-    let request = Request::signed("msg_1", BODY).bytes();
-    let mut idle = Vec::new();
-    for _ in 0..3 {
-        let mut client = server.connect_from(OTHER_SOURCE).await;
-        client.write(&request).await;
-        assert_eq!(client.answer().await.status, 204);
-        idle.push(client);
-        // A connection is evictable after a second.
-        time::sleep(Duration::from_millis(1100)).await;
-    }
-    assert_serves(&server).await;
-    let [mut first, mut second, _] = <[_; 3]>::try_from(idle).ok().unwrap();
-    assert_eq!(
-        soon("idle connection is closed", first.answer())
-            .await
-            .status,
-        0
-    );
-    assert_refused(&server, "room", 1).await;
-    second.write(&request).await;
-    assert_eq!(second.answer().await.status, 204);
-    server.stop().await;
 }
 
 #[tokio::test]
@@ -398,11 +207,11 @@ async fn limits_incomplete_requests_per_source() {
             .await
             .is_err()
         {
-            // The server takes a moment to notice.
+            // The server notices the closed connection with a delay.
             time::sleep(Duration::from_millis(5)).await;
         }
     };
-    soon("one more request is accepted", until_accepted).await;
+    wait_for("another request is accepted", until_accepted).await;
     drop(others);
     server.stop().await;
 }
@@ -423,7 +232,7 @@ async fn limits_bytes_of_incomplete_bodies() {
     let mut first = begin(OTHER_SOURCE, 900).await;
     let mut over = begin(OTHER_SOURCE, 200).await;
     assert_overloaded(&over.answer().await, "source_overloaded");
-    // All sources share the limit.
+    // The limit applies to all sources together.
     let second = begin("127.0.0.3", 900).await;
     let mut over = begin("127.0.0.4", 800).await;
     assert_overloaded(&over.answer().await, "overloaded");
