@@ -54,18 +54,18 @@ fn fetches_missed_export_job_once_and_dispatches_it() {
     let entries = harness.wait_for_inbox("done", 2);
     let caught_up = entries
         .iter()
-        .find(|one| one["origin"] == "catch-up")
+        .find(|entry| entry["origin"] == "catch-up")
         .unwrap();
     assert_eq!(caught_up["resource_id"], missed["id"]);
     assert_eq!(caught_up["webhook_id"], format!("catch-up_{id}"));
     assert_eq!(caught_up["event_type"], EXPORT);
     assert_ne!(caught_up["expires_at"], Value::Null, "the expiry is stored");
     let booked = crate::support::harness::parse_json(&harness.read_file("books.jsonl"));
-    let one = booked
+    let job = booked
         .iter()
-        .find(|one| one["data"]["id"] == missed["id"])
+        .find(|entry| entry["data"]["id"] == missed["id"])
         .unwrap();
-    assert_eq!(one["data"], missed, "the complete job");
+    assert_eq!(job["data"], missed, "the complete job");
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn fetches_several_pages_while_server_runs() {
     assert_eq!(harness.json(CATCH_UP).len(), 30, "from more than one page");
     let entries = harness.wait_for_inbox("done", 30);
     assert!(
-        entries.iter().all(|one| one["origin"] == "catch-up"),
+        entries.iter().all(|entry| entry["origin"] == "catch-up"),
         "{entries:?}"
     );
 }

@@ -1,13 +1,10 @@
-//! Invalid configuration: the server does not start, and says where the error is and how to fix it.
+//! Invalid configuration: the server does not start, and reports the location of the error and its
+//! fix.
 
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::program::{CommandOutput, OTHER_SECRET, SECRET, WorkDir};
-
-fn env() -> [(&'static str, &'static str); 1] {
-    [("PLEO_WEBHOOK_SECRET", SECRET)]
-}
+use crate::support::program::{CommandOutput, ENV, OTHER_SECRET, SECRET, WorkDir};
 
 fn assert_failed(output: &CommandOutput, parts: &[&str]) {
     assert_eq!(output.code, 2, "{output:?}");
@@ -149,7 +146,7 @@ fn rejects_invalid_file_with_its_location() {
         let env = if file.starts_with("secret") {
             &[][..]
         } else {
-            &env()[..]
+            ENV
         };
         assert_failed(&dir.run_with(&args, env, b""), parts);
     }
@@ -167,7 +164,7 @@ fn rejects_invalid_flag_with_its_name() {
         &format!("[[endpoint]]\npath = \"/a\"\nsecret = \"{SECRET}\"\n"),
     );
     let five = [["--secret", SECRET]; 5].concat();
-    let many = [&["serve"][..], &five].concat();
+    let five_secrets = [&["serve"][..], &five].concat();
     for (args, parts) in [
         (&["serve", "--nonsense"][..], &["--nonsense"][..]),
         (&["serve", "--listen", "x"], &["--listen"]),
@@ -179,7 +176,7 @@ fn rejects_invalid_flag_with_its_name() {
             &["serve", "--secret", "v1,whsec_x"],
             &["--secret", "remove what stands before `whsec_`"],
         ),
-        (&many, &["secret", "at most 4"]),
+        (&five_secrets, &["secret", "at most 4"]),
         (
             &["serve", "--config", "not-there.toml"],
             &["cannot read the configuration `not-there.toml`", "--config"],
@@ -218,7 +215,7 @@ fn rejects_invalid_flag_with_its_name() {
         (&["sign", "--id", "a.b"], &["--id", "full stop"]),
         (&[], &["Usage"]),
     ] {
-        assert_failed(&dir.run_with(args, &env(), b""), parts);
+        assert_failed(&dir.run_with(args, ENV, b""), parts);
     }
     assert_failed(
         &dir.run(&["serve"]),
@@ -230,12 +227,12 @@ fn rejects_invalid_flag_with_its_name() {
 #[test]
 fn refuses_to_start_on_port_in_use() {
     let dir = WorkDir::new();
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap().to_string();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
     for flag in ["--listen", "--metrics"] {
         let args = ["serve", flag, &address, "--inbox", "memory:"];
         assert_failed(
-            &dir.run_with(&args, &env(), b""),
+            &dir.run_with(&args, ENV, b""),
             &[flag, &address, "in use", "choose another"],
         );
     }
@@ -246,7 +243,7 @@ fn refuses_to_start_with_unusable_inbox() {
     let dir = WorkDir::new();
     let serve = |inbox: &str| {
         let args = ["serve", "--listen", "127.0.0.1:0", "--inbox", inbox];
-        dir.run_with(&args, &env(), b"")
+        dir.run_with(&args, ENV, b"")
     };
     assert_failed(
         &serve("sqlite:no/such/folder.db"),
@@ -254,7 +251,7 @@ fn refuses_to_start_with_unusable_inbox() {
     );
     dir.write(
         "text.db",
-        "not a database, but a text that is long enough to be taken for one",
+        "not a database, but a text that is long enough for a database header",
     );
     assert_failed(&serve("sqlite:text.db"), &["--inbox", "text.db"]);
     // Root can write everywhere: the check is skipped then.
@@ -268,7 +265,7 @@ fn refuses_to_start_with_unusable_inbox() {
         );
     }
 
-    let server = dir.serve(&["--inbox", "sqlite:books.db"], &env());
+    let server = dir.serve(&["--inbox", "sqlite:books.db"], ENV);
     assert_failed(
         &serve("sqlite:books.db"),
         &["--inbox", "books.db", "in use by another server"],

@@ -78,13 +78,13 @@ fn stores_duplicated_and_unordered_messages_once() {
         .emit_duplicated_in_reverse(harness.company, EXPORT, &jobs);
     let attempts = harness.wait_for_attempts(2 * jobs.len());
     assert!(
-        attempts.iter().all(|one| one.status == Some(204)),
+        attempts.iter().all(|attempt| attempt.status == Some(204)),
         "{attempts:?}"
     );
     let stored = harness.wait_for_inbox("pending", jobs.len());
     let ids = |of: &mut dyn Iterator<Item = String>| of.collect::<BTreeSet<_>>();
     let sent = ids(&mut messages.iter().cloned());
-    let text = |one: &Value| one["webhook_id"].as_str().unwrap().to_owned();
+    let text = |entry: &Value| entry["webhook_id"].as_str().unwrap().to_owned();
     assert_eq!(
         (stored.len(), ids(&mut stored.iter().map(text))),
         (20, sent)
@@ -101,7 +101,7 @@ fn stores_duplicated_and_unordered_messages_once() {
 }
 
 #[test]
-fn sends_only_to_active_subscriptions_of_the_company() {
+fn sends_only_to_active_subscriptions_of_company() {
     let harness = Harness::new();
     let subscription = set_up(&harness);
     let emitted = |company, event| harness.sandbox.emit(company, event, &json!({})).len();

@@ -1,4 +1,4 @@
-//! `doctor` reports problems and their fix.
+//! Tests of `doctor`: it reports problems with their fixes.
 
 use crate::support::harness::{EXPORT, Harness, VENDOR, parse_json};
 use crate::support::program::{OTHER_SECRET, SECRET};
@@ -13,15 +13,18 @@ fn run_doctor(harness: &Harness, more: &[&str]) -> (i32, Vec<Value>) {
 
 /// Returns the state of a check.
 fn state<'c>(checks: &'c [Value], check: &str) -> &'c str {
-    let found = checks.iter().find(|one| one["check"] == check);
-    found.map_or("", |one| one["state"].as_str().unwrap())
+    let found = checks.iter().find(|result| result["check"] == check);
+    found.map_or("", |check| check["state"].as_str().unwrap())
 }
 
 /// Asserts that a check failed. Returns its finding and its fix.
 fn failed(checks: &[Value], check: &str) -> String {
     assert_eq!(state(checks, check), "failed", "{check}: {checks:?}");
-    let one = checks.iter().find(|one| one["check"] == check).unwrap();
-    format!("{} | {}", one["found"], one["fix"])
+    let result = checks
+        .iter()
+        .find(|result| result["check"] == check)
+        .unwrap();
+    format!("{} | {}", result["found"], result["fix"])
 }
 
 fn set_up(harness: &Harness) -> String {
@@ -37,7 +40,10 @@ fn reports_every_passing_check() {
     set_up(&harness);
     let _server = harness.serve(&[]);
     let (code, checks) = run_doctor(&harness, &[]);
-    let not_ok: Vec<_> = checks.iter().filter(|one| one["state"] != "ok").collect();
+    let not_ok: Vec<_> = checks
+        .iter()
+        .filter(|check| check["state"] != "ok")
+        .collect();
     // A test has only loopback addresses.
     let [url] = not_ok[..] else {
         panic!("{not_ok:?}")
@@ -49,7 +55,7 @@ fn reports_every_passing_check() {
     );
     let names: Vec<_> = checks
         .iter()
-        .map(|one| one["check"].as_str().unwrap())
+        .map(|check| check["check"].as_str().unwrap())
         .collect();
     let all = [
         "configuration",
@@ -282,7 +288,7 @@ fn prints_checks_by_endpoint_and_counts_them() {
 }
 
 #[test]
-fn names_the_configuration_in_each_fix() {
+fn names_configuration_in_each_fix() {
     let harness = Harness::new();
     set_up(&harness);
     let elsewhere = harness

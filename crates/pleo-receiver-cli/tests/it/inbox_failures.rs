@@ -8,13 +8,11 @@ use std::process::{Child, Command};
 use std::thread;
 use std::time::Instant;
 
-use crate::support::program::{RunningServer, SECRET, WorkDir};
+use crate::support::program::{ENV, RunningServer, WorkDir};
 use crate::support::{Answer, Request};
 use rusqlite::Connection;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
-
-const ENV: &[(&str, &str)] = &[("PLEO_WEBHOOK_SECRET", SECRET)];
 
 /// A body with this much padding.
 fn body(length: usize) -> Vec<u8> {

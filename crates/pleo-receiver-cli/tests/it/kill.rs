@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::support::program::{SECRET, WorkDir};
+use crate::support::program::{ENV, WorkDir};
 use crate::support::{Answer, Request, counting_target};
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
@@ -22,8 +22,6 @@ const KILLS: u64 = 20;
 
 /// The number of concurrent deliveries.
 const SENDERS: usize = 32;
-
-const ENV: &[(&str, &str)] = &[("PLEO_WEBHOOK_SECRET", SECRET)];
 
 const TIMEOUT: Duration = Duration::from_secs(120);
 

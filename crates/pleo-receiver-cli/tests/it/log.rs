@@ -1,4 +1,4 @@
-//! A log that is read slowly or not at all does not block the server.
+//! Tests of a log that is read slowly or not at all: it does not block the server.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -24,7 +24,7 @@ impl<R: Read> UnreadServer<R> {
     fn start(dir: &WorkDir, stderr: Stdio, log: R) -> Self {
         let metrics = free_address();
         let args = ["serve", "--listen", "127.0.0.1:0", "--metrics", &metrics];
-        let handler = ["--log", "trace", "--exec", "sh -c 'cat; echo said >&2'"];
+        let handler = ["--log", "trace", "--exec", "sh -c 'cat; echo output >&2'"];
         let child = dir
             .command(&[&args[..], &handler].concat())
             .env("PLEO_WEBHOOK_SECRET", SECRET)

@@ -1,4 +1,4 @@
-//! Tests of the program, run as a user runs it.
+//! Tests that run the program as a process.
 
 #![cfg(unix)]
 #![allow(
@@ -14,21 +14,26 @@ mod catch_up;
 mod commands;
 mod config;
 mod deliveries;
+mod demo;
 mod doctor;
 mod failing_handlers;
-mod first_steps;
 mod full_disk;
+mod help;
 mod http2_floods;
 mod idle_connections;
 mod inbox_failures;
+mod inbox_list;
 mod kill;
 mod log;
+mod metrics;
 mod read_only;
 mod readme;
 mod redaction;
 mod reload;
+mod send;
 mod serve;
 mod setup;
 mod slow_bodies;
 mod soak;
+mod startup;
 mod subscriptions;

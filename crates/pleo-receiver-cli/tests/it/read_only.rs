@@ -15,11 +15,9 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::support::large_messages::body;
-use crate::support::program::{RunningServer, SECRET, WorkDir};
+use crate::support::program::{ENV, RunningServer, WorkDir};
 use crate::support::{Answer, Request, counting_target, send_to};
 use tokio::time;
-
-const ENV: &[(&str, &str)] = &[("PLEO_WEBHOOK_SECRET", SECRET)];
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 

@@ -1,6 +1,7 @@
 //! The README's example configuration works and is complete.
 
 use crate::support::program::{OTHER_SECRET, SECRET, WorkDir};
+use crate::support::tls::certificate;
 
 const README: &str = include_str!("../../../../docs/configuration.md");
 
@@ -15,9 +16,9 @@ fn example_configuration_starts_server() {
     let dir = WorkDir::new();
     dir.write("pleo.toml", block("toml"));
     std::fs::create_dir(dir.path().join("tls")).unwrap();
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    dir.write("tls/fullchain.pem", &made.cert.pem());
-    dir.write("tls/key.pem", &made.signing_key.serialize_pem());
+    let (certificate, key, _) = certificate();
+    dir.write("tls/fullchain.pem", &certificate);
+    dir.write("tls/key.pem", &key);
     let env = [
         ("ACME_SECRET", SECRET),
         ("ACME_PASSWORD", "pass"),

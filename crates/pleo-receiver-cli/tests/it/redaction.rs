@@ -9,6 +9,7 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use crate::support::program::{OTHER_SECRET, SECRET, WorkDir};
+use crate::support::tls::certify;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
@@ -36,9 +37,7 @@ impl LoggedServer {
     /// Starts a server with a secret in every key that can hold one.
     fn start(handler: &str) -> Self {
         let dir = WorkDir::new();
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        dir.write("cert.pem", &made.cert.pem());
-        dir.write("key.pem", &made.signing_key.serialize_pem());
+        let certificate = certify(dir.path());
         dir.write(
             "pleo.toml",
             &format!(
@@ -67,7 +66,6 @@ impl LoggedServer {
             .stderr(File::create(dir.path().join("stderr")).unwrap())
             .spawn()
             .unwrap();
-        let certificate = made.cert.der().clone();
         let server = Self {
             child,
             dir,

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::program::{OTHER_SECRET, SECRET, WorkDir};
+use crate::support::tls::certify;
 use pleo_receiver::verify::{Secret, unix_now};
 
 const RELOADED: &str = "configuration reloaded";
@@ -175,12 +176,10 @@ fn changes_endpoints_on_open_connection() {
 }
 
 #[test]
-fn rejects_partly_invalid_configuration_as_a_whole() {
+fn partly_invalid_configuration_changes_nothing() {
     let dir = WorkDir::new();
     let renew = || {
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        dir.write("cert.pem", &made.cert.pem());
-        dir.write("key.pem", &made.signing_key.serialize_pem());
+        certify(dir.path());
     };
     let configure = |endpoints: &str| {
         let tls = "tls_listen = \"127.0.0.1:0\"\ntls_certificate = \"cert.pem\"\n\
@@ -215,7 +214,7 @@ fn rejects_partly_invalid_configuration_as_a_whole() {
 }
 
 #[test]
-fn names_keys_that_need_a_restart() {
+fn names_keys_that_need_restart() {
     let dir = WorkDir::new();
     let secret = format!("secret = \"{SECRET}\"\n");
     dir.write("pleo.toml", &secret);
@@ -314,7 +313,7 @@ fn dispatches_to_new_target() {
 }
 
 #[test]
-fn changes_500_endpoints_at_once() {
+fn replaces_500_endpoints_in_one_reload() {
     let dir = WorkDir::new();
     let configure = |secret: &str| {
         let table = |n| format!("[[endpoint]]\npath = \"/hooks/{n}\"\nsecret = \"{secret}\"\n");

@@ -1,28 +1,12 @@
-//! `serve`: storing, dispatching, shutdown, endpoints, metrics.
+//! Tests of `serve`: storing, dispatching, shutdown, endpoints.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::time::Duration;
 
-use crate::support::program::{OTHER_SECRET, SECRET, WorkDir, free_address};
+use crate::support::program::{ENV, OTHER_SECRET, SECRET, WorkDir};
 use serde_json::Value;
 
 const LIST: &[&str] = &["inbox", "list", "--json"];
-
-fn env() -> [(&'static str, &'static str); 1] {
-    [("PLEO_WEBHOOK_SECRET", SECRET)]
-}
-
-fn send(dir: &WorkDir, url: &str, secret: &str, more: &[&str]) -> String {
-    let args = [&["send", url], more].concat();
-    let output = dir.run_with(&args, &[("PLEO_WEBHOOK_SECRET", secret)], b"");
-    assert_eq!(
-        output.code,
-        i32::from(!output.stdout.starts_with("204")),
-        "{output:?}"
-    );
-    output.stdout
-}
 
 fn states(dir: &WorkDir) -> Vec<(String, String)> {
     let text = |entry: &Value, key: &str| entry[key].as_str().unwrap().to_owned();
@@ -36,16 +20,15 @@ fn states(dir: &WorkDir) -> Vec<(String, String)> {
 #[test]
 fn keeps_acknowledged_message_after_kill() {
     let dir = WorkDir::new();
-    let server = dir.serve(&[], &env());
-    send(&dir, &server.url, SECRET, &["--id", "msg_1"]);
+    let server = dir.serve(&[], ENV);
+    dir.send_with(SECRET, &server.url, &["--id", "msg_1"]);
     let (code, _) = server.stop("-KILL");
     assert_eq!(code, None, "killed");
 
-    let server = dir.serve(&[], &env());
-    let duplicate = send(
-        &dir,
-        &server.url,
+    let server = dir.serve(&[], ENV);
+    let duplicate = dir.send_with(
         SECRET,
+        &server.url,
         &["--id", "msg_1", "--event", "v1.export-job.created"],
     );
     assert!(duplicate.starts_with("204"), "{duplicate}");
@@ -66,7 +49,7 @@ fn keeps_acknowledged_message_after_kill() {
 fn shuts_down_on_sigterm_and_sigint() {
     for signal in ["-TERM", "-INT"] {
         let dir = WorkDir::new();
-        let server = dir.serve(&[], &env());
+        let server = dir.serve(&[], ENV);
         let address = server.address().to_owned();
         let (code, log) = server.stop(signal);
         assert_eq!(code, Some(0), "{signal}: {log}");
@@ -81,9 +64,9 @@ fn shuts_down_on_sigterm_and_sigint() {
 #[test]
 fn finishes_request_in_flight_during_shutdown() {
     let dir = WorkDir::new();
-    let server = dir.serve(&[], &env());
+    let server = dir.serve(&[], ENV);
     let body = br#"{"eventType":"v9.new","eventId":"e1","data":{}}"#;
-    let signed = dir.run_with(&["sign", "--id", "msg_1"], &env(), body);
+    let signed = dir.run_with(&["sign", "--id", "msg_1"], ENV, body);
     let mut stream = TcpStream::connect(server.address()).unwrap();
     write!(
         stream,
@@ -135,7 +118,7 @@ fn passes_body_and_metadata_but_no_secrets_to_command() {
         ("PLEO_FORWARD_SECRET", OTHER_SECRET),
     ];
     let server = dir.serve(&args, &secrets);
-    send(&dir, &server.url, SECRET, &["--id", "msg_1"]);
+    dir.send_with(SECRET, &server.url, &["--id", "msg_1"]);
     done.accept().unwrap();
     let (code, log) = server.stop("-TERM");
     assert_eq!(code, Some(0));
@@ -177,10 +160,10 @@ fn raises_open_file_limit_only_as_needed() {
             .arg(program.get_program())
             .args(program.get_args())
             .current_dir(dir.path())
-            .envs(env())
+            .envs(ENV.iter().copied())
             .stderr(std::process::Stdio::piped());
         let server = crate::support::program::RunningServer::start(limited);
-        send(&dir, &server.url, SECRET, &[]);
+        dir.send_with(SECRET, &server.url, &[]);
         done.accept().unwrap();
         assert_eq!(server.stop("-TERM").0, Some(0));
         let files = std::fs::read_to_string(dir.path().join("files"));
@@ -197,13 +180,8 @@ fn retries_failing_target_until_dead_and_replays() {
         "pleo.toml",
         &format!("forward = \"{url}\"\n[retry]\nmax_attempts = 2\nmin_delay = \"1ms\"\nmax_delay = \"1ms\"\n"),
     );
-    let server = dir.serve(&["--config", "pleo.toml"], &env());
-    send(
-        &dir,
-        &server.url,
-        SECRET,
-        &["--id", "msg_1", "--event", "v9.new"],
-    );
+    let server = dir.serve(&["--config", "pleo.toml"], ENV);
+    dir.send_with(SECRET, &server.url, &["--id", "msg_1", "--event", "v9.new"]);
     for attempt in ["1", "2"] {
         let head = receive(&target, "HTTP/1.1 500 Oops");
         assert!(
@@ -221,7 +199,7 @@ fn retries_failing_target_until_dead_and_replays() {
         "cannot forward: target answered 500 Internal Server Error"
     );
 
-    let server = dir.serve(&["--config", "pleo.toml"], &env());
+    let server = dir.serve(&["--config", "pleo.toml"], ENV);
     let replayed = dir.json(&["inbox", "replay", "--dead", "--json"]);
     assert_eq!(replayed[0]["replayed"], 1);
     let head = receive(&target, "HTTP/1.1 204 No Content");
@@ -326,7 +304,7 @@ fn applies_rules_of_each_endpoint() {
             "404 Not Found {\"code\":\"no_such_path\"",
         ),
     ] {
-        let answer = send(&dir, &url(path), secret, more);
+        let answer = dir.send_with(secret, &url(path), more);
         assert!(answer.starts_with(expected), "{path}: {answer}");
     }
     let stored = dir.json(&["inbox", "list", "--json", "--inbox", "sqlite:books.db"]);
@@ -362,63 +340,13 @@ fn prefers_flag_over_environment_over_file() {
     ] {
         let server = dir.serve(args, env);
         assert!(server.url.ends_with(path), "{}", server.url);
-        assert!(send(&dir, &server.url, secret, &[]).starts_with("204"));
+        assert!(dir.send_with(secret, &server.url, &[]).starts_with("204"));
         let (_, log) = server.stop("-TERM");
         assert!(!log.contains("whsec_"), "{log}");
         let warns = log.contains("every user of this machine can read `--secret` in the arguments");
         assert_eq!(warns, args.contains(&"--secret"), "{log}");
     }
     assert!(dir.path().join("file.db").exists());
-}
-
-#[test]
-fn serves_metrics_to_many_open_connections() {
-    let dir = WorkDir::new();
-    let free = free_address();
-    let server = dir.serve(&["--metrics", &free], &env());
-    // More connections than the server handles at once.
-    let open: Vec<_> = (0..40).map(|_| request_metrics(&free)).collect();
-    assert_eq!(open.len(), 40);
-    assert_eq!(server.stop("-TERM").0, Some(0));
-}
-
-/// Requests the metrics, reads the status line, and keeps the connection.
-fn request_metrics(address: &str) -> TcpStream {
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream
-        .set_read_timeout(Some(Duration::from_secs(10)))
-        .unwrap();
-    write!(stream, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-    let mut status = [0; 15];
-    stream.read_exact(&mut status).unwrap();
-    assert_eq!(status, *b"HTTP/1.1 200 OK");
-    stream
-}
-
-#[test]
-fn serves_metrics_on_separate_address() {
-    let dir = WorkDir::new();
-    let free = free_address();
-    let server = dir.serve(&["--metrics", &free], &env());
-    send(&dir, &server.url, SECRET, &[]);
-    send(&dir, &server.url, OTHER_SECRET, &[]);
-    let mut stream = TcpStream::connect(&free).unwrap();
-    write!(
-        stream,
-        "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
-    )
-    .unwrap();
-    let mut page = String::new();
-    stream.read_to_string(&mut page).unwrap();
-    for line in [
-        "pleo_receiver_accepted_total{endpoint=\"/webhooks/pleo\",outcome=\"stored\"} 1",
-        "pleo_receiver_rejected_total{endpoint=\"/webhooks/pleo\",reason=\"signature_mismatch\"} 1",
-        "# EOF",
-    ] {
-        assert!(page.contains(line), "{line} is not in:\n{page}");
-    }
-    assert!(send(&dir, &format!("http://{free}/webhooks/pleo"), SECRET, &[]).starts_with("404"));
-    assert_eq!(server.stop("-TERM").0, Some(0));
 }
 
 #[cfg(target_os = "linux")]
@@ -433,7 +361,7 @@ fn reports_failed_thread_creation() {
         .arg(program.get_program())
         .args(program.get_args())
         .current_dir(dir.path())
-        .envs(env())
+        .envs(ENV.iter().copied())
         .output();
     let output = crate::support::program::CommandOutput::from(output.unwrap());
     let is_reported = output

@@ -49,7 +49,7 @@ struct Attack {
 
 #[derive(Clone, Copy)]
 enum Kind {
-    /// HTTP/2 streams with bodies that send this many bytes at once, then one byte per second.
+    /// HTTP/2 streams with bodies that send this many bytes, then one byte per second.
     Streams(usize),
     /// One HTTP/1.1 request with such a body.
     Request(usize),
@@ -266,8 +266,8 @@ async fn serves_other_clients_during_slow_body_attacks() {
             meter
                 .measure(name, target.deliver(small, Duration::ZERO))
                 .await;
-            // A delivery with a pause needs a share of the incomplete bodies, which attackers from
-            // many sources use up.
+            // A delivery with a pause counts as an incomplete body. Attackers from many sources use
+            // up that limit.
             if attack.sources == 1 {
                 meter.measure(name, target.deliver(small, pause)).await;
                 meter.measure(name, target.deliver(&large, pause)).await;

@@ -135,7 +135,7 @@ impl Clients {
     }
 }
 
-/// Waits until the server has at most this many files open, since it closes a connection a moment
+/// Waits until the server has at most this many files open. The server closes a connection shortly
 /// after its client.
 async fn wait_for_open_files(server: &RunningServer, most: usize) -> usize {
     let start = Instant::now();
@@ -236,12 +236,12 @@ async fn repeated_connections_leak_no_memory_or_files() {
     let mut sizes = Vec::new();
     let mut files = Vec::new();
     for _ in 0..8 {
-        let left = Arc::new(AtomicUsize::new(1000));
+        let remaining = Arc::new(AtomicUsize::new(1000));
         let senders = (0..CLIENTS).map(|sender| {
-            let (left, address) = (Arc::clone(&left), server.address().to_owned());
+            let (remaining, address) = (Arc::clone(&remaining), server.address().to_owned());
             tokio::spawn(async move {
-                let take = |left: usize| left.checked_sub(1);
-                while left
+                let take = |remaining: usize| remaining.checked_sub(1);
+                while remaining
                     .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
                     .is_ok()
                 {
@@ -254,7 +254,7 @@ async fn repeated_connections_leak_no_memory_or_files() {
         for sender in senders.collect::<Vec<_>>() {
             sender.await.unwrap();
         }
-        // The server closes a connection a moment after its client.
+        // The server closes a connection shortly after its client.
         let start = Instant::now();
         let mut open = server.open_files();
         while files.first().is_some_and(|first| open > *first) {

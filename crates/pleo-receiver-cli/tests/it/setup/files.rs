@@ -113,10 +113,10 @@ fn keeps_permissions_and_symlink_of_configuration() {
             .read_file("etc/real.toml")
             .contains("file:etc/a.secret")
     );
-    let left: Vec<_> = std::fs::read_dir(harness.dir.path().join("etc"))
+    let remaining: Vec<_> = std::fs::read_dir(harness.dir.path().join("etc"))
         .unwrap()
         .collect();
-    assert_eq!(left.len(), 2, "no temporary file is left: {left:?}");
+    assert_eq!(remaining.len(), 2, "temporary file remains: {remaining:?}");
     let unwritable = [
         "setup",
         "--url",
@@ -169,16 +169,20 @@ fn never_overwrites_secret_of_another_endpoint() {
         &["eu.secret"],
     );
     let printed = harness.run_ok(&[&setup[..], &["--secret-file", "moved.secret"]].concat());
-    let left = "still there  ".to_owned() + &harness.url("/acme/eu");
-    assert!(printed.contains(&left), "{printed}");
+    let former = "still there  ".to_owned() + &harness.url("/acme/eu");
+    assert!(printed.contains(&former), "{printed}");
     assert_eq!(harness.read_file("eu.secret"), before);
     let secrets = "[\"file:moved.secret\", \"file:eu.secret\"]";
     assert!(harness.read_file("pleo.toml").contains(secrets));
 
     // A rotated secret replaces its own predecessor only.
     let listed = harness.json(&["subscriptions", "list"]);
-    let one = listed.iter().find(|one| one["endpointUrl"] == *moved);
-    let id = one.unwrap()["id"].as_str().unwrap().parse().unwrap();
+    let subscription = listed.iter().find(|listed| listed["endpointUrl"] == *moved);
+    let id = subscription.unwrap()["id"]
+        .as_str()
+        .unwrap()
+        .parse()
+        .unwrap();
     harness.sandbox.rotate_secret(id);
     let rotated = [&setup[..], &["--secret-file", "moved.secret"]].concat();
     harness.run_ok(&rotated);

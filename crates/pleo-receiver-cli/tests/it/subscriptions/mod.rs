@@ -1,4 +1,4 @@
-//! The `subscriptions` commands.
+//! Tests of the `subscriptions` commands.
 
 mod sync;
 
@@ -79,7 +79,10 @@ fn creates_shows_updates_and_deletes_subscription() {
     harness.run_fails(&["subscriptions", "get", &id], 1, &["(404)", &id]);
 
     let activities = harness.json(&["subscriptions", "activities", &id]);
-    let operations: Vec<_> = activities.iter().map(|one| &one["operationType"]).collect();
+    let operations: Vec<_> = activities
+        .iter()
+        .map(|activity| &activity["operationType"])
+        .collect();
     assert_eq!(operations, ["CREATE", "UPDATE", "UPDATE", "DELETE"]);
     let last = ["subscriptions", "activities", &id, "--operation", "DELETE"];
     let table = harness.run_ok(&last);
@@ -108,7 +111,7 @@ fn shows_secret_only_in_secret_command() {
     let file = harness.dir.path().join("acme.secret");
     let mode = std::fs::metadata(file).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    // The wrong file by mistake.
+    // A file that holds no secret.
     harness
         .dir
         .write("pleo.toml", "inbox = \"sqlite:books.db\"\n");
@@ -236,7 +239,7 @@ fn config(endpoints: &[(&str, &str)]) -> String {
 fn escapes_terminal_control_characters_from_api() {
     let harness = Harness::new();
     let hostile = "\u{1b}]0;x\u{7}\u{9b}31m\u{202e}\nok";
-    let mut one = json!({
+    let mut subscription = json!({
         "id": "00000000-0000-0000-0000-000000000001",
         "endpointUrl": format!("https://x.example.com/{hostile}"),
         "eventTypes": [hostile],
@@ -244,9 +247,9 @@ fn escapes_terminal_control_characters_from_api() {
         "createdAt": "2026-11-24T08:00:00Z",
         "customHeaders": { "pleo-receiver-owner": "me", hostile: hostile },
     });
-    one[hostile] = hostile.into();
+    subscription[hostile] = hostile.into();
     let list = json!({
-        "data": [one],
+        "data": [subscription],
         "pagination": { "hasNextPage": false, "hasPreviousPage": false },
     });
     let owner = "[subscriptions]\nname = \"me\"\n";
@@ -260,7 +263,7 @@ fn escapes_terminal_control_characters_from_api() {
     let secret = [&["subscriptions", "secret"], &get[2..]].concat();
     for (args, answer, code) in [
         (LIST, &list, 0),
-        (&get, &json!({ "data": one }), 0),
+        (&get, &json!({ "data": subscription }), 0),
         (&["subscriptions", "sync"], &list, 2),
         (
             &secret,

@@ -1,4 +1,4 @@
-//! `subscriptions sync` matches subscriptions to a configuration.
+//! Tests of `subscriptions sync`.
 
 use pleo_sandbox::{Fault, Token};
 use serde_json::Value;
@@ -87,7 +87,7 @@ fn syncs_own_subscriptions_only() {
     }
     let urls = || -> Vec<_> {
         let listed = harness.json(LIST);
-        let url = |one: &Value| one["endpointUrl"].as_str().unwrap().to_owned();
+        let url = |subscription: &Value| subscription["endpointUrl"].as_str().unwrap().to_owned();
         listed.iter().map(url).collect()
     };
     assert_eq!(
@@ -124,10 +124,10 @@ fn syncs_each_endpoint_with_its_own_credentials() {
         .dir
         .write("pleo.toml", &format!("{first}{own}{second}"));
     harness.run_ok(&["subscriptions", "sync", "--yes"]);
-    let [one] = &harness.json(LIST)[..] else {
+    let [subscription] = &harness.json(LIST)[..] else {
         panic!("there is not exactly one subscription")
     };
-    assert_eq!(one["endpointUrl"], "https://x.example.com/a");
+    assert_eq!(subscription["endpointUrl"], "https://x.example.com/a");
     let kept = harness.json(&["subscriptions", "sync", "--yes"]);
     assert_eq!(kept.len(), 2, "{kept:?}");
     assert!(kept.iter().all(|line| line["do"] == "keep"), "{kept:?}");

@@ -174,7 +174,10 @@ impl Harness {
     /// Counts the API requests that change something.
     pub(crate) fn write_requests(&self) -> usize {
         let requests = self.sandbox.requests();
-        requests.iter().filter(|one| one.method != "GET").count()
+        requests
+            .iter()
+            .filter(|request| request.method != "GET")
+            .count()
     }
 }
 

@@ -1,4 +1,4 @@
-//! Helpers shared by the tests of the program.
+//! Helpers of the tests of the program.
 
 #[cfg(target_os = "linux")]
 pub(crate) mod delay;

@@ -17,6 +17,9 @@ use crate::support::turn::Turn;
 pub(crate) const SECRET: &str = "whsec_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 pub(crate) const OTHER_SECRET: &str = "whsec_CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=";
 
+/// The environment with [`SECRET`].
+pub(crate) const ENV: &[(&str, &str)] = &[("PLEO_WEBHOOK_SECRET", SECRET)];
+
 /// Returns an address on a free port, for a test that must know the port before it is bound.
 pub(crate) fn free_address() -> String {
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -86,6 +89,23 @@ impl WorkDir {
         // The program may exit without reading.
         let _ = child.stdin.take().unwrap().write_all(stdin);
         child.wait_with_output().unwrap().into()
+    }
+
+    /// Runs `send` with [`SECRET`].
+    pub(crate) fn send(&self, url: &str, more: &[&str]) -> CommandOutput {
+        self.run_with(&[&["send", url], more].concat(), ENV, b"")
+    }
+
+    /// Runs `send` with this secret. Asserts that the exit code matches the status. Returns the output.
+    pub(crate) fn send_with(&self, secret: &str, url: &str, more: &[&str]) -> String {
+        let args = [&["send", url], more].concat();
+        let output = self.run_with(&args, &[("PLEO_WEBHOOK_SECRET", secret)], b"");
+        assert_eq!(
+            output.code,
+            i32::from(!output.stdout.starts_with("204")),
+            "{output:?}"
+        );
+        output.stdout
     }
 
     /// Runs a command with `--json` and returns the objects that it prints.

@@ -1,7 +1,7 @@
 //! Lets a test that measures time run alone.
 //!
-//! All tests share a process and its threads. A response time that is measured while other tests
-//! load the machine says nothing about the server.
+//! All tests share a process and its threads. While other tests load the machine, a response
+//! time does not measure the server.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
