@@ -1,4 +1,4 @@
-//! The load: requests signed beforehand, sent by two threads over many connections.
+//! Load generator: two threads send signed requests over many connections.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Barrier};
@@ -15,27 +15,27 @@ use tokio::time;
 
 pub const SECRET: &str = "whsec_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcH";
 
-/// As many as the server has processors here.
+/// The number of threads that send requests.
 const THREADS: usize = 2;
 
-/// An export job as Pleo words it.
+/// The event of an export job, as in Pleo's documentation.
 pub const BODY: &str = r#"{"data":{"id":"0a9f7c4e-5b1d-4c57-9a39-5f1c1f0c9d11","companyId":"3f0b4a6e-6d5c-4b6e-8f1a-2c9d7e5b4a33","createdBy":"7c1e2d3f-4a5b-4c6d-8e9f-0a1b2c3d4e5f","createdAt":"2026-11-24T09:30:00Z","numberOfItems":3,"expiresIn":3600,"status":"pending","startedAt":null,"completedAt":null,"failureReason":null},"eventType":"v1.export-job.created","eventId":"a257a31e-e8a6-4c36-a98d-451250e5b5c4"}"#;
 
-/// Whole requests, byte for byte.
+/// Signed HTTP requests, as bytes.
 #[derive(Clone)]
 pub struct Requests(Arc<Vec<Bytes>>);
 
-/// What a connection is for.
+/// How connections are used.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Connections {
-    /// All requests of one sender.
-    Kept,
-    /// One request each.
+    /// A connection is reused for many requests.
+    Reused,
+    /// Each request has a new connection.
     Single,
 }
 
 impl Requests {
-    /// Requests with these numbers, each with its own id.
+    /// Signs a request for each number. `id` returns its message id.
     pub fn new(numbers: std::ops::Range<u64>, id: impl Fn(u64) -> String) -> Self {
         let secret: Secret = SECRET.parse().expect("a secret");
         let now = unix_now();
@@ -56,7 +56,8 @@ impl Requests {
         &self.0
     }
 
-    /// Sends them all as fast as `connections` at once can; gives requests per second.
+    /// Sends all requests without delay over this number of concurrent connections. Returns the
+    /// requests per second.
     pub fn send(&self, address: SocketAddr, connections: usize, kind: Connections) -> f64 {
         let task = async move |requests: Self, first, stream, _| {
             let mut stream = Some(stream);
@@ -66,7 +67,7 @@ impl Requests {
                     None => connect(address).await,
                 };
                 exchange(&mut open, request).await;
-                if kind == Connections::Kept {
+                if kind == Connections::Reused {
                     stream = Some(open);
                 }
             }
@@ -75,21 +76,26 @@ impl Requests {
         self.0.len() as f64 / taken.as_secs_f64()
     }
 
-    /// Sends them at `rate` per second over kept connections; gives how long each answer took from
-    /// when its request was due, so that a late start counts too.
-    pub fn send_paced(&self, address: SocketAddr, connections: usize, rate: f64) -> Vec<Duration> {
+    /// Sends the requests at `rate` per second over reused connections. Returns the response times,
+    /// measured from the scheduled time of each request.
+    pub fn send_at_rate(
+        &self,
+        address: SocketAddr,
+        connections: usize,
+        rate: f64,
+    ) -> Vec<Duration> {
         let task = async move |requests: Self, first, mut stream, start: Instant| {
             let mut taken = Vec::new();
             let numbered = requests.0.iter().enumerate();
             for (number, request) in numbered.skip(first).step_by(connections) {
-                let mut due = start + Duration::from_secs_f64(number as f64 / rate);
-                if Instant::now() < due {
-                    time::sleep_until(due.into()).await;
-                    // What the timer oversleeps is not the server's.
-                    due = Instant::now();
+                let mut scheduled = start + Duration::from_secs_f64(number as f64 / rate);
+                if Instant::now() < scheduled {
+                    time::sleep_until(scheduled.into()).await;
+                    // The timer may fire late, which is not the server's delay.
+                    scheduled = Instant::now();
                 }
                 exchange(&mut stream, request).await;
-                taken.push(due.elapsed());
+                taken.push(scheduled.elapsed());
             }
             taken
         };
@@ -97,8 +103,8 @@ impl Requests {
         taken.into_iter().flatten().collect()
     }
 
-    /// Opens the connections, then runs a task for each, on the threads in turn; gives how long that
-    /// took and what they give.
+    /// Opens the connections, then runs a task for each, distributed over the threads. Returns the
+    /// duration and the results of the tasks.
     fn each_connection<T: Send + 'static>(
         &self,
         address: SocketAddr,
@@ -130,21 +136,22 @@ impl Requests {
         let threads: Vec<_> = (0..THREADS).map(run).collect();
         open.wait();
         let start = Instant::now();
-        let join = |thread: thread::JoinHandle<Vec<T>>| thread.join().expect("a good end");
-        let given = threads.into_iter().flat_map(join).collect();
-        (start.elapsed(), given)
+        let join = |thread: thread::JoinHandle<Vec<T>>| thread.join().expect("no panic");
+        let results = threads.into_iter().flat_map(join).collect();
+        (start.elapsed(), results)
     }
 }
 
 pub async fn connect(address: SocketAddr) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_nodelay(true).expect("a TCP socket");
-    // A port that was just used is free at once: thousands of connections a second would use up all.
+    // Frees the port immediately. Thousands of connections per second would otherwise use up all
+    // ports.
     socket.set_zero_linger().expect("a TCP socket");
     socket.connect(address).await.expect("the server listens")
 }
 
-/// Sends one request and waits for its 204.
+/// Sends a request and reads its response, which must be 204.
 pub async fn exchange(stream: &mut TcpStream, request: &[u8]) {
     stream.write_all(request).await.expect("the server reads");
     let mut answer = [0; 1024];
@@ -157,18 +164,18 @@ pub async fn exchange(stream: &mut TcpStream, request: &[u8]) {
     assert!(answer.starts_with(b"HTTP/1.1 204 "), "not 204");
 }
 
-/// Identifiers that rise, as the sender's do.
-pub fn rising_id(number: u64) -> String {
+/// Returns message ids that increase, as Pleo's do.
+pub fn increasing_id(number: u64) -> String {
     format!("msg_{number:027}")
 }
 
-/// Identifiers in no order.
-pub fn scattered_id(number: u64) -> String {
+/// Returns message ids in random order.
+pub fn random_id(number: u64) -> String {
     let (low, high) = (mix(number), mix(number ^ 0x9E37_79B9_7F4A_7C15));
     format!("msg_{low:016x}{high:011x}")
 }
 
-/// SplitMix64's finaliser: neighbours end far apart, and no two in one place.
+/// Scrambles a number without collisions (the finalizer of SplitMix64).
 fn mix(mut number: u64) -> u64 {
     number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -1,24 +1,24 @@
-//! How the receiver does beside a bare hyper server that reads the body and answers 204.
+//! Compares the receiver with a bare hyper server that reads the body and answers 204.
 //!
-//! Servers are processes of their own and share the machine's processors with the load. Contenders
-//! get the same signed requests in turn, several rounds; a share is the median over the rounds of a
-//! contender's rate divided by the bare server's in the same round.
+//! Each server is a separate process on the same machine as the load generator. In each round, every
+//! server gets the same signed requests. The relative rate is the rate of a server divided by that of
+//! the bare server in the same round; the median over all rounds is reported.
 //!
-//! Arguments: the scenarios to run (all unless some are named); `--quick` makes each a matter of
-//! seconds, to see that it works; `--check` fails where a mark is missed.
+//! Arguments: the scenarios to run (default: all). `--quick` runs each for a few seconds, as a smoke
+//! test. `--check` fails if a target is missed.
 
-mod forgetful;
+mod discarding_inbox;
 mod load;
-mod marks;
 mod scenario;
 mod server;
+mod targets;
 
 use std::process::ExitCode;
 
-use marks::Marks;
 use scenario::{dispatch, endpoints, growth, latency, start, throughput};
+use targets::Targets;
 
-type Scenario = fn(&mut Marks, bool);
+type Scenario = fn(&mut Targets, bool);
 
 const SCENARIOS: [(&str, Scenario); 6] = [
     ("throughput", throughput::run),
@@ -40,11 +40,11 @@ fn main() -> ExitCode {
                 server::run(&args.next().unwrap_or_default());
                 return ExitCode::SUCCESS;
             }
-            name => match SCENARIOS.iter().find(|(known, _)| *known == name) {
+            name => match SCENARIOS.iter().find(|scenario| scenario.0 == name) {
                 Some(scenario) => chosen.push(*scenario),
                 None => {
                     let names = SCENARIOS.map(|(name, _)| name).join(", ");
-                    eprintln!("{name}: unknown; there are --quick, --check, {names}");
+                    eprintln!("unknown argument `{name}`; use --quick, --check, {names}");
                     return ExitCode::from(2);
                 }
             },
@@ -53,10 +53,10 @@ fn main() -> ExitCode {
     if chosen.is_empty() {
         chosen = SCENARIOS.to_vec();
     }
-    let mut marks = Marks::default();
+    let mut targets = Targets::default();
     for (name, run) in chosen {
         println!("\n{name}");
-        run(&mut marks, quick);
+        run(&mut targets, quick);
     }
-    ExitCode::from(u8::from(check && marks.missed))
+    ExitCode::from(u8::from(check && targets.missed))
 }

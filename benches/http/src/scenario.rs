@@ -1,4 +1,4 @@
-//! What is measured, one file a question.
+//! The scenarios.
 
 pub mod dispatch;
 pub mod endpoints;
@@ -16,16 +16,16 @@ use tokio::task::JoinSet;
 use crate::load::{self, BODY};
 
 fn folder() -> TempDir {
-    tempfile::tempdir().expect("a place for the inbox")
+    tempfile::tempdir().expect("a temporary folder")
 }
 
-/// Puts this many messages into the inbox of a server that isn't running yet.
+/// Creates an inbox with this many messages in a folder.
 async fn fill(folder: &TempDir, count: u64) -> Arc<SqliteInbox> {
     let inbox = SqliteInbox::open(folder.path().join("inbox.db")).expect("an inbox");
     let inbox = Arc::new(inbox);
     let mut appends = JoinSet::new();
     for number in 0..count {
-        let message = NewMessage::new("/webhooks/pleo", load::rising_id(number), BODY);
+        let message = NewMessage::new("/webhooks/pleo", load::increasing_id(number), BODY);
         let inbox = Arc::clone(&inbox);
         appends.spawn(async move { inbox.append(message).await.expect("stored") });
         if appends.len() > 1000 {

@@ -1,5 +1,5 @@
-//! The servers, each a process of its own: the receiver's program, and two that this program is
-//! itself when it is told so.
+//! The measured servers, each in its own process: the program `pleo-receiver`, and two servers that
+//! this program runs with `--serve`.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Builder;
 
-use crate::forgetful::Forgetful;
+use crate::discarding_inbox::DiscardingInbox;
 use crate::load::SECRET;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl Contender {
     pub const fn what(self) -> &'static str {
         match self {
             Self::Bare => "bare hyper",
-            Self::VerifyOnly => "receiver, nothing kept",
+            Self::VerifyOnly => "receiver, nothing stored",
             Self::Memory => "receiver, inbox in memory",
             Self::Sqlite => "receiver, SQLite inbox",
         }
@@ -48,7 +48,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one, its inbox (where it has any) in this folder.
+    /// Starts a server. Its inbox and its configuration are in this folder.
     pub fn start(contender: Contender, folder: &TempDir) -> Self {
         let itself = || Command::new(env::current_exe().expect("this program"));
         let mut command = match contender {
@@ -62,7 +62,7 @@ impl Server {
             Contender::Memory => command.args(["serve", "--inbox", "memory:"]),
             Contender::Sqlite => command.args(["serve", "--inbox", "sqlite:inbox.db"]),
         };
-        // So long that a round may take.
+        // The tolerance is longer than a round.
         command
             .env("PLEO_WEBHOOK_SECRET", SECRET)
             .env("PLEO_LISTEN", "127.0.0.1:0")
@@ -78,7 +78,7 @@ impl Server {
                 break rest.split('/').next().expect("something").parse();
             }
         };
-        // Nobody else reads what it logs.
+        // Reads the log, so that the server never blocks on it.
         std::thread::spawn(move || log.for_each(drop));
         Self {
             process,
@@ -86,7 +86,7 @@ impl Server {
         }
     }
 
-    /// Resident memory in MiB.
+    /// Returns the resident memory in MiB.
     pub fn resident(&self) -> f64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()));
         let status = status.expect("Linux");
@@ -97,19 +97,19 @@ impl Server {
             / 1024.0
     }
 
-    /// Processor time so far, in seconds: its own, and the kernel's on its behalf.
+    /// Returns the user and system time so far, in seconds.
     pub fn processor_time(&self) -> [f64; 2] {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()));
         let stat = stat.expect("Linux");
-        // proc(5): the name, which may hold anything, is in parentheses; user time is the 14th field,
-        // in ticks of a hundredth of a second.
+        // proc(5): the name is in parentheses and may contain anything. User time is the 14th field,
+        // in hundredths of a second.
         let (_, fields) = stat.rsplit_once(')').expect("a name");
         let ticks = fields.split_whitespace().skip(11).take(2);
         let mut seconds = ticks.map(|ticks| ticks.parse::<f64>().expect("a number") / 100.0);
         [(); 2].map(|()| seconds.next().expect("a field"))
     }
 
-    /// Asks it to stop, and waits until it has.
+    /// Stops the server with SIGTERM, and waits until it exits.
     pub fn stop(mut self) {
         let pid = self.process.id().to_string();
         let sent = Command::new("kill").args(["-TERM", &pid]).status();
@@ -125,11 +125,11 @@ impl Drop for Server {
     }
 }
 
-/// Limits out of the way of what is measured.
+/// Writes a configuration with limits that the load does not reach.
 fn write_config(folder: &TempDir) -> PathBuf {
     let path = folder.path().join("pleo.toml");
     let limits = "[limits]\nconnections_per_source = 100000\n";
-    fs::write(&path, limits).expect("a place");
+    fs::write(&path, limits).expect("a writable folder");
     path
 }
 
@@ -141,13 +141,13 @@ fn program() -> PathBuf {
     let path = env::var_os("PLEO_RECEIVER").map_or_else(|| built.into(), PathBuf::from);
     assert!(
         path.exists(),
-        "{}: not there; build it first: cargo build --release",
+        "{} does not exist; run `cargo build --release` first",
         path.display()
     );
     path
 }
 
-/// What this program does when it is a server; ends with its signal.
+/// Runs a server in this process, until a signal ends it.
 pub fn run(which: &str) {
     let runtime = Builder::new_multi_thread().enable_all().build();
     runtime.expect("a runtime").block_on(async {
@@ -161,29 +161,29 @@ pub fn run(which: &str) {
         let endpoint = Endpoint::new("/webhooks/pleo", secret).expect("a path");
         let receiver = Receiver::builder()
             .endpoint(endpoint.tolerance(1_000_000))
-            .inbox(Forgetful)
+            .inbox(DiscardingInbox)
             .build()
-            .expect("all it needs");
+            .expect("a receiver");
         let mut options = ServerOptions::default();
         options.max_connections_per_source = 100_000;
         let server = pleo_receiver::Server::new(receiver).options(options);
-        let never = std::future::pending();
+        let shutdown = std::future::pending();
         server
             .listen(listener)
-            .run(never)
+            .run(shutdown)
             .await
-            .expect("a good end");
+            .expect("no failure");
     });
 }
 
-/// As the receiver's program does, so that no server loses a burst of connections.
+/// Listens with the same backlog as `pleo-receiver`.
 fn listen() -> io::Result<TcpListener> {
     let socket = TcpSocket::new_v4()?;
     socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
     socket.listen(4096)
 }
 
-/// The least that a hyper server can do.
+/// Reads each body and answers 204.
 async fn bare(listener: TcpListener) -> ! {
     loop {
         let (stream, _) = listener.accept().await.expect("a connection");

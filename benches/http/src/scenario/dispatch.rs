@@ -1,4 +1,4 @@
-//! How fast messages that wait are handed to a handler inside the process.
+//! Measures how fast the dispatcher dispatches a backlog to a handler in the same process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,24 +9,28 @@ use tokio::runtime::Builder;
 use tokio::sync::Notify;
 
 use crate::load::SECRET;
-use crate::marks::Marks;
+use crate::targets::Targets;
 
-pub fn run(marks: &mut Marks, quick: bool) {
+pub fn run(targets: &mut Targets, quick: bool) {
     let count = if quick { 2_000 } else { 100_000 };
     let runtime = Builder::new_multi_thread().enable_all().build();
-    let rate = runtime.expect("a runtime").block_on(empty(count));
-    println!("\n  {count} messages wait in a SQLite inbox; the handler does nothing\n");
-    marks.at_least("handed on and recorded as done, each second", 5_000.0, rate);
+    let rate = runtime.expect("a runtime").block_on(dispatch_all(count));
+    println!("\n  a backlog of {count} messages in a SQLite inbox; the handler does nothing\n");
+    targets.at_least(
+        "messages dispatched and completed per second",
+        5_000.0,
+        rate,
+    );
 }
 
-async fn empty(count: u64) -> f64 {
+async fn dispatch_all(count: u64) -> f64 {
     let folder = super::folder();
     let inbox = super::fill(&folder, count).await;
-    let (left, done) = (Arc::new(AtomicU64::new(count)), Arc::new(Notify::new()));
+    let (remaining, done) = (Arc::new(AtomicU64::new(count)), Arc::new(Notify::new()));
     let handler = {
         let done = Arc::clone(&done);
         move |_: Delivery| {
-            if left.fetch_sub(1, Ordering::Relaxed) == 1 {
+            if remaining.fetch_sub(1, Ordering::Relaxed) == 1 {
                 done.notify_one();
             }
             std::future::ready(Ok::<_, HandlerError>(()))
@@ -38,9 +42,9 @@ async fn empty(count: u64) -> f64 {
         .shared_inbox(Arc::clone(&inbox) as Arc<dyn Inbox>)
         .handler(handler)
         .build()
-        .expect("all it needs");
+        .expect("a receiver");
     let start = Instant::now();
-    // At the end it waits for what is in hand to be recorded.
+    // Returns after all outcomes are recorded.
     receiver.dispatch(done.notified()).await;
     let taken = start.elapsed();
     assert_eq!(inbox.counts().await.expect("counts").done, count);

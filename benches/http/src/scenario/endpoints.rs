@@ -1,4 +1,4 @@
-//! What a request costs where there are many endpoints.
+//! Measures the time per request with many endpoints.
 
 use std::time::Instant;
 
@@ -9,13 +9,13 @@ use pleo_receiver::verify::{Secret, unix_now};
 use pleo_receiver::{Endpoint, Receiver};
 use tokio::runtime::Builder;
 
-use crate::forgetful::Forgetful;
+use crate::discarding_inbox::DiscardingInbox;
 use crate::load::{BODY, SECRET};
-use crate::marks::{Marks, median};
+use crate::targets::{Targets, median};
 
 const COUNTS: [usize; 4] = [1, 10, 100, 500];
 
-pub fn run(marks: &mut Marks, quick: bool) {
+pub fn run(targets: &mut Targets, quick: bool) {
     let (rounds, requests) = if quick { (3, 2_000) } else { (101, 10_000) };
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
@@ -36,13 +36,13 @@ pub fn run(marks: &mut Marks, quick: bool) {
             });
             let taken = start.elapsed().as_nanos() as f64 / each;
             nanos[row].push(taken);
-            let one = *nanos[0].last().unwrap_or(&taken);
-            ratios[row].push(taken / one);
+            let with_one = *nanos[0].last().unwrap_or(&taken);
+            ratios[row].push(taken / with_one);
         }
     }
     println!(
         "\n    {:>10}{:>18}{:>22}",
-        "endpoints", "ns for a request", "multiple of one's"
+        "endpoints", "ns per request", "relative to one"
     );
     for (row, count) in COUNTS.into_iter().enumerate() {
         let (nanos, ratio) = (median(&mut nanos[row]), median(&mut ratios[row]));
@@ -50,17 +50,17 @@ pub fn run(marks: &mut Marks, quick: bool) {
     }
     println!();
     let most = median(&mut ratios[COUNTS.len() - 1]);
-    marks.at_most("500 endpoints, as a multiple of one", 1.10, most);
+    targets.at_most("500 endpoints, relative to one", 1.10, most);
 }
 
 fn receiver(count: usize) -> Receiver {
     let secret: Secret = SECRET.parse().expect("a secret");
-    let mut builder = Receiver::builder().inbox(Forgetful);
+    let mut builder = Receiver::builder().inbox(DiscardingInbox);
     for number in 0..count {
         let endpoint = Endpoint::new(path(number), secret.clone()).expect("a path");
         builder = builder.endpoint(endpoint);
     }
-    builder.build().expect("all it needs")
+    builder.build().expect("a receiver")
 }
 
 fn path(number: usize) -> String {

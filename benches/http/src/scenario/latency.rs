@@ -1,26 +1,26 @@
-//! How long the sender waits for its durable 204 at half of what the receiver can take.
+//! Measures the response time at half of the receiver's maximum rate.
 
 use std::fs::File;
 use std::io::Write;
 use std::time::{Duration, Instant};
 
 use crate::load::{self, Connections, Requests};
-use crate::marks::Marks;
 use crate::server::{Contender, Server};
+use crate::targets::Targets;
 
 const CONNECTIONS: usize = 64;
 
-pub fn run(marks: &mut Marks, quick: bool) {
+pub fn run(targets: &mut Targets, quick: bool) {
     let (warm, seconds) = if quick { (2_000, 1.0) } else { (60_000, 20.0) };
     let folder = super::folder();
     let server = Server::start(Contender::Sqlite, &folder);
-    let requests = Requests::new(0..warm, load::rising_id);
-    let rate = requests.send(server.address, CONNECTIONS, Connections::Kept) / 2.0;
+    let requests = Requests::new(0..warm, load::increasing_id);
+    let rate = requests.send(server.address, CONNECTIONS, Connections::Reused) / 2.0;
     let mut flush = flushes(&folder);
 
     let last = warm + (rate * seconds) as u64;
-    let requests = Requests::new(warm..last, load::rising_id);
-    let mut taken = requests.send_paced(server.address, CONNECTIONS, rate);
+    let requests = Requests::new(warm..last, load::increasing_id);
+    let mut taken = requests.send_at_rate(server.address, CONNECTIONS, rate);
     flush.extend(flushes(&folder));
     server.stop();
     let flush = percentile(&mut flush, 50.0);
@@ -32,14 +32,14 @@ pub fn run(marks: &mut Marks, quick: bool) {
     }
     println!();
     let ratio = percentile(&mut taken, 99.0).as_secs_f64() / flush.as_secs_f64();
-    marks.at_most(
+    targets.at_most(
         "99 % of acknowledgements, in flushes of the disk",
         20.0,
         ratio,
     );
 }
 
-/// How long the disk takes to keep one small append.
+/// Measures how long the disk takes to flush a small append.
 fn flushes(folder: &tempfile::TempDir) -> Vec<Duration> {
     let mut file = File::create(folder.path().join("flush")).expect("a file");
     let mut flush = || {

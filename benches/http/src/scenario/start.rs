@@ -1,17 +1,17 @@
-//! How soon it answers after its start, and how much memory it takes with many connections.
+//! Measures the time from start to the first response, and the memory for many connections.
 
 use std::time::Instant;
 
 use tokio::runtime::Builder;
 
 use crate::load::{self, Requests};
-use crate::marks::{Marks, median};
 use crate::server::{Contender, Server};
+use crate::targets::{Targets, median};
 
 const ROWS: u64 = 100_000;
 const CONNECTIONS: u64 = 1000;
 
-pub fn run(marks: &mut Marks, quick: bool) {
+pub fn run(targets: &mut Targets, quick: bool) {
     let (rows, times) = if quick { (1000, 1) } else { (ROWS, 9) };
     let runtime = Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.expect("a runtime");
@@ -22,7 +22,7 @@ pub fn run(marks: &mut Marks, quick: bool) {
     let mut resident = 0.0;
     for time in 0..times {
         let first = rows + time * CONNECTIONS * 10;
-        let requests = Requests::new(first..first + CONNECTIONS * 10, load::rising_id);
+        let requests = Requests::new(first..first + CONNECTIONS * 10, load::increasing_id);
         let start = Instant::now();
         let server = Server::start(Contender::Sqlite, &folder);
         runtime.block_on(async {
@@ -30,7 +30,7 @@ pub fn run(marks: &mut Marks, quick: bool) {
             load::exchange(&mut stream, &requests.all()[0]).await;
         });
         milliseconds.push(start.elapsed().as_secs_f64() * 1000.0);
-        // Each connection stays open after its ten requests until memory was read.
+        // Each connection sends ten requests, and stays open until the memory is measured.
         runtime.block_on(async {
             let mut streams = Vec::new();
             for _ in 0..CONNECTIONS {
@@ -54,6 +54,6 @@ pub fn run(marks: &mut Marks, quick: bool) {
     }
     println!("\n  an inbox of {rows} messages, {times} starts; {CONNECTIONS} connections\n");
     let first = median(&mut milliseconds);
-    marks.at_most("from start to the first 204, in ms", 100.0, first);
-    marks.at_most("resident memory, in MiB", 30.0, resident);
+    targets.at_most("time from start to the first 204, in ms", 100.0, first);
+    targets.at_most("resident memory, in MiB", 30.0, resident);
 }

@@ -1,4 +1,4 @@
-//! An inbox that keeps nothing: what is left to measure is the rest of the way.
+//! An inbox that stores nothing, to measure the receiver without storage.
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -6,19 +6,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use jiff::Timestamp;
 use pleo_receiver::{
-    Appended, Leased, LeaseId, Counts, Entry, Filter, Inbox, InboxError, InboxFuture,
-    NewMessage, Outcome, LeaseRequest, Selection, State,
+    Appended, Counts, Entry, Filter, Inbox, InboxError, InboxFuture, LeaseId, LeaseRequest, Leased,
+    NewMessage, Outcome, Selection, State,
 };
 
-/// Says that it stored everything, and keeps nothing.
+/// Reports every message as stored, and discards it.
 #[derive(Debug)]
-pub struct Forgetful;
+pub struct DiscardingInbox;
 
 fn ready<T: Send + 'static>(value: T) -> InboxFuture<'static, T> {
     Box::pin(std::future::ready(Ok::<_, InboxError>(value)))
 }
 
-impl Inbox for Forgetful {
+impl Inbox for DiscardingInbox {
     fn append(&self, _: NewMessage) -> InboxFuture<'_, Appended> {
         ready(Appended::Stored)
     }
