@@ -288,7 +288,7 @@ fn parse_base_url(text: &str) -> Result<Url, ConfigError> {
         let url = shown.to_owned();
         Err(ConfigError::BaseUrl { url, reason })
     };
-    // `Url` would accept and repair what `Uri` rejects, such as backslashes.
+    // `Url` would repair invalid input, such as backslashes, that `Uri` rejects.
     let Ok(uri) = text.parse::<Uri>() else {
         return reject("it is not a URL");
     };

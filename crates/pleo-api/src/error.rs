@@ -52,7 +52,7 @@ pub enum Error {
         retry_after: Option<Duration>,
     },
     /// Any other status that isn't a success. Redirects are not followed, since they would send the
-    /// token elsewhere.
+    /// token to another server.
     #[error("Pleo answered {}, an unexpected status: {message}", status.as_u16())]
     UnexpectedStatus {
         /// The response's status.
@@ -252,7 +252,7 @@ pub enum ConfigError {
     #[error("found no root certificates on this machine; install `ca-certificates`")]
     NoRoots(#[source] Option<Box<dyn StdError + Send + Sync>>),
     /// The additional root certificates cannot be parsed.
-    #[error("the additional root certificates are not valid PEM, or there are none")]
+    #[error("the additional root certificates are not valid PEM, or the PEM is empty")]
     Roots(#[source] Option<Box<dyn StdError + Send + Sync>>),
     /// TLS cannot be configured.
     #[error("cannot configure TLS")]

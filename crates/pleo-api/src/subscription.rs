@@ -111,8 +111,8 @@ impl SubscriptionRequest {
         self
     }
 
-    /// Validates the request, as `create` and `update` of [`Client`](crate::Client) do: rejects what
-    /// Pleo cannot deliver, and headers that would break signature verification.
+    /// Validates the request. Rejects requests that Pleo cannot deliver, and headers that would break
+    /// signature verification. `create` and `update` of [`Client`](crate::Client) also validate.
     ///
     /// # Errors
     /// The first problem found.
@@ -159,7 +159,7 @@ impl SubscriptionRequest {
 }
 
 impl From<&Subscription> for SubscriptionRequest {
-    /// Copies the subscription, so that changing one field and updating changes only that field.
+    /// Copies all fields of the subscription. To update one field, change it in the copy.
     fn from(subscription: &Subscription) -> Self {
         Self {
             endpoint_url: subscription.endpoint_url.clone(),

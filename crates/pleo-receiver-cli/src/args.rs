@@ -160,8 +160,8 @@ pub(crate) struct Serve {
     )]
     pub(crate) tls_listen: Option<SocketAddr>,
 
-    /// The PEM file with the certificate chain for HTTPS. It is reloaded when it changes, as the key
-    /// is.
+    /// The PEM file with the certificate chain for HTTPS. Certificate and key are reloaded when they
+    /// change.
     #[arg(
         long,
         env = "PLEO_TLS_CERTIFICATE",

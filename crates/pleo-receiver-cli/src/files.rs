@@ -8,10 +8,10 @@ use tempfile::NamedTempFile;
 
 use crate::failure::Failure;
 
-/// Who may read a file after it is replaced.
+/// The users that may read a file after it is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Only its owner.
+    /// Its owner.
     Owner,
     /// The same users as before. Only its owner if the file is new.
     Keep,

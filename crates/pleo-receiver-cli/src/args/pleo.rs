@@ -92,7 +92,7 @@ pub(crate) struct Setup {
     #[arg(long)]
     pub(crate) name: Option<String>,
 
-    /// The file for the signing secret [default: a file beside the configuration].
+    /// The file for the signing secret [default: a file in the folder of the configuration].
     #[arg(long, value_name = "FILE")]
     pub(crate) secret_file: Option<PathBuf>,
 
@@ -100,7 +100,7 @@ pub(crate) struct Setup {
     #[arg(long)]
     pub(crate) unknown_events: bool,
 
-    /// Show what `setup` would do, and change nothing.
+    /// Show the planned changes, and change nothing.
     #[arg(long)]
     pub(crate) dry_run: bool,
 

@@ -117,7 +117,7 @@ pub(crate) struct List {
     pub(crate) json: bool,
 }
 
-/// Headers that Pleo sends with each delivery, beside the signature.
+/// Headers that Pleo sends with each delivery, besides the signature.
 #[derive(Args, Debug)]
 pub(crate) struct HeaderArgs {
     /// The header: `env:NAME`, `file:PATH`, or itself, such as `x-tenant: acme`. Repeatable.

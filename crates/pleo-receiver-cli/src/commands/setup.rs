@@ -191,7 +191,7 @@ fn has_secret(endpoint: Option<&EndpointTable>, secret: &Secret) -> bool {
     secrets.is_some_and(|secrets| secrets.iter().any(|own| is_same(own, secret)))
 }
 
-/// Returns the file for the secret: beside the configuration, named after the path.
+/// Returns the secret file. By default it is in the folder of the configuration, named after the path.
 fn secret_file(args: &Setup, path: &str) -> PathBuf {
     if let Some(file) = &args.secret_file {
         return file.clone();

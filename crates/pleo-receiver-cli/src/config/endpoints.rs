@@ -113,8 +113,8 @@ fn build(
             Source::Network(network) => endpoint.allow_sources([*network]),
             Source::Named(name) => {
                 let networks = named_networks(name, lists).ok_or_else(|| {
-                    let why = "is neither a network nor the name of a list: there are `pleo-eu`, \
-                               `pleo-us`, and the lists in `[networks]`";
+                    let why = "is neither a network nor the name of a list: use `pleo-eu`, \
+                               `pleo-us` or a list in `[networks]`";
                     Failure::usage(&location("sources"), &format!("`{name}` {why}"))
                 })?;
                 endpoint.allow_sources(networks)

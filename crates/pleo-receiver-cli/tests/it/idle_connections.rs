@@ -1,4 +1,4 @@
-//! 10,000 idle connections beside deliveries.
+//! Deliveries while 10,000 connections are idle.
 
 // Only Linux binds all of 127.0.0.0/8.
 #![cfg(target_os = "linux")]
@@ -17,7 +17,7 @@ const CONNECTIONS: u16 = 10_000;
 /// The number of connections per source address, below the limit of 1,024.
 const PER_SOURCE: u16 = 1000;
 
-/// The number of files that this process needs otherwise. No other test runs meanwhile.
+/// The number of other files that this process needs. No other test runs at the same time.
 const OTHER_FILES: u64 = 64;
 
 /// Raises the limit of open files. Returns the number of connections that this process can open.

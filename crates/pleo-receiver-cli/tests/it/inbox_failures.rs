@@ -138,7 +138,7 @@ async fn answers_503_while_inbox_file_is_missing_or_replaced() {
         fs::rename(&file, &away).unwrap();
         send(&server, id, 10).await.assert_inbox_failed();
         server.wait_for_log(&format!("{name}` was removed or replaced"));
-        // A copy in its place fails too.
+        // A copy of the file does not help.
         fs::copy(&away, &file).unwrap();
         send(&server, id, 10).await.assert_inbox_failed();
         fs::rename(&away, &file).unwrap();

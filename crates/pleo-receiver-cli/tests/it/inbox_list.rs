@@ -93,10 +93,10 @@ fn shows_newest_fifty_by_default() {
     let empty = dir.run(&["inbox", "list", "--json"]);
     assert_eq!((empty.code, &*empty.stdout, &*empty.stderr), (0, "", ""));
     let count = |args: &[&str]| dir.run(&[&["inbox", "list"], args].concat());
-    // Each is stored at once; only the last ones are looked at.
-    let elsewhere = WorkDir::new();
+    // Sent from a folder without an inbox, so that `send` does not wait for the outcome.
+    let other = WorkDir::new();
     for number in 0..52 {
-        let sent = elsewhere.send(&server.url, &["--id", &format!("msg_{number}")]);
+        let sent = other.send(&server.url, &["--id", &format!("msg_{number}")]);
         assert_eq!(sent.code, 0, "{sent:?}");
     }
     let newest = count(&[]);

@@ -11,7 +11,7 @@ fn serves_metrics_to_many_open_connections() {
     let dir = WorkDir::new();
     let free = free_address();
     let server = dir.serve(&["--metrics", &free], ENV);
-    // More connections than the server handles at once.
+    // More connections than the server handles concurrently.
     let open: Vec<_> = (0..40).map(|_| request_metrics(&free)).collect();
     assert_eq!(open.len(), 40);
     assert_eq!(server.stop("-TERM").0, Some(0));

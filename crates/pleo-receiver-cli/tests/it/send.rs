@@ -3,8 +3,8 @@
 use crate::support::program::{ENV, OTHER_SECRET, WorkDir};
 use crate::support::tls::certify;
 
-/// Sends messages until the handler starts soon enough for `send` to tell its outcome, as it does
-/// unless the machine is busy. Returns what `send` printed.
+/// Sends messages until `send` prints the outcome of an attempt. On a busy machine, the first attempt
+/// may start too late. Returns the output of `send`.
 fn sent_and_attempted(dir: &WorkDir, url: &str) -> String {
     let sent = (0..20).map(|_| dir.send(url, &[]).stdout);
     let mut attempted = sent.filter(|sent| !sent.contains("no attempt yet"));
@@ -20,9 +20,9 @@ fn prints_message_id_and_outcome() {
     assert_eq!(answer, "204 No Content");
     assert!(message.starts_with("message msg_"), "{sent}");
     assert!(message.ends_with(": done, 1 attempt\n"), "{sent}");
-    // The inbox of a receiver elsewhere is not here.
-    let elsewhere = WorkDir::new();
-    let sent = elsewhere.send(&server.url, &["--id", "msg_2"]);
+    // A folder without the inbox of the receiver.
+    let other = WorkDir::new();
+    let sent = other.send(&server.url, &["--id", "msg_2"]);
     assert_eq!(sent.stdout, "204 No Content\nmessage msg_2\n", "{sent:?}");
     let refused = dir.run_with(
         &["send", &server.url, "--id", "msg_3"],

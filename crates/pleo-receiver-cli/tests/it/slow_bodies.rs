@@ -230,7 +230,7 @@ async fn serves_other_clients_during_slow_body_attacks() {
         let name = attack.name;
         let dir = WorkDir::exclusive();
         let certificate = certify(dir.path());
-        // Slow bodies last for the whole test.
+        // Slow bodies last until the test ends.
         // The inbox is in memory, so that disk latency is not measured.
         let limits = format!(
             "inbox = \"memory:\"\ntls_listen = \"127.0.0.1:0\"\n\

@@ -84,8 +84,8 @@ struct Dispatcher<'a> {
     handlers: JoinSet<HandlerResult>,
     /// The attempt of each task in `handlers`, also if it panics or is aborted.
     in_progress: HashMap<task::Id, InProgress>,
-    /// Calls of [`Inbox::complete`]. A handler's slot is free before its outcome is recorded, so that
-    /// the inbox records many outcomes in one transaction.
+    /// Calls of [`Inbox::complete`]. They run in the background, so that the inbox can record many
+    /// outcomes in one transaction.
     completions: JoinSet<()>,
 }
 
@@ -121,8 +121,8 @@ impl Dispatcher<'_> {
             .with_in_progress(in_progress)
     }
 
-    /// Leases ready messages and starts their handlers, as far as there is capacity. Returns when to
-    /// lease again at the latest.
+    /// Leases ready messages, up to the free capacity, and starts their handlers. Returns the latest
+    /// time of the next lease request.
     async fn start_ready(&mut self) -> Option<Timestamp> {
         let current = Arc::clone(&self.current);
         let handler = current.handler.as_ref().filter(|_| self.has_capacity())?;

@@ -53,8 +53,8 @@ pub trait Inbox: fmt::Debug + Send + Sync + 'static {
     /// message is then redelivered.
     fn complete(&self, lease: LeaseId, outcome: Outcome) -> InboxFuture<'_, ()>;
 
-    /// Resolves if messages may have become ready, or scheduled at another time, since the last call:
-    /// after an append, a replay or a completed lease. May resolve spuriously.
+    /// Resolves after an append, a replay or a completed lease since the last call: messages may have
+    /// become ready, or be scheduled at another time. May resolve spuriously.
     fn ready(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>>;
 
     /// Lists messages without their bodies, in the order of arrival; newest first if the filter

@@ -199,7 +199,7 @@ async fn answers_unusual_and_malformed_request_lines() {
         ("an invalid method", line("P@ST /webhooks/pleo HTTP/1.1"), &[400], Closed),
         ("garbage", vec![0xff; 5000], &[400], Closed),
         ("a request, then garbage", [&request.bytes()[..], &[0; 100]].concat(), &[204, 400], Closed),
-        ("three at once", request.bytes().repeat(3), &[204; 3], Usable),
+        ("three pipelined", request.bytes().repeat(3), &[204; 3], Usable),
         ("line breaks first", [b"\r\n\r\n", &request.bytes()[..]].concat(), &[204], Usable),
     ];
     for (case, bytes, statuses, state) in cases {

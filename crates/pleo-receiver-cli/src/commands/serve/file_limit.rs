@@ -15,7 +15,7 @@ const OTHER_FILES: usize = 128;
 #[cfg(unix)]
 const MAX_OTHER_FILES: u64 = 8192;
 
-/// Raises the limit of open files to what the connections need. Lowers the limit of connections if
+/// Raises the limit of open files as far as the connections need. Lowers the limit of connections if
 /// the system does not allow that.
 #[cfg(unix)]
 pub(super) fn within_file_limit(mut options: ServerOptions) -> ServerOptions {

@@ -188,7 +188,7 @@ async fn print_all<T: Row + Unpin>(mut pages: Pages<T>, json: bool) -> Result<()
     result
 }
 
-/// Prints a page. Prints to standard error how to get the pages beside it.
+/// Prints a page. Prints the flags of the previous and the next page to standard error.
 fn print_page<T: Row>(page: &Page<T>, json: bool) -> io::Result<()> {
     print_rows(&page.data, json)?;
     let pagination = &page.pagination;

@@ -28,7 +28,7 @@ impl DelayMeter {
         }
     }
 
-    /// Measures a delivery to the attacked server, and one to the second server meanwhile. Asserts
+    /// Measures a delivery to the attacked server, and a concurrent one to the second server. Asserts
     /// that both are acknowledged.
     pub(crate) async fn measure(&mut self, name: &str, delivery: impl Future<Output = u16>) {
         let request = Request::signed("msg_1", b"{}");

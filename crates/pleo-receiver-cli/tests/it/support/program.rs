@@ -33,7 +33,7 @@ pub(crate) struct WorkDir {
 }
 
 impl WorkDir {
-    /// Creates a directory for a test that may run beside others.
+    /// Creates a directory for a test that may run concurrently with others.
     pub(crate) fn new() -> Self {
         Self {
             folder: tempfile::tempdir().unwrap(),
@@ -166,7 +166,7 @@ impl RunningServer {
         }
         let url = log.split("listening url=").nth(1).unwrap();
         let url = url.split('"').nth(1).unwrap().to_owned();
-        // The server drops lines if nobody reads its log.
+        // Reads the log all the time, since the server drops lines if the log is not read.
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
             let mut line = String::new();

@@ -86,8 +86,8 @@ pub(super) fn create(path: &Path) -> Result<PathBuf, InboxError> {
 }
 
 /// Flushes the write-ahead log to the disk. A server that crashed may have written messages without
-/// the flush, and a duplicate of them is acknowledged without another write. (A checkpoint may leave
-/// the log as it is while another process reads.)
+/// the flush, and a duplicate of them is acknowledged without another write. (While another
+/// process reads, a checkpoint may not flush the log.)
 ///
 /// Call it while the inbox is open: only then the log exists. SQLite has no locks on the log that
 /// closing it could release.

@@ -45,7 +45,7 @@ use crate::dispatch::retry;
 
 pub use self::options::SqliteOptions;
 
-/// The estimated memory of a queued message beside its body, in bytes.
+/// The estimated memory of a queued message without its body, in bytes.
 const MESSAGE_OVERHEAD: usize = 512;
 
 /// How often [`Inbox::ready`] resolves spuriously, so that the dispatcher sees replays by other

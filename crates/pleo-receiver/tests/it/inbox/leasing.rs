@@ -200,7 +200,7 @@ async fn ignores_completion_of_earlier_lease(inbox: &dyn Inbox) {
 async fn completes_after_lease_ended_unless_leased_again(inbox: &dyn Inbox) {
     store(inbox, message("a")).await;
     let late = lease_one(inbox, at(0)).await.lease;
-    // The lease ended, but no other lease was requested meanwhile.
+    // The lease ended, but the message was not leased again.
     inbox.complete(late, Outcome::Done).await.unwrap();
     assert!(lease(inbox, at(1000)).await.is_empty());
     assert_eq!(inbox.counts().await.unwrap(), counts(0, 1, 0));

@@ -270,7 +270,7 @@ async fn stores_pruned_message_again(inbox: &dyn Inbox) {
     assert_eq!(inbox.prune(State::Done, at(1)).await.unwrap(), 1200);
     assert!(inbox.show("7".into()).await.unwrap().is_empty());
     store(inbox, message("7")).await;
-    // A list after the last known sequence includes the message.
+    // A sequence is never reused.
     assert!(entries(inbox).await[0].sequence > last);
 }
 

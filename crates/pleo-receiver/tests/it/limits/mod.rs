@@ -1,4 +1,5 @@
-//! Limits of connections, headers, bodies and requests in flight. Other clients are still served.
+//! Tests of the limits of connections, headers, bodies and requests in flight. Other clients are still
+//! served.
 
 // Only Linux can bind every address of 127.0.0.0/8.
 #![cfg(target_os = "linux")]
