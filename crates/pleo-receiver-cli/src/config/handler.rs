@@ -47,8 +47,7 @@ pub(super) fn target(
             if !is_executable(&words.program) {
                 warn!(
                     program = words.program,
-                    "handler program not found or not executable; every attempt fails until it is: \
-                     correct `exec`, or install the program"
+                    "handler program not found or not executable; correct `exec`, or install it"
                 );
             }
             let hidden: Vec<_> = file

@@ -41,6 +41,9 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     let paths: Vec<_> = (config.endpoints.iter())
         .map(|endpoint| endpoint.path().to_owned())
         .collect();
+    if config.handler.is_none() {
+        info!("no handler; messages stay pending until `exec` or `forward` is set");
+    }
     let receiver = build_receiver(&fixed, config.endpoints, config.handler, config.retry)?;
     if let Some(address) = fixed.metrics {
         let listener = bind(address, "metrics")?;
