@@ -56,6 +56,8 @@ pub(crate) async fn run(args: Send) -> Result<(), Failure> {
         let (mut shown, why) = (url, http_client::cause(&error));
         let fix = if why.contains("certificate") {
             "; set SSL_CERT_FILE to the certificates to trust, or correct the server's certificate"
+        } else if why.contains("corrupt message") {
+            "; the server does not speak TLS there: give an `http` URL"
         } else if error.is_connect() {
             "; start the receiver (`pleo-receiver serve`), or give the URL of one"
         } else {
@@ -71,7 +73,7 @@ pub(crate) async fn run(args: Send) -> Result<(), Failure> {
         output::line(format_args!("message {id}: refused"))?;
         match &*answer.code() {
             "signature_mismatch" => {
-                output::note("the receiver has another secret: give its own by `--secret`")?;
+                output::note("the receiver has another secret: set PLEO_WEBHOOK_SECRET to it")?;
             }
             "no_such_path" => {
                 output::note("give the URL of an endpoint, as `pleo-receiver serve` logs it")?;

@@ -80,6 +80,16 @@ fn send_says_how_to_start_a_receiver() {
 }
 
 #[test]
+fn send_names_the_scheme_of_a_server_without_tls() {
+    let dir = WorkDir::new();
+    let server = dir.serve(&[], ENV);
+    let sent = send(&dir, &server.url.replace("http:", "https:"), &[]);
+    assert_eq!(sent.code, 1);
+    assert!(sent.stderr.contains("give an `http` URL"), "{sent:?}");
+    assert_eq!(server.stop("-TERM").0, Some(0));
+}
+
+#[test]
 fn commands_without_a_secret_name_its_variable() {
     let dir = WorkDir::new();
     for command in ["serve", "send", "sign", "verify"] {
