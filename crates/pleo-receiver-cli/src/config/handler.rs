@@ -53,6 +53,7 @@ pub(super) fn target(
             let hidden: Vec<_> = file
                 .secret_env_names()
                 .chain(args.secret.iter().filter_map(SecretRef::env_name))
+                .chain(args.forward_secret.iter().filter_map(SecretRef::env_name))
                 .collect();
             (&words, &hidden).hash(hash);
             let exec = Exec::new(words.program).args(words.args);
