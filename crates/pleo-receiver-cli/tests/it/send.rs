@@ -33,6 +33,7 @@ fn prints_message_id_and_outcome() {
         refused.stdout.ends_with("\nmessage msg_3: refused\n"),
         "{refused:?}"
     );
+    assert!(refused.stderr.contains("another secret"), "{refused:?}");
     assert_eq!(server.stop("-TERM").0, Some(0));
 }
 
@@ -59,6 +60,16 @@ fn suggests_starting_receiver() {
         "{sent:?}"
     );
     assert!(!sent.stderr.contains("hunter2"), "{sent:?}");
+}
+
+#[test]
+fn suggests_http_url_for_server_without_tls() {
+    let dir = WorkDir::new();
+    let server = dir.serve(&[], ENV);
+    let sent = dir.send(&server.url.replace("http:", "https:"), &[]);
+    assert_eq!(sent.code, 1);
+    assert!(sent.stderr.contains("give an `http` URL"), "{sent:?}");
+    assert_eq!(server.stop("-TERM").0, Some(0));
 }
 
 #[test]

@@ -44,6 +44,25 @@ fn rejects_missing_configuration_with_fix() {
 }
 
 #[test]
+fn every_command_without_secret_names_its_variable() {
+    let dir = WorkDir::new();
+    for command in ["serve", "send", "sign", "verify"] {
+        let output = dir.run(&[command]);
+        assert_eq!(output.code, 2, "{output:?}");
+        let fix = "no signing secret: set PLEO_WEBHOOK_SECRET";
+        assert!(output.stderr.contains(fix), "{command}: {output:?}");
+    }
+}
+
+#[test]
+fn reports_that_messages_stay_pending_without_handler() {
+    let dir = WorkDir::new();
+    let (code, log) = dir.serve(&[], ENV).stop("-TERM");
+    assert_eq!(code, Some(0));
+    assert!(log.contains("no handler; messages stay pending"), "{log}");
+}
+
+#[test]
 fn warns_of_missing_handler_program() {
     let dir = WorkDir::new();
     dir.write("not-executable", "");
@@ -57,7 +76,7 @@ fn warns_of_missing_handler_program() {
         let server = dir.serve(&["--exec", program], ENV);
         let (code, log) = server.stop("-TERM");
         assert_eq!(code, Some(0));
-        let warning = format!("correct `exec`, or install the program program=\"{program}\"");
+        let warning = format!("correct `exec`, or install it program=\"{program}\"");
         assert_eq!(log.contains(&warning), is_missing, "{log}");
     }
 }
