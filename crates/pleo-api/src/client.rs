@@ -8,7 +8,6 @@ use std::sync::Arc;
 use http::header::DATE;
 use http::{Method, Uri};
 use jiff::Timestamp;
-use pleo_events::ExportJob;
 use reqwest::Url;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -17,8 +16,8 @@ use uuid::Uuid;
 use crate::list::Query;
 use crate::transport::{Call, Response, Transport, http_client, parse_date};
 use crate::{
-    Activity, ActivityList, ConfigError, Credentials, Error, ExportJobList, Page, Pages, Sensitive,
-    Subscription, SubscriptionList, SubscriptionRequest,
+    Activity, ActivityList, ConfigError, Credentials, Error, ExportJobList, ListedExportJob, Page,
+    Pages, Sensitive, Subscription, SubscriptionList, SubscriptionRequest,
 };
 
 /// An async client of Pleo's API. Requires a tokio runtime.
@@ -143,7 +142,7 @@ impl Client {
 
     /// Streams all export jobs, from the page that `list` requests to the last. Finds the jobs whose
     /// webhooks were lost.
-    pub fn export_jobs(&self, list: ExportJobList) -> Pages<ExportJob> {
+    pub fn export_jobs(&self, list: ExportJobList) -> Pages<ListedExportJob> {
         self.pages("/v3/export-jobs".to_owned(), list)
     }
 

@@ -177,7 +177,7 @@ mod tests {
     use super::*;
     use crate::jiff::Timestamp;
     use crate::uuid::Uuid;
-    use crate::{ExportJob, ExportJobList};
+    use crate::{ExportJobList, ListedExportJob};
 
     #[tokio::test]
     async fn endless_list_ends_with_error() {
@@ -192,7 +192,7 @@ mod tests {
                 "data": [job],
                 "pagination": { "hasNextPage": true, "hasPreviousPage": false, "endCursor": cursor },
             });
-            let page: Page<ExportJob> = serde_json::from_value(page).unwrap();
+            let page: Page<ListedExportJob> = serde_json::from_value(page).unwrap();
             ready(Ok(page))
         });
         for _ in 0..MAX_PAGES {
