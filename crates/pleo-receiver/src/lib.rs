@@ -55,8 +55,6 @@
 mod body;
 mod body_budget;
 mod builder;
-#[cfg(feature = "forward")]
-mod client;
 mod client_ip;
 mod dispatch;
 mod endpoint;
@@ -70,8 +68,6 @@ mod routes;
 mod server;
 
 pub use builder::ReceiverBuilder;
-#[cfg(feature = "forward")]
-pub use client::{ClientError, HttpClient};
 pub use client_ip::{PLEO_EU, PLEO_US, PeerAddr};
 pub use dispatch::DispatchOptions;
 pub use endpoint::{Endpoint, EndpointError};
