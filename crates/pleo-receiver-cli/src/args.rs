@@ -79,7 +79,7 @@ Examples:
 Example:
   pleo-receiver sign --secret file:pleo.secret < body.json")]
     Sign(Sign),
-    /// Sign a message and post it, as Pleo does.
+    /// Sign a message, post it as Pleo does, and show what became of it.
     #[command(after_help = "\
 Examples:
   pleo-receiver send --secret file:pleo.secret
@@ -283,8 +283,7 @@ pub(crate) struct Signing {
         long,
         env = "PLEO_WEBHOOK_SECRET",
         hide_env_values = true,
-        value_name = "SECRET",
-        required = true
+        value_name = "SECRET"
     )]
     pub(crate) secret: Vec<SecretRef>,
 
@@ -344,8 +343,7 @@ pub(crate) struct Verify {
         long,
         env = "PLEO_WEBHOOK_SECRET",
         hide_env_values = true,
-        value_name = "SECRET",
-        required = true
+        value_name = "SECRET"
     )]
     pub(crate) secret: Vec<SecretRef>,
 

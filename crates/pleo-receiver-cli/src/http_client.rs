@@ -1,6 +1,8 @@
 //! The HTTP client of the program.
 
+use core::error::Error;
 use core::time::Duration;
+use std::io::{self, ErrorKind};
 
 use http::Uri;
 use reqwest::redirect::Policy;
@@ -103,6 +105,19 @@ pub(crate) async fn send(request: RequestBuilder) -> Result<Answer, reqwest::Err
     Ok(Answer {
         status: response.status(),
         body,
+    })
+}
+
+/// Returns the innermost cause of an error, which says most.
+pub(crate) fn cause(error: &reqwest::Error) -> String {
+    let causes = core::iter::successors(Some::<&dyn Error>(error), |&error| error.source());
+    causes.last().map_or_else(String::new, |cause| {
+        let io = cause.downcast_ref::<io::Error>();
+        if io.is_some_and(|error| error.kind() == ErrorKind::UnexpectedEof) {
+            // The text of rustls is a link to its manual.
+            return "the connection was closed".to_owned();
+        }
+        cause.to_string()
     })
 }
 

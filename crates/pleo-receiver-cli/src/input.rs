@@ -1,7 +1,7 @@
 //! What commands read: a file or standard input.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::path::Path;
 
 use bytes::Bytes;
@@ -18,7 +18,12 @@ pub(crate) fn read(path: Option<&Path>) -> Result<Bytes, Failure> {
             (read.map(|_| bytes), "standard input".to_owned())
         }
     };
-    bytes
-        .map(Bytes::from)
-        .map_err(|error| Failure::Run(format!("cannot read {name}: {error}")))
+    bytes.map(Bytes::from).map_err(|error| {
+        let fix = match error.kind() {
+            ErrorKind::NotFound => "; correct the path",
+            ErrorKind::PermissionDenied => "; run as a user who may read it",
+            _ => "",
+        };
+        Failure::Run(format!("cannot read {name}: {error}{fix}"))
+    })
 }

@@ -9,6 +9,12 @@ use std::{env, fs};
 use pleo_receiver::verify::{Secret, SecretError};
 use serde::{Deserialize, Deserializer, de};
 
+use crate::failure::Failure;
+
+/// Why a command without a signing secret fails.
+pub(crate) const NO_SECRET: &str = "no signing secret: set PLEO_WEBHOOK_SECRET to the `whsec_…` of \
+                                    the subscription, or give `--secret file:PATH`";
+
 /// A secret, or a reference to one: `env:NAME` or `file:PATH`.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct SecretRef(String);
@@ -81,6 +87,14 @@ impl<'de> Deserialize<'de> for SecretRef {
             _ => Err(de::Error::custom("it must be a text, in quotes")),
         }
     }
+}
+
+/// Resolves and parses the signing secrets of `--secret`.
+pub(crate) fn secrets_of_flag(refs: &[SecretRef]) -> Result<Vec<Secret>, Failure> {
+    if refs.is_empty() {
+        return Err(Failure::usage("`--secret`", NO_SECRET));
+    }
+    signing_secrets(refs).map_err(|why| Failure::usage("`--secret` (PLEO_WEBHOOK_SECRET)", &why))
 }
 
 /// Resolves and parses signing secrets. A file or variable may hold several, one a line.

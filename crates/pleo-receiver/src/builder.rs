@@ -137,7 +137,7 @@ impl ReceiverBuilder {
             inbox: self.inbox.ok_or(BuildError::NoInbox)?,
             dispatching: watch::Sender::new(Arc::new(Dispatching {
                 handler: self.handler,
-                policy: self.dispatch_options,
+                options: self.dispatch_options,
             })),
             body_limits: self.body_limits,
             in_flight: Semaphore::new(self.max_in_flight.min(Semaphore::MAX_PERMITS)),

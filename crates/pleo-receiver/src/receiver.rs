@@ -122,8 +122,7 @@ impl Receiver {
     /// Replaces the handler and its options. Attempts that already started keep the old handler and
     /// the old options, for the old grace period at most. They count against the new concurrency.
     pub fn replace_handler(&self, handler: Option<Arc<dyn Handler>>, options: DispatchOptions) {
-        let policy = options;
-        let dispatching = Dispatching { handler, policy };
+        let dispatching = Dispatching { handler, options };
         self.inner.dispatching.send_replace(Arc::new(dispatching));
     }
 

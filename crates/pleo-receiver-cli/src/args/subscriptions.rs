@@ -52,18 +52,17 @@ Example:
   pleo-receiver subscriptions activities ID --operation UPDATE")]
     Activities(Activities),
     /// Make the subscriptions at Pleo match the configuration. Shows the plan; `--yes` applies it.
-    ///
-    /// `sync` marks each subscription that it creates with the name in the table `[subscriptions]`
-    /// of the file. It deletes only subscriptions that carry this name.
-    ///
-    /// A copy of the file, such as one for staging, must not have this table. The next `setup` or
-    /// `sync --yes` then writes a new name. If the file declares none of the subscriptions that
-    /// carry its name, `sync` takes it for a copy and changes nothing.
     #[command(after_help = "\
 Examples:
   pleo-receiver subscriptions sync                 # show the plan
   pleo-receiver subscriptions sync --yes           # create and update
-  pleo-receiver subscriptions sync --yes --delete  # also delete")]
+  pleo-receiver subscriptions sync --yes --delete  # also delete
+
+`sync` marks each subscription that it creates with the name in the table
+`[subscriptions]` of the file, and deletes only subscriptions with this name.
+A copy of the file, such as one for staging, must not have this table: the next
+`setup` or `sync --yes` writes a new name. If the file declares none of the
+subscriptions with its name, `sync` takes it for a copy and changes nothing.")]
     Sync(Sync),
 }
 
@@ -262,10 +261,8 @@ pub(crate) struct Sync {
     #[arg(long)]
     pub(crate) yes: bool,
 
-    /// With `--yes`, also delete the subscriptions that the file no longer declares.
-    ///
-    /// Only subscriptions with the file's `[subscriptions]` name are deleted. Their pending
-    /// deliveries are lost.
+    /// With `--yes`, also delete the subscriptions with the file's name that it no longer declares.
+    /// Their pending deliveries are lost.
     #[arg(long)]
     pub(crate) delete: bool,
 

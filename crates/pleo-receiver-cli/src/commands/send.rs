@@ -10,10 +10,10 @@ use tokio::time::{Instant, sleep};
 
 use crate::args::Send;
 use crate::config::load::inbox_url;
-use crate::failure::{Failure, chain};
+use crate::failure::Failure;
 use crate::inbox_url::open_shared;
 use crate::message::{new_id, signature_headers};
-use crate::secret_ref::signing_secrets;
+use crate::secret_ref::secrets_of_flag;
 use crate::{http_client, input, output, samples};
 
 /// How long to wait until the handler starts. There may be none.
@@ -26,14 +26,13 @@ const END: Duration = Duration::from_secs(3);
 const POLL: Duration = Duration::from_millis(25);
 
 pub(crate) async fn run(args: Send) -> Result<(), Failure> {
+    let secrets = secrets_of_flag(&args.signing.secret)?;
     let inbox = inbox_url(args.inbox.inbox, args.inbox.config.as_deref())?;
     let body = match args.body.as_deref() {
         None => samples::event(&args.event).into(),
         Some(path) if path == Path::new("-") => input::read(None)?,
         path => input::read(path)?,
     };
-    let secrets = signing_secrets(&args.signing.secret)
-        .map_err(|why| Failure::usage("`--secret` (PLEO_WEBHOOK_SECRET)", &why))?;
     let id = args.signing.id.unwrap_or_else(new_id);
     let timestamp = args.signing.timestamp.unwrap_or_else(unix_now);
     let mut headers = HeaderMap::new();
@@ -54,9 +53,11 @@ pub(crate) async fn run(args: Send) -> Result<(), Failure> {
     let request = http_client::build(&url)?.post(url.clone());
     let request = request.headers(headers).body(body);
     let answer = http_client::send(request).await.map_err(|error| {
-        let (mut shown, why) = (url, chain(&error));
+        let (mut shown, why) = (url, http_client::cause(&error));
         let fix = if why.contains("certificate") {
             "; set SSL_CERT_FILE to the certificates to trust, or correct the server's certificate"
+        } else if why.contains("corrupt message") {
+            "; the server does not speak TLS there: give an `http` URL"
         } else if error.is_connect() {
             "; start the receiver (`pleo-receiver serve`), or give the URL of one"
         } else {
@@ -70,6 +71,15 @@ pub(crate) async fn run(args: Send) -> Result<(), Failure> {
     output::line(format!("{} {text}", answer.status).trim_end())?;
     if !answer.status.is_success() {
         output::line(format_args!("message {id}: refused"))?;
+        match &*answer.code() {
+            "signature_mismatch" => {
+                output::note("the receiver has another secret: set PLEO_WEBHOOK_SECRET to it")?;
+            }
+            "no_such_path" => {
+                output::note("give the URL of an endpoint, as `pleo-receiver serve` logs it")?;
+            }
+            _ => {}
+        }
         return Err(Failure::AlreadyReported);
     }
     let found = outcome(&inbox, &id).await;

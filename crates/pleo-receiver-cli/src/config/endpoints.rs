@@ -11,7 +11,7 @@ use super::schema::{ConfigFile, EndpointTable};
 use super::values::{Network, Source, networks};
 use crate::args::Serve;
 use crate::failure::{Failure, chain};
-use crate::secret_ref::{SecretRef, signing_secrets};
+use crate::secret_ref::{NO_SECRET, SecretRef, signing_secrets};
 
 const DEFAULT_PATH: &str = "/webhooks/pleo";
 
@@ -38,8 +38,8 @@ pub(super) fn endpoints(
             warn!(
                 variable,
                 file = place,
-                "environment variable ignored, since the file has [[endpoint]] tables; \
-                 unset it, and set the key `{flag}` in the table"
+                "environment variable ignored beside [[endpoint]] tables; unset it, and set \
+                 `{flag}` in the table"
             );
         }
     }
@@ -61,9 +61,7 @@ fn single(args: &Serve, file: &ConfigFile, place: Place<'_>) -> Result<Endpoint,
     } else if !in_file.is_empty() {
         (place.key(key), in_file)
     } else {
-        let why = "no signing secret: set PLEO_WEBHOOK_SECRET to the `whsec_…` of the \
-                   subscription, or give `--secret file:PATH`";
-        return Err(Failure::usage(&place.flag("secret"), why));
+        return Err(Failure::usage(&place.flag("secret"), NO_SECRET));
     };
     let path = args.path.as_deref().or(file.path.as_deref());
     let path = path.unwrap_or(DEFAULT_PATH);

@@ -47,13 +47,13 @@ pub(super) fn target(
             if !is_executable(&words.program) {
                 warn!(
                     program = words.program,
-                    "handler program not found or not executable; every attempt fails until it is: \
-                     correct `exec`, or install the program"
+                    "handler program not found or not executable; correct `exec`, or install it"
                 );
             }
             let hidden: Vec<_> = file
                 .secret_env_names()
                 .chain(args.secret.iter().filter_map(SecretRef::env_name))
+                .chain(args.forward_secret.iter().filter_map(SecretRef::env_name))
                 .collect();
             (&words, &hidden).hash(hash);
             let exec = Exec::new(words.program).args(words.args);

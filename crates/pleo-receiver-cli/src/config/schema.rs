@@ -143,6 +143,8 @@ impl ConfigFile {
                 .chain(credentials)
         });
         (self.secret_refs().1.iter())
+            .chain(&self.forward)
+            .chain(&self.forward_secret)
             .chain(endpoints)
             .filter_map(SecretRef::env_name)
     }

@@ -50,6 +50,7 @@ fn send_prints_message_id_and_outcome() {
         refused.stdout.ends_with("\nmessage msg_3: refused\n"),
         "{refused:?}"
     );
+    assert!(refused.stderr.contains("another secret"), "{refused:?}");
     assert_eq!(server.stop("-TERM").0, Some(0));
 }
 
@@ -76,6 +77,35 @@ fn send_says_how_to_start_a_receiver() {
         "{sent:?}"
     );
     assert!(!sent.stderr.contains("hunter2"), "{sent:?}");
+}
+
+#[test]
+fn send_names_the_scheme_of_a_server_without_tls() {
+    let dir = WorkDir::new();
+    let server = dir.serve(&[], ENV);
+    let sent = send(&dir, &server.url.replace("http:", "https:"), &[]);
+    assert_eq!(sent.code, 1);
+    assert!(sent.stderr.contains("give an `http` URL"), "{sent:?}");
+    assert_eq!(server.stop("-TERM").0, Some(0));
+}
+
+#[test]
+fn commands_without_a_secret_name_its_variable() {
+    let dir = WorkDir::new();
+    for command in ["serve", "send", "sign", "verify"] {
+        let output = dir.run(&[command]);
+        assert_eq!(output.code, 2, "{output:?}");
+        let fix = "no signing secret: set PLEO_WEBHOOK_SECRET";
+        assert!(output.stderr.contains(fix), "{command}: {output:?}");
+    }
+}
+
+#[test]
+fn serve_says_that_messages_stay_pending_without_a_handler() {
+    let dir = WorkDir::new();
+    let (code, log) = dir.serve(&[], ENV).stop("-TERM");
+    assert_eq!(code, Some(0));
+    assert!(log.contains("no handler; messages stay pending"), "{log}");
 }
 
 #[test]
@@ -278,7 +308,7 @@ fn missing_handler_program_is_reported() {
         let server = dir.serve(&["--exec", program], ENV);
         let (code, log) = server.stop("-TERM");
         assert_eq!(code, Some(0));
-        let said = format!("correct `exec`, or install the program program=\"{program}\"");
+        let said = format!("correct `exec`, or install it program=\"{program}\"");
         assert_eq!(log.contains(&said), is_missing, "{log}");
     }
 }

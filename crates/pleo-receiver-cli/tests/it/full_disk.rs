@@ -84,7 +84,7 @@ impl Disk {
         while !log.contains("listening url=") {
             if stderr.read_line(&mut log).unwrap() == 0 {
                 assert_eq!(server.wait().unwrap().code(), Some(2), "{log}");
-                assert!(log.contains("inbox.db: database or disk is full"), "{log}");
+                assert!(log.contains("inbox.db`: database or disk is full"), "{log}");
                 return;
             }
         }

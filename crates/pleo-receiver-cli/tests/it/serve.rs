@@ -123,15 +123,23 @@ fn passes_body_and_metadata_but_no_secrets_to_command() {
     let done = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = done.local_addr().unwrap().port();
     let script = format!("cat > body; env > environment; echo > /dev/tcp/127.0.0.1/{port}");
-    dir.write("pleo.toml", "secret = \"env:BOOKS_SECRET\"\n");
+    // `--exec` hides the target of the file, but its secrets stay secret.
+    let file =
+        "secret = \"env:BOOKS_SECRET\"\nforward = \"env:TARGET\"\nforward_secret = \"env:KEY\"\n";
+    dir.write("pleo.toml", file);
     let args = [
         "--config",
         "pleo.toml",
+        "--forward-secret",
+        "env:OTHER_KEY",
         "--exec",
         &format!("bash -c '{script}'"),
     ];
     let secrets = [
         ("BOOKS_SECRET", SECRET),
+        ("KEY", OTHER_SECRET),
+        ("OTHER_KEY", OTHER_SECRET),
+        ("TARGET", "http://user:hunter2@127.0.0.1/"),
         ("PLEO_FORWARD_SECRET", OTHER_SECRET),
     ];
     let server = dir.serve(&args, &secrets);
@@ -155,6 +163,7 @@ fn passes_body_and_metadata_but_no_secrets_to_command() {
             !text.contains(SECRET) && !text.contains(OTHER_SECRET),
             "{text}"
         );
+        assert!(!text.contains("hunter2"), "{text}");
         assert!(!text.contains(&SECRET[6..]), "{text}");
     }
 }

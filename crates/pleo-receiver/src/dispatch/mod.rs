@@ -30,7 +30,7 @@ const INBOX_RETRY_DELAY: Duration = Duration::from_secs(1);
 /// The current handler, if there is one, and its options.
 pub(crate) struct Dispatching {
     pub(crate) handler: Option<Arc<dyn Handler>>,
-    pub(crate) policy: DispatchOptions,
+    pub(crate) options: DispatchOptions,
 }
 
 /// Dispatches messages to the current handler until `shutdown` resolves. Then waits for handlers in
@@ -107,7 +107,7 @@ impl Dispatcher<'_> {
     }
 
     fn total_concurrency(&self) -> usize {
-        self.current.policy.total_concurrency.max(1)
+        self.current.options.total_concurrency.max(1)
     }
 
     fn lease_request(&self) -> LeaseRequest {
@@ -117,7 +117,7 @@ impl Dispatcher<'_> {
             *in_progress.entry(endpoint).or_insert(0) += 1;
         }
         LeaseRequest::new(self.total_concurrency().saturating_sub(self.handlers.len()))
-            .with_per_endpoint(self.current.policy.concurrency.max(1))
+            .with_per_endpoint(self.current.options.concurrency.max(1))
             .with_in_progress(in_progress)
     }
 
@@ -126,7 +126,7 @@ impl Dispatcher<'_> {
     async fn start_ready(&mut self) -> Option<Timestamp> {
         let current = Arc::clone(&self.current);
         let handler = current.handler.as_ref().filter(|_| self.has_capacity())?;
-        let lease = current.policy.timeout.saturating_add(LEASE_MARGIN);
+        let lease = current.options.timeout.saturating_add(LEASE_MARGIN);
         let request = self.lease_request();
         match self.inbox.lease(request, Timestamp::now(), lease).await {
             Ok(leased) => {
@@ -165,7 +165,7 @@ impl Dispatcher<'_> {
             (running.lease, running.attempt) = (lease, attempt);
             return false;
         }
-        if retry::is_exhausted(&self.current.policy, attempt) {
+        if retry::is_exhausted(&self.current.options, attempt) {
             self.exhaust(lease, &message, attempt);
             return false;
         }
@@ -175,7 +175,7 @@ impl Dispatcher<'_> {
             warn!(%endpoint, webhook_id = &*webhook_id, expires_at = ?delivery.expires_at, "export job expired before dispatch");
             self.metrics.expired(&endpoint);
         }
-        let (handler, limit) = (Arc::clone(handler), self.current.policy.timeout);
+        let (handler, limit) = (Arc::clone(handler), self.current.options.timeout);
         let task = self.handlers.spawn(async move {
             time::timeout(limit, handler.handle(delivery))
                 .await
@@ -197,7 +197,7 @@ impl Dispatcher<'_> {
     /// Marks a message dead whose last attempt never ended. It may crash the receiver each time.
     fn exhaust(&mut self, lease: LeaseId, message: &NewMessage, attempt: u32) {
         let (endpoint, webhook_id) = (&message.endpoint, &message.webhook_id);
-        let (started, max) = (attempt - 1, self.current.policy.max_attempts.max(1));
+        let (started, max) = (attempt - 1, self.current.options.max_attempts.max(1));
         let error = format!(
             "{started} of {max} attempts started and none completed; the receiver may have stopped \
              during the last one"
@@ -227,7 +227,7 @@ impl Dispatcher<'_> {
         let outcome = match result {
             None => Outcome::Release,
             Some(Ok(())) => Outcome::Done,
-            Some(Err(error)) => failure(&started_with.policy, attempt, error_chain(&*error)),
+            Some(Err(error)) => failure(&started_with.options, attempt, error_chain(&*error)),
         };
         match &outcome {
             Outcome::Done => {
@@ -262,7 +262,7 @@ impl Dispatcher<'_> {
     /// Starts the grace period of all attempts in progress.
     fn start_grace_period(&mut self) {
         for attempt in self.in_progress.values_mut() {
-            let deadline = Instant::now().checked_add(attempt.started_with.policy.grace);
+            let deadline = Instant::now().checked_add(attempt.started_with.options.grace);
             attempt.deadline = attempt.deadline.into_iter().chain(deadline).min();
         }
     }

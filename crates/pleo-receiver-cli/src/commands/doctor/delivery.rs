@@ -1,8 +1,5 @@
 //! Checks that the public URL leads to the receiver.
 
-use core::error::Error;
-use std::io::{self, ErrorKind};
-
 use pleo_receiver::verify::{Secret, unix_now};
 use pleo_receiver::{Inbox as _, SqliteInbox};
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
@@ -14,7 +11,7 @@ use super::report::Report;
 use crate::args::pleo::Doctor;
 use crate::config::schema::{EndpointTable, SubscriptionTable};
 use crate::failure::Failure;
-use crate::http_client::{self, Answer, parse_url, send};
+use crate::http_client::{self, Answer, cause, parse_url, send};
 use crate::message::signature_headers;
 
 /// The event type of the test delivery. Handlers treat it as an unknown type.
@@ -170,19 +167,6 @@ fn signed(
 fn describe(answer: &Answer) -> String {
     let text = format!("{} {}", answer.status.as_u16(), answer.code());
     text.trim_end().to_owned()
-}
-
-/// Returns the innermost cause, which says most.
-fn cause(error: &reqwest::Error) -> String {
-    let causes = core::iter::successors(Some::<&dyn Error>(error), |&error| error.source());
-    causes.last().map_or_else(String::new, |cause| {
-        let io = cause.downcast_ref::<io::Error>();
-        if io.is_some_and(|error| error.kind() == ErrorKind::UnexpectedEof) {
-            // The text of rustls is a link to its manual.
-            return "the connection was closed".to_owned();
-        }
-        cause.to_string()
-    })
 }
 
 fn fix_for(code: &str) -> &'static str {

@@ -41,6 +41,7 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     let paths: Vec<_> = (config.endpoints.iter())
         .map(|endpoint| endpoint.path().to_owned())
         .collect();
+    let has_handler = config.handler.is_some();
     let receiver = build_receiver(&fixed, config.endpoints, config.handler, config.retry)?;
     if let Some(address) = fixed.metrics {
         let listener = bind(address, "metrics")?;
@@ -66,6 +67,9 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
         let listener = bind(files.listen, "tls-listen")?;
         report("https", &listener)?;
         server = server.listen_tls(listener, tls.clone());
+    }
+    if !has_handler {
+        info!("no handler; messages stay pending until `exec` or `forward` is set");
     }
     let reload = Reload {
         args,

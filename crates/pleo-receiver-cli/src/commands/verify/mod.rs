@@ -12,14 +12,12 @@ use crate::args::Verify;
 use crate::failure::Failure;
 use crate::input::read;
 use crate::output::line;
-use crate::secret_ref::{SecretRef, signing_secrets};
-
-const SECRET: &str = "`--secret` (PLEO_WEBHOOK_SECRET)";
+use crate::secret_ref::{NO_SECRET, SecretRef, secrets_of_flag};
 
 pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
-    let secrets = signing_secrets(&args.secret).map_err(|why| Failure::usage(SECRET, &why))?;
+    let secrets = secrets_of_flag(&args.secret)?;
     let [first, ..] = &*secrets else {
-        return Err(Failure::usage(SECRET, "no secret: give at least one"));
+        return Err(Failure::usage("`--secret`", NO_SECRET));
     };
     let map = header_map(args)?;
     let body = read(args.body.as_deref())?;
