@@ -8,7 +8,6 @@ use std::sync::Arc;
 use http::header::DATE;
 use http::{Method, Uri};
 use jiff::Timestamp;
-use pleo_events::ExportJob;
 use reqwest::Url;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -16,7 +15,7 @@ use uuid::Uuid;
 
 use crate::auth::Credentials;
 use crate::error::{ConfigError, Error};
-use crate::export_job::ExportJobList;
+use crate::export_job::{ExportJobList, ListedExportJob};
 use crate::list::Query;
 use crate::list::{ActivityList, SubscriptionList};
 use crate::pages::{Page, Pages};
@@ -146,7 +145,7 @@ impl Client {
 
     /// Streams all export jobs, from the page that `list` requests to the last. Finds the jobs whose
     /// webhooks were lost.
-    pub fn export_jobs(&self, list: ExportJobList) -> Pages<ExportJob> {
+    pub fn export_jobs(&self, list: ExportJobList) -> Pages<ListedExportJob> {
         self.pages("/v3/export-jobs".to_owned(), list)
     }
 

@@ -108,6 +108,14 @@ pub enum Error {
 }
 
 impl Error {
+    /// Leaves out serde's message, which quotes values that may be secret.
+    pub(crate) fn invalid_response(error: &serde_json::Error) -> Self {
+        Self::InvalidResponse {
+            line: error.line(),
+            column: error.column(),
+        }
+    }
+
     pub(crate) fn from_status(
         status: StatusCode,
         message: ApiMessage,

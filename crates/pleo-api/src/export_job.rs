@@ -1,9 +1,44 @@
 //! Export jobs: the part of the Export API that lists them.
 
-use pleo_events::{ExportJob, ExportJobStatus};
+use core::fmt;
 
+use pleo_events::{ExportJob, ExportJobStatus};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::error::Error;
 use crate::list::PageRequest;
 use crate::list::Query;
+
+/// An entry of a list of export jobs, with the JSON text that Pleo sent.
+///
+/// The text is parsed only by [`Self::parse`]: a list with a malformed job still yields the others.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ListedExportJob(Box<RawValue>);
+
+impl ListedExportJob {
+    /// Returns the job's JSON text, byte for byte.
+    #[must_use]
+    pub fn json(&self) -> &RawValue {
+        &self.0
+    }
+
+    /// Parses the job.
+    ///
+    /// # Errors
+    /// [`Error::InvalidResponse`] if it isn't an export job; line and column count from the start of
+    /// [`Self::json`].
+    pub fn parse(&self) -> Result<ExportJob, Error> {
+        serde_json::from_str(self.0.get()).map_err(|error| Error::invalid_response(&error))
+    }
+}
+
+impl fmt::Debug for ListedExportJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ListedExportJob").finish_non_exhaustive()
+    }
+}
 
 /// Selects export jobs: `GET /v3/export-jobs`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,7 +73,7 @@ impl ExportJobList {
 }
 
 impl Query for ExportJobList {
-    type Item = ExportJob;
+    type Item = ListedExportJob;
 
     fn pairs(&self) -> Vec<(&'static str, String)> {
         let statuses = self.statuses.iter();

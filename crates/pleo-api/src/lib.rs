@@ -13,7 +13,7 @@ mod transport;
 pub use auth::Credentials;
 pub use client::{Client, ClientBuilder};
 pub use error::{ApiMessage, ConfigError, Error, InvalidRequest};
-pub use export_job::ExportJobList;
+pub use export_job::{ExportJobList, ListedExportJob};
 pub use list::{
     ActivityList, Cursor, CursorError, PageRequest, PageStart, SortOrder, SubscriptionList,
 };

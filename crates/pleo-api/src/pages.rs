@@ -177,8 +177,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::ExportJob;
-    use crate::export_job::ExportJobList;
+    use crate::export_job::{ExportJobList, ListedExportJob};
     use crate::jiff::Timestamp;
     use crate::uuid::Uuid;
 
@@ -195,7 +194,7 @@ mod tests {
                 "data": [job],
                 "pagination": { "hasNextPage": true, "hasPreviousPage": false, "endCursor": cursor },
             });
-            let page: Page<ExportJob> = serde_json::from_value(page).unwrap();
+            let page: Page<ListedExportJob> = serde_json::from_value(page).unwrap();
             ready(Ok(page))
         });
         for _ in 0..MAX_PAGES {

@@ -179,11 +179,7 @@ impl Call<'_> {
 impl Response {
     /// Parses the body.
     pub(crate) fn json<T: DeserializeOwned>(&self) -> Result<T, Error> {
-        // Without serde's message, which quotes values that may be secret.
-        serde_json::from_slice(&self.body).map_err(|error| Error::InvalidResponse {
-            line: error.line(),
-            column: error.column(),
-        })
+        serde_json::from_slice(&self.body).map_err(|error| Error::invalid_response(&error))
     }
 }
 

@@ -4,6 +4,7 @@ use core::error::Error;
 use core::time::Duration;
 use std::io::{self, ErrorKind};
 
+use http::Uri;
 use reqwest::redirect::Policy;
 use reqwest::{Client, RequestBuilder, StatusCode, Url};
 use rustls::{ClientConfig, RootCertStore};
@@ -64,9 +65,27 @@ pub(crate) fn parse_url(text: &str) -> Result<Url, String> {
     let url: Url = text
         .parse()
         .map_err(|error| format!("{}; give `https://host/path`", chain(&error)))?;
-    match url.scheme() {
-        "http" | "https" => Ok(url),
-        _ => Err("its scheme is neither `http` nor `https`".to_owned()),
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("its scheme is neither `http` nor `https`".to_owned());
+    }
+    if url.fragment().is_some() {
+        return Err("it has a fragment (`#…`)".to_owned());
+    }
+    // `Url` repairs and rewrites what it does not like; the request would go elsewhere.
+    let is_dots = |segment: &str| {
+        let segment = segment.to_ascii_lowercase().replace("%2e", ".");
+        matches!(&*segment, "." | "..")
+    };
+    let is_rewritten = |uri: &Uri| uri.path().contains('\\') || uri.path().split('/').any(is_dots);
+    match text.parse::<Uri>() {
+        Ok(uri) if uri.scheme().is_none() || uri.authority().is_none() => {
+            Err("it has no host after `//`".to_owned())
+        }
+        Ok(uri) if is_rewritten(&uri) => {
+            Err("its path has a segment `.` or `..`, or a `\\`".to_owned())
+        }
+        Ok(_) => Ok(url),
+        Err(_) => Err("it has a character that must be percent-encoded".to_owned()),
     }
 }
 
@@ -108,5 +127,34 @@ impl Answer {
         let problem: Value = serde_json::from_slice(&self.body).unwrap_or_default();
         let code = problem.get("code").and_then(Value::as_str);
         code.unwrap_or_default().to_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_url;
+
+    #[test]
+    fn refuses_url_that_would_be_rewritten() {
+        for (url, reason) in [
+            ("http://u:pass@host", ""),
+            ("https://host//a%2Fb/..c/...?x=/../", ""),
+            ("http://host/é", ""),
+            ("ftp://u:pass@host/", "scheme"),
+            ("http://u:pass@host/#x", "fragment"),
+            ("http:u:pass@host", "no host"),
+            ("http:///u:pass@host", "percent-encoded"),
+            ("http://u:pass@host/a b", "percent-encoded"),
+            ("http://u:pass@host/a\tb", "percent-encoded"),
+            ("http://u:pass@host/a/../b", "`..`"),
+            ("http://u:pass@host/%2E./b", "`..`"),
+            ("http://u:pass@host/a\\b", "`\\`"),
+            ("/u:pass@host", "relative URL"),
+        ] {
+            let error = parse_url(url).err().unwrap_or_default();
+            assert_eq!(error.is_empty(), reason.is_empty(), "{url}: {error}");
+            assert!(error.contains(reason), "{url}: {error}");
+            assert!(!error.contains("pass"), "{error}");
+        }
     }
 }

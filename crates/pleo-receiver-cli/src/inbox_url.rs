@@ -47,7 +47,7 @@ pub(crate) fn open_shared(url: &str) -> Result<SqliteInbox, Failure> {
 pub(crate) fn sqlite_path(url: &str) -> Result<&str, Failure> {
     let path = match url.strip_prefix("sqlite:") {
         Some(path) => path,
-        None if url == "memory:" || url.contains("://") => "",
+        None if has_scheme(url) || matches!(url, "memory" | "sqlite") => "",
         None => url,
     };
     if path.is_empty() {
@@ -55,4 +55,43 @@ pub(crate) fn sqlite_path(url: &str) -> Result<&str, Failure> {
         return Err(Failure::usage("`--inbox`", &format!("`{url}` {why}")));
     }
     Ok(path)
+}
+
+/// Returns `true` for `scheme:…` (RFC 3986 section 3.1), so that a mistyped URL does not become a file.
+/// One letter is a Windows drive.
+fn has_scheme(url: &str) -> bool {
+    url.split_once(':').is_some_and(|(scheme, _)| {
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
+        scheme.len() > 1
+            && scheme.starts_with(|letter: char| letter.is_ascii_alphabetic())
+            && scheme.bytes().all(is_allowed)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::sqlite_path;
+
+    #[test]
+    fn takes_file_but_no_other_scheme() {
+        for (url, path) in [
+            ("sqlite:a.db", Some("a.db")),
+            ("sqlite:mysql:a", Some("mysql:a")),
+            ("a.db", Some("a.db")),
+            ("./a:b.db", Some("./a:b.db")),
+            ("C:\\a.db", Some("C:\\a.db")),
+            ("sqlite:", None),
+            ("sqlite", None),
+            ("memory", None),
+            ("memory:", None),
+            ("memory:x", None),
+            ("Sqlite:a.db", None),
+            ("file:a.db", None),
+            ("postgres://host/a", None),
+            ("mysql:a", None),
+            ("", None),
+        ] {
+            assert_eq!(sqlite_path(url).ok(), path, "{url}");
+        }
+    }
 }

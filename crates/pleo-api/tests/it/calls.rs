@@ -228,7 +228,8 @@ async fn lists_pending_export_jobs_of_own_company() {
     let mut listed = client.export_jobs(ExportJobList::pending());
     for job in &jobs {
         let listed = listed.next().await.unwrap().unwrap();
-        assert_eq!(listed.id.to_string(), job["id"].as_str().unwrap());
+        let parsed = listed.parse().unwrap();
+        assert_eq!(parsed.id.to_string(), job["id"].as_str().unwrap());
         assert_eq!(serde_json::to_value(&listed).unwrap(), *job);
     }
     assert!(listed.next().await.is_none(), "no other company's");

@@ -3,24 +3,28 @@
 //! Pleo gives up on a delivery after 28 hours, but its export job stays pending.
 
 use std::collections::HashSet;
-use std::io;
 
 use jiff::Timestamp;
-use pleo_api::{ExportJob, ExportJobList};
+use pleo_api::{ExportJobList, ListedExportJob};
 use pleo_receiver::{Appended, Filter, Inbox as _, NewMessage, Origin, SqliteInbox};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
+use serde_json::value::RawValue;
+use uuid::Uuid;
 
 use crate::args::pleo::CatchUp;
-use crate::config::schema::{EndpointTable, SubscriptionTable};
+use crate::config::schema::EndpointTable;
 use crate::failure::Failure;
 use crate::inbox_url::open_shared;
 use crate::output;
 use crate::pleo::client::{CredentialsRef, client_with};
 use crate::pleo::declared;
 
-/// How many messages of the inbox are read per query.
+/// How many messages of the inbox are read at once.
 const PAGE: u32 = 1000;
+
+/// How many export jobs are compared with the inbox at once.
+const BATCH: usize = 100;
 
 pub(crate) async fn run(args: CatchUp) -> Result<(), Failure> {
     let file = declared::read(&args.receiver)?;
@@ -29,26 +33,36 @@ pub(crate) async fn run(args: CatchUp) -> Result<(), Failure> {
     let created_before = Timestamp::now().checked_sub(args.min_age);
     let created_before = created_before
         .map_err(|_| Failure::usage("`--min-age`", "out of range: give an age such as `1m`"))?;
-    let (mut subscriptions, mut missing, mut failures) = (0, 0, 0);
+    let mut subscriptions = 0;
+    let mut total = Counts::default();
     for endpoint in &file.endpoint {
-        let Some(subscription) = &endpoint.subscription else {
-            continue;
-        };
-        let Some(event_type) = subscription.export_event() else {
+        let subscription = endpoint.subscription.as_ref();
+        let Some((subscription, event_type)) =
+            subscription.and_then(|one| Some((one, one.export_event()?)))
+        else {
             continue;
         };
         subscriptions += 1;
-        let jobs = pending_jobs(&args, subscription, created_before).await;
-        let added = match jobs {
-            Ok(jobs) => add_missing(&args, &inbox, endpoint, event_type, jobs).await,
-            Err(failure) => Err(failure),
+        let credentials = CredentialsRef::of(subscription, &args.api);
+        let result = async {
+            let client = client_with(credentials?, &args.api)?;
+            let mut jobs = Jobs {
+                args: &args,
+                inbox: &inbox,
+                endpoint,
+                event_type,
+                known: HashSet::new(),
+                last_sequence: None,
+                counts: &mut total,
+            };
+            jobs.catch_up(&client, created_before).await
         };
-        match added {
-            Ok(added) => missing += added,
+        match result.await {
+            Ok(()) => {}
             Err(Failure::Output(error)) => return Err(error.into()),
-            // A wrong token of one endpoint does not affect the others.
+            // A wrong token of one endpoint does not hold up the others.
             Err(failure) => {
-                failures += 1;
+                total.failures += 1;
                 let failure = failure.at(endpoint.name());
                 output::note(format_args!("error: {failure}"))?;
             }
@@ -61,105 +75,159 @@ pub(crate) async fn run(args: CatchUp) -> Result<(), Failure> {
              `pleo-receiver setup`"
         )));
     }
-    if failures > 0 {
+    if total.failures > 0 {
         return Err(Failure::AlreadyReported);
     }
-    if missing == 0 && !args.json {
+    if total.missing == 0 && !args.json {
         output::line("the inbox has every pending export job")?;
     }
     Ok(())
 }
 
-/// Lists the pending export jobs that are old enough for their webhooks to have arrived.
-async fn pending_jobs(
-    args: &CatchUp,
-    subscription: &SubscriptionTable,
-    created_before: Timestamp,
-) -> Result<Vec<ExportJob>, Failure> {
-    let credentials = CredentialsRef::of(subscription, &args.api)?;
-    let client = client_with(credentials, &args.api)?;
-    let mut pages = client.export_jobs(ExportJobList::pending());
-    let mut jobs = Vec::new();
-    while let Some(job) = pages.next().await {
-        let job = job?;
-        if job.created_at <= created_before {
-            jobs.push(job);
-        }
-    }
-    Ok(jobs)
+#[derive(Default)]
+struct Counts {
+    missing: usize,
+    failures: usize,
 }
 
-/// Adds the jobs that the inbox does not have. Returns their number.
-async fn add_missing(
-    args: &CatchUp,
-    inbox: &SqliteInbox,
-    endpoint: &EndpointTable,
-    event_type: &str,
-    jobs: Vec<ExportJob>,
-) -> Result<usize, Failure> {
-    if jobs.is_empty() {
-        return Ok(0);
-    }
-    let stored = stored_resource_ids(inbox, endpoint.name()).await?;
-    let mut added = 0;
-    for job in jobs {
-        if stored.contains(&job.id.to_string()) {
-            continue;
-        }
-        let message = message(endpoint.name(), event_type, &job)?;
-        // Another `catch-up` may add the same job at the same time.
-        if args.dry_run || inbox.append(message).await? == Appended::Stored {
-            added += 1;
-            print(args, endpoint.name(), &job)?;
-        }
-    }
-    Ok(added)
+/// The export jobs of one endpoint.
+struct Jobs<'a> {
+    args: &'a CatchUp,
+    inbox: &'a SqliteInbox,
+    endpoint: &'a EndpointTable,
+    event_type: &'a str,
+    /// The jobs that the endpoint's messages are about, in any state.
+    known: HashSet<Uuid>,
+    /// The newest message in `known`.
+    last_sequence: Option<i64>,
+    counts: &'a mut Counts,
 }
 
-/// Returns the resource ids of the endpoint's messages, in any state.
-async fn stored_resource_ids(
-    inbox: &SqliteInbox,
-    endpoint: &str,
-) -> Result<HashSet<String>, Failure> {
-    let mut ids = HashSet::new();
-    let mut filter = Filter {
-        endpoint: Some(endpoint.to_owned()),
-        limit: Some(PAGE),
-        ..Filter::default()
-    };
-    loop {
-        let page = inbox.list(filter.clone()).await?;
-        let Some(last) = page.last() else {
-            return Ok(ids);
+/// The fields of an export job that `catch-up` needs. The others may be malformed.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Fields<'a> {
+    id: Uuid,
+    #[serde(borrow)]
+    created_at: Option<&'a RawValue>,
+}
+
+impl Jobs<'_> {
+    /// Adds the pending export jobs that are old enough for their webhooks to have arrived.
+    async fn catch_up(
+        &mut self,
+        client: &pleo_api::Client,
+        created_before: Timestamp,
+    ) -> Result<(), Failure> {
+        let mut pages = client.export_jobs(ExportJobList::pending());
+        let mut batch = Vec::with_capacity(BATCH);
+        while let Some(job) = pages.next().await {
+            let job = match job {
+                Ok(job) => job,
+                Err(error) => {
+                    self.add_missing(&mut batch).await?;
+                    return Err(Failure::run(&error));
+                }
+            };
+            let fields: Fields<'_> = match serde_json::from_str(job.json().get()) {
+                Ok(fields) => fields,
+                Err(_) => {
+                    self.report_malformed(&job)?;
+                    continue;
+                }
+            };
+            let created_at = fields
+                .created_at
+                .and_then(|json| serde_json::from_str(json.get()).ok());
+            // A job without a valid time is old enough: twice is better than never.
+            if created_at.is_none_or(|created_at: Timestamp| created_at <= created_before) {
+                batch.push((fields.id, job));
+            }
+            if batch.len() == BATCH {
+                self.add_missing(&mut batch).await?;
+            }
+        }
+        self.add_missing(&mut batch).await
+    }
+
+    /// Reports a job without an id. Its JSON is not shown.
+    fn report_malformed(&mut self, job: &ListedExportJob) -> Result<(), Failure> {
+        self.counts.failures += 1;
+        let endpoint = self.endpoint.name();
+        let bytes = job.json().get().len();
+        Ok(output::note(format_args!(
+            "error: {endpoint}: skipped an export job of {bytes} bytes: it has no valid `id`; report it to Pleo"
+        ))?)
+    }
+
+    /// Empties the batch, and adds those of its jobs that the inbox does not have.
+    async fn add_missing(
+        &mut self,
+        batch: &mut Vec<(Uuid, ListedExportJob)>,
+    ) -> Result<(), Failure> {
+        if batch.is_empty() {
+            return Ok(());
+        }
+        self.read_known().await?;
+        for (id, job) in batch.drain(..) {
+            if self.known.contains(&id) {
+                continue;
+            }
+            let message = self.message(id, &job)?;
+            // Another `catch-up` may add the same job at the same time.
+            if self.args.dry_run || self.inbox.append(message).await? == Appended::Stored {
+                self.counts.missing += 1;
+                self.print(id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads which jobs the endpoint's messages are about, from the last message read onwards.
+    async fn read_known(&mut self) -> Result<(), Failure> {
+        let mut filter = Filter {
+            endpoint: Some(self.endpoint.name().to_owned()),
+            limit: Some(PAGE),
+            ..Filter::default()
         };
-        filter.after = Some(last.sequence);
-        ids.extend(page.into_iter().filter_map(|entry| entry.resource_id));
+        loop {
+            filter.after = self.last_sequence;
+            let page = self.inbox.list(filter.clone()).await?;
+            let Some(last) = page.last() else {
+                return Ok(());
+            };
+            self.last_sequence = Some(last.sequence);
+            let ids = page.iter().filter_map(|entry| entry.resource_id.as_deref());
+            self.known
+                .extend(ids.filter_map(|id| Uuid::parse_str(id).ok()));
+        }
     }
-}
 
-/// Builds the message that the webhook would have carried. It has no event id.
-fn message(endpoint: &str, event_type: &str, job: &ExportJob) -> Result<NewMessage, Failure> {
-    #[derive(Serialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Envelope<'a> {
-        data: &'a ExportJob,
-        event_type: &'a str,
+    /// Builds the message that the webhook would have carried. It has no event id.
+    fn message(&self, id: Uuid, job: &ListedExportJob) -> Result<NewMessage, Failure> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Envelope<'a> {
+            data: &'a RawValue,
+            event_type: &'a str,
+        }
+        let envelope = Envelope {
+            data: job.json(),
+            event_type: self.event_type,
+        };
+        let body = serde_json::to_vec(&envelope).map_err(|error| Failure::run(&error))?;
+        let mut message = NewMessage::new(self.endpoint.name(), format!("catch-up_{id}"), body);
+        message.origin = Origin::CatchUp;
+        Ok(message)
     }
-    let envelope = Envelope {
-        data: job,
-        event_type,
-    };
-    let body = serde_json::to_vec(&envelope).map_err(|error| Failure::run(&error))?;
-    let mut message = NewMessage::new(endpoint, format!("catch-up_{}", job.id), body);
-    message.origin = Origin::CatchUp;
-    Ok(message)
-}
 
-fn print(args: &CatchUp, endpoint: &str, job: &ExportJob) -> io::Result<()> {
-    let (id, dry_run) = (job.id, args.dry_run);
-    if args.json {
-        return output::json(&json!({ "endpoint": endpoint, "job": id, "dry_run": dry_run }));
+    fn print(&self, id: Uuid) -> Result<(), Failure> {
+        let (endpoint, dry_run) = (self.endpoint.name(), self.args.dry_run);
+        if self.args.json {
+            let object = json!({ "endpoint": endpoint, "job": id, "dry_run": dry_run });
+            return Ok(output::json(&object)?);
+        }
+        let verb = if dry_run { "missing" } else { "caught up" };
+        Ok(output::line(format_args!("{verb:9} {id} {endpoint}"))?)
     }
-    let verb = if dry_run { "missing" } else { "caught up" };
-    output::line(format_args!("{verb:9} {id} {endpoint}"))
 }

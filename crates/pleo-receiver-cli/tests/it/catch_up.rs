@@ -1,8 +1,12 @@
 //! `catch-up` fetches export jobs whose webhooks never arrived.
 
-use crate::support::harness::{EXPORT, Harness, VENDOR};
-use crate::support::program::SECRET;
-use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+
+use crate::support::harness::{EXPORT, Harness, TOKEN, VENDOR};
+use crate::support::program::{CommandOutput, SECRET, WorkDir};
+use serde_json::{Value, json};
 
 const CATCH_UP: &[&str] = &["catch-up", "--min-age", "0s"];
 
@@ -141,4 +145,82 @@ fn continues_after_expired_token_of_one_endpoint() {
     // `sync` changes nothing if one endpoint fails.
     let sync = ["subscriptions", "sync", "--yes"];
     harness.run_fails(&sync, 1, &["error: /acme: ", "(401)"]);
+}
+
+/// Answers each request with a page of these jobs, and runs `catch-up` against it.
+fn catch_up_from(dir: &WorkDir, jobs: &str) -> CommandOutput {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    let body = format!(
+        r#"{{"data":[{jobs}],"pagination":{{"hasNextPage":false,"hasPreviousPage":false}}}}"#
+    );
+    let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", body.len());
+    // The thread ends with the test process.
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            assert_ne!(stream.read(&mut [0; 4096]).unwrap(), 0);
+            stream.write_all((head.clone() + &body).as_bytes()).unwrap();
+        }
+    });
+    let env = [("PLEO_API_URL", &*url), ("PLEO_API_TOKEN", TOKEN)];
+    dir.run_with(CATCH_UP, &env, b"")
+}
+
+/// Writes a configuration for export jobs, and creates its inbox.
+fn dir_with_inbox() -> WorkDir {
+    let dir = WorkDir::new();
+    let config = format!(
+        "[[endpoint]]\npath = \"/acme\"\nsecret = \"{SECRET}\"\nsubscription = {{ url = \
+         \"https://x.example.com/acme\", events = [\"{EXPORT}\"] }}\n"
+    );
+    dir.write("pleo.toml", &config);
+    drop(dir.serve(&["--config", "pleo.toml"], &[]));
+    dir
+}
+
+#[test]
+fn stores_export_job_as_pleo_sent_it() {
+    let dir = dir_with_inbox();
+    let id = "0f8b7f63-93b5-4a9e-9d7e-7c2a60f3a111";
+    // Unknown fields, `null`, an exact number, spaces and upper case, in an order of their own.
+    let job = format!(
+        r#"{{ "status":"PENDING","id":"{id}", "createdAt":"2026-11-24T08:00:00.000Z",
+        "companyId":"4d0f7c3c-95f4-4be8-8a3f-5a1c2b3d4e5f","failureReason":null,"numberOfItems":1,
+        "expiresIn":86400,"rate":0.10000000000000000555,"big":123456789012345678901234567890 }}"#
+    );
+    let output = catch_up_from(&dir, &job);
+    assert_eq!(output.code, 0, "{output:?}");
+    assert_eq!(output.stdout, format!("caught up {id} /acme\n"));
+    let shown = dir.run(&["inbox", "show", &format!("catch-up_{id}"), "--json"]);
+    let shown = crate::support::harness::parse_json(&shown.stdout);
+    let body = format!(r#"{{"data":{job},"eventType":"{EXPORT}"}}"#);
+    assert_eq!(shown[0]["body"], body);
+}
+
+#[test]
+fn malformed_export_job_does_not_hold_up_the_others() {
+    let dir = dir_with_inbox();
+    let ids = [
+        "0f8b7f63-93b5-4a9e-9d7e-7c2a60f3a111",
+        "0f8b7f63-93b5-4a9e-9d7e-7c2a60f3a222",
+    ];
+    let jobs = format!(
+        r#"{{"id":"hunter2"}},{{"id":"{}"}},7,{{"id":"{}","createdAt":7,"status":[]}}"#,
+        ids[0], ids[1]
+    );
+    let output = catch_up_from(&dir, &jobs);
+    let error = "error: /acme: skipped an export job";
+    crate::support::harness::assert_failed(&output, 1, &[error, "no valid `id`"]);
+    assert_eq!(output.stderr.matches(error).count(), 2, "{output:?}");
+    assert!(!output.stderr.contains("hunter2"), "{output:?}");
+    let caught_up = ids.map(|id| format!("caught up {id} /acme\n"));
+    assert_eq!(output.stdout, caught_up.concat());
+    let listed = dir.run(&["inbox", "list", "--json"]);
+    let listed = crate::support::harness::parse_json(&listed.stdout);
+    let stored: Vec<_> = listed.iter().map(|one| &one["resource_id"]).collect();
+    assert_eq!(stored, [&json!(ids[0]), &json!(ids[1])]);
+    // The others are not stored twice.
+    let output = catch_up_from(&dir, &jobs);
+    assert_eq!((output.code, &*output.stdout), (1, ""));
 }

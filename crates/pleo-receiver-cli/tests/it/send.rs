@@ -24,6 +24,10 @@ fn prints_message_id_and_outcome() {
     let other = WorkDir::new();
     let sent = other.send(&server.url, &["--id", "msg_2"]);
     assert_eq!(sent.stdout, "204 No Content\nmessage msg_2\n", "{sent:?}");
+    // A file that `send` does not need.
+    other.write("pleo.toml", "no TOML");
+    let sent = other.send(&server.url, &["--id", "msg_4"]);
+    assert_eq!(sent.stdout, "204 No Content\nmessage msg_4\n", "{sent:?}");
     let refused = dir.run_with(
         &["send", &server.url, "--id", "msg_3"],
         &[("PLEO_WEBHOOK_SECRET", OTHER_SECRET)],

@@ -5,8 +5,11 @@ use core::time::Duration;
 use std::error::Error;
 use std::sync::Arc;
 
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::header::{AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
+use percent_encoding::percent_decode_str;
 use pleo_webhook_verify::{Secret, VerifyError, unix_now};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Url};
@@ -37,6 +40,7 @@ const MAX_RESPONSE_BODY: usize = 64 * 1024;
 pub struct Forward {
     client: Client,
     url: Url,
+    credentials: Option<HeaderValue>,
     timeout: Duration,
     secret: Option<Secret>,
 }
@@ -44,6 +48,9 @@ pub struct Forward {
 impl Forward {
     /// Forwards to this `http` or `https` URL. A user and password in the URL are sent as Basic
     /// credentials (RFC 7617) and never shown.
+    ///
+    /// Path and query are sent as given, except that characters which a URL may not contain are
+    /// percent-encoded. A path that URL parsers rewrite, such as `/a/../b`, is an error.
     ///
     /// An `https` target is verified with the system's certificate authorities, or those of
     /// `SSL_CERT_FILE`.
@@ -53,10 +60,11 @@ impl Forward {
     /// URL is `https` and the system has none; [`ForwardError::Client`] if the client cannot be set
     /// up.
     pub fn new(url: &str) -> Result<Self, ForwardError> {
-        let url = parse(url)?;
+        let (url, credentials) = parse(url)?;
         Ok(Self {
             client: client(&url)?,
             url,
+            credentials,
             timeout: Duration::from_secs(30),
             secret: None,
         })
@@ -127,6 +135,9 @@ impl Forward {
         }
         let json = HeaderValue::from_static("application/json");
         headers.insert(CONTENT_TYPE, json);
+        if let Some(credentials) = &self.credentials {
+            headers.insert(AUTHORIZATION, credentials.clone());
+        }
         Ok(headers)
     }
 }
@@ -183,22 +194,59 @@ pub enum ForwardError {
     Sign(#[from] VerifyError),
 }
 
-fn parse(url: &str) -> Result<Url, ForwardError> {
+/// Returns the URL without its user and password, and these as `Authorization`.
+fn parse(text: &str) -> Result<(Url, Option<HeaderValue>), ForwardError> {
     let invalid = |reason: &str| ForwardError::Url {
         reason: reason.to_owned(),
     };
     // `Url::parse` removes or encodes whitespace.
-    if url.contains(|letter: char| letter.is_whitespace() || letter.is_control()) {
+    if text.contains(|letter: char| letter.is_whitespace() || letter.is_control()) {
         return Err(invalid("it contains whitespace"));
     }
-    let url = Url::parse(url).map_err(|error| invalid(&error.to_string()))?;
+    let mut url = Url::parse(text).map_err(|error| invalid(&error.to_string()))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(invalid("its scheme is not `http` or `https`"));
     }
     if url.fragment().is_some() {
         return Err(invalid("it has a fragment (`#…`)"));
     }
-    Ok(url)
+    // `Url::parse` also repairs what `Uri` rejects, such as `http:host`.
+    let uri = text.parse::<Uri>();
+    let uri = uri.map_err(|_| invalid("it has a character that must be percent-encoded"))?;
+    let (Some(_), Some(authority)) = (uri.scheme(), uri.authority()) else {
+        return Err(invalid("it has no host after `//`"));
+    };
+    let credentials = match authority.as_str().rsplit_once('@') {
+        Some((userinfo, _)) => Some(basic(userinfo)?),
+        None => None,
+    };
+    if url.set_username("").is_err() || url.set_password(None).is_err() {
+        return Err(invalid("it has no host"));
+    }
+    let is_same = |one: &str, other: &str| percent_decode_str(one).eq(percent_decode_str(other));
+    if !is_same(uri.path(), url.path())
+        || !is_same(
+            uri.query().unwrap_or_default(),
+            url.query().unwrap_or_default(),
+        )
+    {
+        return Err(invalid("its path has a segment `.` or `..`, or a `\\`"));
+    }
+    Ok((url, credentials))
+}
+
+/// Returns the `Authorization` of a URL's `user:password`.
+fn basic(userinfo: &str) -> Result<HeaderValue, ForwardError> {
+    let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
+    let mut plain: Vec<u8> = percent_decode_str(user).collect();
+    plain.push(b':');
+    plain.extend(percent_decode_str(password));
+    let value = format!("Basic {}", STANDARD.encode(plain));
+    let mut value = HeaderValue::try_from(value).map_err(|_| ForwardError::Url {
+        reason: "its user and password cannot be sent".to_owned(),
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 fn client(url: &Url) -> Result<Client, ForwardError> {

@@ -226,6 +226,50 @@ async fn sends_url_credentials_and_never_shows_them() {
     }
 }
 
+#[tokio::test]
+async fn sends_path_and_query_as_given() {
+    let (target, authority) = Target::new().await;
+    for (given, sent) in [
+        ("", "/"),
+        ("?q", "/?q"),
+        ("//a//b/", "//a//b/"),
+        ("/a%2Fb/%7e%C3%a9%zz%", "/a%2Fb/%7e%C3%a9%zz%"),
+        (
+            "/a..b/...?x=/../&y=%2F%20+&&",
+            "/a..b/...?x=/../&y=%2F%20+&&",
+        ),
+        ("/a;b=c,d'!$&*()[]|^?{}|^`[]", "/a;b=c,d'!$&*()[]|^?{}|^`[]"),
+        ("/é?é'", "/%C3%A9?%C3%A9%27"),
+    ] {
+        let forward = Forward::new(&format!("http://{authority}{given}")).unwrap();
+        let reply = "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+        let (result, head) = forwarded(&forward, &target, reply).await;
+        assert_eq!(result, Ok(()));
+        let line = head.lines().next().unwrap();
+        assert_eq!(line, format!("POST {sent} HTTP/1.1"));
+    }
+}
+
+#[tokio::test]
+async fn sends_credentials_of_any_bytes() {
+    let (target, authority) = Target::new().await;
+    for (userinfo, sent) in [
+        ("u", "Basic dTo="),
+        ("u:", "Basic dTo="),
+        (":p", "Basic OnA="),
+        ("", "Basic Og=="),
+        ("u:p:q", "Basic dTpwOnE="),
+        ("u%FF:p%zz", "Basic df86cCV6eg=="),
+    ] {
+        let forward = Forward::new(&format!("http://{userinfo}@{authority}/")).unwrap();
+        let reply = "HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n";
+        let (result, head) = forwarded(&forward, &target, reply).await;
+        assert_eq!(result, Ok(()));
+        assert_eq!(header(&head, "authorization"), Some(sent), "{userinfo}");
+        assert_eq!(header(&head, "host"), Some(&*authority));
+    }
+}
+
 #[test]
 fn refuses_invalid_url_without_showing_it() {
     for (url, reason) in [
@@ -236,6 +280,15 @@ fn refuses_invalid_url_without_showing_it() {
         ("http://user:pass@/", "empty host"),
         ("http://user:pa ss@host/", "whitespace"),
         ("", "absolute URL"),
+        // What URL parsers would repair or rewrite is not sent elsewhere.
+        ("http:user:pass@host", "no host"),
+        ("http:///user:pass@host", "percent-encoded"),
+        ("http:\\\\user:pass@host/", "percent-encoded"),
+        ("http://user:pass@host/<x>", "percent-encoded"),
+        ("http://user:pass@host/a/../b", "`..`"),
+        ("http://user:pass@host/a/%2E%2e/b", "`..`"),
+        ("http://user:pass@host/./b", "`.`"),
+        ("http://user:pass@host/a\\b", "`\\`"),
     ] {
         let error = chain(&Forward::new(url).unwrap_err());
         assert!(error.contains(reason), "{url}: {error}");

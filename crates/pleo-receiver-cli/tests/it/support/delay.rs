@@ -8,8 +8,8 @@ use crate::support::program::{RunningServer, SECRET, WorkDir};
 
 const MAX_DELAY: Duration = Duration::from_secs(1);
 
-/// The response times of an attacked server, and those of a second server on the same machine and
-/// disk.
+/// The response times of an attacked server, and those of a second server on the same
+/// machine.
 pub(crate) struct DelayMeter {
     control: RunningServer,
     slowest: Duration,
@@ -19,7 +19,7 @@ pub(crate) struct DelayMeter {
 impl DelayMeter {
     /// Starts the second server.
     pub(crate) fn start(dir: &WorkDir) -> Self {
-        dir.write("control.toml", "inbox = \"sqlite:control.db\"\n");
+        dir.write("control.toml", "inbox = \"memory:\"\n");
         let env = [("PLEO_WEBHOOK_SECRET", SECRET)];
         Self {
             control: dir.serve(&["--config", "control.toml"], &env),
