@@ -25,11 +25,11 @@ fuzz_target!(|data: &[u8]| {
         Ok(signature) => signature.as_str().as_bytes().to_vec(),
         Err(error) => {
             assert_eq!(error, VerifyError::InvalidId);
-            assert!(!pleo_fuzz::plain::is_id(&id));
+            assert!(!pleo_fuzz::reference::is_id(&id));
             return;
         }
     };
-    assert!(pleo_fuzz::plain::is_id(&id));
+    assert!(pleo_fuzz::reference::is_id(&id));
     let verifier = Verifier::new(secret);
     // Always at the message's own time, so that the window never hides the signature's verdict.
     let verdict = |verifier: &Verifier, id: &[u8], timestamp: u64, list: &[u8], body: &[u8]| {

@@ -2,7 +2,7 @@
 //!
 //! A fuzzer's mutations then mostly change one thing at a time, and a seed can be read.
 
-use crate::plain;
+use crate::reference;
 
 /// Takes the next line off an input; empty where there is none left.
 ///
@@ -27,7 +27,7 @@ pub fn header(input: &mut &[u8]) -> Option<Vec<u8>> {
 /// A number in decimal; anything else is taken as the digits of a number to base 257, so that every
 /// mutation gives some number.
 pub fn number(text: &[u8]) -> u64 {
-    plain::decimal(text).unwrap_or_else(|| {
+    reference::decimal(text).unwrap_or_else(|| {
         text.iter().fold(0, |number: u64, byte| {
             number.wrapping_mul(257).wrapping_add(u64::from(*byte))
         })
@@ -51,7 +51,7 @@ pub fn index(number: u64, len: usize) -> usize {
 /// The bytes of a key: those of a secret as the sender shows it, else something of a valid length
 /// made of whatever stands there.
 pub fn key(text: &[u8]) -> Vec<u8> {
-    if let Ok(key) = plain::secret(text) {
+    if let Ok(key) = reference::secret(text) {
         return key;
     }
     let len = text.len().clamp(24, 75);

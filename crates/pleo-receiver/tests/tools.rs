@@ -336,7 +336,7 @@ fn verify_says_which_check_failed_and_why() {
         (
             "webhook-id: msg_1\n",
             "webhook-id: a\nwebhook-id: b\n",
-            "stands more than once",
+            "header is duplicated",
         ),
         (
             "1614265330",
