@@ -1,5 +1,5 @@
-//! The event parser never panics, loses nothing, and takes every envelope that is one. The whole
-//! input is the body.
+//! The event parser never panics, loses no field, and parses every envelope. The complete input is the
+//! body.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -7,14 +7,14 @@ use pleo_events::{Envelope, Event, ExportJob, Outline, Vendor};
 use serde_json::Value;
 
 fuzz_target!(|data: &[u8]| {
-    // Fails where the envelope may still parse: raw values are not looked into.
+    // Stricter than the envelope, which does not parse raw values.
     let before: Option<Value> = serde_json::from_slice(data).ok();
     if let Some(value) = before
         .as_ref()
         .filter(|value| value["eventType"].is_string())
     {
-        // Printing it again drops fields that stood twice, all that could be wrong with it.
-        let printed = serde_json::to_vec(value).expect("a value prints");
+        // Serializing again drops duplicate fields, the only possible error.
+        let printed = serde_json::to_vec(value).expect("a value serializes");
         let envelope = Envelope::parse(&printed).expect("an object with a type is an envelope");
         assert_eq!(Some(envelope.event_type()), value["eventType"].as_str());
         assert_eq!(envelope.event_id().as_deref(), value["eventId"].as_str());
@@ -22,20 +22,20 @@ fuzz_target!(|data: &[u8]| {
 
     let outline = Outline::parse(data);
     let Ok(envelope) = Envelope::parse(data) else {
-        assert!(outline.is_err(), "what is no envelope has no outline");
+        assert!(outline.is_err(), "only an envelope has an outline");
         return;
     };
     let outline = outline.expect("an envelope has an outline");
     assert_eq!(outline.event_type, envelope.event_type());
     assert_eq!(outline.event_id, envelope.event_id());
-    let written = serde_json::to_vec(&envelope).expect("an envelope prints");
-    let again = Envelope::parse(&written).expect("what was written can be read");
+    let written = serde_json::to_vec(&envelope).expect("an envelope serializes");
+    let again = Envelope::parse(&written).expect("a serialized envelope parses");
     assert_eq!(again.event_type(), envelope.event_type());
     assert_eq!(again.event_id(), envelope.event_id());
-    let rewritten = serde_json::to_vec(&again).expect("an envelope prints");
+    let rewritten = serde_json::to_vec(&again).expect("an envelope serializes");
     assert_eq!(rewritten, written);
     if let Some(before) = &before {
-        let after: Value = serde_json::from_slice(&written).expect("what was written is JSON");
+        let after: Value = serde_json::from_slice(&written).expect("a serialized envelope is JSON");
         assert_eq!(after, *before);
     }
 
@@ -52,22 +52,22 @@ fuzz_target!(|data: &[u8]| {
     if let Some(job) = job {
         assert_eq!(outline.expires_at, job.expires_at());
         assert!(outline.resource_id.is_some());
-        let printed = serde_json::to_string(&job).expect("a job prints");
-        let again: ExportJob = serde_json::from_str(&printed).expect("a printed job reads");
+        let printed = serde_json::to_string(&job).expect("a job serializes");
+        let again: ExportJob = serde_json::from_str(&printed).expect("a serialized job parses");
         assert_eq!(again, job);
         assert_kept(data.as_ref(), &printed);
     }
     if let Some(vendor) = vendor {
-        let printed = serde_json::to_string(&vendor).expect("a vendor prints");
-        let again: Vendor = serde_json::from_str(&printed).expect("a printed vendor reads");
+        let printed = serde_json::to_string(&vendor).expect("a vendor serializes");
+        let again: Vendor = serde_json::from_str(&printed).expect("a serialized vendor parses");
         assert_eq!(again, vendor);
         assert_kept(data.as_ref(), &printed);
     }
 });
 
-/// A field may change its spelling, and be dropped where it is null; no other is lost.
+/// Checks that no field is lost, unless it is null. A value may change its spelling.
 fn assert_kept(before: Option<&Value>, printed: &str) {
-    let after: Value = serde_json::from_str(printed).expect("printed JSON");
+    let after: Value = serde_json::from_str(printed).expect("serialized JSON");
     for (name, value) in before.and_then(Value::as_object).into_iter().flatten() {
         assert!(value.is_null() || after.get(name).is_some(), "{name}");
     }

@@ -1,5 +1,5 @@
-//! `Secret::parse` agrees with a strict decoder of its own, and the key it holds is the decoded one.
-//! The whole input is the text.
+//! `Secret::parse` agrees with the reference implementation, and its key is the decoded one. The
+//! complete input is the text.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -8,7 +8,7 @@ use pleo_webhook_verify::{Secret, SecretError};
 
 fuzz_target!(|data: &[u8]| {
     check(data);
-    // So that no time is lost on finding the prefix.
+    // Saves the fuzzer from finding the prefix.
     check(&[b"whsec_", data].concat());
 
     match Secret::from_bytes(data) {
@@ -29,10 +29,10 @@ fn check(text: &[u8]) {
         (Ok(secret), Ok(key)) => {
             check_key(&secret, &key);
             let shown = [b"whsec_", &reference::to_base64(&key)[..]].concat();
-            assert_eq!(shown, text, "a key has one spelling");
+            assert_eq!(shown, text, "a key has exactly one spelling");
         }
         (Err(error), Err(expected)) => assert_eq!(error, expected),
-        (parsed, expected) => panic!("{parsed:?}, but plainly {expected:?}"),
+        (parsed, expected) => panic!("{parsed:?}, but expected {expected:?}"),
     }
     if let Ok(text) = str::from_utf8(text) {
         let parsed: Result<Secret, SecretError> = text.parse();

@@ -116,11 +116,8 @@ impl<'h> Headers<'h> {
 /// Standard Webhooks, "Signature scheme": the signed content is the id, the timestamp and the
 /// payload, joined by full stops. A full stop in the id would make the boundary ambiguous.
 pub(crate) fn parse_id(bytes: &[u8]) -> Result<&str, VerifyError> {
-    // Without an early exit, the compiler checks many bytes at once.
-    let is_valid = bytes.iter().fold(true, |is_valid, byte| {
-        is_valid & byte.is_ascii_graphic() & (*byte != b'.')
-    });
-    if !is_valid || !matches!(bytes.len(), 1..=256) {
+    let is_valid = |byte: &u8| byte.is_ascii_graphic() && *byte != b'.';
+    if !matches!(bytes.len(), 1..=256) || !bytes.iter().all(is_valid) {
         return Err(VerifyError::InvalidId);
     }
     str::from_utf8(bytes).map_err(|_| VerifyError::InvalidId)

@@ -33,8 +33,8 @@ mod backend {
             self.0.update(bytes);
         }
 
-        pub(crate) fn finish(self) -> Tag {
-            self.0.sign()
+        pub(crate) fn finish(&self) -> Tag {
+            self.0.clone().sign()
         }
     }
 }
@@ -67,8 +67,8 @@ mod backend {
             self.0.update(bytes);
         }
 
-        pub(crate) fn finish(self) -> Tag {
-            self.0.finalize().into_bytes()
+        pub(crate) fn finish(&self) -> Tag {
+            self.0.clone().finalize().into_bytes()
         }
     }
 }

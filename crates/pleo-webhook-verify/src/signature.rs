@@ -54,7 +54,10 @@ impl Secret {
     pub fn sign(&self, id: &str, timestamp: u64, body: &[u8]) -> Result<Signature, VerifyError> {
         headers::parse_id(id.as_bytes())?;
         let mut digits = itoa::Buffer::new();
-        let mut mac = start_mac(self, id, digits.format(timestamp).as_bytes());
+        let mut mac = Mac::new(&self.key);
+        for part in signed_prefix(id, digits.format(timestamp).as_bytes()) {
+            mac.update(part);
+        }
         mac.update(body);
         let tag = mac.finish();
         let mut text = ArrayString::new();
@@ -64,13 +67,9 @@ impl Secret {
     }
 }
 
-/// Starts the MAC of a message: everything that is signed before the body, `id "." timestamp "."`.
-pub(crate) fn start_mac(secret: &Secret, id: &str, timestamp: &[u8]) -> Mac {
-    let mut mac = Mac::new(&secret.key);
-    for part in [id.as_bytes(), b".", timestamp, b"."] {
-        mac.update(part);
-    }
-    mac
+/// Returns what is signed before the body: `id "." timestamp "."`.
+pub(crate) const fn signed_prefix<'h>(id: &'h str, timestamp: &'h [u8]) -> [&'h [u8]; 4] {
+    [id.as_bytes(), b".", timestamp, b"."]
 }
 
 /// Checks that a signature list has a `v1` entry.

@@ -79,7 +79,10 @@ impl Verifier {
     ) -> Result<Verified<'h, B>, VerifyError> {
         let claim = self.check(headers, now)?;
         let tags = self.secrets.iter().map(|secret| {
-            let mut mac = claim.start_mac(secret);
+            let mut mac = Mac::new(&secret.key);
+            for part in claim.signed_prefix() {
+                mac.update(part);
+            }
             mac.update(body.as_ref());
             mac.finish()
         });
@@ -104,19 +107,25 @@ impl Verifier {
     /// # Errors
     /// The first check that fails, in the order of [`VerifyError`], except
     /// [`VerifyError::SignatureMismatch`].
-    #[inline] // Saves a copy of the large result.
     pub fn begin<'h>(
         &self,
         headers: &Headers<'h>,
         now: u64,
     ) -> Result<Verification<'h>, VerifyError> {
         let claim = self.check(headers, now)?;
-        let start_mac = |secret| claim.start_mac(secret);
-        Ok(Verification {
+        let mut verification = Verification {
             claim,
-            macs: self.secrets.iter().map(start_mac).collect(),
-        })
+            macs: ArrayVec::new(),
+        };
+        for secret in &self.secrets {
+            verification.macs.push(Mac::new(&secret.key));
+        }
+        for part in claim.signed_prefix() {
+            verification.update(part);
+        }
+        Ok(verification)
     }
+
     /// Checks the headers, which needs no secret.
     fn check<'h>(&self, headers: &Headers<'h>, now: u64) -> Result<Claim<'h>, VerifyError> {
         let [id, timestamp_bytes, signatures] = headers.require_all()?;
@@ -186,9 +195,8 @@ impl<'h> Verification<'h> {
     ///
     /// # Errors
     /// [`VerifyError::SignatureMismatch`].
-    #[inline] // Saves a copy of the MACs.
-    pub fn finish(mut self) -> Result<Verified<'h, ()>, VerifyError> {
-        self.claim.verify(self.macs.drain(..).map(Mac::finish))
+    pub fn finish(self) -> Result<Verified<'h, ()>, VerifyError> {
+        self.claim.verify(self.macs.iter().map(Mac::finish))
     }
 }
 
@@ -210,8 +218,9 @@ struct Claim<'h> {
 }
 
 impl<'h> Claim<'h> {
-    fn start_mac(&self, secret: &Secret) -> Mac {
-        signature::start_mac(secret, self.id, self.timestamp_bytes)
+    /// Returns what is signed before the body.
+    fn signed_prefix(&self) -> [&'h [u8]; 4] {
+        signature::signed_prefix(self.id, self.timestamp_bytes)
     }
 
     /// Compares the signatures with the tag of each secret.
