@@ -1,7 +1,7 @@
 #!/bin/sh
-# Counts the instructions of a verification that fails in the first, a middle and the last byte of
-# the signature, with one secret and with four; they must be equal. Needs valgrind. Arguments go to
-# cargo, as in `benches/callgrind.sh --no-default-features --features rustcrypto`.
+# Counts the instructions of a verification whose signature is wrong in the first, a middle or the last
+# byte, with one secret and with four. The counts must be equal. Needs valgrind. Passes its arguments to
+# cargo, for example `benches/callgrind.sh --no-default-features --features rustcrypto`.
 set -eu
 
 here=$(dirname "$0")
@@ -19,9 +19,9 @@ for secrets in 1 4; do
         counts="$counts ${count:-none}"
     done
     set -- $counts
-    # A count near zero would mean that the function wasn't found.
+    # A count near zero means that valgrind did not find the function.
     if [ "$1" = none ] || [ "$1" -lt 1000 ] || [ "$1" != "$2" ] || [ "$1" != "$3" ]; then
-        echo "secrets: $secrets: the counts differ, or nothing was counted" >&2
+        echo "secrets: $secrets: the counts differ or are missing" >&2
         status=1
     fi
 done

@@ -9,22 +9,22 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
-/// The system's allocator, counting what is asked of it. A benchmark declares it as its global one.
+/// Counts the calls of the system allocator. A benchmark declares it as its global allocator.
 pub struct Counting;
 
 impl Counting {
     fn count() {
-        // Not `fetch_add`, whose lock would be charged to the contenders that allocate; the
-        // benchmarks that count have one thread.
+        // Not `fetch_add`: its lock would slow down the verifiers that allocate. These benchmarks
+        // have one thread.
         COUNT.store(COUNT.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
     }
 }
 
-// SAFETY: every call is passed on to the system's allocator as it came.
+// SAFETY: every method forwards its arguments to the system allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         Self::count();
-        // SAFETY: the caller's promise is the one that `System` asks for.
+        // SAFETY: the caller upholds the same contract.
         unsafe { System.alloc(layout) }
     }
 
@@ -46,7 +46,7 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// How many allocations a call makes.
+/// Counts the allocations of a call.
 pub fn during(call: impl FnOnce()) -> u64 {
     let before = COUNT.load(Ordering::Relaxed);
     call();

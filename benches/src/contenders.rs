@@ -1,4 +1,4 @@
-//! Who is measured.
+//! The verifiers that are compared.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -7,18 +7,18 @@ use pleo_webhook_verify::{Headers, Verifier, unix_now};
 
 use crate::delivery::{Delivery, SECRET, secret};
 
-/// Something that verifies deliveries.
+/// A verifier to measure.
 pub trait Contender {
-    /// What it is called in a table.
+    /// Returns its name in a table.
     fn name(&self) -> &'static str;
 
-    /// Whether the delivery is genuine.
+    /// Returns `true` if the delivery is authentic.
     fn verify(&self, delivery: &Delivery) -> bool;
 
-    /// Nanoseconds that one of so many verifications takes.
+    /// Measures the nanoseconds per verification over a number of calls.
     ///
-    /// Provided here so that the loop is compiled for each contender, and a call through `dyn` is
-    /// paid once a batch.
+    /// A provided method, so that the loop is compiled per contender and `dyn` dispatch costs once
+    /// per batch.
     fn time(&self, delivery: &Delivery, calls: u32) -> f64 {
         let start = Instant::now();
         for _ in 0..calls {
@@ -28,12 +28,12 @@ pub trait Contender {
     }
 }
 
-/// This crate, in one call.
-pub struct OneShot(Verifier);
+/// `pleo-webhook-verify`, in one call.
+pub struct OneCall(Verifier);
 
-impl Contender for OneShot {
+impl Contender for OneCall {
     fn name(&self) -> &'static str {
-        "one-shot"
+        "one call"
     }
 
     fn verify(&self, delivery: &Delivery) -> bool {
@@ -43,27 +43,27 @@ impl Contender for OneShot {
     }
 }
 
-/// This crate, in pieces of 4 KiB.
+/// `pleo-webhook-verify`, in chunks of 4 KiB.
 pub struct Streaming(Verifier);
 
 impl Contender for Streaming {
     fn name(&self) -> &'static str {
-        "4 KiB pieces"
+        "4 KiB chunks"
     }
 
     fn verify(&self, delivery: &Delivery) -> bool {
         let Ok(mut verification) = self.0.begin(&delivery.headers(), delivery.now) else {
             return false;
         };
-        for piece in delivery.body.chunks(4096) {
-            verification.update(piece);
+        for chunk in delivery.body.chunks(4096) {
+            verification.update(chunk);
         }
         verification.finish().is_ok()
     }
 }
 
-/// This crate with all that its peers do in their one call: it finds the headers in a map and reads
-/// the clock.
+/// `pleo-webhook-verify` with the work that its peers do in one call: it also finds the headers in a
+/// map and reads the clock.
 pub struct WithMapAndClock(Verifier);
 
 impl Contender for WithMapAndClock {
@@ -77,7 +77,7 @@ impl Contender for WithMapAndClock {
     }
 }
 
-/// The sender's own library.
+/// Svix's library; Svix is the sender.
 pub struct Svix(svix::webhooks::Webhook);
 
 impl Contender for Svix {
@@ -90,7 +90,7 @@ impl Contender for Svix {
     }
 }
 
-/// The specification's library.
+/// The library of Standard Webhooks.
 pub struct StandardWebhooks(standardwebhooks::Webhook);
 
 impl Contender for StandardWebhooks {
@@ -103,13 +103,12 @@ impl Contender for StandardWebhooks {
     }
 }
 
-/// All of them in the order of a table's columns: this crate in one call, in pieces, with map and
-/// clock, then the peers.
+/// Returns all contenders in the order of a table's columns.
 #[must_use]
 pub fn all() -> Vec<Box<dyn Contender>> {
     let verifier = Verifier::new(secret());
     vec![
-        Box::new(OneShot(verifier.clone())),
+        Box::new(OneCall(verifier.clone())),
         Box::new(Streaming(verifier.clone())),
         Box::new(WithMapAndClock(verifier)),
         Box::new(Svix(

@@ -1,4 +1,4 @@
-//! The deliveries that are verified.
+//! The deliveries to verify.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -7,15 +7,15 @@ use pleo_webhook_verify::{Headers, Secret, unix_now};
 
 use crate::random::Random;
 
-/// The secret that signs, of 24 bytes as the sender makes them.
+/// The secret that signs: 24 bytes, as the sender generates them.
 pub const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
 const ID: &str = "msg_p5jXN8AQM9LWM0D4loKWxJek";
 
-/// A delivery in every form that a contender takes it in.
+/// A delivery in every form that a contender needs.
 #[derive(Clone)]
 pub struct Delivery {
-    /// The id; `None` where the header is missing.
+    /// The id; `None` if the header is missing.
     pub id: Option<String>,
     /// The timestamp.
     pub timestamp: String,
@@ -25,18 +25,18 @@ pub struct Delivery {
     pub encoded: Vec<String>,
     /// The body.
     pub body: Vec<u8>,
-    /// Now.
+    /// The current time in Unix seconds.
     pub now: u64,
-    /// The headers once more.
+    /// The headers in a map.
     pub map: HeaderMap,
 }
 
 impl Delivery {
-    /// A delivery with so many signatures: all wrong, but for the last one where it is `genuine`.
+    /// Makes a delivery with a number of signatures. All are wrong, except the last if `genuine`.
     #[must_use]
     pub fn new(body_len: usize, signatures: usize, genuine: bool) -> Self {
         let mut random = Random::new(41);
-        // The peers refuse what isn't UTF-8.
+        // The peers reject a body that is not UTF-8.
         let body: Vec<u8> = (0..body_len)
             .map(|_| b"{\"data\": 0123456789abcdef}"[random.index(26)])
             .collect();
@@ -61,28 +61,28 @@ impl Delivery {
         .with_map()
     }
 
-    /// The same without its id.
+    /// Removes the id.
     #[must_use]
     pub fn without_id(mut self) -> Self {
         self.id = None;
         self.with_map()
     }
 
-    /// The same, sent too long ago.
+    /// Makes the timestamp too old.
     #[must_use]
     pub fn stale(mut self) -> Self {
         self.timestamp = (self.now - 1000).to_string();
         self.with_map()
     }
 
-    /// The same, with signatures of no version that is known.
+    /// Changes the version of all signatures to one that is not supported.
     #[must_use]
     pub fn without_v1(mut self) -> Self {
         self.list = self.list.replace("v1,", "v1a,");
         self.with_map()
     }
 
-    /// The headers as bytes.
+    /// Returns the headers as bytes.
     #[must_use]
     pub fn headers(&self) -> Headers<'_> {
         Headers {
@@ -111,7 +111,7 @@ impl Delivery {
     }
 }
 
-/// The secret that signs.
+/// Parses [`SECRET`].
 #[must_use]
 pub fn secret() -> Secret {
     SECRET.parse().expect("a valid secret")

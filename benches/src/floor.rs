@@ -1,4 +1,4 @@
-//! What no verifier can do without.
+//! The least work of a verification.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,8 +8,8 @@ use subtle::{Choice, ConstantTimeEq};
 use crate::contenders::Contender;
 use crate::delivery::{Delivery, SECRET};
 
-/// ring's HMAC with a prepared key over the same bytes, each signature decoded, a comparison in
-/// constant time, and nothing else: no header is looked at, the list is taken apart already.
+/// Computes ring's HMAC with a prepared key over the same bytes, decodes each signature and compares it
+/// with `subtle`. Checks no header; the signature list is split already.
 pub struct Floor {
     key: hmac::Key,
 }
@@ -25,7 +25,7 @@ impl Default for Floor {
 }
 
 impl Floor {
-    /// The tag of a message.
+    /// Computes the tag of a message.
     #[must_use]
     pub fn tag(&self, id: &str, timestamp: &str, body: &[u8]) -> hmac::Tag {
         let mut context = hmac::Context::with_key(&self.key);

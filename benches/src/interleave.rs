@@ -1,33 +1,33 @@
-//! Measures several things in turn, so that what disturbs the machine disturbs all of them.
+//! Measures several contenders in turn, so that noise affects all of them.
 
 use crate::contenders::Contender;
 use crate::delivery::Delivery;
 use crate::random::Random;
 
-/// How long to measure.
+/// The length of a measurement.
 #[derive(Clone, Copy)]
 pub struct Effort {
-    /// How often everything is measured.
+    /// The number of rounds; each measures every contender.
     pub rounds: usize,
-    /// How many nanoseconds of one contender's calls make one measurement.
+    /// The nanoseconds of one measurement.
     pub batch: f64,
 }
 
 impl Effort {
-    /// Enough to tell a difference of 1%.
+    /// Detects a difference of 1 %.
     pub const FULL: Self = Self {
         rounds: 300,
         batch: 1e6,
     };
-    /// Enough to see that everything works.
+    /// Tests the benchmark itself.
     pub const QUICK: Self = Self {
         rounds: 9,
         batch: 1e5,
     };
 }
 
-/// Nanoseconds per call, for each entry a value per round. In each round every entry has its turn,
-/// in any order.
+/// Measures the nanoseconds per call: for each entry, one value per round. Each round measures every
+/// entry in a random order.
 #[must_use]
 pub fn measure(entries: &[(&dyn Contender, &Delivery)], effort: Effort) -> Vec<Vec<f64>> {
     let mut random = Random::new(7);
@@ -36,7 +36,7 @@ pub fn measure(entries: &[(&dyn Contender, &Delivery)], effort: Effort) -> Vec<V
         .map(|(contender, delivery)| {
             contender.time(delivery, 3);
             let once = contender.time(delivery, 10);
-            // What is slower than a batch is called once.
+            // At least one call, even if it is longer than a batch.
             (1..=20)
                 .rev()
                 .map(|power| 1 << power)

@@ -1,4 +1,4 @@
-//! What the benchmarks share.
+//! Shared code of the benchmarks.
 
 pub mod allocations;
 pub mod contenders;
@@ -8,23 +8,23 @@ pub mod interleave;
 pub mod random;
 pub mod stats;
 
-/// Which backend the verifier under test uses.
+/// The backend of the verifier.
 pub const BACKEND: &str = if cfg!(feature = "ring") {
     "ring"
 } else {
     "RustCrypto"
 };
 
-/// What a benchmark was asked to do, from its command line.
+/// The command-line options of a benchmark.
 pub struct Options {
-    /// A second or two in all, to see that everything still works.
+    /// Runs for a second or two, to test the benchmark itself.
     pub quick: bool,
-    /// Exit with 1 where a mark is missed.
+    /// Exits with 1 if a limit is exceeded.
     pub check: bool,
 }
 
 impl Options {
-    /// Reads the command line; exits with 2 where it holds anything unknown.
+    /// Parses the command line; exits with 2 if an argument is unknown.
     #[must_use]
     pub fn from_args() -> Self {
         let mut options = Self {
@@ -36,7 +36,7 @@ impl Options {
                 "--quick" => options.quick = true,
                 "--check" => options.check = true,
                 _ => {
-                    eprintln!("{arg}: unknown; there are --quick and --check");
+                    eprintln!("unknown argument `{arg}`; use --quick or --check");
                     std::process::exit(2);
                 }
             }

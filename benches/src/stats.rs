@@ -1,17 +1,16 @@
 //! Medians, and Welch's t.
 
-/// The median, or the higher of the two in the middle.
+/// Returns the median; the higher of the two in the middle if their number is even.
 ///
 /// # Panics
-/// There are no values.
+/// If there are no values.
 #[must_use]
 pub fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values[values.len() / 2]
 }
 
-/// The median of the quotients of what was measured in the same round, so that what slows a whole
-/// round down drops out.
+/// Returns the median ratio of two times of the same round, so that a slow round does not count.
 #[must_use]
 pub fn paired_ratio(times: &[f64], floor: &[f64]) -> f64 {
     median(
@@ -23,7 +22,7 @@ pub fn paired_ratio(times: &[f64], floor: &[f64]) -> f64 {
     )
 }
 
-/// Count, mean and variance, one value at a time (Welford).
+/// Computes count, mean and variance, one value at a time (Welford).
 #[derive(Default)]
 pub struct Moments {
     count: f64,
@@ -32,7 +31,7 @@ pub struct Moments {
 }
 
 impl Moments {
-    /// Takes a value.
+    /// Adds a value.
     pub fn add(&mut self, value: f64) {
         self.count += 1.0;
         let before = value - self.mean;
@@ -40,7 +39,7 @@ impl Moments {
         self.squares += before * (value - self.mean);
     }
 
-    /// The mean.
+    /// Returns the mean.
     #[must_use]
     pub fn mean(&self) -> f64 {
         self.mean
@@ -50,7 +49,7 @@ impl Moments {
         self.squares / (self.count - 1.0) / self.count
     }
 
-    /// Welch's t: how many standard errors two means lie apart.
+    /// Returns Welch's t: the distance of two means in standard errors.
     #[must_use]
     pub fn t(&self, other: &Self) -> f64 {
         (self.mean - other.mean) / (self.error() + other.error()).sqrt()

@@ -32,7 +32,7 @@ fuzz_target!(|data: &[u8]| {
     let again = Envelope::parse(&written).expect("a serialised envelope parses");
     assert_eq!(again.event_type(), envelope.event_type());
     assert_eq!(again.event_id(), envelope.event_id());
-    let rewritten = serde_json::to_vec(&again).expect("an envelope prints");
+    let rewritten = serde_json::to_vec(&again).expect("an envelope serializes");
     assert_eq!(rewritten, written);
     if let Some(before) = &before {
         let after: Value = serde_json::from_slice(&written).expect("a serialised envelope is JSON");
@@ -58,8 +58,8 @@ fuzz_target!(|data: &[u8]| {
         assert_kept(data.as_ref(), &printed);
     }
     if let Some(vendor) = vendor {
-        let printed = serde_json::to_string(&vendor).expect("a vendor prints");
-        let again: Vendor = serde_json::from_str(&printed).expect("a printed vendor reads");
+        let printed = serde_json::to_string(&vendor).expect("a vendor serializes");
+        let again: Vendor = serde_json::from_str(&printed).expect("a serialized vendor parses");
         assert_eq!(again, vendor);
         assert_kept(data.as_ref(), &printed);
     }
@@ -67,7 +67,7 @@ fuzz_target!(|data: &[u8]| {
 
 /// Asserts that no field but a null one is lost. Values may change their spelling.
 fn assert_kept(before: Option<&Value>, printed: &str) {
-    let after: Value = serde_json::from_str(printed).expect("printed JSON");
+    let after: Value = serde_json::from_str(printed).expect("serialized JSON");
     for (name, value) in before.and_then(Value::as_object).into_iter().flatten() {
         assert!(value.is_null() || after.get(name).is_some(), "{name}");
     }

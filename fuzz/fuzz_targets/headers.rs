@@ -1,10 +1,10 @@
-//! `begin` and `verify` say what a plain restatement of the rules says, and a header map's two sets
-//! are never mixed. Lines: now, tolerance, id, timestamp, signature list, then `name: value`.
+//! `begin` and `verify` reject the same headers as the reference implementation, and all headers come
+//! from one set. Lines: now, tolerance, id, timestamp, signature list, then `name: value`.
 #![no_main]
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
-use pleo_fuzz::{input, plain};
+use pleo_fuzz::{input, reference};
 use pleo_webhook_verify::{Header, Headers, Secret, Verifier, VerifyError};
 
 const WEBHOOK: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signature"];
@@ -36,31 +36,35 @@ fuzz_target!(|data: &[u8]| {
             let set = expected_set(&pairs);
             let expected = set.map(|name| only(&pairs, name));
             assert_eq!([taken.id, taken.timestamp, taken.signature], expected);
-            assert!(KINDS.iter().all(|header| !stands_twice(&pairs, *header)));
+            assert!(KINDS.iter().all(|header| !is_duplicated(&pairs, *header)));
             check(&verifier, &taken, now, tolerance);
         }
-        Err(VerifyError::DuplicateHeader { header }) => assert!(stands_twice(&pairs, header)),
-        Err(error) => panic!("{error:?}, but only a header that stands twice is refused"),
+        Err(VerifyError::DuplicateHeader { header }) => assert!(is_duplicated(&pairs, header)),
+        Err(error) => panic!("{error:?}, but only a duplicated header is an error"),
     }
-    let shouted = pairs.iter().map(|(name, value)| {
+    let upper_case = pairs.iter().map(|(name, value)| {
         let name = name.as_str().to_ascii_uppercase();
         (name, value.as_bytes())
     });
-    let shouted: Vec<(String, &[u8])> = shouted.collect();
-    let taken = Headers::from_pairs(shouted.iter().map(|(name, value)| (name.as_str(), *value)));
+    let upper_case: Vec<(String, &[u8])> = upper_case.collect();
+    let taken = Headers::from_pairs(
+        upper_case
+            .iter()
+            .map(|(name, value)| (name.as_str(), *value)),
+    );
     assert_eq!(taken.is_err(), Headers::from_map(&map).is_err());
 });
 
 fn check(verifier: &Verifier, headers: &Headers<'_>, now: u64, tolerance: u64) {
-    let expected = plain::check_headers(headers, now, tolerance);
+    let expected = reference::check_headers(headers, now, tolerance);
     match verifier.begin(headers, now) {
         Ok(verification) => {
             assert_eq!(expected, Ok(()));
             let id = headers.id.expect("checked");
             assert_eq!(verification.claimed_id().as_bytes(), id);
-            // Nobody knows a signature by this secret.
-            let verdict = verifier.verify(headers, b"body", now);
-            assert_eq!(verdict.err(), Some(VerifyError::SignatureMismatch));
+            // No input contains a signature by this secret.
+            let result = verifier.verify(headers, b"body", now);
+            assert_eq!(result.err(), Some(VerifyError::SignatureMismatch));
         }
         Err(error) => {
             assert_eq!(expected, Err(error));
@@ -96,14 +100,14 @@ fn only<'p>(pairs: &'p [(HeaderName, HeaderValue)], name: &str) -> Option<&'p [u
     found.map(|pair| pair.1.as_bytes())
 }
 
-/// Whether a header stands twice in one of the sets.
-fn stands_twice(pairs: &[(HeaderName, HeaderValue)], header: Header) -> bool {
+/// Returns `true` if a header is duplicated in one of the sets.
+fn is_duplicated(pairs: &[(HeaderName, HeaderValue)], header: Header) -> bool {
     let named = [WEBHOOK, SVIX].map(|set| set.into_iter().zip(KINDS));
     let mut named = named.into_iter().flatten();
     named.any(|(name, kind)| kind == header && count(pairs, name) > 1)
 }
 
-/// The whole set, `webhook-` first; where none is whole, the set that is there at all.
+/// Returns the complete set, `webhook-` first; if none is complete, the one that has any header.
 fn expected_set(pairs: &[(HeaderName, HeaderValue)]) -> [&'static str; 3] {
     let present = |set: [&str; 3]| set.iter().filter(|name| count(pairs, name) > 0).count();
     match (present(WEBHOOK), present(SVIX)) {

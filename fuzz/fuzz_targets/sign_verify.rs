@@ -1,5 +1,5 @@
-//! What `sign` makes passes, and any single change makes it fail. Lines: secret, id, timestamp, where
-//! to change what; then the body.
+//! A message that `sign` signed is authentic, and any single change makes it fail. Lines: secret, id,
+//! timestamp, positions of the changes; then the body.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -11,11 +11,11 @@ fuzz_target!(|data: &[u8]| {
     let mut key = input::key(&input::line(&mut body));
     let id = input::line(&mut body);
     let timestamp = input::number(&input::line(&mut body));
-    let places = input::numbers(&input::line(&mut body));
+    let positions = input::numbers(&input::line(&mut body));
     let mut body = body.to_vec();
 
-    let place = |nth: usize| places.get(nth).copied().unwrap_or_default();
-    let bit = 1_u8 << (place(1) % 8);
+    let position = |nth: usize| positions.get(nth).copied().unwrap_or_default();
+    let bit = 1_u8 << (position(1) % 8);
 
     let secret = Secret::from_bytes(&key).expect("a valid length");
     let signed = str::from_utf8(&id)
@@ -25,14 +25,14 @@ fuzz_target!(|data: &[u8]| {
         Ok(signature) => signature.as_str().as_bytes().to_vec(),
         Err(error) => {
             assert_eq!(error, VerifyError::InvalidId);
-            assert!(!pleo_fuzz::plain::is_id(&id));
+            assert!(!pleo_fuzz::reference::is_id(&id));
             return;
         }
     };
-    assert!(pleo_fuzz::plain::is_id(&id));
+    assert!(pleo_fuzz::reference::is_id(&id));
     let verifier = Verifier::new(secret);
-    // Always at the message's own time, so that the window never hides the signature's verdict.
-    let verdict = |verifier: &Verifier, id: &[u8], timestamp: u64, list: &[u8], body: &[u8]| {
+    // `now` is the timestamp, so that the tolerance never hides the result of the signature.
+    let verify = |verifier: &Verifier, id: &[u8], timestamp: u64, list: &[u8], body: &[u8]| {
         let text = timestamp.to_string();
         let headers = Headers::new(id, text.as_bytes(), list);
         verifier.verify(&headers, body, timestamp).map(|verified| {
@@ -41,59 +41,50 @@ fuzz_target!(|data: &[u8]| {
         })
     };
     const FAILED: Result<(), VerifyError> = Err(VerifyError::SignatureMismatch);
-    assert_eq!(
-        verdict(&verifier, &id, timestamp, &signature, &body),
-        Ok(())
-    );
+    assert_eq!(verify(&verifier, &id, timestamp, &signature, &body), Ok(()));
 
-    let other = timestamp ^ 1 << (place(0) % 64);
-    assert_eq!(verdict(&verifier, &id, other, &signature, &body), FAILED);
+    let other = timestamp ^ 1 << (position(0) % 64);
+    assert_eq!(verify(&verifier, &id, other, &signature, &body), FAILED);
 
     let mut other = id.clone();
-    let at = input::index(place(0), other.len());
+    let at = input::index(position(0), other.len());
     other[at] ^= bit;
-    assert!(verdict(&verifier, &other, timestamp, &signature, &body).is_err());
+    assert!(verify(&verifier, &other, timestamp, &signature, &body).is_err());
     other[at] = if id[at] == b'x' { b'y' } else { b'x' };
     assert_eq!(
-        verdict(&verifier, &other, timestamp, &signature, &body),
+        verify(&verifier, &other, timestamp, &signature, &body),
         FAILED
     );
 
     let mut other = signature.clone();
-    let at = input::index(place(0), other.len());
+    let at = input::index(position(0), other.len());
     other[at] ^= bit;
-    assert!(verdict(&verifier, &id, timestamp, &other, &body).is_err());
-    other[at] = u8::try_from(place(2) % 256).expect("below 256");
+    assert!(verify(&verifier, &id, timestamp, &other, &body).is_err());
+    other[at] = u8::try_from(position(2) % 256).expect("below 256");
     assert_eq!(
-        verdict(&verifier, &id, timestamp, &other, &body).is_ok(),
+        verify(&verifier, &id, timestamp, &other, &body).is_ok(),
         other == signature
     );
     other.remove(at);
-    assert!(verdict(&verifier, &id, timestamp, &other, &body).is_err());
+    assert!(verify(&verifier, &id, timestamp, &other, &body).is_err());
 
     body.push(b' ');
-    assert_eq!(
-        verdict(&verifier, &id, timestamp, &signature, &body),
-        FAILED
-    );
+    assert_eq!(verify(&verifier, &id, timestamp, &signature, &body), FAILED);
     body.pop();
     if !body.is_empty() {
-        let at = input::index(place(0), body.len());
+        let at = input::index(position(0), body.len());
         body[at] ^= bit;
-        assert_eq!(
-            verdict(&verifier, &id, timestamp, &signature, &body),
-            FAILED
-        );
+        assert_eq!(verify(&verifier, &id, timestamp, &signature, &body), FAILED);
         body[at] ^= bit;
         let shorter = &body[..body.len() - 1];
         assert_eq!(
-            verdict(&verifier, &id, timestamp, &signature, shorter),
+            verify(&verifier, &id, timestamp, &signature, shorter),
             FAILED
         );
     }
 
-    let at = input::index(place(0), key.len());
+    let at = input::index(position(0), key.len());
     key[at] ^= bit;
     let other = Verifier::new(Secret::from_bytes(&key).expect("as long as before"));
-    assert_eq!(verdict(&other, &id, timestamp, &signature, &body), FAILED);
+    assert_eq!(verify(&other, &id, timestamp, &signature, &body), FAILED);
 });

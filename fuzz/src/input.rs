@@ -1,12 +1,12 @@
-//! Inputs are text: a line for each small thing, and the rest for the body.
+//! The input format: text with one line per value, then the body.
 //!
-//! A fuzzer's mutations then mostly change one thing at a time, and a seed can be read.
+//! Most mutations then change one value, and a seed is readable.
 
-use crate::plain;
+use crate::reference;
 
-/// Takes the next line off an input; empty where there is none left.
+/// Takes the next line from an input; empty at its end.
 ///
-/// No line can hold a line break, so byte 1 stands for one.
+/// Byte 1 stands for a line break, which a line cannot contain.
 pub fn line(input: &mut &[u8]) -> Vec<u8> {
     let end = input.iter().position(|byte| *byte == b'\n');
     let (line, rest) = match end {
@@ -19,22 +19,22 @@ pub fn line(input: &mut &[u8]) -> Vec<u8> {
         .collect()
 }
 
-/// The value of a header: `None` where the line is a single `-`.
+/// Takes the value of a header; `None` if the line is `-`.
 pub fn header(input: &mut &[u8]) -> Option<Vec<u8>> {
     Some(line(input)).filter(|value| value != b"-")
 }
 
-/// A number in decimal; anything else is taken as the digits of a number to base 257, so that every
-/// mutation gives some number.
+/// Parses a decimal number. Other text is the digits of a number to base 257, so that every mutation
+/// is a number.
 pub fn number(text: &[u8]) -> u64 {
-    plain::decimal(text).unwrap_or_else(|| {
+    reference::decimal(text).unwrap_or_else(|| {
         text.iter().fold(0, |number: u64, byte| {
             number.wrapping_mul(257).wrapping_add(u64::from(*byte))
         })
     })
 }
 
-/// Numbers parted by spaces.
+/// Parses numbers separated by spaces.
 pub fn numbers(text: &[u8]) -> Vec<u64> {
     text.split(|byte| *byte == b' ')
         .filter(|word| !word.is_empty())
@@ -42,16 +42,15 @@ pub fn numbers(text: &[u8]) -> Vec<u64> {
         .collect()
 }
 
-/// A number as an index below `len`, which isn't 0.
+/// Maps a number to an index below `len`, which must not be 0.
 pub fn index(number: u64, len: usize) -> usize {
     let len = u64::try_from(len).expect("a length fits 64 bits");
     usize::try_from(number % len).expect("less than a length")
 }
 
-/// The bytes of a key: those of a secret as the sender shows it, else something of a valid length
-/// made of whatever stands there.
+/// Parses a secret into its key. Other text is cut or filled up to a key of valid length.
 pub fn key(text: &[u8]) -> Vec<u8> {
-    if let Ok(key) = plain::secret(text) {
+    if let Ok(key) = reference::secret(text) {
         return key;
     }
     let len = text.len().clamp(24, 75);
@@ -62,7 +61,7 @@ pub fn key(text: &[u8]) -> Vec<u8> {
         .collect()
 }
 
-/// One to four keys, parted by spaces.
+/// Parses one to four keys, separated by spaces.
 pub fn keys(text: &[u8]) -> Vec<Vec<u8>> {
     text.split(|byte| *byte == b' ').take(4).map(key).collect()
 }

@@ -1,6 +1,6 @@
-//! What the fuzz targets share: how an input is taken apart, and the rules stated a second time.
+//! What the fuzz targets share: the input format and the reference implementation.
 
 pub mod input;
-// The verifier's own tests measure it by the same rules.
-#[path = "../../crates/pleo-webhook-verify/tests/plain/mod.rs"]
-pub mod plain;
+// The verifier's own tests compare with the same implementation.
+#[path = "../../crates/pleo-webhook-verify/tests/it/support/reference.rs"]
+pub mod reference;

@@ -1,18 +1,18 @@
-//! Whether the time of a verification tells where a wrong signature differs, or which matched.
+//! Tests whether the time of a verification depends on where a wrong signature differs, or on which
+//! secret matched.
 //!
-//! As dudect does: two classes of input in random order, one verification each by a fine clock,
-//! what the machine disturbed cut off, Welch's t. What is timed is always the whole of `verify`, and
-//! both classes of a test always end alike: a right signature must not be told from a wrong one by
-//! `Ok` against `Err`, which the answer says anyway. So where a right one is compared with a wrong
-//! one, it stands in a list whose second signature is right, and both classes pass.
+//! The method is dudect's: two classes of input in random order, the time of each verification, the
+//! slowest samples cut off, Welch's t. Both classes of a test have the same result, `Ok` or `Err`,
+//! because the response reveals that anyway. A valid and a wrong signature are compared in a list whose
+//! second signature is valid, so that both classes pass.
 //!
-//! The messages are random and change all the time, so that the classes differ only in how the
-//! signature relates to the right one. With a few messages, each class would be a few texts, and t
-//! would also show how those run through caches; whoever sent a text knows it.
+//! The messages are random and change often, so that the classes differ only in how the signature
+//! relates to the valid one. With few messages, t would also show how their texts behave in caches; the
+//! sender of a text knows that.
 //!
-//! The last row is a comparison that stops at the first difference, to show that such a leak would
-//! be seen. `--quick` takes fewer samples; `--check` fails where a |t| is 4.5 or more, or where the
-//! leak isn't seen.
+//! The last row is a control: a comparison that stops at the first difference, whose leak must be
+//! detected. `--quick` takes fewer samples. `--check` fails if a |t| is 4.5 or more, or if the control's
+//! leak is not detected.
 
 use std::hint::black_box;
 use std::process::ExitCode;
@@ -30,10 +30,10 @@ use pleo_webhook_verify::{Headers, Secret, Verifier};
 
 const LIMIT: f64 = 4.5;
 
-/// How many percent of the samples count; the slowest are those that something else disturbed.
+/// The percentages of the samples that count. The slowest samples are noise.
 const CROPS: [usize; 3] = [50, 80, 95];
 
-/// How many messages samples are taken of before there are others, and how many samples.
+/// The number of messages in use at a time, and of samples until they are replaced.
 const MESSAGES: usize = 64;
 const SAMPLES_OF_MESSAGES: usize = 1024;
 
@@ -60,20 +60,20 @@ fn main() -> ExitCode {
         verifier.and_secret(nth_secret(nth)).expect("at most four")
     });
 
-    println!("The verifier on {BACKEND}, {samples} samples a test.\n");
-    print!("{:<58}", "|t| of the fastest part of the samples");
+    println!("Backend: {BACKEND}, {samples} samples per test.\n");
+    print!("{:<58}", "|t| of the fastest samples");
     for crop in CROPS {
         print!("{crop:>7}%");
     }
     println!("{:>12}", "difference");
 
     let wrong: Lists<'_> = &|body| {
-        let right = tag(0, body);
-        [list(&[wrong_at(right, 0)]), list(&[wrong_at(right, 31)])]
+        let valid = tag(0, body);
+        [list(&[wrong_at(valid, 0)]), list(&[wrong_at(valid, 31)])]
     };
-    let before_right: Lists<'_> = &|body| {
-        let right = tag(0, body);
-        [list(&[right, right]), list(&[wrong_at(right, 31), right])]
+    let before_valid: Lists<'_> = &|body| {
+        let valid = tag(0, body);
+        [list(&[valid, valid]), list(&[wrong_at(valid, 31), valid])]
     };
     let signers: Lists<'_> = &|body| [0, 3].map(|nth| list(&[tag(nth, body)]));
     let mut worst: f64 = 0.0;
@@ -91,15 +91,15 @@ fn main() -> ExitCode {
             false,
         ),
         (
-            "one secret: right or wrong, before a right one",
+            "one secret: valid or wrong, before a valid one",
             &one,
-            before_right,
+            before_valid,
             true,
         ),
         (
-            "four secrets: right or wrong, before a right one",
+            "four secrets: valid or wrong, before a valid one",
             &four,
-            before_right,
+            before_valid,
             true,
         ),
         (
@@ -121,8 +121,12 @@ fn main() -> ExitCode {
     let control = test(name, samples, wrong, |body, list| {
         differs(&floor, body, list)
     });
-    let seen = if control >= LIMIT { "seen" } else { "NOT SEEN" };
-    println!("\ngreatest |t| {worst:.2}, must stay below {LIMIT}; the control's leak is {seen}");
+    let detected = if control >= LIMIT {
+        "detected"
+    } else {
+        "NOT DETECTED"
+    };
+    println!("\ngreatest |t|: {worst:.2}, limit {LIMIT}; the control's leak: {detected}");
     if options.check && (worst >= LIMIT || control < LIMIT) {
         ExitCode::FAILURE
     } else {
@@ -130,12 +134,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures, prints a row, and returns the greatest |t|.
+/// Runs a test, prints its row, and returns the greatest |t|.
 fn test(name: &str, samples: usize, lists: Lists<'_>, call: impl Fn(&[u8], &[u8]) -> bool) -> f64 {
     let mut random = Random::new(99);
-    // Both classes are read from the same place, into which both are read without a branch.
+    // Both classes are read from the same buffer, which is filled without a branch.
     let mut messages = Vec::new();
-    let mut place = Vec::new();
+    let mut buffer = Vec::new();
     let mut times: Vec<(u8, f64)> = Vec::with_capacity(samples);
     let warm_up = samples / 10;
     for sample in 0..warm_up + samples {
@@ -147,18 +151,18 @@ fn test(name: &str, samples: usize, lists: Lists<'_>, call: impl Fn(&[u8], &[u8]
                     Message { body, lists }
                 })
                 .collect();
-            place.clone_from(&messages[0].lists[0]);
+            buffer.clone_from(&messages[0].lists[0]);
         }
         let message: &Message = &messages[random.index(messages.len())];
         let class = random.bit();
         let mask = black_box(class.wrapping_neg());
         let [one, other] = &message.lists;
-        for ((to, one), other) in place.iter_mut().zip(one).zip(other) {
+        for ((to, one), other) in buffer.iter_mut().zip(one).zip(other) {
             *to = one ^ (mask & (one ^ other));
         }
         fence(Ordering::SeqCst);
         let start = Instant::now();
-        let as_expected = black_box(call(black_box(&message.body), black_box(&place)));
+        let as_expected = black_box(call(black_box(&message.body), black_box(&buffer)));
         let time = start.elapsed().as_secs_f64() * 1e9;
         assert!(as_expected, "{name}");
         if sample >= warm_up {
@@ -166,7 +170,7 @@ fn test(name: &str, samples: usize, lists: Lists<'_>, call: impl Fn(&[u8], &[u8]
         }
     }
 
-    // One threshold for both classes, so that cutting off can't make a difference.
+    // One threshold for both classes, so that it cannot cause a difference.
     let mut sorted: Vec<f64> = times.iter().map(|(_, time)| *time).collect();
     sorted.sort_by(f64::total_cmp);
     print!("{name:<58}");
@@ -189,7 +193,7 @@ fn test(name: &str, samples: usize, lists: Lists<'_>, call: impl Fn(&[u8], &[u8]
     greatest
 }
 
-/// Whether the signature is wrong, found out in a way that leaks where.
+/// Returns `true` if the signature is wrong. Leaks where.
 fn differs(floor: &Floor, body: &[u8], list: &[u8]) -> bool {
     let expected = floor.tag(ID, TIMESTAMP, body);
     let mut tag: Tag = [0; 32];
@@ -201,7 +205,7 @@ fn differs(floor: &Floor, body: &[u8], list: &[u8]) -> bool {
         .any(|(one, other)| black_box(one) != black_box(other))
 }
 
-/// The tag that one of the secrets makes; the first one is the one secret of the tests with one.
+/// Computes the tag by one of the secrets. Tests with one secret use the first.
 fn tag(nth: u8, body: &[u8]) -> Tag {
     let signature = nth_secret(nth).sign(ID, NOW, body).expect("a valid id");
     let decoded = STANDARD.decode(signature.as_str().trim_start_matches("v1,"));

@@ -1,5 +1,5 @@
-//! Verifies once, a signature that is wrong in one byte, for `callgrind.sh` to count instructions.
-//! Arguments: which byte, and how many secrets the verifier has.
+//! Verifies a signature that is wrong in one byte, so that `callgrind.sh` can count the instructions.
+//! Arguments: the index of the byte, and the number of secrets.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,11 +11,11 @@ fn main() {
     let mut number = || -> usize {
         let arg = args.next().unwrap_or_default();
         arg.parse()
-            .expect("two numbers: a byte, and how many secrets")
+            .expect("two numbers: the index of a byte, and the number of secrets")
     };
     let (byte, secrets) = (number(), number());
 
-    // The same delivery in every run: another second could be a byte longer.
+    // The same delivery in every run, with a fixed timestamp.
     let (id, timestamp, body) = ("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, [b'x'; 300]);
     let signature = secret().sign(id, timestamp, &body).expect("a valid id");
     let mut tag = STANDARD
@@ -36,7 +36,7 @@ fn main() {
     ));
 }
 
-/// What is counted, found by its name.
+/// The function whose instructions are counted. Callgrind finds it by its name.
 #[inline(never)]
 fn measured_verification(
     verifier: &Verifier,

@@ -1,7 +1,7 @@
-//! How long a verification takes, as a multiple of the floor, and how often it allocates.
+//! Measures the time of a verification as a multiple of the floor, and its allocations.
 //!
-//! `--quick` only sees that every contender gives the right verdict; `--check` fails where a mark
-//! is missed.
+//! `--quick` only tests that every contender returns the expected result. `--check` fails if a limit is
+//! exceeded.
 
 use std::process::ExitCode;
 
@@ -23,15 +23,15 @@ const BODIES: [(&str, usize); 4] = [
     ("1 MiB", 1024 * 1024),
 ];
 
-// Where each contender stands in `contenders::all`.
-const ONE_SHOT: usize = 0;
+// The index of each contender in `contenders::all`.
+const ONE_CALL: usize = 0;
 const STREAMING: usize = 1;
 const MAP_AND_CLOCK: usize = 2;
 const SVIX: usize = 3;
 const STANDARD_WEBHOOKS: usize = 4;
 
-/// A promise, and what became of it.
-struct Mark {
+/// A limit and the measured value.
+struct Limit {
     what: String,
     measured: f64,
     at_most: f64,
@@ -46,56 +46,57 @@ fn main() -> ExitCode {
     };
     let floor = Floor::default();
     let contenders = contenders::all();
-    let mut marks = Vec::new();
+    let mut limits = Vec::new();
 
-    println!("The verifier on {BACKEND}. Time as a multiple of the floor's.\n");
-    print!("{:>7}{:>6}{:>9}{:>12}", "body", "sigs", "verdict", "floor");
+    println!("Backend: {BACKEND}. Time as a multiple of the floor.\n");
+    print!("{:>7}{:>6}{:>9}{:>12}", "body", "sigs", "result", "floor");
     header(&contenders);
     for (label, len) in BODIES {
         for signatures in [1, 10] {
             for genuine in [true, false] {
                 let delivery = Delivery::new(len, signatures, genuine);
-                assert_eq!(floor.verify(&delivery), genuine, "the floor's verdict");
+                assert_eq!(floor.verify(&delivery), genuine, "the floor's result");
                 let times = row(&floor, &contenders, &delivery, genuine, effort);
                 let (of_floor, times) = times.split_first().expect("the floor is the first");
-                let verdict = if genuine { "valid" } else { "invalid" };
+                let result = if genuine { "valid" } else { "invalid" };
                 let nanoseconds = median(of_floor.clone());
-                print!("{label:>7}{signatures:>6}{verdict:>9}{nanoseconds:>9.0} ns");
+                print!("{label:>7}{signatures:>6}{result:>9}{nanoseconds:>9.0} ns");
                 for time in times {
                     print!("{:>18.3}", paired_ratio(time, of_floor));
                 }
                 println!();
                 if genuine && signatures == 1 {
-                    marks.extend(marks_of_row(label, of_floor, times));
+                    limits.extend(limits_of_row(label, of_floor, times));
                 }
             }
         }
     }
 
-    rejects(&floor, &contenders, effort, &mut marks);
-    allocated(&contenders, &mut marks);
+    rejects(&floor, &contenders, effort, &mut limits);
+    count_allocations(&contenders, &mut limits);
 
-    println!("\n{:<52}{:>9}{:>9}", "mark", "measured", "at most");
-    let mut missed = 0;
-    for mark in marks {
-        let reached = mark.measured <= mark.at_most;
-        missed += u32::from(!reached);
-        let verdict = if reached { "" } else { "  MISSED" };
-        let Mark {
+    println!("\n{:<52}{:>9}{:>9}", "limit", "measured", "at most");
+    let mut exceeded = 0;
+    for limit in limits {
+        let is_kept = limit.measured <= limit.at_most;
+        exceeded += u32::from(!is_kept);
+        let note = if is_kept { "" } else { "  EXCEEDED" };
+        let Limit {
             what,
             measured,
             at_most,
-        } = mark;
-        println!("{what:<52}{measured:>9.3}{at_most:>9.3}{verdict}");
+        } = limit;
+        println!("{what:<52}{measured:>9.3}{at_most:>9.3}{note}");
     }
-    println!("{missed} marks missed");
-    if options.check && missed > 0 {
+    println!("{exceeded} limits exceeded");
+    if options.check && exceeded > 0 {
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS
     }
 }
 
+/// Prints the names of the contenders.
 fn header(contenders: &[Box<dyn Contender>]) {
     for contender in contenders {
         print!("{:>18}", contender.name());
@@ -113,84 +114,88 @@ fn row(
 ) -> Vec<Vec<f64>> {
     let mut entries: Vec<(&dyn Contender, &Delivery)> = vec![(floor, delivery)];
     for contender in contenders {
-        let verdict = contender.verify(delivery);
-        assert_eq!(verdict, genuine, "{}", contender.name());
+        let result = contender.verify(delivery);
+        assert_eq!(result, genuine, "{}", contender.name());
         entries.push((contender.as_ref(), delivery));
     }
     interleave::measure(&entries, effort)
 }
 
-fn marks_of_row(label: &str, floor: &[f64], times: &[Vec<f64>]) -> Vec<Mark> {
-    let small = label == "300 B";
-    let mut marks = vec![
-        Mark {
-            what: format!("{label}: one-shot / floor"),
-            measured: paired_ratio(&times[ONE_SHOT], floor),
-            at_most: if small { 1.10 } else { 1.05 },
+fn limits_of_row(label: &str, floor: &[f64], times: &[Vec<f64>]) -> Vec<Limit> {
+    // The streaming state is about 1.3 kB on ring, which is copied out of `begin`.
+    let (of_floor, of_one_call) = match label {
+        "300 B" => (1.15, 1.20),
+        "1 KiB" => (1.05, 1.10),
+        _ => (1.05, 1.03),
+    };
+    let mut limits = vec![
+        Limit {
+            what: format!("{label}: one call / floor"),
+            measured: paired_ratio(&times[ONE_CALL], floor),
+            at_most: of_floor,
         },
-        Mark {
-            what: format!("{label}: 4 KiB pieces / one-shot"),
-            measured: paired_ratio(&times[STREAMING], &times[ONE_SHOT]),
-            at_most: 1.03,
+        Limit {
+            what: format!("{label}: 4 KiB chunks / one call"),
+            measured: paired_ratio(&times[STREAMING], &times[ONE_CALL]),
+            at_most: of_one_call,
         },
     ];
-    if small || label == "1 KiB" {
+    if matches!(label, "300 B" | "1 KiB") {
         for (peer, name) in [(SVIX, "svix"), (STANDARD_WEBHOOKS, "standardwebhooks")] {
-            marks.push(Mark {
+            limits.push(Limit {
                 what: format!("{label}: map and clock / {name}"),
                 measured: paired_ratio(&times[MAP_AND_CLOCK], &times[peer]),
                 at_most: 0.25,
             });
         }
     }
-    marks
+    limits
 }
 
-/// What is refused before anything is hashed must cost next to nothing.
+/// Measures deliveries that are rejected before hashing.
 fn rejects(
     floor: &Floor,
     contenders: &[Box<dyn Contender>],
     effort: Effort,
-    marks: &mut Vec<Mark>,
+    limits: &mut Vec<Limit>,
 ) {
-    let whole = Delivery::new(1024, 1, true);
-    println!(
-        "\nRefused without a look at the body of 1 KiB, as a multiple of the floor for all of it.\n"
-    );
+    let valid = Delivery::new(1024, 1, true);
+    println!("\nDeliveries rejected by their headers, as a multiple of the floor at 1 KiB.\n");
     print!("{:>34}", "");
     header(contenders);
     for (what, delivery) in [
-        ("missing header", whole.clone().without_id()),
-        ("stale timestamp", whole.clone().stale()),
-        ("unusable signature list", whole.clone().without_v1()),
+        ("missing header", valid.clone().without_id()),
+        ("stale timestamp", valid.clone().stale()),
+        ("no v1 signature", valid.clone().without_v1()),
     ] {
         let mut entries: Vec<(&dyn Contender, &Delivery)> =
-            vec![(floor, &whole), (contenders[ONE_SHOT].as_ref(), &whole)];
+            vec![(floor, &valid), (contenders[ONE_CALL].as_ref(), &valid)];
         for contender in contenders {
             assert!(!contender.verify(&delivery), "{}: {what}", contender.name());
             entries.push((contender.as_ref(), &delivery));
         }
         let times = interleave::measure(&entries, effort);
-        let [of_floor, of_whole, times @ ..] = &times[..] else {
-            unreachable!("the floor and a full check are the first two")
+        let [of_floor, of_valid, times @ ..] = &times[..] else {
+            unreachable!("the floor and the valid delivery are the first two")
         };
         print!("{what:>34}");
         for time in times {
             print!("{:>18.3}", paired_ratio(time, of_floor));
         }
         println!();
-        for (index, way) in [(ONE_SHOT, "one-shot"), (STREAMING, "4 KiB pieces")] {
-            marks.push(Mark {
-                what: format!("{what}: {way} / full check"),
-                measured: paired_ratio(&times[index], of_whole),
+        for (index, how) in [(ONE_CALL, "one call"), (STREAMING, "4 KiB chunks")] {
+            limits.push(Limit {
+                what: format!("{what}: {how} / valid delivery"),
+                measured: paired_ratio(&times[index], of_valid),
                 at_most: 0.1,
             });
         }
     }
 }
 
-fn allocated(contenders: &[Box<dyn Contender>], marks: &mut Vec<Mark>) {
-    print!("\n{:>34}", "allocations a call");
+/// Counts allocations per call.
+fn count_allocations(contenders: &[Box<dyn Contender>], limits: &mut Vec<Limit>) {
+    print!("\n{:>34}", "allocations per call");
     let deliveries = [
         Delivery::new(300, 1, true),
         Delivery::new(300, 10, false),
@@ -206,8 +211,8 @@ fn allocated(contenders: &[Box<dyn Contender>], marks: &mut Vec<Mark>) {
         let most = counts.max().unwrap_or_default();
         print!("{most:>18}");
         if index <= MAP_AND_CLOCK {
-            marks.push(Mark {
-                what: format!("{}: allocations a call", contender.name()),
+            limits.push(Limit {
+                what: format!("{}: allocations per call", contender.name()),
                 measured: if most == 0 { 0.0 } else { f64::INFINITY },
                 at_most: 0.0,
             });

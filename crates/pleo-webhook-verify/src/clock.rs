@@ -1,8 +1,10 @@
-//! The system's clock, for those who have one.
+//! The system clock.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Now, in Unix seconds; 0 where the clock stands before 1970, so that every timestamp is too new.
+/// Returns the current time in Unix seconds.
+///
+/// Returns 0 if the clock is set before 1970, so that every timestamp is too new.
 #[must_use]
 pub fn unix_now() -> u64 {
     SystemTime::now()

@@ -1,24 +1,26 @@
-//! The three headers, as they came.
+//! The three signature headers: how they are found in a request, and which values are valid.
+
+use core::str;
 
 use crate::{Header, VerifyError};
 
-/// The values of the three signature headers, as bytes; `None` where one is absent.
+/// The values of the three signature headers as bytes; `None` if a header is missing.
 ///
 /// [`Self::from_pairs`] finds them among all headers of a request, and `from_map` (feature `http`)
-/// in an `http::HeaderMap`. Whoever fills this by hand takes all three from one set (`webhook-…` or
-/// `svix-…`), and refuses a header that stands twice.
+/// in an `http::HeaderMap`. If you fill in the fields yourself, take all three from one set
+/// (`webhook-…` or `svix-…`) and reject a duplicated header.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Headers<'h> {
-    /// `webhook-id`
+    /// The value of `webhook-id`.
     pub id: Option<&'h [u8]>,
-    /// `webhook-timestamp`
+    /// The value of `webhook-timestamp`.
     pub timestamp: Option<&'h [u8]>,
-    /// `webhook-signature`
+    /// The value of `webhook-signature`.
     pub signature: Option<&'h [u8]>,
 }
 
 impl<'h> Headers<'h> {
-    /// The headers where all three are there.
+    /// Takes the values of all three headers.
     #[must_use]
     pub const fn new(id: &'h [u8], timestamp: &'h [u8], signature: &'h [u8]) -> Self {
         Self {
@@ -28,11 +30,11 @@ impl<'h> Headers<'h> {
         }
     }
 
-    /// Finds the three headers among all headers of a request, in any order; names in any case.
+    /// Finds the three headers among all headers of a request. Order and case do not matter.
     ///
-    /// They are taken from one set: `webhook-…` where that is whole, else `svix-…` where that is
-    /// whole. They are never mixed. Where neither is whole, the set that has any header is returned
-    /// as it is, `webhook-…` first, for [`Verifier`](crate::Verifier) to name what is missing.
+    /// All three come from one set: `webhook-…` if it is complete, else `svix-…` if it is complete.
+    /// If both are incomplete, the result is the set that has any header, `webhook-…` first, and
+    /// [`Verifier`](crate::Verifier) reports which header is missing.
     ///
     /// ```
     /// use pleo_webhook_verify::{Header, Headers, VerifyError};
@@ -41,14 +43,14 @@ impl<'h> Headers<'h> {
     /// let headers = Headers::from_pairs(request.map(|(name, value)| (name, value.as_bytes())))?;
     /// assert_eq!((headers.id, headers.signature), (Some(&b"msg_1"[..]), None));
     ///
-    /// let twice = [("webhook-id", &b"msg_1"[..]), ("webhook-id", b"msg_2")];
-    /// let error = Headers::from_pairs(twice).unwrap_err();
+    /// let duplicated = [("webhook-id", &b"msg_1"[..]), ("webhook-id", b"msg_2")];
+    /// let error = Headers::from_pairs(duplicated).unwrap_err();
     /// assert_eq!(error, VerifyError::DuplicateHeader { header: Header::Id });
     /// # Ok::<(), VerifyError>(())
     /// ```
     ///
     /// # Errors
-    /// [`VerifyError::DuplicateHeader`] where any of the six headers stands more than once.
+    /// [`VerifyError::DuplicateHeader`] if any of the six headers is duplicated.
     pub fn from_pairs<'n>(
         pairs: impl IntoIterator<Item = (&'n str, &'h [u8])>,
     ) -> Result<Self, VerifyError> {
@@ -74,19 +76,21 @@ impl<'h> Headers<'h> {
                 return Err(VerifyError::DuplicateHeader { header });
             }
         }
-        let whole = |set: &Self| set.require().is_ok();
-        let any = |set: &Self| set.id.or(set.timestamp).or(set.signature).is_some();
-        Ok(if whole(&webhook) || (any(&webhook) && !whole(&svix)) {
-            webhook
-        } else {
-            svix
-        })
+        let is_complete = |set: &Self| set.require_all().is_ok();
+        let has_any = |set: &Self| set.id.or(set.timestamp).or(set.signature).is_some();
+        Ok(
+            if is_complete(&webhook) || (has_any(&webhook) && !is_complete(&svix)) {
+                webhook
+            } else {
+                svix
+            },
+        )
     }
 
     /// Finds the three headers in a header map, by the rules of [`Self::from_pairs`].
     ///
     /// # Errors
-    /// [`VerifyError::DuplicateHeader`] where any of the six headers stands more than once.
+    /// [`VerifyError::DuplicateHeader`] if any of the six headers is duplicated.
     #[cfg(feature = "http")]
     pub fn from_map(map: &'h http::HeaderMap) -> Result<Self, VerifyError> {
         Self::from_pairs(
@@ -95,7 +99,8 @@ impl<'h> Headers<'h> {
         )
     }
 
-    pub(crate) fn require(&self) -> Result<[&'h [u8]; 3], VerifyError> {
+    /// Returns id, timestamp and signature list, or the first missing header.
+    pub(crate) fn require_all(&self) -> Result<[&'h [u8]; 3], VerifyError> {
         let require =
             |value: Option<&'h [u8]>, header| value.ok_or(VerifyError::MissingHeader { header });
         Ok([
@@ -106,42 +111,27 @@ impl<'h> Headers<'h> {
     }
 }
 
-/// The most digits that a timestamp may have: those of the greatest `u64`.
-pub(crate) const MAX_TIMESTAMP_LEN: usize = 20;
-
-/// Checks an id: 1 to 256 bytes of visible ASCII, no full stop.
+/// Parses an id: 1 to 256 bytes of visible ASCII without a full stop.
 ///
 /// Standard Webhooks, "Signature scheme": the signed content is the id, the timestamp and the
-/// payload joined by full stops; an id with a full stop would let the boundary between the fields
-/// move.
-pub(crate) fn check_id(bytes: &[u8]) -> Result<(), VerifyError> {
-    if !matches!(bytes.len(), 1..=256) {
+/// payload, joined by full stops. A full stop in the id would make the boundary ambiguous.
+pub(crate) fn parse_id(bytes: &[u8]) -> Result<&str, VerifyError> {
+    let is_valid = |byte: &u8| byte.is_ascii_graphic() && *byte != b'.';
+    if !matches!(bytes.len(), 1..=256) || !bytes.iter().all(is_valid) {
         return Err(VerifyError::InvalidId);
     }
-    // Without an early exit, so that the compiler looks at many bytes at once.
-    let visible = bytes.iter().fold(true, |visible, byte| {
-        visible & byte.is_ascii_graphic() & (*byte != b'.')
-    });
-    visible.then_some(()).ok_or(VerifyError::InvalidId)
+    str::from_utf8(bytes).map_err(|_| VerifyError::InvalidId)
 }
 
-/// Reads a timestamp: Unix seconds as a decimal that fits a `u64`, without sign, space or leading
-/// zero, so that each moment has one spelling.
+/// Parses a timestamp: Unix seconds as a decimal that fits a `u64`, without sign, space or leading
+/// zero, so that each time has exactly one spelling.
 pub(crate) fn parse_timestamp(bytes: &[u8]) -> Result<u64, VerifyError> {
-    let fits = match bytes.len() {
-        ..MAX_TIMESTAMP_LEN => true,
-        // Texts of one length are in the order of their numbers.
-        MAX_TIMESTAMP_LEN => bytes <= &b"18446744073709551615"[..],
-        _ => false,
-    };
-    if !fits || matches!(bytes, [] | [b'0', _, ..]) {
+    // `u64::from_str` accepts a plus sign and leading zeros.
+    if !matches!(bytes, [b'0'] | [b'1'..=b'9', ..]) {
         return Err(VerifyError::InvalidTimestamp);
     }
-    bytes
-        .iter()
-        .try_fold(0_u64, |seconds, byte| {
-            let digit = byte.wrapping_sub(b'0');
-            (digit <= 9).then(|| seconds.wrapping_mul(10).wrapping_add(digit.into()))
-        })
+    str::from_utf8(bytes)
+        .ok()
+        .and_then(|digits| digits.parse().ok())
         .ok_or(VerifyError::InvalidTimestamp)
 }

@@ -1,8 +1,8 @@
-//! Checks that a webhook comes from Pleo: signature and timestamp, in constant time, without std
-//! and without a single allocation.
+//! Verifies that a webhook comes from Pleo: signature and timestamp, in constant time, without std
+//! and without allocation.
 //!
-//! Pleo sends its webhooks through Svix, by the [Standard Webhooks] specification: any sender that
-//! signs with a `whsec_…` secret is checked by the same call.
+//! Pleo sends webhooks through Svix, which implements [Standard Webhooks]. The same call verifies any
+//! sender that signs with a `whsec_…` secret.
 //!
 //! ```
 //! use pleo_webhook_verify::{Headers, Verifier};
@@ -21,20 +21,18 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! The body is the bytes that arrived, before any parser has touched them. Where it comes in pieces,
-//! [`Verifier::begin`] checks the headers before the first one and takes them as they come. A
-//! delivery that passed may still come again: the sender retries, so keep [`Verified::id`] and do
-//! nothing twice.
+//! Pass the raw request body, before any parser. If it arrives in chunks, [`Verifier::begin`] checks
+//! the headers before the first chunk. The sender retries, so an authentic delivery can arrive twice:
+//! use [`Verified::id`] as the idempotency key.
 //!
 //! # Any framework
 //!
-//! [`Headers::from_pairs`] finds the three headers among those of a request, whatever they are kept
-//! in. A plain function is enough:
+//! [`Headers::from_pairs`] finds the three signature headers among all headers of a request:
 //!
 //! ```
 //! use pleo_webhook_verify::{Headers, Verified, Verifier, VerifyError};
 //!
-//! fn check<'r>(
+//! fn verify<'r>(
 //!     verifier: &Verifier,
 //!     headers: &'r [(String, Vec<u8>)],
 //!     body: &'r [u8],
@@ -51,18 +49,18 @@
 //! #     ("Webhook-Signature", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="),
 //! # ];
 //! # let headers = headers.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec()));
-//! # assert!(check(&verifier, &headers, b"{\"test\": 2432232314}", 1614265330).is_ok());
-//! # assert!(check(&verifier, &headers[..3], b"{\"test\": 2432232314}", 1614265330).is_err());
+//! # assert!(verify(&verifier, &headers, b"{\"test\": 2432232314}", 1614265330).is_ok());
+//! # assert!(verify(&verifier, &headers[..3], b"{\"test\": 2432232314}", 1614265330).is_err());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 #![cfg_attr(
     all(feature = "http", feature = "std"),
     doc = include_str!("../docs/servers.md")
 )]
-//! # Rotation
+//! # Rotating a secret
 //!
-//! While a secret is replaced, the verifier has both, the new one first. The sender signs with both
-//! for a day; as soon as [`Verified::secret_index`] is 0, the old one isn't needed any more.
+//! During a rotation, give the verifier both secrets, the new one first. The sender signs with both
+//! for a day. Once [`Verified::secret_index`] is 0, the old secret is no longer needed.
 //!
 //! ```
 //! # use pleo_webhook_verify::{Headers, Secret, Verifier};
@@ -76,10 +74,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Your own tests
+//! # Testing your receiver
 //!
-//! [`Secret::sign`] signs as Pleo does, so that a test sends what production receives, and fails
-//! when the check is taken out:
+//! [`Secret::sign`] signs as Pleo does. A test with a real signature fails if the verification is
+//! removed:
 //!
 //! ```
 //! use pleo_webhook_verify::{Headers, Secret, Verifier, VerifyError};
@@ -101,35 +99,31 @@
 //!
 //! | feature | what it adds |
 //! | --- | --- |
-//! | `ring` (default) | HMAC by `ring`; needs a C compiler, and a program without std must name an allocator, though none is called |
-//! | `rustcrypto` | HMAC by `hmac` and `sha2`: Rust alone, no allocator at all; used only when `ring` is off |
+//! | `ring` (default) | HMAC by `ring`; needs a C compiler; a program without std must name an allocator, which is never called |
+//! | `rustcrypto` | HMAC by `hmac` and `sha2`: pure Rust, no allocator; unused if `ring` is on |
 //! | `http` | `Headers::from_map`: the headers from an `http::HeaderMap` |
-//! | `std` | `unix_now`, the system's clock |
+//! | `std` | `unix_now`: the system clock |
 //!
-//! One of the first two must be on. Take `ring` unless something speaks against it: most servers have
-//! it already, for TLS, and it has assembly for processors without SHA instructions too. Take
-//! `rustcrypto` where there is no C compiler for the target, where nothing may name an allocator,
-//! where all code must be Rust, or where bodies are small and each nanosecond counts: on a processor
-//! with SHA instructions it is the faster one for bodies of some hundred bytes, and equal for large
-//! ones (see the README for figures).
+//! One of the first two must be on. Use `ring` by default: most servers already have it for TLS, and
+//! it is also fast on processors without SHA instructions. Use `rustcrypto` if there is no C compiler
+//! for the target, if the program must not have an allocator, or if all code must be Rust.
 //!
-//! # What is constant time, and what isn't
+//! # Constant time
 //!
-//! The comparison of each signature in the list with each expected one takes the same time wherever
-//! they differ (`subtle`). Every signature in the list is compared with that of every secret,
-//! whichever matches, and which one did is found without a branch. HMAC is constant time in the key
-//! and in the message, but for the message's length.
+//! The comparison of two signatures (by `constant_time_eq`) takes the same time wherever they differ.
+//! Every signature in the list is compared with that of every secret, without an early exit. No
+//! branch depends on which secret matched. HMAC is constant time in the key and in the message,
+//! except for the message's length.
 //!
-//! Everything else depends only on what whoever sent the request chose and so knows: whether and how
-//! its headers are malformed (a refused header is refused before anything is hashed), whether its
-//! timestamp lies in the window, the length of the body, and the number of well-formed signatures in
-//! the list; and on how many secrets the verifier has, which isn't secret. Decoding the base64 of a
-//! signature takes a time that depends on its text, which is the sender's too: what must not leak is
-//! the expected signature, and that is never encoded, only compared as bytes. Parsing a secret isn't
-//! constant time; it happens when a program starts, not when somebody asks.
+//! All other time depends only on what the sender of the request already knows: whether the headers
+//! are well-formed, whether the timestamp is in the window, the length of the body, and the number
+//! and text of the signatures in the list. It also depends on the number of secrets, which is not
+//! secret. Decoding the base64 of a received signature is not constant time; the expected signature
+//! is compared as bytes and never encoded. Parsing a secret is not constant time; it happens at
+//! start-up and not per request.
 //!
-//! The evidence is in the repository: a statistical test of the timing, and a count of instructions
-//! (`benches/README.md`).
+//! A statistical test and a count of instructions test this: see `benches/README.md` in the
+//! repository.
 //!
 //! [Standard Webhooks]: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 #![no_std]
@@ -148,6 +142,7 @@ mod headers;
 mod mac;
 mod secret;
 mod signature;
+mod verified;
 mod verifier;
 
 #[cfg(feature = "std")]
@@ -155,11 +150,14 @@ mod clock;
 
 #[cfg(feature = "std")]
 pub use clock::unix_now;
-pub use error::{Header, SecretError, TooManySecrets, VerifyError};
+pub use error::{Header, VerifyError};
 pub use headers::Headers;
-pub use secret::Secret;
+#[cfg(feature = "http")]
+pub use http;
+pub use secret::{Secret, SecretError};
 pub use signature::Signature;
-pub use verifier::{Verification, Verified, Verifier};
+pub use verified::Verified;
+pub use verifier::{TooManySecrets, Verification, Verifier};
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -1,26 +1,27 @@
-//! HMAC-SHA256, and the only place that knows which library computes it.
+//! HMAC-SHA256 by `ring` or RustCrypto. No other file names a backend.
 //!
-//! `ring` wins when both backends are on, so that switching `rustcrypto` on somewhere else in a
-//! build changes nothing here.
+//! Cargo unifies features over a build, so both backends can be on. `ring` is used then: a feature
+//! that another crate enables must not change how this one works.
 
 /// Bytes in an HMAC-SHA256 tag.
 pub(crate) const TAG_LEN: usize = 32;
 
 #[cfg(feature = "ring")]
 mod backend {
-    use super::TAG_LEN;
     use ring::hmac;
+
+    pub(crate) use hmac::Tag;
 
     #[derive(Clone)]
     pub(crate) struct Key(hmac::Key);
 
     impl Key {
-        pub(crate) fn new(bytes: &[u8]) -> Self {
-            Self(hmac::Key::new(hmac::HMAC_SHA256, bytes))
+        /// Prepares a key; never `None` with this backend.
+        pub(crate) fn new(bytes: &[u8]) -> Option<Self> {
+            Some(Self(hmac::Key::new(hmac::HMAC_SHA256, bytes)))
         }
     }
 
-    #[derive(Clone)]
     pub(crate) struct Mac(hmac::Context);
 
     impl Mac {
@@ -32,46 +33,29 @@ mod backend {
             self.0.update(bytes);
         }
 
-        /// The tag of what came so far. It always has `TAG_LEN` bytes; had it not, `None` would
-        /// match no signature.
-        pub(crate) fn finish(&self) -> Option<[u8; TAG_LEN]> {
-            self.0.clone().sign().as_ref().try_into().ok()
+        pub(crate) fn finish(&self) -> Tag {
+            self.0.clone().sign()
         }
     }
 }
 
 #[cfg(all(feature = "rustcrypto", not(feature = "ring")))]
 mod backend {
-    use super::TAG_LEN;
     use hmac::{Hmac, KeyInit, Mac as _};
-    use sha2::{Digest, Sha256};
+    use sha2::Sha256;
 
-    /// Bytes in a SHA-256 block, the longest key that HMAC takes as it stands.
-    const BLOCK_LEN: usize = 64;
+    pub(crate) type Tag = hmac::digest::Output<Sha256>;
 
     #[derive(Clone)]
     pub(crate) struct Key(Hmac<Sha256>);
 
     impl Key {
-        /// RFC 2104 section 2: a key longer than a block is hashed first, a shorter one is
-        /// filled up with zeros.
-        pub(crate) fn new(bytes: &[u8]) -> Self {
-            let digest;
-            let short = if bytes.len() > BLOCK_LEN {
-                digest = Sha256::digest(bytes);
-                digest.as_slice()
-            } else {
-                bytes
-            };
-            let mut block = [0; BLOCK_LEN];
-            for (to, from) in block.iter_mut().zip(short) {
-                *to = *from;
-            }
-            Self(Hmac::new(&block.into()))
+        /// Prepares a key; `None` if HMAC rejects its length, which it does for none.
+        pub(crate) fn new(bytes: &[u8]) -> Option<Self> {
+            Hmac::new_from_slice(bytes).ok().map(Self)
         }
     }
 
-    #[derive(Clone)]
     pub(crate) struct Mac(Hmac<Sha256>);
 
     impl Mac {
@@ -83,9 +67,8 @@ mod backend {
             self.0.update(bytes);
         }
 
-        /// The tag of what came so far; never `None`.
-        pub(crate) fn finish(&self) -> Option<[u8; TAG_LEN]> {
-            Some(self.0.clone().finalize().into_bytes().into())
+        pub(crate) fn finish(&self) -> Tag {
+            self.0.clone().finalize().into_bytes()
         }
     }
 }
@@ -94,4 +77,4 @@ mod backend {
 compile_error!("pleo-webhook-verify needs a backend: enable the feature `ring` or `rustcrypto`");
 
 #[cfg(any(feature = "ring", feature = "rustcrypto"))]
-pub(crate) use backend::{Key, Mac};
+pub(crate) use backend::{Key, Mac, Tag};

@@ -1,4 +1,4 @@
-//! Counts the allocations of everything that the verifier does, with deliveries that verify and ones
+//! Counts the allocations of all functions of the verifier, with valid deliveries and with deliveries
 //! that fail at each check. Prints the counts, and exits with 1 unless all are 0.
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -15,12 +15,12 @@ static ALLOCATOR: Counting = Counting;
 
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
-// SAFETY: every call is passed on to the system's allocator as it came. What isn't named here is made
-// of these two.
+// SAFETY: both methods forward their arguments to the system allocator. The other methods call these
+// two.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise is the one that `System` asks for.
+        // SAFETY: the caller upholds the same contract.
         unsafe { System.alloc(layout) }
     }
 
@@ -34,31 +34,31 @@ const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 const NOW: u64 = 1_614_265_330;
 
 fn main() -> ExitCode {
-    let mut all_right = true;
-    let mut expect = |what: &str, count: u64, right: bool| {
+    let mut passed = true;
+    let mut expect = |what: &str, count: u64, as_expected: bool| {
         println!("{count} allocations: {what}");
-        all_right &= right;
+        passed &= as_expected;
     };
 
     let count = allocations(|| drop(black_box(vec![1_u8])));
     expect(
-        "a vector, to see that allocations are counted",
+        "a vector, to check that allocations are counted",
         count,
         count == 1,
     );
 
     let count = allocations(|| {
         assert!(black_box(SECRET.parse::<Secret>()).is_ok());
-        for wrong in [
+        for invalid in [
             "",
             "v1,whsec_",
             "whsec_AAAA",
             "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLa-_",
         ] {
-            assert!(black_box(wrong.parse::<Secret>()).is_err());
+            assert!(black_box(invalid.parse::<Secret>()).is_err());
         }
     });
-    expect("parsing secrets, right and wrong", count, count == 0);
+    expect("parsing secrets, valid and invalid", count, count == 0);
 
     let secret: Secret = SECRET.parse().expect("a valid secret");
     let body = vec![b'x'; 100_000];
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
         .try_fold(Verifier::new(other(1)), Verifier::and_secret)
         .expect("at most four");
     let ten = vec![signature.as_str(); 10].join(" ");
-    let wrong = signature.replace("v1,", "v1,A");
+    let malformed = signature.replace("v1,", "v1,A");
     let (id, at) = (&b"msg_1"[..], &b"1614265330"[..]);
     for (what, headers, code) in [
         ("valid", Headers::new(id, at, signature.as_bytes()), "ok"),
@@ -113,7 +113,7 @@ fn main() -> ExitCode {
         ),
         (
             "malformed",
-            Headers::new(id, at, wrong.as_bytes()),
+            Headers::new(id, at, malformed.as_bytes()),
             "signature_mismatch",
         ),
         (
@@ -125,12 +125,12 @@ fn main() -> ExitCode {
         let outcome =
             |result: Result<(), VerifyError>| result.map_or_else(|error| error.code(), |()| "ok");
         let count = allocations(|| {
-            let whole = verifier.verify(&headers, &body, NOW).map(|verified| {
+            let verified = verifier.verify(&headers, &body, NOW).map(|verified| {
                 assert_eq!(verified.body().len(), 100_000);
             });
-            assert_eq!(black_box(outcome(whole)), code, "{what}");
+            assert_eq!(black_box(outcome(verified)), code, "{what}");
             let streamed = verifier.begin(&headers, NOW).and_then(|mut stream| {
-                body.chunks(4096).for_each(|piece| stream.update(piece));
+                body.chunks(4096).for_each(|chunk| stream.update(chunk));
                 stream
                     .finish()
                     .map(|verified| assert_eq!(verified.secret_index(), 3))
@@ -151,7 +151,7 @@ fn main() -> ExitCode {
     let count = allocations(|| assert!(black_box(Headers::from_map(&map)).is_ok()));
     expect("finding headers in a map", count, count == 0);
 
-    if all_right {
+    if passed {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

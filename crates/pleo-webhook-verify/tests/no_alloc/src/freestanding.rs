@@ -1,9 +1,8 @@
-//! Verifies a real delivery through both ways in, without std. Exits with 0 if it verifies, with 1
-//! if not; any argument changes a byte of the body first.
+//! Verifies a delivery in one call and in chunks, without std. Exits with 0 if it is authentic, else
+//! with 1. Any argument changes a byte of the body first.
 //!
-//! On RustCrypto there is no allocator at all: a program in which anything may allocate doesn't link
-//! without one. `ring` declares the `alloc` crate in a hidden module, so that one must be named; this
-//! one aborts when it is called.
+//! On RustCrypto the program has no allocator, so it does not link if anything can allocate. `ring`
+//! links the `alloc` crate, so it must name an allocator; this one aborts when it is called.
 #![no_std]
 #![no_main]
 
@@ -21,7 +20,7 @@ mod allocator {
     #[global_allocator]
     static ALLOCATOR: Abort = Abort;
 
-    // SAFETY: it never returns.
+    // SAFETY: no method returns.
     unsafe impl GlobalAlloc for Abort {
         unsafe fn alloc(&self, _: Layout) -> *mut u8 {
             super::stop()
@@ -33,7 +32,7 @@ mod allocator {
     }
 }
 
-// What the compiler's own calls to copy memory are linked with.
+// The compiler's calls to `memcpy` and the like link with it.
 #[link(name = "c")]
 unsafe extern "C" {
     safe fn abort() -> !;
@@ -48,7 +47,7 @@ fn panic(_: &PanicInfo<'_>) -> ! {
     stop()
 }
 
-/// `core` was built to unwind and names this; nothing calls it where panics abort.
+/// `core` is built to unwind and refers to this symbol. Nothing calls it, since panics abort.
 #[unsafe(no_mangle)]
 extern "C" fn rust_eh_personality() {}
 
@@ -60,7 +59,7 @@ extern "C" fn main(arguments: c_int, _: *const *const c_char) -> c_int {
     c_int::from(!matches!(verify(&body), Some(Ok(()))))
 }
 
-/// The sample of Pleo's documentation; `None` where something else than a signature is wrong.
+/// Verifies the sample of Pleo's documentation; `None` if anything but the signature is wrong.
 fn verify(body: &[u8]) -> Option<Result<(), VerifyError>> {
     let secret: Secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse().ok()?;
     let verifier = Verifier::new(secret);
@@ -69,15 +68,15 @@ fn verify(body: &[u8]) -> Option<Result<(), VerifyError>> {
         b"1614265330",
         b"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
     );
-    let whole = verifier.verify(&headers, body, 1_614_265_330);
+    let one_call = verifier.verify(&headers, body, 1_614_265_330);
 
     let mut stream = verifier.begin(&headers, 1_614_265_330).ok()?;
-    for piece in body.chunks(7) {
-        stream.update(piece);
+    for chunk in body.chunks(7) {
+        stream.update(chunk);
     }
     let streamed = stream.finish();
 
-    let whole = whole.map(|verified| verified.id().len());
+    let one_call = one_call.map(|verified| verified.id().len());
     let streamed = streamed.map(|verified| verified.id().len());
-    (whole == streamed).then(|| whole.map(drop))
+    (one_call == streamed).then(|| one_call.map(drop))
 }

@@ -1,12 +1,10 @@
-//! That the crate needs no std and allocates nothing: programs that would not link or would fail
-//! otherwise, in a package of their own, on either backend.
+//! The crate needs no std and never allocates. The programs in `tests/no_alloc` prove it on both
+//! backends: they do not link, or fail, otherwise.
 
-#![cfg(target_os = "linux")]
 #![allow(
-    clippy::unwrap_used,
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "a test fails loudly, and says why"
+    reason = "a failing test shows the program's output"
 )]
 
 use std::env;
@@ -15,7 +13,17 @@ use std::process::Command;
 
 const PROGRAMS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/no_alloc/Cargo.toml");
 
-/// Builds a program, runs it, and says what it exits with.
+/// Returns `false` in the published package, which does not contain the programs: an allocator takes
+/// `unsafe`, so they are a package of their own.
+fn has_programs() -> bool {
+    let found = Path::new(PROGRAMS).exists();
+    if !found {
+        eprintln!("SKIPPED: {PROGRAMS} is not in this package");
+    }
+    found
+}
+
+/// Builds and runs a program, and returns its exit code.
 fn run(backend: &str, program: &str, arguments: &[&str]) -> Option<i32> {
     let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("no_alloc");
     let mut cargo = Command::new(env!("CARGO"));
@@ -31,25 +39,37 @@ fn run(backend: &str, program: &str, arguments: &[&str]) -> Option<i32> {
 }
 
 #[test]
-fn a_program_without_std_or_any_allocator_verifies_on_rustcrypto() {
+fn rustcrypto_verifies_without_std_and_allocator() {
+    if !has_programs() {
+        return;
+    }
     assert_eq!(run("rustcrypto", "freestanding", &[]), Some(0));
     assert_eq!(run("rustcrypto", "freestanding", &["tamper"]), Some(1));
 }
 
 #[test]
-fn a_program_without_std_verifies_on_ring_and_never_calls_its_allocator() {
+fn ring_verifies_without_std_and_never_allocates() {
+    if !has_programs() {
+        return;
+    }
     assert_eq!(run("ring", "freestanding", &[]), Some(0));
     assert_eq!(run("ring", "freestanding", &["tamper"]), Some(1));
 }
 
 #[test]
-fn nothing_allocates_whether_deliveries_are_valid_or_not() {
+fn no_call_allocates() {
+    if !has_programs() {
+        return;
+    }
     assert_eq!(run("ring,std", "counting", &[]), Some(0));
     assert_eq!(run("rustcrypto,std", "counting", &[]), Some(0));
 }
 
 #[test]
-fn no_dependency_has_its_feature_alloc_or_std_switched_on() {
+fn no_dependency_enables_alloc_or_std() {
+    if !has_programs() {
+        return;
+    }
     for backend in ["ring", "rustcrypto"] {
         let output = Command::new(env!("CARGO"))
             .args(["tree", "--locked", "--manifest-path", PROGRAMS])
@@ -57,7 +77,7 @@ fn no_dependency_has_its_feature_alloc_or_std_switched_on() {
             .output()
             .unwrap();
         let tree = String::from_utf8(output.stdout).unwrap();
-        for dependency in ["base64 v", "subtle v"] {
+        for dependency in ["arrayvec v", "base64 v"] {
             assert!(tree.contains(dependency), "{tree}");
         }
         for feature in ["feature \"alloc\"", "feature \"std\""] {

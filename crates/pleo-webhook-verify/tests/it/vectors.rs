@@ -1,14 +1,15 @@
-//! The conformance vectors, through every way in. `PLEO_VECTORS` names another file of that form.
-
-#![allow(clippy::unwrap_used, reason = "a test fails loudly")]
+//! Conformance vectors, verified in one call, in chunks and from a header map. `PLEO_VECTORS` names
+//! another file of the same format.
 
 use std::path::PathBuf;
-use std::{env, fs};
+use std::{env, fs, str};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pleo_webhook_verify::{Headers, Verified, Verifier, VerifyError};
 use serde::Deserialize;
+
+use crate::support;
 
 #[derive(Deserialize)]
 struct Vectors {
@@ -30,21 +31,17 @@ struct Case {
 
 impl Case {
     fn verifier(&self) -> Verifier {
-        verifier(&self.secrets).with_tolerance(self.tolerance)
+        parse(&self.secrets).with_tolerance(self.tolerance)
     }
 
-    fn assert<B>(&self, way: &str, result: Result<Verified<'_, B>, VerifyError>) {
+    fn assert<B>(&self, how: &str, result: Result<Verified<'_, B>, VerifyError>) {
         let outcome = result.map_or_else(|error| error.code(), |_| "ok");
-        assert_eq!(outcome, self.expect, "{}, {way}", self.name);
+        assert_eq!(outcome, self.expect, "{}, {how}", self.name);
     }
 }
 
-fn verifier(secrets: &[String]) -> Verifier {
-    let mut secrets = secrets.iter().map(|secret| secret.parse().unwrap());
-    let first = Verifier::new(secrets.next().unwrap());
-    secrets.fold(first, |verifier, secret| {
-        verifier.and_secret(secret).unwrap()
-    })
+fn parse(secrets: &[String]) -> Verifier {
+    support::verifier(secrets.iter().map(|secret| secret.parse().unwrap()))
 }
 
 fn decode(text: &str) -> Vec<u8> {
@@ -52,7 +49,7 @@ fn decode(text: &str) -> Vec<u8> {
 }
 
 #[test]
-fn every_vector_has_its_outcome_whole_and_in_chunks() {
+fn vectors_have_expected_outcome() {
     let file = env::var_os("PLEO_VECTORS").map_or_else(
         || {
             PathBuf::from(concat!(
@@ -76,7 +73,7 @@ fn every_vector_has_its_outcome_whole_and_in_chunks() {
         };
         let body = decode(&case.body_b64);
 
-        case.assert("whole", verifier.verify(&headers, &body, case.now));
+        case.assert("one call", verifier.verify(&headers, &body, case.now));
         for size in [1, 2, 3, 7, 63, 64, 65, 1000, 4096] {
             let streamed = verifier.begin(&headers, case.now).and_then(|mut stream| {
                 body.chunks(size).for_each(|chunk| stream.update(chunk));
@@ -95,7 +92,7 @@ fn every_vector_has_its_outcome_whole_and_in_chunks() {
     }
 }
 
-/// `None` where a value can't stand in an HTTP header at all.
+/// Makes a header map; `None` if a value is not valid in HTTP.
 #[cfg(feature = "http")]
 fn header_map(prefix: &str, headers: &Headers<'_>) -> Option<http::HeaderMap> {
     let mut map = http::HeaderMap::new();
@@ -124,10 +121,11 @@ struct Delivery {
     body: String,
 }
 
-/// Deliveries of the real sender; during a rotation each of its secrets suffices.
+/// Deliveries of a real Svix server. During a rotation it signs with each of its secrets.
 #[test]
-fn captured_deliveries_verify_with_each_secret_that_signed() {
-    let captured: Captured = serde_json::from_str(include_str!("vectors/captured.json")).unwrap();
+fn captured_deliveries_verify_with_each_signing_secret() {
+    let captured: Captured =
+        serde_json::from_str(include_str!("../vectors/captured.json")).unwrap();
     assert_eq!(captured.deliveries.len(), 4);
 
     for delivery in captured.deliveries {
@@ -143,7 +141,7 @@ fn captured_deliveries_verify_with_each_secret_that_signed() {
         let sent = str::from_utf8(headers.timestamp.unwrap()).unwrap();
         let now = sent.parse().unwrap();
         for secret in &delivery.secrets_that_signed {
-            let verifier = verifier(std::slice::from_ref(secret));
+            let verifier = parse(std::slice::from_ref(secret));
             let verified = verifier.verify(&headers, delivery.body.as_bytes(), now);
             assert_eq!(verified.unwrap().timestamp(), now);
             let tampered = delivery.body.replace("companyId", "companyID");

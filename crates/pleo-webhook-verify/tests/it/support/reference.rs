@@ -1,18 +1,20 @@
-//! The rules, stated a second time: plain, slow, and sharing no code with what they check.
+//! Reference implementation of the verifier: simple, slow, and independent of the crate's code.
+
+use std::str;
 
 use hmac::{Hmac, KeyInit, Mac};
 use pleo_webhook_verify::{Header, Headers, SecretError, VerifyError};
 use sha2::Sha256;
 
-/// A canonical decimal that fits a `u64`: digits only, no leading zero.
+/// Parses a canonical decimal that fits a `u64`: digits only, no leading zero.
 pub fn decimal(text: &[u8]) -> Option<u64> {
     let text = str::from_utf8(text).ok()?;
     let number: u64 = text.parse().ok()?;
-    // Printing it again is what "canonical" means.
+    // A text is canonical if printing its number gives the same text.
     (number.to_string() == text).then_some(number)
 }
 
-/// Whether a verifier takes an id.
+/// Returns `true` if an id is valid.
 pub fn is_id(id: &[u8]) -> bool {
     !id.is_empty()
         && id.len() <= 256
@@ -21,7 +23,7 @@ pub fn is_id(id: &[u8]) -> bool {
             .all(|byte| (0x21..=0x7e).contains(byte) && *byte != 0x2e)
 }
 
-/// The entries of a signature list.
+/// Splits a signature list into its entries.
 pub fn entries(list: &[u8]) -> Vec<Vec<u8>> {
     let mut entries = vec![Vec::new()];
     for byte in list {
@@ -34,7 +36,7 @@ pub fn entries(list: &[u8]) -> Vec<Vec<u8>> {
     entries
 }
 
-/// What is wrong with the headers, before anything is hashed.
+/// Runs the checks that come before hashing.
 pub fn check_headers(headers: &Headers<'_>, now: u64, tolerance: u64) -> Result<(), VerifyError> {
     let missing = |header| Err(VerifyError::MissingHeader { header });
     let Some(id) = headers.id else {
@@ -53,16 +55,16 @@ pub fn check_headers(headers: &Headers<'_>, now: u64, tolerance: u64) -> Result<
         return Err(VerifyError::InvalidTimestamp);
     };
     let skew = i128::from(now) - i128::from(timestamp);
-    let apart = u64::try_from(skew.abs()).expect("no more than a u64");
-    if apart > tolerance {
+    let distance = u64::try_from(skew.abs()).expect("no more than a u64");
+    if distance > tolerance {
         return Err(if skew > 0 {
             VerifyError::TimestampTooOld {
-                skew: apart,
+                skew: distance,
                 tolerance,
             }
         } else {
             VerifyError::TimestampTooNew {
-                skew: apart,
+                skew: distance,
                 tolerance,
             }
         });
@@ -75,7 +77,7 @@ pub fn check_headers(headers: &Headers<'_>, now: u64, tolerance: u64) -> Result<
     Ok(())
 }
 
-/// Which of the keys made a signature of the list over these bytes; the first that did.
+/// Returns the index of the first key that made a signature in the list over these bytes.
 pub fn signer(
     keys: &[Vec<u8>],
     id: &[u8],
@@ -91,7 +93,7 @@ pub fn signer(
     keys.iter().position(signed)
 }
 
-/// `HMAC-SHA256(key, id "." timestamp "." body)`.
+/// Computes `HMAC-SHA256(key, id "." timestamp "." body)`.
 pub fn mac(key: &[u8], id: &[u8], timestamp: &[u8], body: &[u8]) -> Vec<u8> {
     let signed = [id, timestamp, body].join(&b'.');
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes any length");
@@ -99,16 +101,17 @@ pub fn mac(key: &[u8], id: &[u8], timestamp: &[u8], body: &[u8]) -> Vec<u8> {
     mac.finalize().into_bytes().to_vec()
 }
 
-/// The key of a secret as the sender shows it.
+/// Parses a secret into its key.
 pub fn secret(text: &[u8]) -> Result<Vec<u8>, SecretError> {
     let (Some(first), Some(last)) = (text.first(), text.last()) else {
         return Err(SecretError::Empty);
     };
-    let at_an_end = |characters: &[u8]| characters.contains(first) || characters.contains(last);
-    if at_an_end(b" \t\n\r\x0c") {
+    let begins_or_ends_with =
+        |characters: &[u8]| characters.contains(first) || characters.contains(last);
+    if begins_or_ends_with(b" \t\n\r\x0c") {
         return Err(SecretError::Whitespace);
     }
-    if at_an_end(b"\"'`") {
+    if begins_or_ends_with(b"\"'`") {
         return Err(SecretError::Quotes);
     }
     for (start, error) in [
@@ -123,7 +126,7 @@ pub fn secret(text: &[u8]) -> Result<Vec<u8>, SecretError> {
     let encoded = text
         .strip_prefix(b"whsec_")
         .ok_or(SecretError::MissingPrefix)?;
-    // Told apart by length alone, whatever the characters are.
+    // The length alone decides, whatever the characters are.
     if encoded.len() > 100 {
         return Err(SecretError::TooLong);
     }
@@ -135,14 +138,14 @@ pub fn secret(text: &[u8]) -> Result<Vec<u8>, SecretError> {
     }
 }
 
-/// What is wrong is what would help: another alphabet, or padding.
+/// Finds out why a text is not base64 by trying what would fix it: another alphabet, or padding.
 fn not_base64(text: &[u8]) -> SecretError {
     let translated: Vec<u8> = text
         .iter()
         .map(|byte| match byte {
             b'-' => b'+',
             b'_' => b'/',
-            // So that nothing of the other alphabet passes.
+            // Rejects the symbols of the standard alphabet.
             b'+' | b'/' => b'!',
             byte => *byte,
         })
@@ -164,10 +167,9 @@ fn not_base64(text: &[u8]) -> SecretError {
 
 const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/// Standard base64 with its padding, or `None`: RFC 4648 section 4, and nothing that section 3
-/// leaves open.
+/// Decodes canonical, padded, standard base64 (RFC 4648 section 4).
 pub fn base64(text: &[u8]) -> Option<Vec<u8>> {
-    if !text.len().is_multiple_of(4) {
+    if text.len() % 4 != 0 {
         return None;
     }
     let digits = match text {
@@ -180,7 +182,7 @@ pub fn base64(text: &[u8]) -> Option<Vec<u8>> {
         bits.extend((0..6).rev().map(|bit| value >> bit & 1));
     }
     let bytes = bits.len() / 8;
-    // What is left over are padding bits: none may be set.
+    // The remaining bits are padding, and must be 0.
     if bits[bytes * 8..].iter().any(|bit| *bit != 0) {
         return None;
     }
@@ -191,7 +193,7 @@ pub fn base64(text: &[u8]) -> Option<Vec<u8>> {
     Some(bits[..bytes * 8].chunks(8).map(byte).collect())
 }
 
-/// Standard base64 with its padding.
+/// Encodes padded, standard base64.
 pub fn to_base64(bytes: &[u8]) -> Vec<u8> {
     let mut text = Vec::new();
     for chunk in bytes.chunks(3) {

@@ -1,14 +1,7 @@
-//! What the fuzz targets hold the crate to, with random input that stays near what is valid. The
-//! rules stated a second time stand in `plain`.
+//! Properties of the verifier on random input that is mostly valid. The fuzz targets test the same
+//! properties; `support::reference` is the reference implementation of both.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    unreachable_pub,
-    reason = "a test fails loudly, and the fuzz targets share `plain`"
-)]
-
-mod plain;
+use std::str;
 
 use pleo_webhook_verify::{Header, Headers, Secret, Verifier, VerifyError};
 use proptest::collection::vec;
@@ -16,12 +9,14 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
+use crate::support::{self, reference};
+
 type Bytes = Vec<u8>;
 
-/// Any bytes, but mostly text of this form.
-fn mostly(form: &'static str) -> impl Strategy<Value = Bytes> {
+/// Generates text that matches a regex, and sometimes random bytes.
+fn mostly(regex: &'static str) -> impl Strategy<Value = Bytes> {
     prop_oneof![
-        8 => form.prop_map(String::into_bytes),
+        8 => regex.prop_map(String::into_bytes),
         1 => vec(any::<u8>(), 0..300),
     ]
 }
@@ -37,7 +32,7 @@ fn timestamp() -> impl Strategy<Value = Bytes> {
     ]
 }
 
-/// A signature list in which `@0` to `@3` stand for the true base64 by one of the keys.
+/// Generates a signature list with placeholders: `@0` to `@3` are the valid base64 by that key.
 fn list() -> impl Strategy<Value = Bytes> {
     let entry = prop_oneof![
         3 => "v1,@[0-3]",
@@ -51,12 +46,13 @@ fn list() -> impl Strategy<Value = Bytes> {
     vec(entry, 0..6).prop_map(|entries| entries.join(" ").into_bytes())
 }
 
+/// Replaces the placeholders.
 fn fill_in(list: &[u8], keys: &[Bytes], id: &[u8], timestamp: &[u8], body: &[u8]) -> Bytes {
     let Ok(mut list) = String::from_utf8(list.to_vec()) else {
         return list.to_vec();
     };
     for (nth, key) in keys.iter().enumerate() {
-        let tag = plain::to_base64(&plain::mac(key, id, timestamp, body));
+        let tag = reference::to_base64(&reference::mac(key, id, timestamp, body));
         list = list.replace(&format!("@{nth}"), str::from_utf8(&tag).unwrap());
     }
     list.into_bytes()
@@ -67,9 +63,7 @@ fn key() -> impl Strategy<Value = Bytes> {
 }
 
 fn verifier(keys: &[Bytes]) -> Verifier {
-    let mut secrets = keys.iter().map(|key| Secret::from_bytes(key).unwrap());
-    let first = Verifier::new(secrets.next().unwrap());
-    secrets.try_fold(first, Verifier::and_secret).unwrap()
+    support::verifier(keys.iter().map(|key| Secret::from_bytes(key).unwrap()))
 }
 
 const NAMES: [(&str, Header); 6] = [
@@ -81,7 +75,7 @@ const NAMES: [(&str, Header); 6] = [
     ("svix-signature", Header::Signature),
 ];
 
-/// Which of the six names a name is.
+/// Returns the index of a name in [`NAMES`].
 fn known(name: &str) -> Option<usize> {
     NAMES
         .iter()
@@ -90,7 +84,7 @@ fn known(name: &str) -> Option<usize> {
 
 proptest! {
     #[test]
-    fn the_verdict_is_that_of_a_plain_verifier_whole_and_in_any_pieces(
+    fn agrees_with_reference_in_one_call_and_in_chunks(
         keys in vec(key(), 1..=4),
         id in option::weighted(0.95, id()),
         timestamp in option::weighted(0.95, timestamp()),
@@ -107,9 +101,9 @@ proptest! {
             timestamp: timestamp.as_deref(),
             signature: list.as_deref(),
         };
-        let now = plain::decimal(&at).unwrap_or(1000).saturating_add_signed(skew);
-        let expected = plain::check_headers(&headers, now, tolerance).and_then(|()| {
-            plain::signer(&keys, &id_bytes, &at, &body, list.as_ref().unwrap())
+        let now = reference::decimal(&at).unwrap_or(1000).saturating_add_signed(skew);
+        let expected = reference::check_headers(&headers, now, tolerance).and_then(|()| {
+            reference::signer(&keys, &id_bytes, &at, &body, list.as_ref().unwrap())
                 .ok_or(VerifyError::SignatureMismatch)
         });
 
@@ -126,8 +120,8 @@ proptest! {
             assert_eq!(stream.claimed_id().as_bytes(), id_bytes);
             let mut rest = &body[..];
             for size in sizes {
-                let (piece, after) = rest.split_at(size.min(rest.len()));
-                stream.update(piece);
+                let (chunk, after) = rest.split_at(size.min(rest.len()));
+                stream.update(chunk);
                 rest = after;
             }
             stream.update(rest);
@@ -140,7 +134,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_signed_passes_and_any_change_of_one_byte_fails(
+    fn signed_message_fails_after_any_change_of_one_byte(
         key in key(),
         id in "[!-\\-/-~]{1,256}",
         timestamp: u64,
@@ -151,13 +145,13 @@ proptest! {
         let secret = Secret::from_bytes(&key).unwrap();
         let signature = secret.sign(&id, timestamp, &body).unwrap();
         let digits = timestamp.to_string();
-        let tag = plain::to_base64(&plain::mac(&key, id.as_bytes(), digits.as_bytes(), &body));
+        let tag = reference::to_base64(&reference::mac(&key, id.as_bytes(), digits.as_bytes(), &body));
         prop_assert_eq!(&signature.as_str().as_bytes()[3..], tag);
         let verifier = Verifier::new(secret).with_tolerance(u64::MAX);
         let headers = Headers::new(id.as_bytes(), digits.as_bytes(), signature.as_str().as_bytes());
         prop_assert!(verifier.verify(&headers, &body, timestamp).is_ok());
 
-        // One byte, anywhere in what is signed, in the signature or in the key.
+        // Changes one byte of the signed content, the signature or the key.
         let mut parts = [id.into_bytes(), digits.into_bytes(), body, signature.as_str().into(), key];
         let mut at = change.index(parts.iter().map(Vec::len).sum());
         for part in &mut parts {
@@ -174,7 +168,7 @@ proptest! {
     }
 
     #[test]
-    fn secrets_are_read_as_plain_rules_read_them(
+    fn parses_secrets_like_reference(
         key in vec(any::<u8>(), 0..80),
         before in select(vec!["", "", "", "", " ", "\"", "'", "v1,", "\n", "x"]),
         prefix in select(vec!["whsec_", "whsec_", "whsec_", "whsk_", "whpk_", "WHSEC_", ""]),
@@ -185,7 +179,7 @@ proptest! {
         byte in select(b"AQgw+/-_= \n!".to_vec()),
         changed in prop::bool::weighted(0.2),
     ) {
-        let mut encoded = plain::to_base64(&key);
+        let mut encoded = reference::to_base64(&key);
         encoded.truncate(encoded.len().saturating_sub(cut));
         for digit in &mut encoded {
             *digit = match *digit {
@@ -199,10 +193,10 @@ proptest! {
             encoded[at] = byte;
         }
         let text = [before.as_bytes(), prefix.as_bytes(), &encoded, after.as_bytes()].concat();
-        match (Secret::parse(&text), plain::secret(&text)) {
+        match (Secret::parse(&text), reference::secret(&text)) {
             (Ok(secret), Ok(key)) => {
                 let signature = secret.sign("1", 1, b"2").unwrap();
-                let tag = plain::to_base64(&plain::mac(&key, b"1", b"1", b"2"));
+                let tag = reference::to_base64(&reference::mac(&key, b"1", b"1", b"2"));
                 prop_assert_eq!(&signature.as_str().as_bytes()[3..], tag);
             }
             (parsed, expected) => prop_assert_eq!(parsed.err(), expected.err(), "{:?}", text),
@@ -210,29 +204,29 @@ proptest! {
     }
 
     #[test]
-    fn headers_are_found_in_one_set_and_never_twice(
+    fn takes_headers_from_one_set_and_rejects_duplicates(
         pairs in vec((0_usize..8, any::<bool>(), "[a-z]{0,3}"), 0..8),
     ) {
         let pairs: Vec<(String, String)> = pairs
             .into_iter()
-            .map(|(nth, shout, value)| {
+            .map(|(nth, upper, value)| {
                 let name = NAMES.get(nth).map_or("webhook-ids", |(name, _)| *name);
-                (if shout { name.to_uppercase() } else { name.to_owned() }, value)
+                (if upper { name.to_uppercase() } else { name.to_owned() }, value)
             })
             .collect();
         let found = Headers::from_pairs(pairs.iter().map(|(name, value)| (&**name, value.as_bytes())));
 
         let mut values: [Vec<&[u8]>; 6] = Default::default();
-        let mut twice = None;
+        let mut duplicated = None;
         for (name, value) in &pairs {
             if let Some(nth) = known(name) {
                 values[nth].push(value.as_bytes());
-                if values[nth].len() > 1 && twice.is_none() {
-                    twice = Some(NAMES[nth].1);
+                if values[nth].len() > 1 && duplicated.is_none() {
+                    duplicated = Some(NAMES[nth].1);
                 }
             }
         }
-        match (found, twice) {
+        match (found, duplicated) {
             (Err(error), Some(header)) => {
                 prop_assert_eq!(error, VerifyError::DuplicateHeader { header });
             }
@@ -240,15 +234,15 @@ proptest! {
                 let [webhook, svix] = [0, 3].map(|start| {
                     [start, start + 1, start + 2].map(|nth| values[nth].first().copied())
                 });
-                let there = |set: &[Option<&[u8]>; 3]| set.iter().flatten().count();
-                let expected = match (there(&webhook), there(&svix)) {
+                let count = |set: &[Option<&[u8]>; 3]| set.iter().flatten().count();
+                let expected = match (count(&webhook), count(&svix)) {
                     (3, _) => webhook,
                     (_, 3) | (0, _) => svix,
                     _ => webhook,
                 };
                 prop_assert_eq!([headers.id, headers.timestamp, headers.signature], expected);
             }
-            (found, twice) => prop_assert!(false, "{found:?}, but {twice:?} stands twice"),
+            (found, duplicated) => prop_assert!(false, "{found:?}, duplicated: {duplicated:?}"),
         }
     }
 }

@@ -1,0 +1,97 @@
+//! The proof that a delivery is authentic.
+
+use core::fmt;
+
+/// Proof that a delivery is authentic and recent, with the verified body. Only a
+/// [`Verifier`](crate::Verifier) makes one.
+///
+/// [`Verifier::verify`](crate::Verifier::verify) returns it with the body.
+/// [`Verification::finish`](crate::Verification::finish) returns it without one (`B` is `()`),
+/// because the body arrived in chunks.
+///
+/// A function that takes a `Verified` cannot be called with an unverified body:
+///
+/// ```compile_fail,E0308
+/// # use pleo_webhook_verify::Verified;
+/// fn store(delivery: Verified<'_, Vec<u8>>) {}
+///
+/// store(b"unverified".to_vec());
+/// ```
+///
+/// The compiler warns if the result is unused, because the caller then uses the unverified body:
+///
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// # use pleo_webhook_verify::{Headers, Verifier, VerifyError};
+/// # fn check(verifier: &Verifier, headers: &Headers<'_>, body: &[u8], now: u64) -> Result<(), VerifyError> {
+/// verifier.verify(headers, body, now)?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[must_use = "use the id and the body of this proof: they are what was verified"]
+pub struct Verified<'h, B> {
+    pub(crate) id: &'h str,
+    pub(crate) timestamp: u64,
+    pub(crate) secret_index: usize,
+    pub(crate) body: B,
+}
+
+impl<'h, B> Verified<'h, B> {
+    /// Returns the message id: the same on every retry, so use it as the idempotency key.
+    #[must_use]
+    pub const fn id(&self) -> &'h str {
+        self.id
+    }
+
+    /// Returns the time at which this attempt was signed, in Unix seconds.
+    #[must_use]
+    pub const fn timestamp(&self) -> u64 {
+        self.timestamp
+    }
+
+    /// Returns the index of the secret that matched, counted from 0 in the order they were added;
+    /// the lowest if several matched.
+    ///
+    /// If the newest secret was added first, 0 means that the older ones are no longer needed.
+    #[must_use]
+    pub const fn secret_index(&self) -> usize {
+        self.secret_index
+    }
+}
+
+impl<B: AsRef<[u8]>> Verified<'_, B> {
+    /// Returns the verified bytes.
+    #[must_use]
+    pub fn body(&self) -> &[u8] {
+        self.body.as_ref()
+    }
+
+    /// Returns the verified body by value.
+    #[must_use]
+    pub fn into_body(self) -> B {
+        self.body
+    }
+}
+
+impl<'h> Verified<'h, ()> {
+    pub(crate) fn with_body<B>(self, body: B) -> Verified<'h, B> {
+        Verified {
+            id: self.id,
+            timestamp: self.timestamp,
+            secret_index: self.secret_index,
+            body,
+        }
+    }
+}
+
+/// Prints no part of the body, which is confidential.
+impl<B> fmt::Debug for Verified<'_, B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Verified")
+            .field("id", &self.id)
+            .field("timestamp", &self.timestamp)
+            .field("secret_index", &self.secret_index)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,34 @@
+//! Making signatures.
+
+use pleo_webhook_verify::{Secret, VerifyError};
+
+use crate::support::{NOW, SECRET, secret};
+
+#[test]
+fn signs_published_sample() {
+    let secret: Secret = SECRET.parse().unwrap();
+    let signature = secret
+        .sign(
+            "msg_p5jXN8AQM9LWM0D4loKWxJek",
+            NOW,
+            b"{\"test\": 2432232314}",
+        )
+        .unwrap();
+    assert_eq!(
+        signature.as_str(),
+        "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    );
+    assert_eq!(signature.to_string(), signature.as_str());
+    assert_eq!(
+        format!("{signature:?}"),
+        "Signature(\"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=\")"
+    );
+}
+
+#[test]
+fn refuses_to_sign_invalid_id() {
+    assert_eq!(
+        secret(1).sign("msg_a.b", NOW, b""),
+        Err(VerifyError::InvalidId)
+    );
+}
