@@ -159,6 +159,6 @@ pub use signature::Signature;
 pub use verified::Verified;
 pub use verifier::{TooManySecrets, Verification, Verifier};
 
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "http", feature = "std"))]
 #[doc = include_str!("../README.md")]
 struct Readme;
