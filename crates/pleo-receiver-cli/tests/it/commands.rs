@@ -258,7 +258,7 @@ fn verify_names_failed_check_and_cause() {
         (
             "webhook-id: msg_1\n",
             "webhook-id: a\nwebhook-id: b\n",
-            "stands more than once",
+            "header is duplicated",
         ),
         (
             "1614265330",

@@ -170,7 +170,7 @@ fn rejects_invalid_flag_with_its_name() {
         (&["serve", "--listen", "x"], &["--listen"]),
         (
             &["serve", "--secret", "whsec_"],
-            &["--secret", "24 are needed"],
+            &["--secret", "fewer than 24"],
         ),
         (
             &["serve", "--secret", "v1,whsec_x"],
