@@ -174,7 +174,7 @@ fn rejects_invalid_flag_with_its_name() {
         ),
         (
             &["serve", "--secret", "v1,whsec_x"],
-            &["--secret", "remove what stands before `whsec_`"],
+            &["--secret", "remove everything before `whsec_`"],
         ),
         (&five_secrets, &["secret", "at most 4"]),
         (
