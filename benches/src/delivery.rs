@@ -32,9 +32,9 @@ pub struct Delivery {
 }
 
 impl Delivery {
-    /// Makes a delivery with a number of signatures. All are wrong, except the last if `genuine`.
+    /// Makes a delivery with a number of signatures. All are wrong, except the last if `is_valid`.
     #[must_use]
-    pub fn new(body_len: usize, signatures: usize, genuine: bool) -> Self {
+    pub fn new(body_len: usize, signatures: usize, is_valid: bool) -> Self {
         let mut random = Random::new(41);
         // The peers reject a body that is not UTF-8.
         let body: Vec<u8> = (0..body_len)
@@ -44,7 +44,7 @@ impl Delivery {
         let mut encoded: Vec<String> = (0..signatures)
             .map(|_| STANDARD.encode(random.bytes::<32>()))
             .collect();
-        if genuine && let Some(last) = encoded.last_mut() {
+        if is_valid && let Some(last) = encoded.last_mut() {
             let signature = secret().sign(ID, now, &body).expect("a valid id");
             *last = signature.as_str().trim_start_matches("v1,").to_owned();
         }

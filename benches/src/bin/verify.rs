@@ -53,19 +53,19 @@ fn main() -> ExitCode {
     header(&contenders);
     for (label, len) in BODIES {
         for signatures in [1, 10] {
-            for genuine in [true, false] {
-                let delivery = Delivery::new(len, signatures, genuine);
-                assert_eq!(floor.verify(&delivery), genuine, "the floor's result");
-                let times = row(&floor, &contenders, &delivery, genuine, effort);
+            for is_valid in [true, false] {
+                let delivery = Delivery::new(len, signatures, is_valid);
+                assert_eq!(floor.verify(&delivery), is_valid, "the floor's result");
+                let times = row(&floor, &contenders, &delivery, is_valid, effort);
                 let (of_floor, times) = times.split_first().expect("the floor is the first");
-                let result = if genuine { "valid" } else { "invalid" };
+                let result = if is_valid { "valid" } else { "invalid" };
                 let nanoseconds = median(of_floor.clone());
                 print!("{label:>7}{signatures:>6}{result:>9}{nanoseconds:>9.0} ns");
                 for time in times {
                     print!("{:>18.3}", paired_ratio(time, of_floor));
                 }
                 println!();
-                if genuine && signatures == 1 {
+                if is_valid && signatures == 1 {
                     limits.extend(limits_of_row(label, of_floor, times));
                 }
             }
@@ -109,13 +109,13 @@ fn row(
     floor: &Floor,
     contenders: &[Box<dyn Contender>],
     delivery: &Delivery,
-    genuine: bool,
+    is_valid: bool,
     effort: Effort,
 ) -> Vec<Vec<f64>> {
     let mut entries: Vec<(&dyn Contender, &Delivery)> = vec![(floor, delivery)];
     for contender in contenders {
         let result = contender.verify(delivery);
-        assert_eq!(result, genuine, "{}", contender.name());
+        assert_eq!(result, is_valid, "{}", contender.name());
         entries.push((contender.as_ref(), delivery));
     }
     interleave::measure(&entries, effort)

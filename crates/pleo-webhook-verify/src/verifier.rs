@@ -55,7 +55,7 @@ impl Verifier {
     /// Verifies a delivery whose body is complete. `now` is in Unix seconds.
     ///
     /// The body is any type that is bytes (`&[u8]`, `Vec<u8>`, `Bytes`, …). [`Verified`] returns it.
-    /// If you pass it by value, there is no other way to reach it, so nobody can use it unverified.
+    /// If you pass it by value, there is no other way to reach it, so it cannot be used unverified.
     ///
     /// ```
     /// # use pleo_webhook_verify::{Headers, Verified, Verifier};
