@@ -5,17 +5,20 @@ use core::pin::{Pin, pin};
 use core::task::Poll;
 use core::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
 use pleo_webhook_verify::{Headers, Verification, Verified, Verifier, unix_now};
 use tokio::time::{self, Instant};
 
-use crate::body_budget::Reservation;
+use crate::admission::BodyPermit;
 use crate::rejection::Rejection;
 
 /// How long a body may stay below the minimum rate.
 const RATE_GRACE: Duration = Duration::from_secs(5);
+
+/// How many bytes more an incomplete body gets when it needs more memory.
+const GROWTH: usize = 64 * 1024;
 
 /// The limits of one body.
 #[derive(Clone, Copy, Debug)]
@@ -48,14 +51,14 @@ impl Limits {
 
 /// Reads a body to its end and verifies its signature. Returns the message id and the body.
 ///
-/// Checks the headers before it reads. Feeds each piece to the MAC as it arrives. Reserves
-/// memory from the budget while the body is incomplete.
+/// Checks the headers before it reads. Feeds each piece to the MAC as it arrives. Holds
+/// a share of the memory for incomplete bodies while it waits.
 pub(crate) async fn verify<'h, B: Body<Data = Bytes> + Unpin>(
     mut body: B,
     verifier: &Verifier,
     headers: &Headers<'h>,
     limits: Limits,
-    reservation: Reservation<'_>,
+    permit: BodyPermit<'_>,
 ) -> Result<(&'h str, Bytes), Rejection> {
     // Most bodies arrive complete with the headers. The large future that reads the rest is
     // created only if there is more.
@@ -84,7 +87,7 @@ pub(crate) async fn verify<'h, B: Body<Data = Bytes> + Unpin>(
     match first.await? {
         FirstPoll::Complete(id, body) => Ok((id, body)),
         FirstPoll::Incomplete(verification, first) => {
-            Box::pin(read_rest(first, body, verification, limits, reservation)).await
+            Box::pin(read_rest(first, body, verification, limits, permit)).await
         }
     }
 }
@@ -103,9 +106,9 @@ async fn read_rest<'h, B: Body<Data = Bytes> + Unpin>(
     mut body: B,
     mut verification: Box<Verification<'h>>,
     limits: Limits,
-    mut reservation: Reservation<'_>,
+    mut permit: BodyPermit<'_>,
 ) -> Result<(&'h str, Bytes), Rejection> {
-    let mut read = BytesMut::new();
+    let mut read = Vec::new();
     let start = Instant::now();
     let mut timer = pin!(time::sleep_until(start + limits.time_for(0)));
     let mut first = Some(first);
@@ -117,10 +120,11 @@ async fn read_rest<'h, B: Body<Data = Bytes> + Unpin>(
                 biased;
                 frame = body.frame() => frame,
                 // The next frame has not arrived.
-                () = ready(()), if !reservation.covers(read.len()) => {
-                    reservation.reserve(read.len())?;
+                () = ready(()), if !permit.holds(read.len()) => {
+                    permit.hold(read.len())?;
                     continue;
                 }
+                rejection = permit.evicted() => return Err(rejection),
                 () = &mut timer => {
                     let end = start + limits.time_for(read.len());
                     if end <= Instant::now() {
@@ -142,10 +146,14 @@ async fn read_rest<'h, B: Body<Data = Bytes> + Unpin>(
             return Err(Rejection::BodyTooLarge { limit });
         }
         verification.update(&piece);
+        if read.capacity() - read.len() < piece.len() {
+            // `Vec` would double its capacity, of which the limit on memory knows nothing.
+            read.reserve_exact(piece.len().max(GROWTH));
+        }
         read.extend_from_slice(&piece);
     }
     let verified = verification.finish()?;
-    Ok((verified.id(), read.freeze()))
+    Ok((verified.id(), read.into()))
 }
 
 #[cfg(test)]

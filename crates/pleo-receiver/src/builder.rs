@@ -5,10 +5,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 
 use ipnet::IpNet;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
+use crate::admission::Admission;
 use crate::body;
-use crate::body_budget::BodyBudget;
 use crate::dispatch::{DispatchOptions, Dispatching};
 use crate::endpoint::Endpoint;
 use crate::handler::Handler;
@@ -101,19 +101,20 @@ impl ReceiverBuilder {
     /// Sets the maximum number of requests in flight, that is, being read or stored; 4,096 unless
     /// set. Further requests are answered 503 immediately.
     ///
-    /// Requests with incomplete bodies may use three quarters of the limit, and those of one source
-    /// a quarter. Slow bodies therefore cannot block complete requests. A source is an IPv4 address
-    /// or an IPv6 /64 ([`PeerAddr`](crate::PeerAddr), [`Self::trusted_proxies`]).
+    /// Requests with incomplete bodies may use three quarters of it, so that slow bodies cannot
+    /// block complete requests. When these run out, the source with the most incomplete requests
+    /// loses one to another source, unless it delivered something authentic lately. A source is an
+    /// IPv4 address or an IPv6 network, if it is known ([`PeerAddr`](crate::PeerAddr),
+    /// [`Self::trusted_proxies`]).
     pub fn max_in_flight(mut self, requests: usize) -> Self {
         self.max_in_flight = requests;
         self
     }
 
-    /// Sets the maximum memory for incomplete, unverified bodies in bytes; 64 MiB unless set. A
-    /// request that exceeds the limit is answered 503.
-    ///
-    /// One source may use a quarter of the limit. Both limits are at least [`Self::body_limit`].
-    /// Bodies that arrive complete with their headers don't count.
+    /// Sets how many bytes of incomplete bodies are kept in memory; 64 MiB unless set, at least
+    /// [`Self::body_limit`]. They are not verified yet, and are shared among sources as requests
+    /// are. A request that gets no more is answered 503. Bodies that arrive complete with their
+    /// headers don't count.
     pub fn max_unverified_bytes(mut self, bytes: usize) -> Self {
         self.max_unverified_bytes = bytes;
         self
@@ -140,8 +141,7 @@ impl ReceiverBuilder {
                 options: self.dispatch_options,
             })),
             body_limits: self.body_limits,
-            in_flight: Semaphore::new(self.max_in_flight.min(Semaphore::MAX_PERMITS)),
-            body_budget: BodyBudget::new(
+            admission: Admission::new(
                 self.max_in_flight,
                 self.max_unverified_bytes,
                 self.body_limits.bytes,
@@ -149,6 +149,7 @@ impl ReceiverBuilder {
             trusted_proxies: self.trusted_proxies,
             metrics,
             shutting_down: AtomicBool::new(false),
+            has_warned: AtomicBool::new(false),
         }))
     }
 }

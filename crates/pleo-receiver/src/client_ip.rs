@@ -60,16 +60,12 @@ pub(crate) fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) ->
     }
 }
 
-/// Returns the network that counts as one source: an IPv4 address or an IPv6 /64. One client
-/// usually owns the whole /64.
-pub(crate) fn network(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & (u128::MAX << 64)).into(),
-        address @ IpAddr::V4(_) => address,
-    }
+/// Returns `true` if one of the networks contains the address.
+/// Returns `true` if the request claims to come through a proxy.
+pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
+    headers.contains_key(X_FORWARDED_FOR) || headers.contains_key(FORWARDED)
 }
 
-/// Returns `true` if one of the networks contains the address.
 pub(crate) fn contains(networks: &[IpNet], address: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&address))
 }

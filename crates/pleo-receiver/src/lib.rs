@@ -52,8 +52,8 @@
     allow(rustdoc::broken_intra_doc_links)
 )]
 
+mod admission;
 mod body;
-mod body_budget;
 mod builder;
 mod client_ip;
 mod dispatch;

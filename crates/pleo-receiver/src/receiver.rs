@@ -13,18 +13,18 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use http_body_util::Full;
 use ipnet::IpNet;
 use pleo_webhook_verify::Headers;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time;
 use tracing::{error, field, info, warn};
 
+use crate::admission::{Admission, Source};
 use crate::body;
-use crate::body_budget::BodyBudget;
 use crate::client_ip::{self, PeerAddr};
 use crate::dispatch::{self, DispatchOptions, Dispatching};
 use crate::endpoint::Endpoint;
@@ -55,12 +55,12 @@ pub(crate) struct Inner {
     pub(crate) inbox: Arc<dyn Inbox>,
     pub(crate) dispatching: watch::Sender<Arc<Dispatching>>,
     pub(crate) body_limits: body::Limits,
-    /// One permit per request that is read or stored.
-    pub(crate) in_flight: Semaphore,
-    pub(crate) body_budget: BodyBudget,
+    pub(crate) admission: Admission,
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) metrics: Metrics,
     pub(crate) shutting_down: AtomicBool,
+    /// Whether the warning of an untrusted proxy was logged.
+    pub(crate) has_warned: AtomicBool,
 }
 
 impl Receiver {
@@ -90,10 +90,11 @@ impl Receiver {
         B: Body<Data = Bytes> + Unpin,
     {
         let trusted_proxies = &self.inner.trusted_proxies;
+        self.warn_of_untrusted_proxy(peer, &parts.headers);
         let source =
             peer.and_then(|peer| client_ip::client_ip(peer, &parts.headers, trusted_proxies));
         let Some(route) = self.route(parts.uri.path()) else {
-            return self.reject_path(parts.uri.path(), source);
+            return self.reject_unrouted(parts.uri.path(), source, Rejection::NoSuchPath);
         };
         match self.receive(&route.endpoint, source, parts, body).await {
             Ok(appended) => {
@@ -189,6 +190,10 @@ impl Receiver {
         self.inner.metrics.encode()
     }
 
+    pub(crate) fn admission(&self) -> &Admission {
+        &self.inner.admission
+    }
+
     pub(crate) fn counters(&self) -> &Metrics {
         &self.inner.metrics
     }
@@ -225,15 +230,21 @@ impl Receiver {
         }
         endpoint.check_credentials(&parts.headers)?;
         let headers = Headers::from_map(&parts.headers)?;
-        let _permit = (inner.in_flight.try_acquire()).map_err(|_| Rejection::Overloaded)?;
+        let source = Source::from(source);
+        let _permit = inner.admission.request()?;
         let _in_flight = inner.metrics.in_flight();
-        let reservation = inner.body_budget.reservation(source);
-        let verified = body::verify(body, endpoint.verifier(), &headers, limits, reservation);
+        let permit = inner.admission.body(source);
+        let verified = body::verify(body, endpoint.verifier(), &headers, limits, permit);
         let (id, body) = verified.await?;
         let message = NewMessage::new(Arc::clone(endpoint.name()), id, body);
         // Frees the connection's read buffer, which the headers point into.
         drop(parts);
-        self.store(endpoint.name(), message).await
+        let appended = self.store(endpoint.name(), message).await?;
+        if appended == Appended::Stored {
+            // Not for a duplicate: anybody who saw a delivery can repeat it.
+            inner.admission.delivered(source);
+        }
+        Ok(appended)
     }
 
     async fn store(&self, endpoint: &str, message: NewMessage) -> Result<Appended, Rejection> {
@@ -257,9 +268,25 @@ impl Receiver {
         }
     }
 
-    /// Rejects a request whose path no endpoint has.
-    fn reject_path(&self, path: &str, source: Option<IpAddr>) -> Response<Full<Bytes>> {
-        let rejection = Rejection::NoSuchPath;
+    /// Warns once if requests seem to come through a proxy that is not trusted: all of its clients
+    /// then share the limits of one source.
+    fn warn_of_untrusted_proxy(&self, peer: Option<IpAddr>, headers: &HeaderMap) {
+        if let Some(peer) = peer
+            && client_ip::is_forwarded(headers)
+            && !self.is_trusted_proxy(peer)
+            && !self.inner.has_warned.swap(true, Ordering::Relaxed)
+        {
+            warn!(%peer, "forwarded request from an untrusted proxy; if it is yours, set `trusted_proxies`");
+        }
+    }
+
+    /// Rejects a request that reaches no endpoint.
+    pub(crate) fn reject_unrouted(
+        &self,
+        path: &str,
+        source: Option<IpAddr>,
+        rejection: Rejection,
+    ) -> Response<Full<Bytes>> {
         let code = rejection.code();
         let path = &path[..path.floor_char_boundary(LOGGED_PATH)];
         self.inner.metrics.rejected(&Arc::default(), code);

@@ -16,6 +16,12 @@ pub enum Rejection {
     /// The request has several `Host` headers: 400.
     #[error("the request has more than one `Host` header")]
     AmbiguousHost,
+    /// 400: HTTP/1.1 requires one `Host` (RFC 9112 section 3.2).
+    #[error("the request has no `Host`")]
+    MissingHost,
+    /// 400: two servers could disagree where the body ends (RFC 9112 section 6.1).
+    #[error("the request has a `Transfer-Encoding` other than one `chunked`")]
+    AmbiguousFraming,
     /// The method is not POST: 405 with `Allow`.
     #[error("the method must be POST")]
     MethodNotAllowed,
@@ -75,6 +81,8 @@ impl Rejection {
         match self {
             Self::NoSuchPath => "no_such_path",
             Self::AmbiguousHost => "ambiguous_host",
+            Self::MissingHost => "missing_host",
+            Self::AmbiguousFraming => "ambiguous_framing",
             Self::MethodNotAllowed => "method_not_allowed",
             Self::SourceNotAllowed => "source_not_allowed",
             Self::NotJson => "not_json",
@@ -109,7 +117,11 @@ impl Rejection {
             )
             | Self::WrongCredentials
             | Self::WrongHeader => StatusCode::UNAUTHORIZED,
-            Self::AmbiguousHost | Self::Signature(_) | Self::BodyBroken => StatusCode::BAD_REQUEST,
+            Self::AmbiguousHost
+            | Self::MissingHost
+            | Self::AmbiguousFraming
+            | Self::Signature(_)
+            | Self::BodyBroken => StatusCode::BAD_REQUEST,
             Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Overloaded
             | Self::SourceOverloaded
@@ -129,7 +141,7 @@ impl Rejection {
             ),
             // The rest of the body stays unread, so the connection can't be reused. In HTTP/2 only
             // the stream ends, and hyper drops the header.
-            Self::BodyTooLarge { .. } | Self::BodyTimeout => {
+            Self::BodyTooLarge { .. } | Self::BodyTimeout | Self::AmbiguousFraming => {
                 (CONNECTION, HeaderValue::from_static("close"))
             }
             Self::Overloaded

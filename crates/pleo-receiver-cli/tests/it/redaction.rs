@@ -13,6 +13,7 @@ use crate::support::tls::certify;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::client::conn::{http1, http2};
+use hyper::header::{HOST, HeaderValue};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use pleo_receiver::verify::{Secret, unix_now};
 use tokio::net::TcpStream;
@@ -224,6 +225,8 @@ async fn logs_no_secret_of_deliveries_or_configuration() {
     for (request, status) in requests {
         let (mut parts, body) = request.into_parts();
         parts.uri = "/acme".parse().unwrap();
+        let host = HeaderValue::from_static("localhost");
+        parts.headers.insert(HOST, host);
         let request = hyper::Request::from_parts(parts, body);
         client.ready().await.unwrap();
         let answer = client.send_request(request).await.unwrap();

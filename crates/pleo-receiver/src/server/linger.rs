@@ -9,7 +9,7 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{self, Instant, Sleep};
 
-use super::connection_state::{ConnectionState, LINGER};
+use super::phase::{LINGER, Progress};
 
 /// How long a closed connection is still read while no bytes arrive.
 const LINGER_IDLE: Duration = Duration::from_secs(1);
@@ -17,7 +17,7 @@ const LINGER_IDLE: Duration = Duration::from_secs(1);
 /// How many bytes of a closed connection are still read.
 const LINGER_BYTES: usize = 16 * 1024 * 1024;
 
-/// A stream that closes lingeringly and updates its [`ConnectionState`].
+/// A stream that closes lingeringly and updates its [`Progress`].
 ///
 /// A request may be answered before it is read completely. TCP resets a connection that is closed
 /// with unread bytes, and a peer that is still sending loses the response. So the sending half
@@ -26,7 +26,7 @@ const LINGER_BYTES: usize = 16 * 1024 * 1024;
 #[derive(Debug)]
 pub(super) struct LingeringStream<S> {
     stream: S,
-    state: Arc<ConnectionState>,
+    progress: Arc<Progress>,
     linger: Option<Linger>,
 }
 
@@ -38,10 +38,10 @@ struct Linger {
 }
 
 impl<S> LingeringStream<S> {
-    pub(super) const fn new(stream: S, state: Arc<ConnectionState>) -> Self {
+    pub(super) const fn new(stream: S, progress: Arc<Progress>) -> Self {
         Self {
             stream,
-            state,
+            progress,
             linger: None,
         }
     }
@@ -54,7 +54,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LingeringStream<S> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.state.on_write(written.is_pending());
+        self.progress.on_write(written.is_pending());
         written
     }
 
@@ -66,7 +66,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LingeringStream<S> {
         let this = self.get_mut();
         if this.linger.is_none() {
             ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-            if !this.state.peer_may_send() {
+            if !this.progress.peer_may_send() {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -80,7 +80,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LingeringStream<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.state.on_write(written.is_pending());
+        self.progress.on_write(written.is_pending());
         written
     }
 
@@ -97,7 +97,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for LingeringStream<S> {
     ) -> Poll<io::Result<()>> {
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
         if read.is_ready() {
-            self.state.on_read();
+            self.progress.on_read();
         }
         read
     }

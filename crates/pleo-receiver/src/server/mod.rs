@@ -1,11 +1,9 @@
 //! The server: accepts connections, enforces their limits and shuts down gracefully.
 
 mod connection;
-mod connection_state;
-#[cfg(feature = "tls")]
-mod https;
 mod linger;
 mod options;
+mod phase;
 mod state;
 #[cfg(feature = "tls")]
 mod tls;
@@ -18,18 +16,18 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time;
-use tracing::{debug, error, warn};
+use tracing::{error, warn};
 
 use crate::inbox::InboxError;
 use crate::receiver::Receiver;
+use connection::AcceptedConnection;
 pub use options::ServerOptions;
 use state::ServerState;
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};
-use workers::{AcceptedConnection, Workers};
+use workers::Workers;
 
 /// How long to wait before accepting again after an error.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
@@ -64,16 +62,6 @@ struct Listener {
     socket: TcpListener,
     #[cfg(feature = "tls")]
     tls: Option<Tls>,
-}
-
-impl Listener {
-    /// Moves the listener to another runtime.
-    fn on(mut self, runtime: &Handle) -> io::Result<Self> {
-        let socket = self.socket.into_std()?;
-        let _guard = runtime.enter();
-        self.socket = TcpListener::from_std(socket)?;
-        Ok(self)
-    }
 }
 
 impl Server {
@@ -119,11 +107,10 @@ impl Server {
     /// # Errors
     /// See [`ServeError`].
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
+        let workers = Workers::start(self.options.threads).map_err(ServeError::Start)?;
         let server = Arc::new(ServerState::new(self.receiver, self.options));
-        let workers = Workers::start(server.options.threads, &server).map_err(ServeError::Start)?;
-        let workers = Arc::new(workers);
-        let mut accepting = JoinSet::new();
         // A set aborts its tasks when it is dropped.
+        let mut accepting = JoinSet::new();
         #[cfg(feature = "tls")]
         let mut reloading = JoinSet::new();
         for listener in self.listeners {
@@ -131,39 +118,45 @@ impl Server {
             if let Some(tls) = &listener.tls {
                 reloading.spawn(tls.clone().watch());
             }
-            let listener = listener.on(workers.handle()).map_err(ServeError::Start)?;
-            let accept = accept(listener, Arc::clone(&server), Arc::clone(&workers));
-            accepting.spawn_on(accept, workers.handle());
-        }
-        let panicked = Notify::new();
-        let shutting_down = async {
-            tokio::select! {
-                () = shutdown => {}
-                () = panicked.notified() => error!("server thread panicked; shutting down"),
-                () = server.receiver.inbox().broken() => error!("inbox failed; shutting down"),
+            let socket = listener.socket.into_std().map_err(ServeError::Start)?;
+            for worker in workers.handles() {
+                let listener = Listener {
+                    socket: listen_on(worker, &socket).map_err(ServeError::Start)?,
+                    #[cfg(feature = "tls")]
+                    tls: listener.tls.clone(),
+                };
+                accepting.spawn_on(accept(listener, Arc::clone(&server)), worker);
             }
-            server.receiver.start_shutdown();
-            server.shut_down();
-        };
+        }
+        let receiver = &server.receiver;
         let serving = async {
-            let mut result = Ok(());
-            while let Some(ended) = accepting.join_next().await {
-                if !matches!(ended, Ok(true)) {
-                    result = Err(ServeError::Panicked);
-                    panicked.notify_one();
+            let (mut shutdown, mut failed) = (pin!(shutdown), pin!(receiver.inbox().broken()));
+            let (mut result, mut is_shutting_down) = (Ok(()), false);
+            loop {
+                tokio::select! {
+                    () = &mut shutdown, if !is_shutting_down => {}
+                    () = &mut failed, if !is_shutting_down => error!("inbox failed; shutting down"),
+                    ended = accepting.join_next() => match ended {
+                        Some(Ok(())) => continue,
+                        Some(Err(_)) => {
+                            error!("server task panicked; shutting down");
+                            result = Err(ServeError::Panicked);
+                        }
+                        None if is_shutting_down => break result,
+                        // There are no listeners.
+                        None => core::future::pending().await,
+                    },
                 }
-            }
-            match Arc::into_inner(workers) {
-                Some(workers) => (Some(workers.drain().await), result),
-                None => (None, result),
+                is_shutting_down = true;
+                receiver.start_shutdown();
+                server.shut_down();
             }
         };
-        let dispatching = server.receiver.dispatch(server.shutdown());
-        let ((), (workers, served), ()) = tokio::join!(shutting_down, serving, dispatching);
-        let closed = server.receiver.inbox().close().await;
-        if let Some(workers) = workers {
-            workers.stop();
-        }
+        let (served, ()) = tokio::join!(serving, receiver.dispatch(server.shutdown()));
+        let closed = receiver.inbox().close().await;
+        // The inbox may need the threads until it is closed, for example for a connection to a
+        // database.
+        drop(workers);
         served?;
         Ok(closed?)
     }
@@ -187,18 +180,26 @@ pub enum ServeError {
     Inbox(#[from] InboxError),
 }
 
-/// Accepts connections until the server shuts down. Returns `false` if a worker panicked.
-async fn accept(listener: Listener, server: Arc<ServerState>, workers: Arc<Workers>) -> bool {
+/// Returns the same socket on a worker's runtime. The workers accept whoever comes first.
+fn listen_on(worker: &Handle, socket: &std::net::TcpListener) -> io::Result<TcpListener> {
+    let socket = socket.try_clone()?;
+    let _guard = worker.enter();
+    TcpListener::from_std(socket)
+}
+
+/// Accepts connections and serves each in a task. When the server shuts down, stops accepting and
+/// waits for the connections to close, for the grace period at most.
+async fn accept(listener: Listener, server: Arc<ServerState>) {
+    let mut connections = JoinSet::new();
     let mut shutdown = pin!(server.shutdown());
     loop {
         let accepted = tokio::select! {
-            () = &mut shutdown => return true,
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => continue,
             accepted = listener.socket.accept() => accepted,
         };
-        // Another runtime may serve the connection.
-        let accepted = accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer.ip())));
         let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
+            Ok((stream, peer)) => (stream, peer.ip()),
             Err(error) => {
                 // Usually no file descriptor is free.
                 warn!(%error, "cannot accept connection");
@@ -206,27 +207,27 @@ async fn accept(listener: Listener, server: Arc<ServerState>, workers: Arc<Worke
                 continue;
             }
         };
-        let Some(source_permit) = server.source_permit(peer) else {
-            server.receiver.counters().refused_connection("source");
-            debug!(%peer, reason = "source", "connection refused");
+        let Some(permit) = server.admit(peer) else {
             continue;
-        };
-        let permit = tokio::select! {
-            () = &mut shutdown => return true,
-            permit = server.permit() => permit,
         };
         // Clients wait for small responses.
         let _ = stream.set_nodelay(true);
         let connection = AcceptedConnection {
             stream,
             peer,
+            permit,
             #[cfg(feature = "tls")]
             tls: listener.tls.clone(),
-            permit,
-            source_permit,
         };
-        if !workers.serve(connection) {
-            return false;
-        }
+        connections.spawn(connection.serve(Arc::clone(&server)));
+    }
+    drop(listener);
+    let closed = async { while connections.join_next().await.is_some() {} };
+    if time::timeout(server.options.grace, closed).await.is_err() {
+        warn!(
+            connections = connections.len(),
+            "connections closed at the end of the grace period"
+        );
+        connections.shutdown().await;
     }
 }

@@ -11,9 +11,11 @@ use std::thread;
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ServerOptions {
-    /// How many connections may be open; 16,384 unless set. A further connection evicts the one that
-    /// has waited longest for its peer, and for a second at least. If there is none, the new
-    /// connection waits.
+    /// How many connections may be open; 16,384 unless set.
+    ///
+    /// When one more arrives, the source with the most connections loses one: one that was idle for
+    /// a second, else the newest. Connections of sources that delivered something authentic lately
+    /// stay, unless they are idle.
     pub max_connections: usize,
     /// How many connections of one IPv4 address or one IPv6 /64 may be open; 1,024 unless set.
     /// Further connections are closed at once. Trusted proxies have no limit.

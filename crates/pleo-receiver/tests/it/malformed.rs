@@ -144,6 +144,9 @@ async fn answers_malformed_or_ambiguous_chunks() {
         ("with a length after", framed(&both_turned, &[&chunks[..], &smuggled].concat()), &[204], Closed),
         ("a length's body", framed(&both, &[b"0\r\n\r\n", &smuggled[..]].concat()), &[401], Closed),
         ("not the last encoding", framed(&twice("chunked", "identity"), &chunks), &[400], Closed),
+        ("twice", framed(&twice("chunked", "chunked"), &chunks), &[400], Closed),
+        ("twice in a list", framed(&[("transfer-encoding", "chunked, chunked")], &chunks), &[400], Closed),
+        ("after another encoding", framed(&[("transfer-encoding", "gzip, chunked")], &chunks), &[400], Closed),
         ("another encoding", framed(&[("transfer-encoding", "gzip")], &chunks), &[400], Closed),
         ("misspelled", framed(&[("transfer-encoding", "xchunked")], &chunks), &[400], Closed),
         ("quoted", framed(&[("transfer-encoding", "\"chunked\"")], &chunks), &[400], Closed),
@@ -230,6 +233,10 @@ async fn answers_contradictory_and_non_text_headers() {
         let header = [b"\r\n", name.as_bytes(), b": ", value].concat();
         [&bytes[..end], &header, &bytes[end..]].concat()
     };
+    let http10 = |request: &Request| {
+        let text = String::from_utf8(request.bytes()).unwrap();
+        text.replacen("HTTP/1.1", "HTTP/1.0", 1).into_bytes()
+    };
     let many = |count| {
         (0..count)
             .fold(good(), |request, _| request.and("x", "y"))
@@ -249,6 +256,8 @@ async fn answers_contradictory_and_non_text_headers() {
         ("no name", raw("", b"x"), &[400], Closed),
         ("an invalid name", raw("x y", b"z"), &[400], Closed),
         ("no colon", raw("x\r\ny", b"z"), &[400], Closed),
+        ("no host", good().with("host", None).bytes(), &[400], Usable),
+        ("no host in HTTP/1.0", http10(&good().with("host", None)), &[204], Closed),
         ("two hosts", good().and("host", "example.com").bytes(), &[400], Usable),
         ("two types", good().and("content-type", "text/plain").bytes(), &[415], Usable),
         ("two ids", good().and("webhook-id", "msg_1").bytes(), &[400], Usable),

@@ -241,6 +241,53 @@ async fn closes_slow_tls_connections() {
     server.stop().await;
 }
 
+/// The client's connection preface and an empty SETTINGS frame (RFC 9113 section 3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// A PING frame (RFC 9113 section 6.7).
+const HTTP2_PING: &[u8] = b"\0\0\x08\x06\0\0\0\0\0pingpong";
+
+#[tokio::test]
+async fn closes_http2_connection_without_requests() {
+    let files = Files::new();
+    let certificate = files.renew();
+    let timeout = Duration::from_millis(300);
+    let options = ServerOptions::default().with_header_timeout(timeout);
+    let server = HttpsServer::start(&files, builder(), options).await;
+    let stream = server.connect(&certificate, &["h2"]).await.unwrap();
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let frames = async {
+        writer.write_all(HTTP2_PREFACE).await.unwrap();
+        // The server closes the connection though frames keep arriving.
+        while writer.write_all(HTTP2_PING).await.is_ok() {
+            time::sleep(timeout / 10).await;
+        }
+    };
+    let mut answers = Vec::new();
+    let both = async { tokio::join!(frames, reader.read_to_end(&mut answers)) };
+    let _ = wait_for("connection without a request is closed", both).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn limits_streams_of_http2_connection() {
+    let files = Files::new();
+    let certificate = files.renew();
+    let server = HttpsServer::start(&files, builder(), ServerOptions::default()).await;
+    let mut stream = server.connect(&certificate, &["h2"]).await.unwrap();
+    stream.write_all(HTTP2_PREFACE).await.unwrap();
+    // The first frame of a server is SETTINGS (RFC 9113 section 3.4).
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.unwrap();
+    assert_eq!(head[3], 4, "a SETTINGS frame");
+    let mut settings = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+    stream.read_exact(&mut settings).await.unwrap();
+    // SETTINGS_MAX_CONCURRENT_STREAMS (RFC 9113 section 6.5.2).
+    let streams = settings.chunks(6).find(|setting| setting[..2] == [0, 3]);
+    assert_eq!(streams.unwrap()[2..], [0, 0, 0, 64]);
+    server.stop().await;
+}
+
 #[tokio::test]
 async fn reloads_certificate_while_connections_stay_open() {
     let files = Files::new();

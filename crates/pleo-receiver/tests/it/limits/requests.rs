@@ -160,64 +160,73 @@ fn assert_overloaded(answer: &Answer, code: &str) {
 }
 
 #[tokio::test]
-async fn limits_incomplete_requests_per_source() {
+async fn shares_incomplete_requests_among_sources() {
     let proxy = "127.0.0.9";
     let builder = builder()
         .max_in_flight(8)
         .trusted_proxies(["127.0.0.9/32".parse().unwrap()]);
     let server = Server::start(builder).await;
     let request = Request::signed("msg_1", BODY);
-    let from = |address| request.clone().with("x-forwarded-for", address);
-    let mut first = start_request(&server, OTHER_SOURCE, &request)
-        .await
-        .unwrap();
-    // The same source through a proxy.
-    let second = start_request(&server, proxy, &from(OTHER_SOURCE))
-        .await
-        .unwrap();
-    for (source, request) in [(OTHER_SOURCE, &request), (proxy, &from(OTHER_SOURCE))] {
-        let third = start_request(&server, source, request).await;
-        assert_overloaded(&third.err().unwrap(), "source_overloaded");
+    let proxied = request.clone().with("x-forwarded-for", OTHER_SOURCE);
+    let both = [(OTHER_SOURCE, &request), (proxy, &proxied)];
+    // One source may use three quarters of the limit, directly and through a proxy.
+    let mut held = Vec::new();
+    for (source, request) in both.iter().cycle().take(6) {
+        held.push(start_request(&server, source, request).await.unwrap());
+    }
+    for (source, request) in both {
+        let seventh = start_request(&server, source, request).await;
+        assert_overloaded(&seventh.err().unwrap(), "source_overloaded");
     }
     // Complete requests don't count.
-    let mut complete = server.connect_from(OTHER_SOURCE).await;
-    complete.write(&request.bytes()).await;
+    let mut complete = server.connect_from("127.0.0.5").await;
+    complete
+        .write(&Request::signed("msg_2", BODY).bytes())
+        .await;
     assert_eq!(complete.answer().await.status, 204);
 
-    // All sources may use three quarters of the limit. Requests of the proxy itself have no source.
-    let mut others = vec![start_request(&server, "127.0.0.3", &request).await.unwrap()];
-    for _ in 0..3 {
-        others.push(start_request(&server, proxy, &request).await.unwrap());
-    }
-    let seventh = start_request(&server, "127.0.0.4", &request).await;
-    assert_overloaded(&seventh.err().unwrap(), "overloaded");
-    assert_serves(&server).await;
-
-    // A response and a closed connection both free capacity.
+    // Another source takes the newest.
+    let sender = "127.0.0.3";
+    let mut first = start_request(&server, sender, &request).await.unwrap();
+    let evicted = held.pop().unwrap().answer().await;
+    assert_overloaded(&evicted, "source_overloaded");
+    // Once it delivered something authentic, it takes all of them, and keeps them.
     first.write(BODY).await;
     assert_eq!(first.answer().await.status, 204);
-    let mut again = start_request(&server, OTHER_SOURCE, &request)
-        .await
-        .unwrap();
-    drop(second);
-    again.write(&[b'x'; BODY.len()]).await;
-    assert_eq!(again.answer().await.status, 401);
+    let mut trusted = Vec::new();
+    for _ in 0..6 {
+        trusted.push(start_request(&server, sender, &request).await.unwrap());
+    }
+    for mut client in held {
+        assert_overloaded(&client.answer().await, "source_overloaded");
+    }
+    let other = start_request(&server, OTHER_SOURCE, &request).await;
+    assert_overloaded(&other.err().unwrap(), "overloaded");
+    assert_serves(&server).await;
+
+    // A response and a closed connection both free a place.
+    trusted.pop().unwrap().write(BODY).await;
+    trusted.pop();
+    let mut left = 2;
     let until_accepted = async {
-        while start_request(&server, OTHER_SOURCE, &request)
-            .await
-            .is_err()
-        {
-            // The server notices the closed connection with a delay.
-            time::sleep(Duration::from_millis(5)).await;
+        while left > 0 {
+            match start_request(&server, OTHER_SOURCE, &request).await {
+                Ok(mut client) => {
+                    client.write(&[b'x'; BODY.len()]).await;
+                    assert_eq!(client.answer().await.status, 401);
+                    left -= 1;
+                }
+                // The server takes a moment to notice.
+                Err(_) => time::sleep(Duration::from_millis(5)).await,
+            }
         }
     };
-    wait_for("another request is accepted", until_accepted).await;
-    drop(others);
+    wait_for("two more requests are accepted", until_accepted).await;
     server.stop().await;
 }
 
 #[tokio::test]
-async fn limits_bytes_of_incomplete_bodies() {
+async fn shares_memory_for_incomplete_bodies_among_sources() {
     let builder = builder().body_limit(1000).max_unverified_bytes(2500);
     // One thread reads the bodies in the order in which they are sent.
     let options = ServerOptions::default().with_threads(1);
@@ -228,23 +237,20 @@ async fn limits_bytes_of_incomplete_bodies() {
         client.write(&request.body[..bytes]).await;
         client
     };
-    // A source may send one body of the maximum size, though a quarter of the limit is less.
     let mut first = begin(OTHER_SOURCE, 900).await;
-    let mut over = begin(OTHER_SOURCE, 200).await;
+    let mut second = begin(OTHER_SOURCE, 800).await;
+    let mut over = begin(OTHER_SOURCE, 900).await;
     assert_overloaded(&over.answer().await, "source_overloaded");
-    // The limit applies to all sources together.
-    let second = begin("127.0.0.3", 900).await;
-    let mut over = begin("127.0.0.4", 800).await;
-    assert_overloaded(&over.answer().await, "overloaded");
     // The rest of its body could be read as a request, so the connection closes.
     assert_eq!(over.answer().await.status, 0);
-    assert_eq!(server.send(&request).await.status, 204, "complete request");
-
-    first.write(&request.body[900..]).await;
-    assert_eq!(first.answer().await.status, 204);
-    let mut third = begin("127.0.0.4", 800).await;
-    third.write(&request.body[800..]).await;
-    assert_eq!(third.answer().await.status, 204, "capacity is free again");
-    drop(second);
+    // Another source takes the largest.
+    let mut sender = begin("127.0.0.3", 900).await;
+    assert_overloaded(&first.answer().await, "source_overloaded");
+    sender.write(&request.body[900..]).await;
+    assert_eq!(sender.answer().await.status, 204);
+    let response = server.send(&request).await;
+    assert_eq!(response.status, 204, "it arrives complete");
+    second.write(&request.body[800..]).await;
+    assert_eq!(second.answer().await.status, 204);
     server.stop().await;
 }
