@@ -10,6 +10,7 @@
 
 mod support;
 
+mod attacks;
 mod catch_up;
 mod commands;
 mod config;
