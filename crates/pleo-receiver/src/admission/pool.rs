@@ -81,6 +81,8 @@ type Rank = (usize, Reverse<u64>, Source);
 struct Holder {
     /// Milliseconds from the pool's start to when it became idle; `BUSY` while it is not.
     idle_since: AtomicU64,
+    /// Whether the source is a trusted proxy: its units are its clients'.
+    is_proxy: bool,
     evicted: Notify,
 }
 
@@ -126,6 +128,7 @@ impl FairPool {
         state.next_id += 1;
         let holder = Arc::new(Holder {
             idle_since: AtomicU64::new(BUSY),
+            is_proxy: standing(source) == Standing::Proxy,
             evicted: Notify::new(),
         });
         state.root.add(source, 0, id, units, &holder);
@@ -303,29 +306,26 @@ impl Group {
         None
     }
 
-    /// Chooses one of a source's holders: the one that is idle longest, else the newest.
+    /// Chooses one of a source's holders: the one that is idle longest, else the largest and newest.
     fn holder(&self, source: Source, is_own: bool, rules: &Rules<'_>) -> Option<u64> {
-        if (rules.standing)(source) != Standing::Unknown && !rules.only_idle {
-            return None;
-        }
-        let idle = self
-            .holders
-            .iter()
+        let is_trusted = (rules.standing)(source) != Standing::Unknown;
+        let holders = self.holders.iter().filter(|(_, (_, holder))| {
+            let goes_first = is_trusted || holder.is_proxy;
+            rules.only_idle || !goes_first
+        });
+        let idle = holders
+            .clone()
             .map(|(id, (_, holder))| (holder.idle_since.load(Ordering::Relaxed), *id))
             .min()
             .filter(|(since, _)| *since <= rules.idle_before);
-        // A source gains nothing by giving up one request for another of its own.
-        let newest = || {
-            let largest = self
-                .holders
-                .iter()
-                .max_by_key(|(id, (units, _))| (*units, **id));
-            largest.map(|(id, _)| *id)
-        };
         match idle {
             Some((_, id)) => Some(id),
+            // A source gains nothing by giving up one request for another of its own.
             None if is_own || rules.only_idle => None,
-            None => newest(),
+            None => {
+                let newest = holders.max_by_key(|(id, (units, _))| (*units, **id));
+                newest.map(|(id, _)| *id)
+            }
         }
     }
 
@@ -449,6 +449,18 @@ mod tests {
         assert!(is_evicted(&c));
         let full = pool.acquire(source(B), 1, &only_a);
         assert_eq!(full.unwrap_err(), Refused::Full);
+    }
+
+    #[test]
+    fn takes_nothing_from_a_proxy_for_a_client_of_none() {
+        let pool = FairPool::new(3, 10);
+        let proxy = |_| Standing::Proxy;
+        let held = [A, A, B].map(|text| {
+            let standing: &dyn Fn(Source) -> Standing = if text == A { &proxy } else { &nobody };
+            pool.acquire(source(text), 1, standing).unwrap()
+        });
+        let _new = pool.acquire(source(C), 1, &nobody).unwrap();
+        assert_eq!(evicted(&held), [2]);
     }
 
     #[test]
