@@ -180,7 +180,7 @@ pub enum ServeError {
     Inbox(#[from] InboxError),
 }
 
-/// Returns the same socket on a worker's runtime. The workers accept whoever comes first.
+/// Returns the same socket on a worker's runtime. Each worker accepts connections.
 fn listen_on(worker: &Handle, socket: &std::net::TcpListener) -> io::Result<TcpListener> {
     let socket = socket.try_clone()?;
     let _guard = worker.enter();
