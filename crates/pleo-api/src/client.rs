@@ -8,7 +8,7 @@ use std::sync::Arc;
 use http::header::DATE;
 use http::{Method, Uri};
 use jiff::Timestamp;
-use reqwest::Url;
+use pleo_http::reqwest::Url;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
@@ -21,7 +21,9 @@ use crate::list::{ActivityList, SubscriptionList};
 use crate::pages::{Page, Pages};
 use crate::sensitive::Sensitive;
 use crate::subscription::{Activity, Subscription, SubscriptionRequest};
-use crate::transport::{Call, Response, Transport, http_client, parse_date};
+use crate::transport::{Call, Response, Transport, parse_date};
+
+const USER_AGENT: &str = concat!("pleo-api/", env!("CARGO_PKG_VERSION"));
 
 /// An async client of Pleo's API. Requires a tokio runtime.
 ///
@@ -275,7 +277,7 @@ impl ClientBuilder {
             timeout: self.timeout,
             retries: self.retries,
             first_delay: self.first_delay,
-            http: http_client(&self.roots)?,
+            http: pleo_http::client(USER_AGENT, &self.roots).map_err(ConfigError::from_http)?,
         })))
     }
 }

@@ -266,3 +266,14 @@ pub enum ConfigError {
     #[error("cannot configure TLS")]
     Tls(#[source] Box<dyn StdError + Send + Sync>),
 }
+
+impl ConfigError {
+    pub(crate) fn from_http(error: pleo_http::Error) -> Self {
+        match error {
+            pleo_http::Error::NoRoots(source) => Self::NoRoots(source),
+            pleo_http::Error::Roots(source) => Self::Roots(source),
+            pleo_http::Error::Client(source) => Self::Tls(source),
+            other => Self::Tls(other.into()),
+        }
+    }
+}

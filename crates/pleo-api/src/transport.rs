@@ -1,28 +1,19 @@
-//! HTTP: TLS, timeouts, size limits and retries.
+//! HTTP: requests, timeouts, size limits and retries.
 
 use core::time::Duration;
-use std::sync::Arc;
 
 use backon::{ExponentialBuilder, Retryable};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, Method, StatusCode};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822;
-use reqwest::{Url, redirect, retry};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
+use pleo_http::read_limited;
+use pleo_http::reqwest::{self, Url};
 use serde::de::DeserializeOwned;
 
 use crate::auth::Credentials;
-use crate::error::{ApiMessage, ConfigError, Error};
+use crate::error::{ApiMessage, Error};
 use crate::sensitive::Sensitive;
-
-/// The timeout of a connection attempt.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long an idle connection is kept.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The maximum size of a response's body.
 const BODY_LIMIT: usize = 8 * 1024 * 1024;
@@ -109,15 +100,11 @@ impl Transport {
                 .header(CONTENT_TYPE, "application/json;charset=UTF-8")
                 .body(body.clone());
         }
-        let failed = |error| self.connection_error(error);
-        let mut response = request.send().await.map_err(failed)?;
+        let response = request.send().await;
+        let mut response = response.map_err(|error| self.connection_error(error))?;
         let mut body = Vec::new();
-        while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            if body.len() + chunk.len() > BODY_LIMIT {
-                return Err(Error::ResponseTooLarge { limit: BODY_LIMIT });
-            }
-            body.extend_from_slice(&chunk);
-        }
+        let read = read_limited(&mut response, BODY_LIMIT, &mut body).await;
+        read.map_err(|error| self.body_error(error))?;
         Ok(Response {
             status: response.status(),
             headers: response.headers().clone(),
@@ -133,6 +120,17 @@ impl Transport {
         }
         let source = error.without_url().into();
         Error::Connection { host, source }
+    }
+
+    fn body_error(&self, error: pleo_http::Error) -> Error {
+        match error {
+            pleo_http::Error::BodyTooLarge { limit } => Error::ResponseTooLarge { limit },
+            pleo_http::Error::Body(error) => self.connection_error(error),
+            other => Error::Connection {
+                host: self.host(),
+                source: other.into(),
+            },
+        }
     }
 
     /// Parses an error response, and removes the secrets that the request held.
@@ -196,50 +194,6 @@ fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
 /// Parses an HTTP date in its preferred format (RFC 9110 section 5.6.7), a subset of RFC 2822.
 pub(crate) fn parse_date(text: &str) -> Option<Timestamp> {
     rfc2822::DateTimeParser::new().parse_timestamp(text).ok()
-}
-
-/// Builds an HTTP client that trusts this machine's root certificates and the additional ones.
-pub(crate) fn http_client(additional_roots: &[Vec<u8>]) -> Result<reqwest::Client, ConfigError> {
-    // Named explicitly: another crate of the program may enable a second provider.
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let tls = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| ConfigError::Tls(error.into()))?
-        .with_root_certificates(root_certificates(additional_roots)?)
-        .with_no_client_auth();
-    reqwest::Client::builder()
-        .tls_backend_preconfigured(tls)
-        .user_agent(concat!("pleo-api/", env!("CARGO_PKG_VERSION")))
-        .connect_timeout(CONNECT_TIMEOUT)
-        .pool_idle_timeout(IDLE_TIMEOUT)
-        .redirect(redirect::Policy::none())
-        .retry(retry::never())
-        .no_proxy()
-        .build()
-        .map_err(|error| ConfigError::Tls(error.into()))
-}
-
-fn root_certificates(additional: &[Vec<u8>]) -> Result<RootCertStore, ConfigError> {
-    let mut roots = RootCertStore::empty();
-    let native = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(native.certs);
-    for pem in additional {
-        let before = roots.len();
-        for certificate in CertificateDer::pem_slice_iter(pem) {
-            let certificate =
-                certificate.map_err(|error| ConfigError::Roots(Some(error.into())))?;
-            let added = roots.add(certificate);
-            added.map_err(|error| ConfigError::Roots(Some(error.into())))?;
-        }
-        if roots.len() == before {
-            return Err(ConfigError::Roots(None));
-        }
-    }
-    if roots.is_empty() {
-        let error = native.errors.into_iter().next();
-        return Err(ConfigError::NoRoots(error.map(Into::into)));
-    }
-    Ok(roots)
 }
 
 #[cfg(test)]

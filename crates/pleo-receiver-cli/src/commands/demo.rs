@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use pleo_http::Target;
+use pleo_http::reqwest::Client;
+use pleo_http::reqwest::header::HeaderMap;
 use pleo_receiver::verify::{Secret, unix_now};
 use pleo_receiver::{Delivery, Endpoint, HandlerError, Receiver, SqliteInbox, serve};
-use reqwest::header::HeaderMap;
-use reqwest::{Client, Url};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time;
 use uuid::Uuid;
@@ -52,7 +53,7 @@ pub(crate) async fn run(args: Demo) -> Result<(), Failure> {
         .map_err(fail)?;
     let listener = bind(args.listen, "listen")?;
     let url = format!("http://{}{PATH}", listener.local_addr().map_err(fail)?);
-    let url = http_client::parse_url(&url).map_err(Failure::Run)?;
+    let target = http_client::parse_url(&url).map_err(Failure::Run)?;
     let (end, ended) = oneshot::channel::<()>();
     let server = tokio::spawn(serve(listener, receiver.clone(), async {
         // An early return drops the sender, which also stops the server.
@@ -63,14 +64,14 @@ pub(crate) async fn run(args: Demo) -> Result<(), Failure> {
     output::line(format_args!("inbox in {}", folder.0.display()))?;
     output::line("")?;
     let demo = Scenario {
-        client: http_client::build(&url)?,
-        url,
+        client: http_client::build(&target)?,
+        target,
         receiver,
         secret,
     };
     let failures = demo.run(&mut deliveries).await?;
     if !args.once {
-        let command = format!("{} send {} --event v1.vendor.created", program(), demo.url);
+        let command = format!("{} send {} --event v1.vendor.created", program(), url);
         output::line("")?;
         output::line(
             "The receiver runs until you press Ctrl-C. Send another delivery from a second terminal:",
@@ -112,7 +113,7 @@ fn program() -> String {
 
 struct Scenario {
     client: Client,
-    url: Url,
+    target: Target,
     receiver: Receiver,
     secret: Secret,
 }
@@ -135,7 +136,7 @@ impl Scenario {
         output::line(format_args!("{:<40}{:<25}INBOX", "SENT", "ANSWER"))?;
         let (mut stored, mut failures) = (0, 0);
         for step in self.steps()? {
-            let request = self.client.post(self.url.clone());
+            let request = self.target.post(&self.client);
             let request = request.headers(step.headers).body(step.body);
             let answer = http_client::send(request).await.map_err(fail)?;
             let counts = self.receiver.inbox().counts().await?;

@@ -3,9 +3,9 @@
 use core::time::Duration;
 use std::path::Path;
 
+use pleo_http::reqwest::header::{HeaderName, HeaderValue};
 use pleo_receiver::verify::unix_now;
 use pleo_receiver::{Entry, Inbox as _, State};
-use reqwest::header::{HeaderName, HeaderValue};
 use tokio::time::{Instant, sleep};
 
 use crate::args::Send;
@@ -44,12 +44,12 @@ pub(crate) async fn run(args: Send) -> Result<(), Failure> {
             .ok_or_else(|| Failure::usage("`--header`", "give it as `name: value`"))?;
         headers.insert(name, value);
     }
-    let url = (args.url.resolve()).and_then(|url| http_client::parse_url(&url));
-    let url = url.map_err(|why| Failure::usage("the URL", &why))?;
-    let request = http_client::build(&url)?.post(url.clone());
+    let target = (args.url.resolve()).and_then(|url| http_client::parse_url(&url));
+    let target = target.map_err(|why| Failure::usage("the URL", &why))?;
+    let request = target.post(&http_client::build(&target)?);
     let request = request.headers(headers).body(body);
     let answer = http_client::send(request).await.map_err(|error| {
-        let (mut shown, why) = (url, http_client::cause(&error));
+        let (url, why) = (target.url(), http_client::cause(&error));
         let fix = if why.contains("certificate") {
             "; set SSL_CERT_FILE to the certificates to trust, or correct the server's certificate"
         } else if why.contains("corrupt message") {
@@ -59,9 +59,7 @@ pub(crate) async fn run(args: Send) -> Result<(), Failure> {
         } else {
             ""
         };
-        // User and password may be secret. Removing them cannot fail: the URL has a host.
-        let _ = (shown.set_username(""), shown.set_password(None));
-        Failure::Run(format!("cannot post to {shown}: {why}{fix}"))
+        Failure::Run(format!("cannot post to {url}: {why}{fix}"))
     })?;
     let text = String::from_utf8_lossy(&answer.body);
     output::line(format!("{} {text}", answer.status).trim_end())?;

@@ -3,28 +3,17 @@
 use core::fmt;
 use core::time::Duration;
 use std::error::Error;
-use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use http::header::{AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri};
-use percent_encoding::percent_decode_str;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use pleo_http::reqwest::{self, Client};
+use pleo_http::{Target, read_limited};
 use pleo_webhook_verify::{Secret, VerifyError, unix_now};
-use reqwest::redirect::Policy;
-use reqwest::{Client, Url};
-use rustls::crypto::ring;
-use rustls::{ClientConfig, RootCertStore};
 use tokio::time;
 
 use super::contract::{Delivery, Handler, HandlerFuture};
 
-/// The time limit of a connection attempt.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How long an idle connection is kept. Shorter than most servers' limits, so that a request rarely
-/// meets a connection that is being closed.
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
+const USER_AGENT: &str = concat!("pleo-receiver/", env!("CARGO_PKG_VERSION"));
 
 /// How many bytes of a response body are read. A body read to its end lets the connection be reused.
 const MAX_RESPONSE_BODY: usize = 64 * 1024;
@@ -39,8 +28,7 @@ const MAX_RESPONSE_BODY: usize = 64 * 1024;
 #[derive(Clone)]
 pub struct Forward {
     client: Client,
-    url: Url,
-    credentials: Option<HeaderValue>,
+    target: Target,
     timeout: Duration,
     secret: Option<Secret>,
 }
@@ -60,11 +48,10 @@ impl Forward {
     /// URL is `https` and the system has none; [`ForwardError::Client`] if the client cannot be set
     /// up.
     pub fn new(url: &str) -> Result<Self, ForwardError> {
-        let (url, credentials) = parse(url)?;
+        let target: Target = url.parse().map_err(client_error)?;
         Ok(Self {
-            client: client(&url)?,
-            url,
-            credentials,
+            client: target.client(USER_AGENT).map_err(client_error)?,
+            target,
             timeout: Duration::from_secs(30),
             secret: None,
         })
@@ -87,17 +74,12 @@ impl Forward {
 
     async fn forward(&self, delivery: Delivery) -> Result<(), ForwardError> {
         let headers = self.headers(&delivery)?;
-        let request = self.client.post(self.url.clone());
+        let request = self.target.post(&self.client);
         let request = request.headers(headers).body(delivery.body);
         let exchange = async {
             let mut response = request.send().await?;
-            let mut read = 0;
             // A body that is too long or incomplete does not change the status.
-            while read < MAX_RESPONSE_BODY
-                && let Ok(Some(chunk)) = response.chunk().await
-            {
-                read += chunk.len();
-            }
+            let _ = read_limited(&mut response, MAX_RESPONSE_BODY, &mut Vec::new()).await;
             Ok(response.status())
         };
         let after = self.timeout;
@@ -135,9 +117,6 @@ impl Forward {
         }
         let json = HeaderValue::from_static("application/json");
         headers.insert(CONTENT_TYPE, json);
-        if let Some(credentials) = &self.credentials {
-            headers.insert(AUTHORIZATION, credentials.clone());
-        }
         Ok(headers)
     }
 }
@@ -151,7 +130,7 @@ impl Handler for Forward {
 impl fmt::Debug for Forward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Forward")
-            .field("target", &self.url.origin().ascii_serialization())
+            .field("target", &self.target.url().origin().ascii_serialization())
             .field("timeout", &self.timeout)
             .field("is_signed", &self.secret.is_some())
             .finish_non_exhaustive()
@@ -194,83 +173,11 @@ pub enum ForwardError {
     Sign(#[from] VerifyError),
 }
 
-/// Returns the URL without its user and password, and these as `Authorization`.
-fn parse(text: &str) -> Result<(Url, Option<HeaderValue>), ForwardError> {
-    let invalid = |reason: &str| ForwardError::Url {
-        reason: reason.to_owned(),
-    };
-    // `Url::parse` removes or encodes whitespace.
-    if text.contains(|letter: char| letter.is_whitespace() || letter.is_control()) {
-        return Err(invalid("it contains whitespace"));
+fn client_error(error: pleo_http::Error) -> ForwardError {
+    match error {
+        pleo_http::Error::Url { reason } => ForwardError::Url { reason },
+        pleo_http::Error::NoRoots(_) => ForwardError::NoCertificateAuthorities,
+        pleo_http::Error::Client(source) => ForwardError::Client(source),
+        other => ForwardError::Client(other.into()),
     }
-    let mut url = Url::parse(text).map_err(|error| invalid(&error.to_string()))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(invalid("its scheme is not `http` or `https`"));
-    }
-    if url.fragment().is_some() {
-        return Err(invalid("it has a fragment (`#…`)"));
-    }
-    // `Url::parse` also repairs what `Uri` rejects, such as `http:host`.
-    let uri = text.parse::<Uri>();
-    let uri = uri.map_err(|_| invalid("it has a character that must be percent-encoded"))?;
-    let (Some(_), Some(authority)) = (uri.scheme(), uri.authority()) else {
-        return Err(invalid("it has no host after `//`"));
-    };
-    let credentials = match authority.as_str().rsplit_once('@') {
-        Some((userinfo, _)) => Some(basic(userinfo)?),
-        None => None,
-    };
-    if url.set_username("").is_err() || url.set_password(None).is_err() {
-        return Err(invalid("it has no host"));
-    }
-    let is_same = |one: &str, other: &str| percent_decode_str(one).eq(percent_decode_str(other));
-    if !is_same(uri.path(), url.path())
-        || !is_same(
-            uri.query().unwrap_or_default(),
-            url.query().unwrap_or_default(),
-        )
-    {
-        return Err(invalid("its path has a segment `.` or `..`, or a `\\`"));
-    }
-    Ok((url, credentials))
-}
-
-/// Returns the `Authorization` of a URL's `user:password`.
-fn basic(userinfo: &str) -> Result<HeaderValue, ForwardError> {
-    let (user, password) = userinfo.split_once(':').unwrap_or((userinfo, ""));
-    let mut plain: Vec<u8> = percent_decode_str(user).collect();
-    plain.push(b':');
-    plain.extend(percent_decode_str(password));
-    let value = format!("Basic {}", STANDARD.encode(plain));
-    let mut value = HeaderValue::try_from(value).map_err(|_| ForwardError::Url {
-        reason: "its user and password cannot be sent".to_owned(),
-    })?;
-    value.set_sensitive(true);
-    Ok(value)
-}
-
-fn client(url: &Url) -> Result<Client, ForwardError> {
-    let mut roots = RootCertStore::empty();
-    if url.scheme() == "https" {
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        if roots.is_empty() {
-            return Err(ForwardError::NoCertificateAuthorities);
-        }
-    }
-    // Named explicitly: other crates of the program may enable a second provider, and then there is
-    // no default.
-    let tls = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .map_err(|error| ForwardError::Client(error.into()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Client::builder()
-        .tls_backend_preconfigured(tls)
-        .no_proxy()
-        .redirect(Policy::none())
-        .connect_timeout(CONNECT_TIMEOUT)
-        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-        .user_agent(concat!("pleo-receiver/", env!("CARGO_PKG_VERSION")))
-        .build()
-        .map_err(|error| ForwardError::Client(error.into()))
 }

@@ -1,9 +1,10 @@
 //! Checks that the public URL leads to the receiver.
 
+use pleo_http::Target;
+use pleo_http::reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
+use pleo_http::reqwest::{Client, RequestBuilder, StatusCode};
 use pleo_receiver::verify::{Secret, unix_now};
 use pleo_receiver::{Inbox as _, SqliteInbox};
-use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
-use reqwest::{Client, RequestBuilder, StatusCode, Url};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -25,15 +26,15 @@ pub(super) async fn check(
     inbox: Option<&SqliteInbox>,
     report: &mut Report,
 ) -> Result<(), Failure> {
-    let url = match parse_url(&subscription.url) {
-        Ok(url) => url,
+    let target = match parse_url(&subscription.url) {
+        Ok(target) => target,
         Err(why) => {
             let fix = "set the public `https` URL at which Pleo reaches the receiver";
             return Ok(report.failed("reachable", &why, fix)?);
         }
     };
-    let client = http_client::build(&url)?;
-    if !check_unsigned(&client, &url, endpoint, report).await? {
+    let client = http_client::build(&target)?;
+    if !check_unsigned(&client, &target, endpoint, report).await? {
         return Ok(());
     }
     let Some(secret) = secrets.first() else {
@@ -44,11 +45,11 @@ pub(super) async fn check(
     }
     let id = format!("msg_doctor{}", Uuid::new_v4().simple());
     let body = json!({ "data": {}, "eventType": EVENT_TYPE, "eventId": Uuid::new_v4() });
-    let request = signed(&client, &url, endpoint, secret, &id, body.to_string())?;
+    let request = signed(&client, &target, endpoint, secret, &id, body.to_string())?;
     let answer = match send(request).await {
         Ok(answer) => answer,
         Err(error) => {
-            let found = format!("no answer from {url}: {}", cause(&error));
+            let found = format!("no answer from {}: {}", target.url(), cause(&error));
             return Ok(report.failed("delivery", &found, "run `doctor` again")?);
         }
     };
@@ -76,13 +77,11 @@ pub(super) async fn check(
 /// request.
 async fn check_unsigned(
     client: &Client,
-    url: &Url,
+    target: &Target,
     endpoint: &EndpointTable,
     report: &mut Report,
 ) -> Result<bool, Failure> {
-    let request = client
-        .post(url.clone())
-        .header(CONTENT_TYPE, "application/json");
+    let request = target.post(client).header(CONTENT_TYPE, "application/json");
     let answer = match send(request.body("{}")).await {
         Ok(answer) => answer,
         Err(error) => {
@@ -94,7 +93,8 @@ async fn check_unsigned(
             } else {
                 let fix = "start the receiver and its proxy, and open the firewall; ignore this \
                            if only this machine cannot reach the URL";
-                report.failed("reachable", &format!("no answer from {url}: {cause}"), fix)?;
+                let found = format!("no answer from {}: {cause}", target.url());
+                report.failed("reachable", &found, fix)?;
             }
             return Ok(false);
         }
@@ -130,7 +130,7 @@ async fn check_unsigned(
 
 fn signed(
     client: &Client,
-    url: &Url,
+    target: &Target,
     endpoint: &EndpointTable,
     secret: &Secret,
     id: &str,
@@ -153,7 +153,7 @@ fn signed(
     for (name, value) in &required.headers {
         set(name, value.expose())?;
     }
-    let mut request = client.post(url.clone()).headers(headers).body(body);
+    let mut request = target.post(client).headers(headers).body(body);
     if let Some((username, password)) = &required.basic {
         request = request.basic_auth(username.expose(), Some(password.expose()));
     }

@@ -1,0 +1,12 @@
+#![doc = include_str!("../README.md")]
+
+mod body;
+mod client;
+mod error;
+mod target;
+
+pub use body::read_limited;
+pub use client::client;
+pub use error::Error;
+pub use reqwest;
+pub use target::Target;
