@@ -68,7 +68,7 @@ struct State {
 struct Group {
     used: usize,
     /// The groups of the next level; none in a source.
-    groups: HashMap<Source, (Group, Rank)>,
+    groups: HashMap<Source, (Self, Rank)>,
     /// The same, the one that holds most last; of equals, the one that grew longest ago.
     by_use: BTreeSet<Rank>,
     /// Of a source, by age.
@@ -207,7 +207,7 @@ impl Permit {
 
     /// Changes how many units are held.
     pub(crate) fn resize(
-        &mut self,
+        &self,
         units: usize,
         standing: &dyn Fn(Source) -> Standing,
     ) -> Result<(), Refused> {

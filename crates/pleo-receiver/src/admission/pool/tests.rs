@@ -172,8 +172,8 @@ async fn tells_a_holder_that_it_was_evicted() {
 #[test]
 fn makes_room_for_a_body_that_grows() {
     let pool = FairPool::new(100, 1000);
-    let mut a = pool.acquire(source(A), 90, &nobody).unwrap();
-    let mut b = pool.acquire(source(B), 5, &nobody).unwrap();
+    let a = pool.acquire(source(A), 90, &nobody).unwrap();
+    let b = pool.acquire(source(B), 5, &nobody).unwrap();
     assert_eq!(b.resize(10, &nobody), Ok(()));
     assert_eq!(a.resize(91, &nobody), Err(Refused::SourceLimit));
     assert_eq!(b.resize(11, &nobody), Ok(()));
