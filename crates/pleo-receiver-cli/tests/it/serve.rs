@@ -364,13 +364,15 @@ fn reports_failed_thread_creation() {
     let dir = WorkDir::new();
     dir.write("many.toml", "[limits]\nthreads = 300\n");
     let program = dir.command(&["serve", "--listen", "127.0.0.1:0", "--config", "many.toml"]);
-    // Too little for the stacks of 300 threads.
+    // Enough for a few stacks of 100 MB, but not for 300. Smaller stacks would leave too little for
+    // anything else.
     let output = std::process::Command::new("prlimit")
-        .args(["--as=600000000", "--"])
+        .args(["--as=2000000000", "--"])
         .arg(program.get_program())
         .args(program.get_args())
         .current_dir(dir.path())
         .envs(ENV.iter().copied())
+        .env("RUST_MIN_STACK", "100000000")
         .output();
     let output = crate::support::program::CommandOutput::from(output.unwrap());
     let is_reported = output
