@@ -1,33 +1,25 @@
-//! The client and its calls.
+//! The client and its builder.
 
 use core::fmt;
-use core::net::IpAddr;
 use core::time::Duration;
 use std::sync::Arc;
 
+use http::Method;
 use http::header::DATE;
-use http::{Method, Uri};
 use jiff::Timestamp;
-use pleo_http::reqwest::Url;
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use uuid::Uuid;
 
 use crate::auth::Credentials;
+use crate::base_url;
 use crate::error::{ConfigError, Error};
-use crate::export_job::{ExportJobList, ListedExportJob};
-use crate::list::Query;
-use crate::list::{ActivityList, SubscriptionList};
-use crate::pages::{Page, Pages};
-use crate::sensitive::Sensitive;
-use crate::subscription::{Activity, Subscription, SubscriptionRequest};
-use crate::transport::{Call, Response, Transport, parse_date};
+use crate::export_jobs::ExportJobs;
+use crate::subscriptions::Subscriptions;
+use crate::transport::{Call, Transport, parse_date};
 
 const USER_AGENT: &str = concat!("pleo-api/", env!("CARGO_PKG_VERSION"));
 
 /// An async client of Pleo's API. Requires a tokio runtime.
 ///
-/// Cheap to clone; clones use the same connections.
+/// Cheap to clone; clones use the same connections. So does [`Self::with_credentials`].
 #[derive(Clone)]
 pub struct Client(Arc<Transport>);
 
@@ -57,98 +49,26 @@ impl Client {
         }
     }
 
-    /// Returns one page of subscriptions.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub async fn list(&self, list: &SubscriptionList) -> Result<Page<Subscription>, Error> {
-        self.page("/v1/subscriptions", list).await
+    /// Returns a client with other credentials, which uses the same connections. For a new token
+    /// before the old one expires, or the token of another company.
+    #[must_use]
+    pub fn with_credentials(&self, credentials: Credentials) -> Self {
+        Self(Arc::new(Transport {
+            credentials,
+            ..Transport::clone(&self.0)
+        }))
     }
 
-    /// Streams all subscriptions, from the page that `list` requests to the last.
-    pub fn subscriptions(&self, list: SubscriptionList) -> Pages<Subscription> {
-        self.pages("/v1/subscriptions".to_owned(), list)
+    /// Returns the calls of the Subscriptions API.
+    #[must_use]
+    pub fn subscriptions(&self) -> Subscriptions {
+        Subscriptions::new(Arc::clone(&self.0))
     }
 
-    /// Creates a subscription. Never retried: if the response is lost, the subscription may exist.
-    /// List the subscriptions before you call again.
-    ///
-    /// # Errors
-    /// [`Error::InvalidRequest`] if the request is invalid; see [`Error`] for the rest.
-    pub async fn create(&self, request: &SubscriptionRequest) -> Result<Subscription, Error> {
-        self.write(Method::POST, "/v1/subscriptions".to_owned(), request)
-            .await
-    }
-
-    /// Returns the subscription with this id.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] if there is none; see [`Error`] for the rest.
-    pub async fn get(&self, id: Uuid) -> Result<Subscription, Error> {
-        self.read(format!("/v1/subscriptions/{id}")).await
-    }
-
-    /// Replaces every field of the subscription with this id.
-    ///
-    /// To change one field, start from `SubscriptionRequest::from(&subscription)`.
-    ///
-    /// # Errors
-    /// [`Error::InvalidRequest`] if the request is invalid, [`Error::NotFound`] if there is no such
-    /// subscription; see [`Error`] for the rest.
-    pub async fn update(
-        &self,
-        id: Uuid,
-        request: &SubscriptionRequest,
-    ) -> Result<Subscription, Error> {
-        self.write(Method::PUT, format!("/v1/subscriptions/{id}"), request)
-            .await
-    }
-
-    /// Deletes the subscription with this id. Its pending deliveries are lost.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] if there is none; see [`Error`] for the rest.
-    pub async fn delete(&self, id: Uuid) -> Result<(), Error> {
-        let path = format!("/v1/subscriptions/{id}");
-        match self.0.send(&call(Method::DELETE, path)).await {
-            // An earlier attempt deleted the subscription, and its response was lost.
-            (Err(Error::NotFound(_)), true) => Ok(()),
-            (result, _) => result.map(drop),
-        }
-    }
-
-    /// Returns the signing secret of the subscription with this id: `whsec_…`.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] if there is no such subscription; see [`Error`] for the rest.
-    pub async fn secret(&self, id: Uuid) -> Result<Sensitive, Error> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Secret {
-            secret_key: Sensitive,
-        }
-        let secret: Secret = self.read(format!("/v1/subscriptions/{id}/secret")).await?;
-        Ok(secret.secret_key)
-    }
-
-    /// Returns one page of the activities of the subscription with this id.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`] if there is no such subscription; see [`Error`] for the rest.
-    pub async fn activities(&self, id: Uuid, list: &ActivityList) -> Result<Page<Activity>, Error> {
-        self.page(&activities(id), list).await
-    }
-
-    /// Streams all activities of the subscription with this id, from the page that `list` requests
-    /// to the last.
-    pub fn all_activities(&self, id: Uuid, list: ActivityList) -> Pages<Activity> {
-        self.pages(activities(id), list)
-    }
-
-    /// Streams all export jobs, from the page that `list` requests to the last. Finds the jobs whose
-    /// webhooks were lost.
-    pub fn export_jobs(&self, list: ExportJobList) -> Pages<ListedExportJob> {
-        self.pages("/v3/export-jobs".to_owned(), list)
+    /// Returns the calls of the Export API.
+    #[must_use]
+    pub fn export_jobs(&self) -> ExportJobs {
+        ExportJobs::new(Arc::clone(&self.0))
     }
 
     /// Returns the time of Pleo's clock in seconds, from a response's `Date`; `None` if it has none.
@@ -159,7 +79,7 @@ impl Client {
     pub async fn time(&self) -> Result<Option<Timestamp>, Error> {
         let call = Call {
             query: vec![("limit", "1".to_owned())],
-            ..call(Method::GET, "/v1/subscriptions".to_owned())
+            ..Call::new(Method::GET, "/v1/subscriptions".to_owned())
         };
         let response = self.0.send(&call).await.0?;
         let date = response.headers.get(DATE);
@@ -171,46 +91,6 @@ impl Client {
     #[must_use]
     pub fn host(&self) -> String {
         self.0.host()
-    }
-
-    async fn read<T: DeserializeOwned>(&self, path: String) -> Result<T, Error> {
-        data(&self.0.send(&call(Method::GET, path)).await.0?)
-    }
-
-    async fn write(
-        &self,
-        method: Method,
-        path: String,
-        request: &SubscriptionRequest,
-    ) -> Result<Subscription, Error> {
-        request.check()?;
-        // Maps and strings always serialize.
-        let body = serde_json::to_vec(request).unwrap_or_default();
-        let call = Call {
-            body: Some(body),
-            secrets: request.secrets().collect(),
-            ..call(method, path)
-        };
-        data(&self.0.send(&call).await.0?)
-    }
-
-    async fn page<Q: Query>(&self, path: &str, query: &Q) -> Result<Page<Q::Item>, Error> {
-        let call = Call {
-            query: query.pairs(),
-            ..call(Method::GET, path.to_owned())
-        };
-        self.0.send(&call).await.0?.json()
-    }
-
-    fn pages<Q>(&self, path: String, query: Q) -> Pages<Q::Item>
-    where
-        Q: Query + Clone + Send + Sync + 'static,
-    {
-        let client = self.clone();
-        Pages::new(query, move |query| {
-            let (client, path) = (client.clone(), path.clone());
-            async move { client.page(&path, &query).await }
-        })
     }
 }
 
@@ -248,9 +128,12 @@ impl ClientBuilder {
         self
     }
 
-    /// Sets how often an idempotent request is retried, and the delay before the first retry; 4 times
+    /// Sets how often a request is retried, and the delay before the first retry; 4 times
     /// and 500 ms by default. The delay grows exponentially with jitter, and is never shorter than
     /// the response's `Retry-After`.
+    ///
+    /// `GET`, `PUT` and `DELETE` are retried after an error that [is transient](Error::is_transient),
+    /// except that only `GET` is retried after a timeout.
     pub const fn retries(mut self, times: usize, first_delay: Duration) -> Self {
         self.retries = times;
         self.first_delay = first_delay;
@@ -272,7 +155,7 @@ impl ClientBuilder {
     /// [`ConfigError::Roots`] if the added ones cannot be parsed.
     pub fn build(self) -> Result<Client, ConfigError> {
         Ok(Client(Arc::new(Transport {
-            base_url: parse_base_url(&self.base_url)?,
+            base_url: base_url::parse(&self.base_url)?,
             credentials: self.credentials,
             timeout: self.timeout,
             retries: self.retries,
@@ -280,66 +163,4 @@ impl ClientBuilder {
             http: pleo_http::client(USER_AGENT, &self.roots).map_err(ConfigError::from_http)?,
         })))
     }
-}
-
-fn parse_base_url(text: &str) -> Result<Url, ConfigError> {
-    let reject = |reason| {
-        // The URL may hold a password.
-        let shown = if text.contains('@') { "" } else { text };
-        let url = shown.to_owned();
-        Err(ConfigError::BaseUrl { url, reason })
-    };
-    // `Url` would repair invalid input, such as backslashes, that `Uri` rejects.
-    let Ok(uri) = text.parse::<Uri>() else {
-        return reject("it is not a URL");
-    };
-    let (Some(_), Some(authority)) = (uri.scheme(), uri.authority()) else {
-        return reject("it is not absolute; give `https://host`");
-    };
-    let Ok(url) = text.parse::<Url>() else {
-        return reject("it is not a URL");
-    };
-    if authority.as_str().contains('@') {
-        return reject("it has a user name; give the token or API key separately");
-    }
-    if url.query().is_some() || text.contains('#') {
-        return reject("it has a query or a fragment");
-    }
-    match url.scheme() {
-        "https" => Ok(url),
-        "http" if is_loopback(url.host_str().unwrap_or_default()) => Ok(url),
-        "http" => reject("the token would be sent unencrypted; give an `https` URL"),
-        _ => reject("its scheme is not `https`"),
-    }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost"
-        || address
-            .parse()
-            .is_ok_and(|address: IpAddr| address.is_loopback())
-}
-
-fn activities(id: Uuid) -> String {
-    format!("/v1/subscriptions/{id}/activities")
-}
-
-const fn call<'a>(method: Method, path: String) -> Call<'a> {
-    Call {
-        method,
-        path,
-        query: Vec::new(),
-        body: None,
-        secrets: Vec::new(),
-    }
-}
-
-/// Parses a response that wraps one resource.
-fn data<T: DeserializeOwned>(response: &Response) -> Result<T, Error> {
-    #[derive(Deserialize)]
-    struct Data<T> {
-        data: T,
-    }
-    response.json().map(|Data { data }| data)
 }

@@ -35,6 +35,7 @@ pub enum Error {
     NotFound(ApiMessage),
     /// 429: too many requests.
     #[error("too many requests to Pleo (429): {message}; try again later")]
+    #[non_exhaustive]
     RateLimited {
         /// Pleo's message.
         message: ApiMessage,
@@ -43,6 +44,7 @@ pub enum Error {
     },
     /// 5xx: Pleo failed.
     #[error("Pleo failed ({}): {message}; try again later", status.as_u16())]
+    #[non_exhaustive]
     Server {
         /// The response's status.
         status: StatusCode,
@@ -54,6 +56,7 @@ pub enum Error {
     /// Any other status that isn't a success. Redirects are not followed, since they would send the
     /// token to another server.
     #[error("Pleo answered {}, an unexpected status: {message}", status.as_u16())]
+    #[non_exhaustive]
     UnexpectedStatus {
         /// The response's status.
         status: StatusCode,
@@ -65,6 +68,7 @@ pub enum Error {
         "cannot parse Pleo's response (line {line}, column {column}): it does not match Pleo's \
          documentation, or is not from Pleo"
     )]
+    #[non_exhaustive]
     InvalidResponse {
         /// The line of the first error.
         line: usize,
@@ -73,6 +77,7 @@ pub enum Error {
     },
     /// The body of the response is too large.
     #[error("Pleo's response is larger than {limit} bytes")]
+    #[non_exhaustive]
     ResponseTooLarge {
         /// The maximum size in bytes.
         limit: usize,
@@ -80,17 +85,19 @@ pub enum Error {
     /// A page has a next page, but no new cursor.
     #[error("Pleo announced another page without a new cursor: the list is incomplete")]
     NoNextPage,
-    /// The list has too many pages.
+    /// The list has too many pages. [`Pages::cursor`](crate::Pages::cursor) is where to continue.
     #[error(
         "the list has more than {pages} pages and is incomplete; narrow its filters, or request \
          longer pages"
     )]
+    #[non_exhaustive]
     TooManyPages {
         /// The number of pages fetched.
         pages: usize,
     },
     /// The connection failed.
     #[error("no answer from {host}")]
+    #[non_exhaustive]
     Connection {
         /// The API's host.
         host: String,
@@ -99,6 +106,7 @@ pub enum Error {
     },
     /// The call timed out.
     #[error("no complete answer from {host} within {after:?}")]
+    #[non_exhaustive]
     Timeout {
         /// The API's host.
         host: String,
@@ -153,16 +161,23 @@ impl Error {
         }
     }
 
-    /// Returns `true` if the same request may succeed later.
-    pub(crate) const fn is_transient(&self) -> bool {
+    /// Returns `true` if the same call may succeed later: after a failed connection, a timeout, or a
+    /// response with 429, 502, 503 or 504. Calls that are safe to repeat were retried before they
+    /// returned the error; see [`ClientBuilder::retries`](crate::ClientBuilder::retries). A call that
+    /// failed without a response may have taken effect.
+    #[must_use]
+    pub const fn is_transient(&self) -> bool {
         match self {
-            Self::RateLimited { .. } | Self::Connection { .. } => true,
+            Self::RateLimited { .. } | Self::Connection { .. } | Self::Timeout { .. } => true,
             Self::Server { status, .. } => matches!(status.as_u16(), 502..=504),
             _ => false,
         }
     }
 
-    pub(crate) const fn retry_after(&self) -> Option<Duration> {
+    /// Returns how long Pleo asks to wait before the next request: `Retry-After` of a response with
+    /// 429 or 5xx.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::RateLimited { retry_after, .. } | Self::Server { retry_after, .. } => {
                 *retry_after
@@ -202,6 +217,7 @@ impl fmt::Display for ApiMessage {
 pub enum InvalidRequest {
     /// The endpoint URL cannot receive deliveries.
     #[error("the endpoint URL `{url}` is invalid: {reason}")]
+    #[non_exhaustive]
     EndpointUrl {
         /// The URL; empty if it may hold a password.
         url: String,
@@ -215,6 +231,7 @@ pub enum InvalidRequest {
     NoEventTypes,
     /// Pleo requires unique event types.
     #[error("the event type `{event_type}` is duplicated; give it once")]
+    #[non_exhaustive]
     DuplicateEventType {
         /// The duplicated event type.
         event_type: String,
@@ -224,12 +241,14 @@ pub enum InvalidRequest {
         "the custom header `{name}` would replace a signature header; choose a name that starts \
          with neither `webhook-` nor `svix-`"
     )]
+    #[non_exhaustive]
     ReservedHeader {
         /// The header's name.
         name: String,
     },
     /// The name or the value is no valid HTTP header. The value isn't shown, since it may be secret.
     #[error("the custom header `{name}` or its value is not a valid HTTP header")]
+    #[non_exhaustive]
     InvalidHeader {
         /// The header's name.
         name: String,
@@ -250,6 +269,7 @@ pub enum ConfigError {
     Credentials,
     /// The URL of Pleo's API is invalid.
     #[error("the URL of Pleo's API `{url}` is invalid: {reason}")]
+    #[non_exhaustive]
     BaseUrl {
         /// The URL; empty if it may hold a password.
         url: String,

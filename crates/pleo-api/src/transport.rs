@@ -1,5 +1,6 @@
 //! HTTP: requests, timeouts, size limits and retries.
 
+use core::fmt;
 use core::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
@@ -13,7 +14,7 @@ use serde::de::DeserializeOwned;
 
 use crate::auth::Credentials;
 use crate::error::{ApiMessage, Error};
-use crate::sensitive::Sensitive;
+use crate::page_request::Parameter;
 
 /// The maximum size of a response's body.
 const BODY_LIMIT: usize = 8 * 1024 * 1024;
@@ -27,7 +28,8 @@ const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 /// The maximum delay between two attempts without `Retry-After`.
 const MAX_DELAY: Duration = Duration::from_secs(10);
 
-/// Sends requests to one API.
+/// Sends requests to one API with one company's credentials. Clones use the same connections.
+#[derive(Clone)]
 pub(crate) struct Transport {
     pub(crate) base_url: Url,
     pub(crate) credentials: Credentials,
@@ -41,10 +43,10 @@ pub(crate) struct Transport {
 pub(crate) struct Call<'a> {
     pub(crate) method: Method,
     pub(crate) path: String,
-    pub(crate) query: Vec<(&'static str, String)>,
+    pub(crate) query: Vec<Parameter>,
     pub(crate) body: Option<Vec<u8>>,
     /// The secrets in the body, which must not appear in an error.
-    pub(crate) secrets: Vec<&'a Sensitive>,
+    pub(crate) secrets: Vec<&'a str>,
 }
 
 /// A response with its complete body.
@@ -57,8 +59,13 @@ pub(crate) struct Response {
 impl Transport {
     /// Sends a request, and retries it if that is safe. Also returns whether it was retried.
     pub(crate) async fn send(&self, call: &Call<'_>) -> (Result<Response, Error>, bool) {
-        // RFC 9110 section 9.2.2.
-        let is_idempotent = matches!(call.method, Method::GET | Method::PUT | Method::DELETE);
+        let is_retried = |error: &Error| match (error, &call.method) {
+            // The API may still execute the request, after a later change.
+            (Error::Timeout { .. }, method) => *method == Method::GET,
+            // Idempotent methods (RFC 9110 section 9.2.2).
+            (_, &Method::GET | &Method::PUT | &Method::DELETE) => error.is_transient(),
+            _ => false,
+        };
         let mut was_retried = false;
         let schedule = ExponentialBuilder::new()
             .with_jitter()
@@ -67,7 +74,7 @@ impl Transport {
             .with_max_times(self.retries);
         let result = (|| self.attempt(call))
             .retry(schedule)
-            .when(|error| is_idempotent && error.is_transient())
+            .when(is_retried)
             .adjust(|error: &Error, delay| match error.retry_after() {
                 Some(wanted) if wanted > MAX_RETRY_AFTER => None,
                 Some(wanted) => delay.map(|delay| delay.max(wanted)),
@@ -136,17 +143,12 @@ impl Transport {
     /// Parses an error response, and removes the secrets that the request held.
     fn message(&self, body: &[u8], call: &Call<'_>) -> ApiMessage {
         let mut message: ApiMessage = serde_json::from_slice(body).unwrap_or_default();
-        let secrets = || {
-            call.secrets
-                .iter()
-                .copied()
-                .chain([self.credentials.secret()])
-        };
         for text in [&mut message.kind, &mut message.message] {
-            for secret in secrets() {
+            let own = self.credentials.secret().expose();
+            for secret in call.secrets.iter().copied().chain([own]) {
                 // A secret of one or two characters may occur in any text.
-                if secret.expose().len() > 2 {
-                    *text = text.replace(secret.expose(), "[not shown]");
+                if secret.len() > 2 {
+                    *text = text.replace(secret, "[not shown]");
                 }
             }
             if let Some((end, _)) = text.char_indices().nth(MESSAGE_LIMIT) {
@@ -162,7 +164,25 @@ impl Transport {
     }
 }
 
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Transport")
+            .field("base_url", &self.base_url.as_str())
+            .finish_non_exhaustive()
+    }
+}
+
 impl Call<'_> {
+    pub(crate) const fn new(method: Method, path: String) -> Self {
+        Self {
+            method,
+            path,
+            query: Vec::new(),
+            body: None,
+            secrets: Vec::new(),
+        }
+    }
+
     fn url(&self, base_url: &Url) -> Url {
         let mut url = base_url.clone();
         let base_path = base_url.path().trim_end_matches('/');
@@ -205,14 +225,11 @@ mod tests {
     #[test]
     fn joins_base_url_with_path_and_encodes_query() {
         let call = |query: &[(&'static str, &str)]| Call {
-            method: Method::GET,
-            path: "/v1/subscriptions".to_owned(),
             query: query
                 .iter()
                 .map(|&(name, value)| (name, value.to_owned()))
                 .collect(),
-            body: None,
-            secrets: Vec::new(),
+            ..Call::new(Method::GET, "/v1/subscriptions".to_owned())
         };
         let filters = [
             ("event_types", "v1.a&b=c"),

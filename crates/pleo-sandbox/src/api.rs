@@ -18,7 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use uuid::Uuid;
 
 use crate::faults::{self, Fault};
-use crate::pagination::{Query, page};
+use crate::pagination::{Query, encode, page};
 use crate::shared::Shared;
 use crate::state::{ApiRequest, State, Token, id};
 use crate::validation::{self, ApiError};
@@ -61,7 +61,14 @@ async fn handle(
         Some(Fault::Closed) => return Err(io::Error::other("injected fault")),
         Some(Fault::AnswerLost | Fault::None) | None => {}
     }
-    let result = respond(&mut shared.state(), &head, &body);
+    let result = {
+        let mut state = shared.state();
+        if state.endless_lists {
+            respond_without_end(&mut state, head, &body)
+        } else {
+            respond(&mut state, &head, &body)
+        }
+    };
     shared.changed.notify_waiters();
     if matches!(fault, Some(Fault::AnswerLost)) {
         return Err(io::Error::other("injected fault"));
@@ -86,7 +93,7 @@ fn respond(state: &mut State, head: &http::request::Parts, body: &[u8]) -> Resul
         (&Method::GET, ["v1", "subscriptions"]) => list(state, &token, query),
         (&Method::POST, ["v1", "subscriptions"]) => {
             is_json(head)?;
-            let request = validation::subscription(body, &token)?;
+            let request = validation::subscription(body, &token, &state.more_fields)?;
             let created = state.create(token.company, request);
             Ok(json!({ "data": state.render(created) }))
         }
@@ -121,6 +128,26 @@ fn respond(state: &mut State, head: &http::request::Parts, body: &[u8]) -> Resul
     }
 }
 
+/// Responds with the first page of a list to every cursor, and with a new cursor.
+fn respond_without_end(
+    state: &mut State,
+    mut head: http::request::Parts,
+    body: &[u8],
+) -> Result<Value, ApiError> {
+    let query = head.uri.query().unwrap_or_default();
+    let pairs = query.split('&').filter(|pair| !pair.starts_with("after="));
+    let pairs: Vec<_> = pairs.collect();
+    head.uri = format!("{}?{}", head.uri.path(), pairs.join("&"))
+        .parse()
+        .unwrap();
+    let mut value = respond(state, &head, body)?;
+    if let Some(pagination) = value.get_mut("pagination") {
+        pagination["hasNextPage"] = json!(true);
+        pagination["endCursor"] = json!(encode(state.next()));
+    }
+    Ok(value)
+}
+
 /// Handles the paths below the id of a subscription.
 fn subscription(
     state: &mut State,
@@ -143,7 +170,7 @@ fn subscription(
         (&Method::GET, []) => Ok(json!({ "data": state.render(found.value.clone()) })),
         (&Method::PUT, []) => {
             is_json(head)?;
-            let request = validation::subscription(body, token)?;
+            let request = validation::subscription(body, token, &state.more_fields)?;
             let changed = state.update(id, request);
             Ok(json!({ "data": state.render(changed) }))
         }

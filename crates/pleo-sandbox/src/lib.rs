@@ -85,10 +85,27 @@ impl Sandbox {
         self.state().bare_event_types = true;
     }
 
+    /// Lets subscriptions have another field: at the top level, in `endpointAuth` and in its
+    /// credentials.
+    pub fn add_subscription_field(&self, name: &str) {
+        self.state().more_fields.insert(name.to_owned());
+    }
+
+    /// Answers each list request with the first page and a new cursor, so that no list ever ends.
+    pub fn answer_endless_lists(&self) {
+        self.state().endless_lists = true;
+    }
+
     /// Returns all API requests so far, including failed ones.
     #[must_use]
     pub fn requests(&self) -> Vec<ApiRequest> {
         self.state().requests.clone()
+    }
+
+    /// Waits for this number of API requests.
+    pub async fn wait_for_requests(&self, count: usize) {
+        self.wait_for(|state| (state.requests.len() >= count).then_some(()))
+            .await;
     }
 
     /// Adds a pending export job to a company. Returns it as the Export API does.

@@ -200,7 +200,7 @@ fn compare(left: &Value, right: &Value, order: &str) -> Ordering {
 const DIGITS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
 /// Encodes a sequence number as a cursor, in Pleo's alphabet.
-fn encode(mut sequence: u64) -> String {
+pub(crate) fn encode(mut sequence: u64) -> String {
     let mut text = String::from("=");
     for _ in 0..7 {
         let digit = usize::try_from(sequence % 32).unwrap();

@@ -1,6 +1,6 @@
 //! The sandbox's data: tokens, subscriptions, export jobs, messages.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -95,6 +95,9 @@ pub(crate) struct State {
     pub(crate) faults: VecDeque<Fault>,
     pub(crate) requests: Vec<ApiRequest>,
     pub(crate) bare_event_types: bool,
+    pub(crate) endless_lists: bool,
+    /// The fields of subscriptions besides the documented ones.
+    pub(crate) more_fields: BTreeSet<String>,
     /// The last number given to a listed item.
     sequence: u64,
     pub(crate) subscriptions: BTreeMap<Uuid, Subscription>,
@@ -227,7 +230,8 @@ impl State {
         self.activities.push((sequence, activity));
     }
 
-    const fn next(&mut self) -> u64 {
+    /// Returns a number that no listed item has.
+    pub(crate) const fn next(&mut self) -> u64 {
         self.sequence += 1;
         self.sequence
     }

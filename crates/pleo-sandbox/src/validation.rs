@@ -44,7 +44,12 @@ pub(crate) fn bad_request<T>(message: impl Into<String>) -> Result<T, ApiError> 
 }
 
 /// Validates a create or update request. Fills in defaults.
-pub(crate) fn subscription(body: &[u8], token: &Token) -> Result<Value, ApiError> {
+/// `more` are the fields besides the documented ones.
+pub(crate) fn subscription(
+    body: &[u8],
+    token: &Token,
+    more: &BTreeSet<String>,
+) -> Result<Value, ApiError> {
     let Ok(Value::Object(mut request)) = serde_json::from_slice(body) else {
         return bad_request("the body is not a JSON object");
     };
@@ -54,7 +59,8 @@ pub(crate) fn subscription(body: &[u8], token: &Token) -> Result<Value, ApiError
             "eventTypes" => event_types(value, token)?,
             "status" => status(value)?,
             "customHeaders" => custom_headers(value)?,
-            "endpointAuth" => endpoint_auth(value)?,
+            "endpointAuth" => endpoint_auth(value, more)?,
+            name if more.contains(name) => {}
             _ => return bad_request(format!("unknown field {name}")),
         }
     }
@@ -131,11 +137,12 @@ fn custom_headers(value: &Value) -> Result<(), ApiError> {
     Ok(())
 }
 
-fn endpoint_auth(value: &Value) -> Result<(), ApiError> {
+fn endpoint_auth(value: &Value, more: &BTreeSet<String>) -> Result<(), ApiError> {
     let Some(map) = value.as_object() else {
         return bad_request("endpointAuth must be an object");
     };
-    let is_known = |name: &String, names: &[&str]| names.contains(&name.as_str());
+    let is_known =
+        |name: &String, names: &[&str]| names.contains(&name.as_str()) || more.contains(name);
     if !map
         .keys()
         .all(|name| is_known(name, &["type", "credentials"]))
@@ -146,7 +153,8 @@ fn endpoint_auth(value: &Value) -> Result<(), ApiError> {
     if let Some(credentials) = credentials {
         let is_complete = credentials.as_object().is_some_and(|map| {
             map.iter().all(|(name, value)| {
-                is_known(name, &["username", "password", "token"]) && value.is_string()
+                is_known(name, &["username", "password", "token"])
+                    && (value.is_string() || more.contains(name))
             })
         });
         if !is_complete {

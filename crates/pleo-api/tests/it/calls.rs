@@ -1,14 +1,16 @@
 //! Every call, against the sandbox, over TLS.
 
 use crate::support::{
-    EXPORT, KEY, SCOPES, TOKEN, URL, VENDOR, builder, builder_for, chain, request, start,
+    EXPORT, KEY, SCOPES, TOKEN, URL, VENDOR, builder, builder_for, chain, first_page, request,
+    start,
 };
 use pleo_api::{
-    ActivityList, Client, Credentials, EndpointAuth, Error, ExportJobList, ExportJobStatus,
-    OperationType, Page, PageRequest, PageStart, SortOrder, Status, Subscription, SubscriptionList,
-    SubscriptionRequest,
+    ActivityQuery, Client, Credentials, EndpointAuth, Error, ExportJobQuery, ExportJobStatus,
+    OperationType, Page, PageRequest, PageStart, SortOrder, Status, Subscription,
+    SubscriptionQuery, SubscriptionRequest,
 };
 use pleo_sandbox::{Sandbox, Token};
+use serde_json::json;
 use uuid::Uuid;
 
 #[tokio::test]
@@ -18,38 +20,49 @@ async fn creates_reads_updates_and_deletes_subscription() {
         .with_custom_header("x-from", "pleo")
         .with_endpoint_auth(EndpointAuth::basic("user", "hunter2"));
 
-    let created = client.create(&request).await.unwrap();
+    let created = client.subscriptions().create(&request).await.unwrap();
     assert_eq!(SubscriptionRequest::from(&created), request, "as requested");
-    assert_eq!(client.get(created.id).await.unwrap(), created);
-    let secret = client.secret(created.id).await.unwrap();
+    assert_eq!(
+        client.subscriptions().get(created.id).await.unwrap(),
+        created
+    );
+    let secret = client.subscriptions().secret(created.id).await.unwrap();
     assert!(secret.expose().starts_with("whsec_"));
 
     let mut change = SubscriptionRequest::from(&created);
     change.status = Status::Inactive;
     change.event_types = vec![VENDOR.into()];
-    let changed = client.update(created.id, &change).await.unwrap();
+    let changed = client
+        .subscriptions()
+        .update(created.id, &change)
+        .await
+        .unwrap();
     assert_eq!(SubscriptionRequest::from(&changed), change);
-    assert_eq!(client.get(created.id).await.unwrap(), changed);
     assert_eq!(
-        client.secret(created.id).await.unwrap(),
+        client.subscriptions().get(created.id).await.unwrap(),
+        changed
+    );
+    assert_eq!(
+        client.subscriptions().secret(created.id).await.unwrap(),
         secret,
         "the secret stays"
     );
 
-    client.delete(created.id).await.unwrap();
+    client.subscriptions().delete(created.id).await.unwrap();
     assert!(matches!(
-        client.get(created.id).await,
+        client.subscriptions().get(created.id).await,
         Err(Error::NotFound(_))
     ));
-    let deleted_again = client.delete(created.id).await;
+    let deleted_again = client.subscriptions().delete(created.id).await;
     assert!(
         matches!(deleted_again, Err(Error::NotFound(_))),
         "{deleted_again:?}"
     );
 
-    let page = client
-        .activities(created.id, &ActivityList::default())
-        .await;
+    let mut activities = client
+        .subscriptions()
+        .activities(created.id, ActivityQuery::all());
+    let page = activities.next_page().await.unwrap();
     let done: Vec<_> = page
         .unwrap()
         .data
@@ -62,16 +75,93 @@ async fn creates_reads_updates_and_deletes_subscription() {
         OperationType::Delete,
     ];
     assert_eq!(done, all);
-    let list = ActivityList::default()
+    let list = ActivityQuery::all()
         .with_operation_types([OperationType::Update, OperationType::Delete])
         .with_page(PageRequest::default().with_limit(1));
-    let mut some = client.all_activities(created.id, list);
+    let mut some = client.subscriptions().activities(created.id, list);
     for operation in &all[1..] {
         let activity = some.next().await.unwrap().unwrap();
         assert_eq!(activity.operation_type, *operation);
         assert_eq!(activity.subscription_id, created.id);
     }
-    assert!(some.next().await.is_none());
+    assert_eq!(some.next().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn update_keeps_unknown_fields() {
+    let (pleo, client, _) = start().await;
+    for field in ["label", "rotation", "scope"] {
+        pleo.add_subscription_field(field);
+    }
+    let unknown = json!({
+        "endpointUrl": URL,
+        "eventTypes": [EXPORT],
+        "id": Uuid::nil(),
+        "status": "ACTIVE",
+        "createdAt": "2026-11-24T08:00:00Z",
+        "label": { "colors": ["red", null], "number": 1 },
+        "endpointAuth": {
+            "type": "BASIC",
+            "rotation": "weekly",
+            "credentials": { "username": "u", "password": "hunter2", "scope": ["a"] },
+        },
+    });
+    let unknown: Subscription = serde_json::from_value(unknown).unwrap();
+    let created = client
+        .subscriptions()
+        .create(&SubscriptionRequest::from(&unknown))
+        .await
+        .unwrap();
+    let change = SubscriptionRequest::from(&created).with_status(Status::Inactive);
+    let subscriptions = client.subscriptions();
+    subscriptions.update(created.id, &change).await.unwrap();
+    let changed = subscriptions.get(created.id).await.unwrap();
+    assert_eq!(changed.status, Status::Inactive);
+    assert_eq!(changed.extra, unknown.extra);
+    assert_eq!(
+        changed.extra.as_map()["label"]["colors"],
+        json!(["red", null])
+    );
+    assert_eq!(changed.endpoint_auth, unknown.endpoint_auth);
+    let auth = changed.endpoint_auth.unwrap();
+    assert_eq!(auth.extra.as_map()["rotation"], "weekly");
+    assert_eq!(
+        auth.credentials.unwrap().extra.as_map()["scope"],
+        json!(["a"])
+    );
+}
+
+#[tokio::test]
+async fn replaces_credentials_of_client() {
+    let (pleo, client, company) = start().await;
+    let own = client.subscriptions().create(&request()).await.unwrap();
+    pleo.grant(Token::api_key(KEY).scopes(SCOPES));
+    let other = client.with_credentials(Credentials::api_key(KEY).unwrap());
+    let expired = client.with_credentials(Credentials::bearer("a.b.c").unwrap());
+    assert_eq!(other.host(), client.host());
+    assert_eq!(
+        ids(&first_page(&client, SubscriptionQuery::all()).await),
+        [own.id]
+    );
+    let others = first_page(&other, SubscriptionQuery::all()).await;
+    assert_eq!(others.unwrap().data, []);
+    let rejected = expired.subscriptions().get(own.id).await;
+    assert!(
+        matches!(rejected, Err(Error::Unauthorized(_))),
+        "{rejected:?}"
+    );
+
+    // A list goes on with a new token.
+    for _ in 0..25 {
+        pleo.add_export_job(company);
+    }
+    let mut jobs = client.export_jobs().list(ExportJobQuery::pending());
+    jobs.next_page().await.unwrap().unwrap();
+    let rest = PageRequest::after(jobs.cursor().unwrap().clone());
+    let renewed = expired.with_credentials(Credentials::bearer(TOKEN).unwrap());
+    let query = ExportJobQuery::pending().with_page(rest);
+    let mut rest = renewed.export_jobs().list(query);
+    assert_eq!(rest.next_page().await.unwrap().unwrap().data.len(), 5);
 }
 
 #[tokio::test]
@@ -80,26 +170,26 @@ async fn token_and_api_key_see_only_their_own_company() {
     pleo.grant(Token::api_key(KEY).scopes(SCOPES));
     let key_client = builder_for(&pleo, Credentials::api_key(KEY).unwrap());
     let key_client = key_client.build().unwrap();
-    let own = client.create(&request()).await.unwrap();
-    let foreign = key_client.create(&request()).await.unwrap();
+    let own = client.subscriptions().create(&request()).await.unwrap();
+    let foreign = key_client.subscriptions().create(&request()).await.unwrap();
     assert_eq!(
-        ids(&client.list(&SubscriptionList::default()).await),
+        ids(&first_page(&client, SubscriptionQuery::all()).await),
         [own.id]
     );
     assert_eq!(
-        ids(&key_client.list(&SubscriptionList::default()).await),
+        ids(&first_page(&key_client, SubscriptionQuery::all()).await),
         [foreign.id]
     );
     assert!(matches!(
-        key_client.get(own.id).await,
+        key_client.subscriptions().get(own.id).await,
         Err(Error::NotFound(_))
     ));
     assert!(matches!(
-        key_client.secret(own.id).await,
+        key_client.subscriptions().secret(own.id).await,
         Err(Error::NotFound(_))
     ));
     assert!(matches!(
-        key_client.delete(own.id).await,
+        key_client.subscriptions().delete(own.id).await,
         Err(Error::NotFound(_))
     ));
 }
@@ -115,33 +205,40 @@ async fn filters_list() {
     ] {
         let request = SubscriptionRequest::new(URL, event_types.iter().copied());
         let request = request.with_status(status);
-        created.push(client.create(&request).await.unwrap().id);
+        created.push(client.subscriptions().create(&request).await.unwrap().id);
     }
     for (status, event_types, wanted) in [
-        (None, &[][..], &[0, 1, 2][..]),
-        (Some(Status::Active), &[], &[0, 1]),
-        (Some(Status::Inactive), &[], &[2]),
-        (None, &[EXPORT], &[0, 2]),
-        (None, &[EXPORT, VENDOR], &[0, 1, 2]),
-        (Some(Status::Inactive), &[VENDOR], &[2]),
+        (None, None, &[0, 1, 2][..]),
+        (Some(Status::Active), None, &[0, 1]),
+        (Some(Status::Inactive), None, &[2]),
+        (None, Some(&[EXPORT][..]), &[0, 2]),
+        (None, Some(&[EXPORT, VENDOR]), &[0, 1, 2]),
+        (Some(Status::Inactive), Some(&[VENDOR]), &[2]),
     ] {
-        let mut list = SubscriptionList::default().with_event_types(event_types.iter().copied());
+        let mut list = SubscriptionQuery::all();
         list.status = status;
+        if let Some(event_types) = event_types {
+            list = list.with_event_types(event_types.iter().copied());
+        }
         let wanted: Vec<_> = wanted.iter().map(|&index: &usize| created[index]).collect();
-        assert_eq!(ids(&client.list(&list).await), wanted, "{list:?}");
+        assert_eq!(
+            ids(&first_page(&client, list.clone()).await),
+            wanted,
+            "{list:?}"
+        );
     }
 }
 
 #[tokio::test]
-async fn pages_list_by_cursors_offset_and_stream() {
+async fn pages_list_by_cursors_and_offset() {
     let (pleo, client, _) = start().await;
     let mut created = Vec::new();
     for _ in 0..7 {
-        created.push(client.create(&request()).await.unwrap().id);
+        created.push(client.subscriptions().create(&request()).await.unwrap().id);
     }
-    let mut list = SubscriptionList::default();
+    let mut list = SubscriptionQuery::all();
     list.page.limit = Some(3);
-    let first = client.list(&list).await.unwrap();
+    let first = first_page(&client, list.clone()).await.unwrap();
     assert_eq!(ids_of(&first), created[..3]);
     let pagination = &first.pagination;
     assert_eq!(
@@ -151,7 +248,7 @@ async fn pages_list_by_cursors_offset_and_stream() {
     assert_eq!(pagination.total, Some(7));
 
     list.page.start = pagination.end_cursor.clone().map(PageStart::After);
-    let second = client.list(&list).await.unwrap();
+    let second = first_page(&client, list.clone()).await.unwrap();
     assert_eq!(ids_of(&second), created[3..6]);
     assert!(second.pagination.has_previous_page);
     let current = second.pagination.current_request_pagination.unwrap();
@@ -161,16 +258,16 @@ async fn pages_list_by_cursors_offset_and_stream() {
     );
 
     list.page.start = second.pagination.start_cursor.map(PageStart::Before);
-    assert_eq!(ids(&client.list(&list).await), created[..3]);
+    assert_eq!(ids(&first_page(&client, list.clone()).await), created[..3]);
 
     list.page.start = Some(PageStart::Offset(5));
-    let last = client.list(&list).await.unwrap();
+    let last = first_page(&client, list.clone()).await.unwrap();
     assert_eq!(ids_of(&last), created[5..]);
     assert!(!last.pagination.has_next_page);
 
     for limit in [None, Some(1), Some(2), Some(7), Some(100)] {
         for start in [0, 5, 7] {
-            let mut list = SubscriptionList::default();
+            let mut list = SubscriptionQuery::all();
             list.page.limit = limit;
             list.page.start = Some(PageStart::Offset(start));
             let start = usize::try_from(start).unwrap();
@@ -182,7 +279,7 @@ async fn pages_list_by_cursors_offset_and_stream() {
         }
     }
     let before = pleo.requests().len();
-    let mut list = SubscriptionList::default();
+    let mut list = SubscriptionQuery::all();
     list.page.limit = Some(2);
     drop(all(&client, list).await);
     assert_eq!(pleo.requests().len() - before, 4, "a request for each page");
@@ -194,13 +291,13 @@ async fn sorts_list() {
     let mut created = Vec::new();
     for status in [Status::Inactive, Status::Active, Status::Inactive] {
         let request = request().with_status(status);
-        created.push(client.create(&request).await.unwrap().id);
+        created.push(client.subscriptions().create(&request).await.unwrap().id);
     }
     let page = PageRequest::default()
         .with_limit(1)
         .with_sorting("status", SortOrder::Ascending)
         .with_sorting("createdAt", SortOrder::DescendingNullsLast);
-    let list = SubscriptionList::default().with_page(page);
+    let list = SubscriptionQuery::all().with_page(page);
     assert_eq!(
         all(&client, list).await,
         [created[1], created[2], created[0]]
@@ -211,9 +308,9 @@ async fn sorts_list() {
 async fn reads_bare_event_type_as_list() {
     let (pleo, client, _) = start().await;
     pleo.answer_bare_event_types();
-    let created = client.create(&request()).await.unwrap();
+    let created = client.subscriptions().create(&request()).await.unwrap();
     assert_eq!(created.event_types, [EXPORT]);
-    let listed = client.list(&SubscriptionList::default()).await.unwrap();
+    let listed = first_page(&client, SubscriptionQuery::all()).await.unwrap();
     assert_eq!(listed.data, [created]);
 }
 
@@ -225,16 +322,24 @@ async fn lists_pending_export_jobs_of_own_company() {
         jobs.push(pleo.add_export_job(company));
     }
     pleo.add_export_job(Uuid::new_v4());
-    let mut listed = client.export_jobs(ExportJobList::pending());
+    let mut listed = client.export_jobs().list(ExportJobQuery::pending());
     for job in &jobs {
         let listed = listed.next().await.unwrap().unwrap();
         let parsed = listed.parse().unwrap();
         assert_eq!(parsed.id.to_string(), job["id"].as_str().unwrap());
         assert_eq!(serde_json::to_value(&listed).unwrap(), *job);
     }
-    assert!(listed.next().await.is_none(), "no other company's");
-    let failed = ExportJobList::default().with_statuses([ExportJobStatus::Failed]);
-    assert!(client.export_jobs(failed).next().await.is_none());
+    assert!(listed.next().await.unwrap().is_none(), "no other company's");
+    let failed = ExportJobQuery::all().with_statuses([ExportJobStatus::Failed]);
+    assert!(
+        client
+            .export_jobs()
+            .list(failed)
+            .next()
+            .await
+            .unwrap()
+            .is_none()
+    );
 }
 
 #[tokio::test]
@@ -245,7 +350,7 @@ async fn errors_have_status_and_message_of_api() {
     let stranger = builder_for(&pleo, Credentials::bearer("a.b.c").unwrap());
     let stranger = stranger.build().unwrap();
 
-    let missing = client.create(&request()).await.unwrap_err();
+    let missing = client.subscriptions().create(&request()).await.unwrap_err();
     assert!(matches!(&missing, Error::Forbidden(message) if message.kind == "ACCESS_DENIED"));
     assert!(
         chain(&missing).contains("the scope export-jobs:write is missing"),
@@ -253,6 +358,7 @@ async fn errors_have_status_and_message_of_api() {
     );
 
     let unknown = client
+        .subscriptions()
         .create(&SubscriptionRequest::new(URL, ["v1.typo"]))
         .await
         .unwrap_err();
@@ -262,8 +368,7 @@ async fn errors_have_status_and_message_of_api() {
         "{unknown}"
     );
 
-    let rejected = stranger
-        .list(&SubscriptionList::default())
+    let rejected = first_page(&stranger, SubscriptionQuery::all())
         .await
         .unwrap_err();
     assert!(matches!(&rejected, Error::Unauthorized(_)), "{rejected:?}");
@@ -272,7 +377,7 @@ async fn errors_have_status_and_message_of_api() {
         "{rejected}"
     );
 
-    let nothing = client.get(Uuid::nil()).await.unwrap_err();
+    let nothing = client.subscriptions().get(Uuid::nil()).await.unwrap_err();
     assert!(matches!(&nothing, Error::NotFound(_)));
     assert_eq!(nothing.status().unwrap(), 404);
 }
@@ -281,13 +386,17 @@ async fn errors_have_status_and_message_of_api() {
 async fn invalid_request_is_not_sent() {
     let (pleo, client, _) = start().await;
     let bad = request().with_custom_header("Webhook-Id", "x");
-    let rejected = client.create(&bad).await.unwrap_err();
+    let rejected = client.subscriptions().create(&bad).await.unwrap_err();
     assert!(
         chain(&rejected).contains("`Webhook-Id` would replace"),
         "{rejected}"
     );
     let plain = SubscriptionRequest::new("http://receiver.example.com/", [EXPORT]);
-    let rejected = client.update(Uuid::nil(), &plain).await.unwrap_err();
+    let rejected = client
+        .subscriptions()
+        .update(Uuid::nil(), &plain)
+        .await
+        .unwrap_err();
     assert!(chain(&rejected).contains("only over HTTPS"), "{rejected}");
     assert_eq!(pleo.requests(), []);
 }
@@ -309,8 +418,7 @@ async fn rejects_certificate_of_unknown_authority() {
         .retries(0, core::time::Duration::ZERO)
         .build()
         .unwrap();
-    let rejected = trusting_others
-        .list(&SubscriptionList::default())
+    let rejected = first_page(&trusting_others, SubscriptionQuery::all())
         .await
         .unwrap_err();
     assert!(matches!(rejected, Error::Connection { .. }));
@@ -322,11 +430,11 @@ async fn rejects_certificate_of_unknown_authority() {
     assert_eq!(pleo.requests(), [], "the token was not sent");
 }
 
-async fn all(client: &Client, list: SubscriptionList) -> Vec<Uuid> {
-    let mut pages = client.subscriptions(list);
+async fn all(client: &Client, list: SubscriptionQuery) -> Vec<Uuid> {
+    let mut pages = client.subscriptions().list(list);
     let mut all = Vec::new();
-    while let Some(subscription) = pages.next().await {
-        all.push(subscription.unwrap().id);
+    while let Some(subscription) = pages.next().await.unwrap() {
+        all.push(subscription.id);
     }
     all
 }

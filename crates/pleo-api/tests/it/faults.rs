@@ -3,14 +3,15 @@
 use core::time::Duration;
 use std::time::Instant;
 
-use crate::support::{KEY, TOKEN, builder, chain, request, start};
-use pleo_api::{Credentials, EndpointAuth, Error, SubscriptionList, SubscriptionRequest};
+use crate::support::{KEY, TOKEN, builder, chain, first_page, request, start};
+use pleo_api::{Credentials, EndpointAuth, Error, SubscriptionQuery, SubscriptionRequest};
 use pleo_sandbox::Fault;
+use serde_json::json;
 
 #[tokio::test]
 async fn retries_idempotent_request_after_transient_failure() {
     let (pleo, client, _) = start().await;
-    let created = client.create(&request()).await.unwrap();
+    let created = client.subscriptions().create(&request()).await.unwrap();
     for fault in [
         Fault::status(429),
         Fault::status(502),
@@ -22,16 +23,20 @@ async fn retries_idempotent_request_after_transient_failure() {
         let count = || pleo.requests().len();
         let before = count();
         pleo.fail_next([fault.clone(), fault.clone()]);
-        client.get(created.id).await.unwrap();
+        client.subscriptions().get(created.id).await.unwrap();
         assert_eq!(count() - before, 3, "GET after {fault:?}");
         pleo.fail_next([fault.clone()]);
         let change = SubscriptionRequest::from(&created);
-        client.update(created.id, &change).await.unwrap();
+        client
+            .subscriptions()
+            .update(created.id, &change)
+            .await
+            .unwrap();
         assert_eq!(count() - before, 5, "PUT after {fault:?}");
-        let second = client.create(&request()).await.unwrap();
+        let second = client.subscriptions().create(&request()).await.unwrap();
         pleo.fail_next([fault.clone()]);
         // After a lost response the retry gets 404, which counts as deleted.
-        client.delete(second.id).await.unwrap();
+        client.subscriptions().delete(second.id).await.unwrap();
         assert_eq!(count() - before, 8, "DELETE after {fault:?}");
     }
 }
@@ -49,10 +54,10 @@ async fn never_retries_create() {
     ] {
         let before = pleo.requests().len();
         pleo.fail_next([fault.clone()]);
-        client.create(&request()).await.unwrap_err();
+        client.subscriptions().create(&request()).await.unwrap_err();
         assert_eq!(pleo.requests().len() - before, 1, "{fault:?}");
     }
-    let page = client.list(&SubscriptionList::default()).await.unwrap();
+    let page = first_page(&client, SubscriptionQuery::all()).await.unwrap();
     assert_eq!(page.data.len(), 1, "the subscription of the lost response");
 }
 
@@ -74,8 +79,11 @@ async fn does_not_retry_permanent_failure() {
     ] {
         let before = pleo.requests().len();
         pleo.fail_next([Fault::status(status)]);
-        let error = client.list(&SubscriptionList::default()).await.unwrap_err();
+        let error = first_page(&client, SubscriptionQuery::all())
+            .await
+            .unwrap_err();
         assert_eq!(error.status().unwrap(), status);
+        assert!(!error.is_transient(), "{status}");
         assert!(error.to_string().contains(wanted), "{error}");
         assert_eq!(pleo.requests().len() - before, 1, "{status}");
     }
@@ -87,7 +95,9 @@ async fn returns_last_error_after_last_retry() {
     let client = builder(&pleo).retries(2, Duration::from_millis(1));
     let client = client.build().unwrap();
     pleo.fail_next([503, 502, 504].map(Fault::status));
-    let error = client.list(&SubscriptionList::default()).await.unwrap_err();
+    let error = first_page(&client, SubscriptionQuery::all())
+        .await
+        .unwrap_err();
     assert_eq!(error.status().unwrap(), 504, "the last error");
     assert_eq!(pleo.requests().len(), 3);
 }
@@ -97,7 +107,7 @@ async fn waits_for_retry_after_unless_too_long() {
     let (pleo, client, _) = start().await;
     let begin = Instant::now();
     pleo.fail_next([Fault::retry_after(429, "1")]);
-    client.list(&SubscriptionList::default()).await.unwrap();
+    first_page(&client, SubscriptionQuery::all()).await.unwrap();
     assert!(
         begin.elapsed() >= Duration::from_secs(1),
         "{:?}",
@@ -105,25 +115,43 @@ async fn waits_for_retry_after_unless_too_long() {
     );
 
     pleo.fail_next([Fault::retry_after(503, "3600")]);
-    let all = SubscriptionList::default();
-    let failed = tokio::time::timeout(Duration::from_secs(60), client.list(&all));
+    let all = SubscriptionQuery::all();
+    let failed = tokio::time::timeout(Duration::from_secs(60), first_page(&client, all));
     let error = failed.await.unwrap().unwrap_err();
-    let Error::Server { retry_after, .. } = error else {
-        panic!("{error:?}")
-    };
-    assert_eq!(retry_after, Some(Duration::from_secs(3600)));
+    assert!(matches!(error, Error::Server { .. }), "{error:?}");
+    assert!(error.is_transient());
+    assert_eq!(error.retry_after(), Some(Duration::from_secs(3600)));
     assert_eq!(pleo.requests().len(), 3, "not retried");
 }
 
 #[tokio::test]
-async fn silent_api_times_out() {
-    let (pleo, _, _) = start().await;
+async fn retries_only_get_after_timeout() {
+    let (pleo, client, _) = start().await;
+    let created = client.subscriptions().create(&request()).await.unwrap();
     let client = builder(&pleo).timeout(Duration::from_millis(200));
-    let client = client.build().unwrap();
+    let client = client.retries(1, Duration::from_millis(1)).build().unwrap();
+    let requests = || pleo.requests().len();
+    let before = requests();
     pleo.fail_next([Fault::Silence]);
-    let error = client.list(&SubscriptionList::default()).await.unwrap_err();
+    first_page(&client, SubscriptionQuery::all()).await.unwrap();
+    assert_eq!(requests() - before, 2, "GET");
+
+    pleo.fail_next([Fault::Silence, Fault::Silence]);
+    let error = first_page(&client, SubscriptionQuery::all()).await;
+    let error = error.unwrap_err();
     assert!(matches!(error, Error::Timeout { .. }), "{error:?}");
+    assert!(error.is_transient());
     assert!(error.to_string().contains("localhost:"), "{error}");
+    assert_eq!(requests() - before, 4);
+
+    let change = SubscriptionRequest::from(&created);
+    pleo.fail_next([Fault::Silence]);
+    let updated = client.subscriptions().update(created.id, &change).await;
+    assert!(matches!(updated, Err(Error::Timeout { .. })), "{updated:?}");
+    pleo.fail_next([Fault::Silence]);
+    let deleted = client.subscriptions().delete(created.id).await;
+    assert!(matches!(deleted, Err(Error::Timeout { .. })), "{deleted:?}");
+    assert_eq!(requests() - before, 6, "PUT and DELETE are not retried");
 }
 
 #[tokio::test]
@@ -136,7 +164,11 @@ async fn invalid_response_is_error_and_not_shown() {
         "{\"data\": {\"secretKey\": [\"hunter2\"]}}",
     ] {
         pleo.fail_next([Fault::body(body)]);
-        let error = client.secret(uuid::Uuid::nil()).await.unwrap_err();
+        let error = client
+            .subscriptions()
+            .secret(uuid::Uuid::nil())
+            .await
+            .unwrap_err();
         assert!(matches!(error, Error::InvalidResponse { .. }), "{error:?}");
         assert!(
             !format!("{error:?} {}", chain(&error)).contains("hunter2"),
@@ -155,11 +187,11 @@ async fn rejects_too_large_response() {
         Fault::body(page.to_owned() + &" ".repeat(length - page.len()))
     };
     pleo.fail_next([pad(LIMIT), pad(LIMIT + 1)]);
-    let list = SubscriptionList::default();
-    assert_eq!(client.list(&list).await.unwrap().data, []);
-    let error = client.list(&list).await.unwrap_err();
+    let list = SubscriptionQuery::all();
+    assert_eq!(first_page(&client, list.clone()).await.unwrap().data, []);
+    let error = first_page(&client, list.clone()).await.unwrap_err();
     assert!(
-        matches!(error, Error::ResponseTooLarge { limit: LIMIT }),
+        matches!(error, Error::ResponseTooLarge { limit: LIMIT, .. }),
         "{error:?}"
     );
 }
@@ -182,10 +214,11 @@ async fn list_without_new_cursor_ends_with_error() {
         let count = faults.len();
         pleo.fail_next(faults);
         let before = pleo.requests().len();
-        let mut all = client.subscriptions(SubscriptionList::default());
-        let error = all.next().await.unwrap().unwrap_err();
+        let mut all = client.subscriptions().list(SubscriptionQuery::all());
+        let error = all.next().await.unwrap_err();
         assert!(matches!(error, Error::NoNextPage), "{error:?}");
-        assert!(all.next().await.is_none(), "it ends");
+        let repeated = all.next().await.unwrap_err();
+        assert!(matches!(repeated, Error::NoNextPage), "{repeated:?}");
         assert_eq!(pleo.requests().len() - before, count);
     }
 }
@@ -195,7 +228,9 @@ async fn unreachable_api_is_connection_error() {
     let (pleo, client, _) = start().await;
     let host = client.host();
     drop(pleo);
-    let error = client.list(&SubscriptionList::default()).await.unwrap_err();
+    let error = first_page(&client, SubscriptionQuery::all())
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::Connection { .. }), "{error:?}");
     assert!(error.to_string().contains(&host), "{error}");
 }
@@ -203,27 +238,36 @@ async fn unreachable_api_is_connection_error() {
 #[tokio::test]
 async fn secrets_are_hidden_even_if_api_returns_them() {
     let (pleo, client, _) = start().await;
-    let request = request()
+    pleo.add_subscription_field("apiKeys");
+    let mut request = request()
         .with_custom_header("x-key", "hunter2")
         .with_endpoint_auth(EndpointAuth::basic("agent", "hunter3"));
-    let created = client.create(&request).await.unwrap();
-    let secret = client.secret(created.id).await.unwrap();
-    let pages = client.subscriptions(SubscriptionList::default());
+    let unknown = request.extra.as_map_mut();
+    unknown.insert("apiKeys".to_owned(), json!({ "first": ["hunter4"] }));
+    let created = client.subscriptions().create(&request).await.unwrap();
+    let secret = client.subscriptions().secret(created.id).await.unwrap();
+    let pages = client.subscriptions().list(SubscriptionQuery::all());
 
-    let reason = format!(r#"{{"type": "{TOKEN}", "message": "agent: hunter2, hunter3, {TOKEN}"}}"#);
+    let reason =
+        format!(r#"{{"type": "{TOKEN}", "message": "agent: hunter2, hunter3, hunter4, {TOKEN}"}}"#);
     pleo.fail_next([Fault::Status {
         status: 400,
         retry_after: None,
         body: Some(reason),
     }]);
-    let error = client.update(created.id, &request).await.unwrap_err();
+    let error = client
+        .subscriptions()
+        .update(created.id, &request)
+        .await
+        .unwrap_err();
     assert!(error.to_string().contains("[not shown]"), "{error}");
 
     let credentials = Credentials::api_key(KEY).unwrap();
     let builder = builder(&pleo);
     let shown = format!(
-        "{credentials:?} {builder:?} {client:?} {request:?} {created:?} {secret:?} {pages:?} {error:?} {}",
-        chain(&error)
+        "{credentials:?} {builder:?} {client:?} {request:?} {created:?} {secret:?} {pages:?} {error:?} {} {}",
+        chain(&error),
+        created.to_redacted_json()
     );
     for secret_text in [
         "hunter",
@@ -235,5 +279,7 @@ async fn secrets_are_hidden_even_if_api_returns_them() {
     ] {
         assert!(!shown.contains(secret_text), "{secret_text} in {shown}");
     }
-    assert!(shown.contains("x-key"), "names are shown: {shown}");
+    for name in ["x-key", "apiKeys"] {
+        assert!(shown.contains(name), "names are shown: {shown}");
+    }
 }

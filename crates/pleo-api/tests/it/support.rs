@@ -3,7 +3,10 @@
 use core::time::Duration;
 use std::error::Error as StdError;
 
-use pleo_api::{Client, ClientBuilder, Credentials, SubscriptionRequest};
+use pleo_api::{
+    Client, ClientBuilder, Credentials, Error, Page, Subscription, SubscriptionQuery,
+    SubscriptionRequest,
+};
 use pleo_sandbox::{Sandbox, Token};
 use uuid::Uuid;
 
@@ -36,6 +39,15 @@ pub fn builder_for(pleo: &Sandbox, credentials: Credentials) -> ClientBuilder {
 
 pub fn request() -> SubscriptionRequest {
     SubscriptionRequest::new(URL, [EXPORT])
+}
+
+/// Returns the first page that a query selects.
+pub async fn first_page(
+    client: &Client,
+    query: SubscriptionQuery,
+) -> Result<Page<Subscription>, Error> {
+    let page = client.subscriptions().list(query).next_page().await?;
+    Ok(page.unwrap())
 }
 
 /// Formats an error and its causes.

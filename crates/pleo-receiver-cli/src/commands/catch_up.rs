@@ -5,7 +5,7 @@
 use std::collections::HashSet;
 
 use jiff::Timestamp;
-use pleo_api::{ExportJobList, ListedExportJob};
+use pleo_api::{ExportJobQuery, ListedExportJob};
 use pleo_receiver::{Appended, Filter, Inbox as _, NewMessage, Origin, SqliteInbox};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -119,11 +119,12 @@ impl Jobs<'_> {
         client: &pleo_api::Client,
         created_before: Timestamp,
     ) -> Result<(), Failure> {
-        let mut pages = client.export_jobs(ExportJobList::pending());
+        let mut list = client.export_jobs().list(ExportJobQuery::pending());
         let mut batch = Vec::with_capacity(BATCH);
-        while let Some(job) = pages.next().await {
-            let job = match job {
-                Ok(job) => job,
+        loop {
+            let job = match list.next().await {
+                Ok(Some(job)) => job,
+                Ok(None) => return self.add_missing(&mut batch).await,
                 Err(error) => {
                     self.add_missing(&mut batch).await?;
                     return Err(Failure::run(&error));
@@ -147,7 +148,6 @@ impl Jobs<'_> {
                 self.add_missing(&mut batch).await?;
             }
         }
-        self.add_missing(&mut batch).await
     }
 
     /// Reports a job without an id. Its JSON is not shown.

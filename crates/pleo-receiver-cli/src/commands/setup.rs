@@ -19,9 +19,9 @@ use crate::files;
 use crate::inbox_url::sqlite_path;
 use crate::output;
 use crate::pleo::apply::apply;
-use crate::pleo::client::{CredentialsRef, client_with, list_all, signing_secret};
+use crate::pleo::client::{CredentialsRef, client_with, find_subscriptions, signing_secret};
 use crate::pleo::declared::{self, DeliveryHeaders};
-use crate::pleo::owner::{check_not_copied, new_name, owned_by};
+use crate::pleo::owner::{check_not_copied, is_owned, new_name, owned_by};
 use crate::pleo::plan::{Change, Desired};
 use crate::pleo::secret_file::{self, OtherSecret};
 use crate::secret_ref::is_same;
@@ -50,9 +50,12 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
     let credentials = CredentialsRef::from_args(&args.api)?;
     let client = client_with(credentials, &args.api)?;
     let owner = document.owner().map_or_else(new_name, str::to_owned);
-    let existing = list_all(&client).await?;
     let mut urls = file.subscription_urls();
     urls.insert(&args.url);
+    let existing = find_subscriptions(&client, |one| {
+        urls.contains(one.endpoint_url.as_str()) || is_owned(one, document.owner())
+    })
+    .await?;
     check_not_copied(config, &urls, owned_by(document.owner(), &existing))?;
     let change = desired.plan(&existing, &owner)?;
     check_endpoint(&path, args.name.as_deref().unwrap_or(&path), &file)?;

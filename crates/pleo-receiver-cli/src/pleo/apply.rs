@@ -10,8 +10,15 @@ use crate::failure::{Failure, chain};
 pub(crate) async fn apply(change: &Change, client: &Client) -> Result<Uuid, Failure> {
     match change {
         Change::Keep { id } => Ok(*id),
-        Change::Create(request) => Ok(client.create(request).await.map_err(create_failed)?.id),
-        Change::Update { id, request, .. } => Ok(client.update(*id, request).await?.id),
+        Change::Create(request) => Ok(client
+            .subscriptions()
+            .create(request)
+            .await
+            .map_err(create_failed)?
+            .id),
+        Change::Update { id, request, .. } => {
+            Ok(client.subscriptions().update(*id, request).await?.id)
+        }
     }
 }
 

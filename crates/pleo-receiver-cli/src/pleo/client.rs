@@ -1,6 +1,6 @@
 //! Builds clients of Pleo's API from arguments and configuration.
 
-use pleo_api::{Client, Credentials, Error, Sensitive, Subscription, SubscriptionList};
+use pleo_api::{Client, Credentials, Error, Sensitive, Subscription, SubscriptionQuery};
 use pleo_receiver::verify::{Secret, SecretError};
 use tracing::warn;
 use uuid::Uuid;
@@ -87,14 +87,19 @@ pub(crate) fn client_with(
         .map_err(|error| Failure::Usage(chain(&error)))
 }
 
-/// Lists the subscriptions that the client's credentials give access to.
-pub(crate) async fn list_all(client: &Client) -> Result<Vec<Subscription>, Failure> {
-    let mut pages = client.subscriptions(SubscriptionList::default());
-    let mut all = Vec::new();
-    while let Some(subscription) = pages.next().await {
-        all.push(subscription?);
+/// Lists the subscriptions that the client's credentials give access to, and returns those to keep.
+pub(crate) async fn find_subscriptions(
+    client: &Client,
+    is_kept: impl Fn(&Subscription) -> bool,
+) -> Result<Vec<Subscription>, Failure> {
+    let mut list = client.subscriptions().list(SubscriptionQuery::all());
+    let mut kept = Vec::new();
+    while let Some(subscription) = list.next().await? {
+        if is_kept(&subscription) {
+            kept.push(subscription);
+        }
     }
-    Ok(all)
+    Ok(kept)
 }
 
 /// Fetches the signing secret of a subscription, and parses it.
@@ -102,7 +107,7 @@ pub(crate) async fn signing_secret(
     client: &Client,
     id: Uuid,
 ) -> Result<(Sensitive, Secret), Failure> {
-    let text = client.secret(id).await?;
+    let text = client.subscriptions().secret(id).await?;
     let parsed = text.expose().parse().map_err(|error: SecretError| {
         Failure::Run(format!(
             "cannot use the signing secret that Pleo returned for subscription {id}: {}",

@@ -24,11 +24,15 @@ pub(crate) fn owned_by<'s>(
     owner: Option<&'s str>,
     subscriptions: &'s [Subscription],
 ) -> impl Iterator<Item = &'s Subscription> {
-    subscriptions.iter().filter(move |subscription| {
-        let mut headers = subscription.custom_headers.iter();
-        let mark = headers.find(|(name, _)| name.eq_ignore_ascii_case(OWNER_HEADER));
-        mark.is_some_and(|(_, mark)| Some(mark.expose()) == owner)
-    })
+    let subscriptions = subscriptions.iter();
+    subscriptions.filter(move |subscription| is_owned(subscription, owner))
+}
+
+/// Returns `true` if a subscription carries this name.
+pub(crate) fn is_owned(subscription: &Subscription, owner: Option<&str>) -> bool {
+    let mut headers = subscription.custom_headers.iter();
+    let mark = headers.find(|(name, _)| name.eq_ignore_ascii_case(OWNER_HEADER));
+    mark.is_some_and(|(_, mark)| Some(mark.expose()) == owner)
 }
 
 /// Refuses a configuration that declares none of the subscriptions it owns. It is probably a copy,

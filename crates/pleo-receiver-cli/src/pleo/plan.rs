@@ -99,7 +99,7 @@ impl Desired {
                 differences.push("Basic credentials: new value".to_owned());
             }
             // Pleo may not show the password, and an update without it would remove it.
-            request.endpoint_auth = Some(auth.clone());
+            request.endpoint_auth = Some(with_unknown_fields(auth, existing));
         }
         if differences.is_empty() {
             return Change::Keep { id: existing.id };
@@ -137,6 +137,19 @@ impl Change {
             Self::Keep { .. } | Self::Create(_) => &[],
         }
     }
+}
+
+/// Returns these credentials with the fields of the existing ones that this version doesn't know.
+fn with_unknown_fields(auth: &EndpointAuth, existing: &Subscription) -> EndpointAuth {
+    let mut auth = auth.clone();
+    let existing = existing.endpoint_auth.as_ref();
+    if let Some(existing) = existing.filter(|existing| existing.kind == auth.kind) {
+        auth.extra = existing.extra.clone();
+        if let (Some(new), Some(old)) = (&mut auth.credentials, &existing.credentials) {
+            new.extra = old.extra.clone();
+        }
+    }
+    auth
 }
 
 /// Compares the parts of the credentials that Pleo shows. Pleo may hide the password.
@@ -240,6 +253,33 @@ mod tests {
             headers, expected,
             "a foreign subscription gets no owner header"
         );
+    }
+
+    #[test]
+    fn update_keeps_unknown_fields() {
+        let mut existing = subscription(URL, &["a"], "ACTIVE", json!({ "x-tenant": "acme" }));
+        let auth = json!({
+            "type": "BASIC",
+            "rotation": "weekly",
+            "credentials": { "username": "old", "scope": ["a"] },
+        });
+        existing.endpoint_auth = serde_json::from_value(auth).unwrap();
+        existing
+            .extra
+            .as_map_mut()
+            .insert("label".to_owned(), json!({ "color": null }));
+        let change = desired()
+            .plan(core::slice::from_ref(&existing), "me")
+            .unwrap();
+        let Change::Update { request, .. } = change else {
+            panic!("not updated")
+        };
+        assert_eq!(request.extra, existing.extra);
+        let auth = request.endpoint_auth.unwrap();
+        assert_eq!(auth.extra.as_map()["rotation"], "weekly");
+        let credentials = auth.credentials.unwrap();
+        assert_eq!(credentials.extra.as_map()["scope"], json!(["a"]));
+        assert_eq!(credentials.username.unwrap().expose(), "user");
     }
 
     #[test]

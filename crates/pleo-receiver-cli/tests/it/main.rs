@@ -17,6 +17,7 @@ mod config;
 mod deliveries;
 mod demo;
 mod doctor;
+mod endless_lists;
 mod failing_handlers;
 mod full_disk;
 mod help;

@@ -10,7 +10,7 @@ use pleo_receiver::verify::Secret;
 use super::report::Report;
 use crate::config::schema::{EndpointTable, SubscriptionTable};
 use crate::failure::{Failure, chain};
-use crate::pleo::client::list_all;
+use crate::pleo::client::find_subscriptions;
 use crate::secret_ref::is_same;
 
 /// The maximum clock skew in seconds. It is well below the default tolerance of 300 s, since skew
@@ -30,7 +30,8 @@ pub(super) async fn check(
         Ok(time) => time,
         Err(error) => return Ok(report.failed("pleo", &chain(&error), retry)?),
     };
-    let existing = match list_all(client).await {
+    let url = &declared.url;
+    let existing = match find_subscriptions(client, |one| one.endpoint_url == *url).await {
         Ok(existing) => existing,
         Err(failure) => return Ok(report.failed("pleo", &failure.to_string(), retry)?),
     };
@@ -38,13 +39,12 @@ pub(super) async fn check(
     if let Some(time) = time {
         check_clock(time, report)?;
     }
-    let (url, config) = (&declared.url, config.display());
+    let config = config.display();
     let sync = format!(
         "`pleo-receiver subscriptions sync --config {config}` shows the difference; add `--yes` to \
          apply it"
     );
-    let Some(subscription) = (existing.iter()).find(|existing| existing.endpoint_url == *url)
-    else {
+    let Some(subscription) = existing.first() else {
         let found = format!("Pleo has no subscription for {url}");
         return Ok(report.failed("subscription", &found, &sync)?);
     };
@@ -65,7 +65,7 @@ pub(super) async fn check(
         let found = format!("not subscribed: {}", missing.join(", "));
         report.failed("events", &found, &sync)?;
     }
-    let secret: Option<Secret> = match client.secret(id).await {
+    let secret: Option<Secret> = match client.subscriptions().secret(id).await {
         Ok(secret) => secret.expose().parse().ok(),
         Err(error) => return Ok(report.failed("secret", &chain(&error), retry)?),
     };

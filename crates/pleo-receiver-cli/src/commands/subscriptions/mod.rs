@@ -6,9 +6,10 @@ mod sync;
 use std::io;
 
 use pleo_api::{
-    ActivityList, EndpointAuth, Page, PageRequest, PageStart, Pages, Sensitive, SortOrder,
-    Subscription, SubscriptionList, SubscriptionRequest,
+    ActivityQuery, EndpointAuth, PageRequest, PageStart, Pages, Pagination, Sensitive, SortOrder,
+    Subscription, SubscriptionQuery, SubscriptionRequest,
 };
+use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::args::subscriptions::{
@@ -35,32 +36,30 @@ pub(crate) async fn run(command: Subscriptions) -> Result<(), Failure> {
 
 async fn list(args: List) -> Result<(), Failure> {
     let client = client(&args.api)?;
-    let mut list = SubscriptionList::default()
-        .with_event_types(args.events)
-        .with_page(page_request(&args.page)?);
-    list.status = args.status;
-    if is_one_page(&args.page) {
-        return Ok(print_page(&client.list(&list).await?, args.json)?);
+    let mut query = SubscriptionQuery::all().with_page(page_request(&args.page)?);
+    query.status = args.status;
+    if !args.events.is_empty() {
+        query = query.with_event_types(args.events);
     }
-    print_all(client.subscriptions(list), args.json).await
+    print_list(client.subscriptions().list(query), &args.page, args.json).await
 }
 
 async fn create(args: Create) -> Result<(), Failure> {
     let mut request = SubscriptionRequest::new(args.url, args.events);
     request.status = args.status;
     set_headers(&mut request, &args.headers)?;
-    let created = client(&args.api)?.create(&request).await?;
+    let created = client(&args.api)?.subscriptions().create(&request).await?;
     Ok(print_one(&created, args.json)?)
 }
 
 async fn get(args: ById) -> Result<(), Failure> {
-    let subscription = client(&args.api)?.get(args.id).await?;
+    let subscription = client(&args.api)?.subscriptions().get(args.id).await?;
     Ok(print_one(&subscription, args.json)?)
 }
 
 async fn update(args: Update) -> Result<(), Failure> {
-    let client = client(&args.api)?;
-    let mut request = SubscriptionRequest::from(&client.get(args.id).await?);
+    let subscriptions = client(&args.api)?.subscriptions();
+    let mut request = SubscriptionRequest::from(&subscriptions.get(args.id).await?);
     if let Some(url) = args.url {
         request.endpoint_url = url;
     }
@@ -78,12 +77,12 @@ async fn update(args: Update) -> Result<(), Failure> {
     if args.remove_credentials {
         request.endpoint_auth = Some(EndpointAuth::none());
     }
-    let updated = client.update(args.id, &request).await?;
+    let updated = subscriptions.update(args.id, &request).await?;
     Ok(print_one(&updated, args.json)?)
 }
 
 async fn delete(args: ById) -> Result<(), Failure> {
-    client(&args.api)?.delete(args.id).await?;
+    client(&args.api)?.subscriptions().delete(args.id).await?;
     if args.json {
         output::json(&json!({ "deleted": args.id }))?;
     } else {
@@ -112,17 +111,13 @@ async fn secret(args: Secret) -> Result<(), Failure> {
 
 async fn activities(args: Activities) -> Result<(), Failure> {
     let client = client(&args.api)?;
-    let types = args.operations.iter();
-    let list = ActivityList::default()
-        .with_operation_types(types.map(|text| text.as_str().into()))
-        .with_page(page_request(&args.page)?);
-    if is_one_page(&args.page) {
-        return Ok(print_page(
-            &client.activities(args.id, &list).await?,
-            args.json,
-        )?);
+    let mut query = ActivityQuery::all().with_page(page_request(&args.page)?);
+    if !args.operations.is_empty() {
+        let types = args.operations.iter();
+        query = query.with_operation_types(types.map(|text| text.as_str().into()));
     }
-    print_all(client.all_activities(args.id, list), args.json).await
+    let list = client.subscriptions().activities(args.id, query);
+    print_list(list, &args.page, args.json).await
 }
 
 const fn is_one_page(args: &PageArgs) -> bool {
@@ -138,7 +133,7 @@ fn page_request(args: &PageArgs) -> Result<PageRequest, Failure> {
     for text in &args.sort {
         let (key, order) = text.split_once(':').unwrap_or((text, "ASC"));
         let order = SortOrder::from(order);
-        if matches!(order, SortOrder::Other(_)) {
+        if !is_known(&order) {
             let why = "unknown order: give ASC or DESC, or one of them with _NULLS_FIRST or \
                        _NULLS_LAST";
             return Err(Failure::usage(&format!("`--sort {text}`"), why));
@@ -146,6 +141,18 @@ fn page_request(args: &PageArgs) -> Result<PageRequest, Failure> {
         request = request.with_sorting(key, order);
     }
     Ok(request)
+}
+
+const fn is_known(order: &SortOrder) -> bool {
+    matches!(
+        order,
+        SortOrder::Ascending
+            | SortOrder::AscendingNullsFirst
+            | SortOrder::AscendingNullsLast
+            | SortOrder::Descending
+            | SortOrder::DescendingNullsFirst
+            | SortOrder::DescendingNullsLast
+    )
 }
 
 fn set_headers(request: &mut SubscriptionRequest, args: &HeaderArgs) -> Result<(), Failure> {
@@ -169,29 +176,26 @@ fn set_headers(request: &mut SubscriptionRequest, args: &HeaderArgs) -> Result<(
     Ok(())
 }
 
-/// Prints all pages. If a page fails, prints the entries before it.
-async fn print_all<T: Row + Unpin>(mut pages: Pages<T>, json: bool) -> Result<(), Failure> {
-    let mut rows = Vec::new();
-    let mut result = Ok(());
-    while let Some(next) = pages.next().await {
-        match next {
-            Ok(row) => rows.push(row),
-            Err(error) => {
-                result = Err(error.into());
-                break;
-            }
+/// Prints each page as soon as it is fetched.
+async fn print_list<T: Row + DeserializeOwned>(
+    mut pages: Pages<T>,
+    args: &PageArgs,
+    json: bool,
+) -> Result<(), Failure> {
+    const EMPTY: &str = "Pleo has no matching entries";
+    let mut list = output::List::new(json);
+    while let Some(page) = pages.next_page().await? {
+        list.print(&page.data)?;
+        if is_one_page(args) {
+            list.end(EMPTY)?;
+            return Ok(print_cursors(&page.pagination)?);
         }
     }
-    if result.is_ok() || !rows.is_empty() {
-        print_rows(&rows, json)?;
-    }
-    result
+    Ok(list.end(EMPTY)?)
 }
 
-/// Prints a page. Prints the flags of the previous and the next page to standard error.
-fn print_page<T: Row>(page: &Page<T>, json: bool) -> io::Result<()> {
-    print_rows(&page.data, json)?;
-    let pagination = &page.pagination;
+/// Prints the flags of the previous and the next page to standard error.
+fn print_cursors(pagination: &Pagination) -> io::Result<()> {
     let before = pagination.start_cursor.as_ref();
     if let Some(cursor) = before.filter(|_| pagination.has_previous_page) {
         output::note(format_args!("the page before: --before {cursor}"))?;
@@ -201,12 +205,6 @@ fn print_page<T: Row>(page: &Page<T>, json: bool) -> io::Result<()> {
         output::note(format_args!("the next page: --after {cursor}"))?;
     }
     Ok(())
-}
-
-fn print_rows<T: Row>(rows: &[T], json: bool) -> io::Result<()> {
-    let mut list = output::List::new(json);
-    list.print(rows)?;
-    list.end("Pleo has no matching entries")
 }
 
 fn print_one(subscription: &Subscription, json: bool) -> io::Result<()> {

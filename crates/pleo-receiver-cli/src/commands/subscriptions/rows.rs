@@ -1,7 +1,6 @@
 //! Formats subscriptions and activities, without secrets.
 
 use pleo_api::{Activity, Subscription};
-use serde::Serialize;
 use serde_json::Value;
 
 use crate::output::Row;
@@ -20,7 +19,12 @@ impl Row for Subscription {
     }
 
     fn json(&self) -> Value {
-        masked(self)
+        let mut object = self.to_redacted_json();
+        // The name of the owner is no secret.
+        if let Some(owner) = self.custom_headers.get(OWNER_HEADER) {
+            object["customHeaders"][OWNER_HEADER] = owner.expose().into();
+        }
+        object
     }
 }
 
@@ -36,20 +40,6 @@ impl Row for Activity {
     }
 
     fn json(&self) -> Value {
-        masked(self)
+        self.to_redacted_json()
     }
-}
-
-/// Serializes an entry, and masks the values of its headers and credentials.
-fn masked(entry: &impl Serialize) -> Value {
-    let mut value = serde_json::to_value(entry).unwrap_or_default();
-    for pointer in ["/customHeaders", "/endpointAuth/credentials"] {
-        let map = value.pointer_mut(pointer).and_then(Value::as_object_mut);
-        for (name, value) in map.into_iter().flatten() {
-            if name != OWNER_HEADER {
-                *value = "(not shown)".into();
-            }
-        }
-    }
-    value
 }

@@ -14,13 +14,13 @@ use crate::failure::Failure;
 use crate::files;
 use crate::output;
 use crate::pleo::apply::apply;
-use crate::pleo::client::{CredentialsRef, client_with, list_all, signing_secret};
+use crate::pleo::client::{CredentialsRef, client_with, find_subscriptions, signing_secret};
 use crate::pleo::declared;
-use crate::pleo::owner::{check_not_copied, new_name, owned_by};
+use crate::pleo::owner::{check_not_copied, is_owned, new_name, owned_by};
 use crate::pleo::plan::Change;
 use crate::pleo::secret_file::{self, OtherSecret};
 
-/// Credentials, and the subscriptions that they give access to.
+/// Credentials, and the relevant subscriptions that they give access to.
 struct Account<'a> {
     credentials: CredentialsRef<'a>,
     client: Client,
@@ -47,8 +47,11 @@ pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
             config.display()
         )));
     }
-    let (accounts, indices) = accounts(&args, &declared).await?;
     let urls = file.subscription_urls();
+    let is_relevant = |subscription: &Subscription| {
+        urls.contains(subscription.endpoint_url.as_str()) || is_owned(subscription, owner)
+    };
+    let (accounts, indices) = accounts(&args, &declared, is_relevant).await?;
     let owned = (accounts.iter()).flat_map(|account| owned_by(owner, &account.existing));
     check_not_copied(config, &urls, owned)?;
 
@@ -104,23 +107,24 @@ fn declared_subscriptions(file: &ConfigFile) -> Vec<(&EndpointTable, &Subscripti
         .collect()
 }
 
-/// Lists the subscriptions of each account. Returns the accounts, and the index of the account of
-/// each endpoint.
+/// Lists the relevant subscriptions of each account. Returns the accounts, and the index of the
+/// account of each endpoint.
 async fn accounts<'a>(
     args: &'a Sync,
     declared: &[(&'a EndpointTable, &'a SubscriptionTable)],
+    is_relevant: impl Fn(&Subscription) -> bool,
 ) -> Result<(Vec<Account<'a>>, Vec<usize>), Failure> {
     let mut accounts = Vec::new();
     let mut indices = Vec::new();
     for (endpoint, subscription) in declared {
         let at = |failure: Failure| failure.at(&endpoint.path);
         let credentials = CredentialsRef::of(subscription, &args.api).map_err(at)?;
-        let index = account(&mut accounts, credentials, args).await;
+        let index = account(&mut accounts, credentials, args, &is_relevant).await;
         indices.push(index.map_err(at)?);
     }
     // A file without endpoints may still own subscriptions.
     if let Ok(credentials) = CredentialsRef::from_args(&args.api) {
-        account(&mut accounts, credentials, args).await?;
+        account(&mut accounts, credentials, args, &is_relevant).await?;
     }
     Ok((accounts, indices))
 }
@@ -129,6 +133,7 @@ async fn account<'a>(
     accounts: &mut Vec<Account<'a>>,
     credentials: CredentialsRef<'a>,
     args: &'a Sync,
+    is_relevant: impl Fn(&Subscription) -> bool,
 ) -> Result<usize, Failure> {
     let index = accounts
         .iter()
@@ -137,7 +142,7 @@ async fn account<'a>(
         return Ok(index);
     }
     let client = client_with(credentials, &args.api)?;
-    let existing = list_all(&client).await?;
+    let existing = find_subscriptions(&client, is_relevant).await?;
     accounts.push(Account {
         credentials,
         client,
@@ -225,7 +230,7 @@ async fn delete_abandoned(
             }
             let subject = format!("{id} {url}");
             if printer.args.delete && printer.args.yes {
-                account.client.delete(id).await?;
+                account.client.subscriptions().delete(id).await?;
             }
             printer.change("delete", &subject, &[])?;
         }

@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::process::Child;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
@@ -75,11 +76,21 @@ impl Harness {
         output
     }
 
-    /// Runs the program, and kills it once it has requested an API path that ends with `end`.
-    pub(crate) fn kill_at_request(&self, end: &str, args: &[&str]) {
+    /// Starts the program.
+    pub(crate) fn spawn(&self, args: &[&str]) -> Child {
         let url = self.sandbox.url();
         let mut command = self.dir.command(args);
-        let mut child = command.envs(api_env(&url, TOKEN)).spawn().unwrap();
+        command.envs(api_env(&url, TOKEN)).spawn().unwrap()
+    }
+
+    /// Waits for this number of API requests.
+    pub(crate) fn wait_for_requests(&self, count: usize) {
+        self.runtime.block_on(self.sandbox.wait_for_requests(count));
+    }
+
+    /// Runs the program, and kills it once it has requested an API path that ends with `end`.
+    pub(crate) fn kill_at_request(&self, end: &str, args: &[&str]) {
+        let mut child = self.spawn(args);
         let deadline = Instant::now() + TIMEOUT;
         let is_last = |request: &pleo_sandbox::ApiRequest| request.target.ends_with(end);
         while !self.sandbox.requests().iter().any(is_last) {

@@ -197,11 +197,7 @@ impl RunningServer {
     /// Returns a memory figure in KiB: `VmRSS` is the present size, `VmHWM` the largest so far.
     #[cfg(target_os = "linux")]
     pub(crate) fn memory_kib(&self, name: &str) -> usize {
-        let status = format!("/proc/{}/status", self.child.id());
-        let status = std::fs::read_to_string(status).unwrap();
-        let mut lines = status.lines().filter_map(|line| line.strip_prefix(name));
-        let value = lines.next().unwrap().split_whitespace().nth(1).unwrap();
-        value.parse().unwrap()
+        memory_kib(&self.child, name)
     }
 
     /// Counts open files and sockets.
@@ -243,6 +239,16 @@ impl RunningServer {
         let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
         assert!(sent.success());
     }
+}
+
+/// Returns a memory figure of a process in KiB, as in [`RunningServer::memory_kib`].
+#[cfg(target_os = "linux")]
+pub(crate) fn memory_kib(process: &Child, name: &str) -> usize {
+    let status = format!("/proc/{}/status", process.id());
+    let status = std::fs::read_to_string(status).unwrap();
+    let mut lines = status.lines().filter_map(|line| line.strip_prefix(name));
+    let value = lines.next().unwrap().split_whitespace().nth(1).unwrap();
+    value.parse().unwrap()
 }
 
 impl Drop for RunningServer {
