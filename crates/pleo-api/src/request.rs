@@ -13,7 +13,7 @@ use crate::subscription::{Status, Subscription};
 ///
 /// It cannot be serialized, since it may hold secrets:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// fn print(request: &pleo_api::SubscriptionRequest) -> String {
 ///     pleo_api::serde_json::to_string(request).unwrap()
 /// }

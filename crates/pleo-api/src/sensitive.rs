@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 /// A string that is or may be secret. `Debug` hides it, and it cannot be serialized:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// let secret = pleo_api::Sensitive::from("whsec_…");
 /// pleo_api::serde_json::to_string(&secret);
 /// ```
@@ -56,7 +56,7 @@ impl From<String> for Sensitive {
 /// `Debug` shows only their names, since the values may be secret. For the same reason they cannot be
 /// serialized:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// pleo_api::serde_json::to_string(&pleo_api::Extra::default());
 /// ```
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]

@@ -14,7 +14,7 @@ use crate::sensitive::{Extra, Sensitive};
 ///
 /// It cannot be serialized, since it may hold secrets; [`Self::to_redacted_json`] hides them:
 ///
-/// ```compile_fail
+/// ```compile_fail,E0277
 /// fn print(subscription: &pleo_api::Subscription) -> String {
 ///     pleo_api::serde_json::to_string(subscription).unwrap()
 /// }
