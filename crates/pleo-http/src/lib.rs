@@ -8,5 +8,6 @@ mod target;
 pub use body::read_limited;
 pub use client::client;
 pub use error::Error;
+/// The HTTP library. Clients, requests and responses are its types.
 pub use reqwest;
 pub use target::Target;
