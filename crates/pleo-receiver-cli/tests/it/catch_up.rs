@@ -6,6 +6,7 @@ use std::thread;
 
 use crate::support::harness::{EXPORT, Harness, TOKEN, VENDOR};
 use crate::support::program::{CommandOutput, SECRET, WorkDir};
+use pleo_sandbox::Fault;
 use serde_json::{Value, json};
 
 const CATCH_UP: &[&str] = &["catch-up", "--min-age", "0s"];
@@ -86,6 +87,23 @@ fn fetches_several_pages_while_server_runs() {
         entries.iter().all(|entry| entry["origin"] == "catch-up"),
         "{entries:?}"
     );
+}
+
+#[test]
+fn stores_jobs_of_pages_before_failed_page() {
+    let harness = Harness::new();
+    set_up(&harness, EXPORT);
+    drop(harness.serve(&[]));
+    for _ in 0..25 {
+        harness.sandbox.add_export_job(harness.company);
+    }
+    let faults = [Fault::None, Fault::status(500)];
+    harness.sandbox.fail_next(faults);
+    let output = harness.run(CATCH_UP);
+    crate::support::harness::assert_failed(&output, 1, &["error: /webhooks/pleo: ", "(500)"]);
+    assert_eq!(output.stdout.lines().count(), 20, "the first page");
+    assert_eq!(harness.wait_for_inbox("pending", 20).len(), 20);
+    assert_eq!(harness.json(CATCH_UP).len(), 5, "the rest");
 }
 
 #[test]
