@@ -1,13 +1,12 @@
 //! Every call, against the sandbox, over TLS.
 
 use crate::support::{
-    EXPORT, KEY, SCOPES, TOKEN, URL, VENDOR, builder, builder_for, chain, first_page, request,
+    EXPORT, KEY, SCOPES, TOKEN, URL, VENDOR, builder, builder_for, chain, first_page, ids, request,
     start,
 };
 use pleo_api::{
     ActivityQuery, Client, Credentials, EndpointAuth, Error, ExportJobQuery, ExportJobStatus,
-    OperationType, Page, PageRequest, PageStart, SortOrder, Status, Subscription,
-    SubscriptionQuery, SubscriptionRequest,
+    OperationType, PageRequest, Status, Subscription, SubscriptionQuery, SubscriptionRequest,
 };
 use pleo_sandbox::{Sandbox, Token};
 use serde_json::json;
@@ -195,116 +194,6 @@ async fn token_and_api_key_see_only_their_own_company() {
 }
 
 #[tokio::test]
-async fn filters_list() {
-    let (_pleo, client, _) = start().await;
-    let mut created = Vec::new();
-    for (event_types, status) in [
-        (&[EXPORT][..], Status::Active),
-        (&[VENDOR], Status::Active),
-        (&[EXPORT, VENDOR], Status::Inactive),
-    ] {
-        let request = SubscriptionRequest::new(URL, event_types.iter().copied());
-        let request = request.with_status(status);
-        created.push(client.subscriptions().create(&request).await.unwrap().id);
-    }
-    for (status, event_types, wanted) in [
-        (None, None, &[0, 1, 2][..]),
-        (Some(Status::Active), None, &[0, 1]),
-        (Some(Status::Inactive), None, &[2]),
-        (None, Some(&[EXPORT][..]), &[0, 2]),
-        (None, Some(&[EXPORT, VENDOR]), &[0, 1, 2]),
-        (Some(Status::Inactive), Some(&[VENDOR]), &[2]),
-    ] {
-        let mut list = SubscriptionQuery::all();
-        list.status = status;
-        if let Some(event_types) = event_types {
-            list = list.with_event_types(event_types.iter().copied());
-        }
-        let wanted: Vec<_> = wanted.iter().map(|&index: &usize| created[index]).collect();
-        assert_eq!(
-            ids(&first_page(&client, list.clone()).await),
-            wanted,
-            "{list:?}"
-        );
-    }
-}
-
-#[tokio::test]
-async fn pages_list_by_cursors_and_offset() {
-    let (pleo, client, _) = start().await;
-    let mut created = Vec::new();
-    for _ in 0..7 {
-        created.push(client.subscriptions().create(&request()).await.unwrap().id);
-    }
-    let mut list = SubscriptionQuery::all();
-    list.page.limit = Some(3);
-    let first = first_page(&client, list.clone()).await.unwrap();
-    assert_eq!(ids_of(&first), created[..3]);
-    let pagination = &first.pagination;
-    assert_eq!(
-        (pagination.has_previous_page, pagination.has_next_page),
-        (false, true)
-    );
-    assert_eq!(pagination.total, Some(7));
-
-    list.page.start = pagination.end_cursor.clone().map(PageStart::After);
-    let second = first_page(&client, list.clone()).await.unwrap();
-    assert_eq!(ids_of(&second), created[3..6]);
-    assert!(second.pagination.has_previous_page);
-    let current = second.pagination.current_request_pagination.unwrap();
-    assert_eq!(
-        (current.after, current.limit),
-        (pagination.end_cursor.clone(), Some(3))
-    );
-
-    list.page.start = second.pagination.start_cursor.map(PageStart::Before);
-    assert_eq!(ids(&first_page(&client, list.clone()).await), created[..3]);
-
-    list.page.start = Some(PageStart::Offset(5));
-    let last = first_page(&client, list.clone()).await.unwrap();
-    assert_eq!(ids_of(&last), created[5..]);
-    assert!(!last.pagination.has_next_page);
-
-    for limit in [None, Some(1), Some(2), Some(7), Some(100)] {
-        for start in [0, 5, 7] {
-            let mut list = SubscriptionQuery::all();
-            list.page.limit = limit;
-            list.page.start = Some(PageStart::Offset(start));
-            let start = usize::try_from(start).unwrap();
-            assert_eq!(
-                all(&client, list).await,
-                created[start..],
-                "{limit:?} from {start}"
-            );
-        }
-    }
-    let before = pleo.requests().len();
-    let mut list = SubscriptionQuery::all();
-    list.page.limit = Some(2);
-    drop(all(&client, list).await);
-    assert_eq!(pleo.requests().len() - before, 4, "a request for each page");
-}
-
-#[tokio::test]
-async fn sorts_list() {
-    let (_pleo, client, _) = start().await;
-    let mut created = Vec::new();
-    for status in [Status::Inactive, Status::Active, Status::Inactive] {
-        let request = request().with_status(status);
-        created.push(client.subscriptions().create(&request).await.unwrap().id);
-    }
-    let page = PageRequest::default()
-        .with_limit(1)
-        .with_sorting("status", SortOrder::Ascending)
-        .with_sorting("createdAt", SortOrder::DescendingNullsLast);
-    let list = SubscriptionQuery::all().with_page(page);
-    assert_eq!(
-        all(&client, list).await,
-        [created[1], created[2], created[0]]
-    );
-}
-
-#[tokio::test]
 async fn reads_bare_event_type_as_list() {
     let (pleo, client, _) = start().await;
     pleo.answer_bare_event_types();
@@ -428,24 +317,4 @@ async fn rejects_certificate_of_unknown_authority() {
         chain(&rejected)
     );
     assert_eq!(pleo.requests(), [], "the token was not sent");
-}
-
-async fn all(client: &Client, list: SubscriptionQuery) -> Vec<Uuid> {
-    let mut pages = client.subscriptions().list(list);
-    let mut all = Vec::new();
-    while let Some(subscription) = pages.next().await.unwrap() {
-        all.push(subscription.id);
-    }
-    all
-}
-
-fn ids(page: &Result<Page<Subscription>, Error>) -> Vec<Uuid> {
-    ids_of(page.as_ref().unwrap())
-}
-
-fn ids_of(page: &Page<Subscription>) -> Vec<Uuid> {
-    page.data
-        .iter()
-        .map(|subscription| subscription.id)
-        .collect()
 }

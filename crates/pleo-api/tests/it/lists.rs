@@ -1,15 +1,16 @@
-//! Lists: errors, cursors, and lists without an end.
+//! Lists: filters, order, pages, cursors, errors, and lists without an end.
 
 use core::time::Duration;
 
 use futures_util::StreamExt as _;
 use pleo_api::{
-    ActivityQuery, Error, ExportJobQuery, PageRequest, Pages, Subscription, SubscriptionQuery,
+    ActivityQuery, Client, Error, ExportJobQuery, PageRequest, PageStart, Pages, SortOrder, Status,
+    Subscription, SubscriptionQuery, SubscriptionRequest,
 };
 use pleo_sandbox::{Fault, Sandbox};
 use uuid::Uuid;
 
-use crate::support::{builder, request, start};
+use crate::support::{EXPORT, URL, VENDOR, builder, first_page, ids, ids_of, request, start};
 
 /// Starts a sandbox with five subscriptions, and lists them in pages of two.
 async fn start_list() -> (Sandbox, Vec<Uuid>, Pages<Subscription>) {
@@ -29,12 +30,127 @@ fn list_from(pleo: &Sandbox, page: PageRequest) -> Pages<Subscription> {
     client.subscriptions().list(query)
 }
 
+/// Returns the ids of all entries that a query selects.
+async fn all(client: &Client, query: SubscriptionQuery) -> Vec<Uuid> {
+    rest(client.subscriptions().list(query)).await
+}
+
 async fn rest(mut list: Pages<Subscription>) -> Vec<Uuid> {
     let mut ids = Vec::new();
     while let Some(subscription) = list.next().await.unwrap() {
         ids.push(subscription.id);
     }
     ids
+}
+
+#[tokio::test]
+async fn filters_list() {
+    let (_pleo, client, _) = start().await;
+    let mut created = Vec::new();
+    for (event_types, status) in [
+        (&[EXPORT][..], Status::Active),
+        (&[VENDOR], Status::Active),
+        (&[EXPORT, VENDOR], Status::Inactive),
+    ] {
+        let request = SubscriptionRequest::new(URL, event_types.iter().copied());
+        let request = request.with_status(status);
+        created.push(client.subscriptions().create(&request).await.unwrap().id);
+    }
+    for (status, event_types, wanted) in [
+        (None, None, &[0, 1, 2][..]),
+        (Some(Status::Active), None, &[0, 1]),
+        (Some(Status::Inactive), None, &[2]),
+        (None, Some(&[EXPORT][..]), &[0, 2]),
+        (None, Some(&[EXPORT, VENDOR]), &[0, 1, 2]),
+        (Some(Status::Inactive), Some(&[VENDOR]), &[2]),
+    ] {
+        let mut list = SubscriptionQuery::all();
+        list.status = status;
+        if let Some(event_types) = event_types {
+            list = list.with_event_types(event_types.iter().copied());
+        }
+        let wanted: Vec<_> = wanted.iter().map(|&index: &usize| created[index]).collect();
+        assert_eq!(
+            ids(&first_page(&client, list.clone()).await),
+            wanted,
+            "{list:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn pages_list_by_cursors_and_offset() {
+    let (pleo, client, _) = start().await;
+    let mut created = Vec::new();
+    for _ in 0..7 {
+        created.push(client.subscriptions().create(&request()).await.unwrap().id);
+    }
+    let mut list = SubscriptionQuery::all();
+    list.page.limit = Some(3);
+    let first = first_page(&client, list.clone()).await.unwrap();
+    assert_eq!(ids_of(&first), created[..3]);
+    let pagination = &first.pagination;
+    assert_eq!(
+        (pagination.has_previous_page, pagination.has_next_page),
+        (false, true)
+    );
+    assert_eq!(pagination.total, Some(7));
+
+    list.page.start = pagination.end_cursor.clone().map(PageStart::After);
+    let second = first_page(&client, list.clone()).await.unwrap();
+    assert_eq!(ids_of(&second), created[3..6]);
+    assert!(second.pagination.has_previous_page);
+    let current = second.pagination.current_request_pagination.unwrap();
+    assert_eq!(
+        (current.after, current.limit),
+        (pagination.end_cursor.clone(), Some(3))
+    );
+
+    list.page.start = second.pagination.start_cursor.map(PageStart::Before);
+    assert_eq!(ids(&first_page(&client, list.clone()).await), created[..3]);
+
+    list.page.start = Some(PageStart::Offset(5));
+    let last = first_page(&client, list.clone()).await.unwrap();
+    assert_eq!(ids_of(&last), created[5..]);
+    assert!(!last.pagination.has_next_page);
+
+    for limit in [None, Some(1), Some(2), Some(7), Some(100)] {
+        for start in [0, 5, 7] {
+            let mut list = SubscriptionQuery::all();
+            list.page.limit = limit;
+            list.page.start = Some(PageStart::Offset(start));
+            let start = usize::try_from(start).unwrap();
+            assert_eq!(
+                all(&client, list).await,
+                created[start..],
+                "{limit:?} from {start}"
+            );
+        }
+    }
+    let before = pleo.requests().len();
+    let mut list = SubscriptionQuery::all();
+    list.page.limit = Some(2);
+    drop(all(&client, list).await);
+    assert_eq!(pleo.requests().len() - before, 4, "a request for each page");
+}
+
+#[tokio::test]
+async fn sorts_list() {
+    let (_pleo, client, _) = start().await;
+    let mut created = Vec::new();
+    for status in [Status::Inactive, Status::Active, Status::Inactive] {
+        let request = request().with_status(status);
+        created.push(client.subscriptions().create(&request).await.unwrap().id);
+    }
+    let page = PageRequest::default()
+        .with_limit(1)
+        .with_sorting("status", SortOrder::Ascending)
+        .with_sorting("createdAt", SortOrder::DescendingNullsLast);
+    let list = SubscriptionQuery::all().with_page(page);
+    assert_eq!(
+        all(&client, list).await,
+        [created[1], created[2], created[0]]
+    );
 }
 
 #[tokio::test]

@@ -50,6 +50,19 @@ pub async fn first_page(
     Ok(page.unwrap())
 }
 
+/// Returns the ids of a page that was fetched.
+pub fn ids(page: &Result<Page<Subscription>, Error>) -> Vec<Uuid> {
+    ids_of(page.as_ref().unwrap())
+}
+
+/// Returns the ids of a page.
+pub fn ids_of(page: &Page<Subscription>) -> Vec<Uuid> {
+    page.data
+        .iter()
+        .map(|subscription| subscription.id)
+        .collect()
+}
+
 /// Formats an error and its causes.
 pub fn chain(error: &dyn StdError) -> String {
     core::iter::successors(error.source(), |&error| error.source())
