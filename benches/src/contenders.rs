@@ -3,7 +3,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use pleo_webhook_verify::{Headers, Verifier, unix_now};
+use pleo_webhook_verify::{SignatureHeaders, Verifier};
 
 use crate::delivery::{Delivery, SECRET, secret};
 
@@ -72,8 +72,8 @@ impl Contender for WithMapAndClock {
     }
 
     fn verify(&self, delivery: &Delivery) -> bool {
-        Headers::from_map(&delivery.map)
-            .is_ok_and(|headers| self.0.verify(&headers, &delivery.body, unix_now()).is_ok())
+        SignatureHeaders::from_pairs(&delivery.map)
+            .is_ok_and(|headers| self.0.verify_now(&headers, &delivery.body).is_ok())
     }
 }
 

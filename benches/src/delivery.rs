@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue};
-use pleo_webhook_verify::{Headers, Secret, unix_now};
+use pleo_webhook_verify::{Secret, SignatureHeaders, unix_now};
 
 use crate::random::Random;
 
@@ -82,14 +82,15 @@ impl Delivery {
         self.with_map()
     }
 
-    /// Returns the headers as bytes.
+    /// Returns the signature headers.
     #[must_use]
-    pub fn headers(&self) -> Headers<'_> {
-        Headers {
-            id: self.id.as_deref().map(str::as_bytes),
-            timestamp: Some(self.timestamp.as_bytes()),
-            signature: Some(self.list.as_bytes()),
-        }
+    pub fn headers(&self) -> SignatureHeaders<'_> {
+        let id = self.id.as_deref().map(|id| ("webhook-id", id));
+        let others = [
+            ("webhook-timestamp", &*self.timestamp),
+            ("webhook-signature", &self.list),
+        ];
+        SignatureHeaders::from_pairs(id.into_iter().chain(others)).expect("no header is duplicated")
     }
 
     fn with_map(mut self) -> Self {

@@ -3,9 +3,11 @@
 //! base64 by a secret; then the body.
 #![no_main]
 
+use std::time::Duration;
+
 use libfuzzer_sys::fuzz_target;
 use pleo_fuzz::{input, reference};
-use pleo_webhook_verify::{Headers, Secret, Verifier, VerifyError};
+use pleo_webhook_verify::{Secret, Verifier, VerifyError};
 
 fuzz_target!(|data: &[u8]| {
     let mut body = data;
@@ -17,22 +19,16 @@ fuzz_target!(|data: &[u8]| {
     let timestamp_bytes = timestamp.as_deref().unwrap_or_default();
     let list = list.map(|list| fill_in(&list, &keys, id_bytes, timestamp_bytes, body));
 
-    let headers = Headers {
-        id: id.as_deref(),
-        timestamp: timestamp.as_deref(),
-        signature: list.as_deref(),
-    };
-    let mut secrets = keys
+    let values = [id.as_deref(), timestamp.as_deref(), list.as_deref()];
+    let headers = input::headers(values);
+    let secrets = keys
         .iter()
         .map(|key| Secret::from_bytes(key).expect("a valid length"));
-    let first = Verifier::new(secrets.next().expect("at least one key"));
-    let verifier = secrets
-        .fold(first, |verifier, secret| {
-            verifier.and_secret(secret).expect("at most four")
-        })
-        .with_tolerance(tolerance);
+    let verifier = Verifier::from_secrets(secrets)
+        .expect("one to four keys")
+        .with_tolerance(Duration::from_secs(tolerance));
 
-    let expected = reference::check_headers(&headers, now, tolerance).and_then(|()| {
+    let expected = reference::check_headers(values, now, tolerance).and_then(|()| {
         let list = list.as_deref().expect("checked");
         reference::signer(&keys, id_bytes, timestamp_bytes, body, list)
             .ok_or(VerifyError::SignatureMismatch)

@@ -2,10 +2,12 @@
 //! from one set. Lines: now, tolerance, id, timestamp, signature list, then `name: value`.
 #![no_main]
 
+use std::time::Duration;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 use libfuzzer_sys::fuzz_target;
 use pleo_fuzz::{input, reference};
-use pleo_webhook_verify::{Header, Headers, Secret, Verifier, VerifyError};
+use pleo_webhook_verify::{Header, Secret, SignatureHeaders, Verifier, VerifyError};
 
 const WEBHOOK: [&str; 3] = ["webhook-id", "webhook-timestamp", "webhook-signature"];
 const SVIX: [&str; 3] = ["svix-id", "svix-timestamp", "svix-signature"];
@@ -17,13 +19,9 @@ fuzz_target!(|data: &[u8]| {
     let now = input::number(&input::line(&mut rest));
     let tolerance = input::number(&input::line(&mut rest));
     let [id, timestamp, list] = [(); 3].map(|()| input::header(&mut rest));
-    let headers = Headers {
-        id: id.as_deref(),
-        timestamp: timestamp.as_deref(),
-        signature: list.as_deref(),
-    };
-    let verifier =
-        Verifier::new(Secret::from_bytes(&[7; 24]).expect("24 bytes")).with_tolerance(tolerance);
+    let headers = input::headers([id.as_deref(), timestamp.as_deref(), list.as_deref()]);
+    let secret = Secret::from_bytes(&[7; 24]).expect("24 bytes");
+    let verifier = Verifier::new(secret).with_tolerance(Duration::from_secs(tolerance));
     check(&verifier, &headers, now, tolerance);
 
     let pairs = pairs(rest);
@@ -31,11 +29,11 @@ fuzz_target!(|data: &[u8]| {
     for (name, value) in &pairs {
         map.append(name, value.clone());
     }
-    match Headers::from_map(&map) {
+    match SignatureHeaders::from_pairs(&map) {
         Ok(taken) => {
             let set = expected_set(&pairs);
             let expected = set.map(|name| only(&pairs, name));
-            assert_eq!([taken.id, taken.timestamp, taken.signature], expected);
+            assert_eq!(values(&taken), expected);
             assert!(KINDS.iter().all(|header| !is_duplicated(&pairs, *header)));
             check(&verifier, &taken, now, tolerance);
         }
@@ -47,20 +45,24 @@ fuzz_target!(|data: &[u8]| {
         (name, value.as_bytes())
     });
     let upper_case: Vec<(String, &[u8])> = upper_case.collect();
-    let taken = Headers::from_pairs(
-        upper_case
-            .iter()
-            .map(|(name, value)| (name.as_str(), *value)),
+    let taken = SignatureHeaders::from_pairs(upper_case.iter().map(|(name, value)| (name, *value)));
+    let same = SignatureHeaders::from_pairs(&map);
+    assert_eq!(
+        taken.map(|headers| values(&headers)),
+        same.map(|headers| values(&headers))
     );
-    assert_eq!(taken.is_err(), Headers::from_map(&map).is_err());
 });
 
-fn check(verifier: &Verifier, headers: &Headers<'_>, now: u64, tolerance: u64) {
-    let expected = reference::check_headers(headers, now, tolerance);
+fn values<'h>(headers: &SignatureHeaders<'h>) -> [Option<&'h [u8]>; 3] {
+    [headers.id(), headers.timestamp(), headers.signature()]
+}
+
+fn check(verifier: &Verifier, headers: &SignatureHeaders<'_>, now: u64, tolerance: u64) {
+    let expected = reference::check_headers(values(headers), now, tolerance);
     match verifier.begin(headers, now) {
         Ok(verification) => {
             assert_eq!(expected, Ok(()));
-            let id = headers.id.expect("checked");
+            let id = headers.id().expect("checked");
             assert_eq!(verification.claimed_id().as_bytes(), id);
             // No input contains a signature by this secret.
             let result = verifier.verify(headers, b"body", now);

@@ -2,6 +2,8 @@
 //!
 //! Most mutations then change one value, and a seed is readable.
 
+use pleo_webhook_verify::SignatureHeaders;
+
 use crate::reference;
 
 /// Takes the next line from an input; empty at its end.
@@ -64,4 +66,12 @@ pub fn key(text: &[u8]) -> Vec<u8> {
 /// Parses one to four keys, separated by spaces.
 pub fn keys(text: &[u8]) -> Vec<Vec<u8>> {
     text.split(|byte| *byte == b' ').take(4).map(key).collect()
+}
+
+/// Makes headers of id, timestamp and signature list, of which some may be missing.
+pub fn headers(values: [Option<&[u8]>; 3]) -> SignatureHeaders<'_> {
+    let names = ["webhook-id", "webhook-timestamp", "webhook-signature"];
+    let pairs = names.into_iter().zip(values);
+    SignatureHeaders::from_pairs(pairs.filter_map(|(name, value)| Some((name, value?))))
+        .expect("no header is duplicated")
 }

@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use pleo_benches::delivery::secret;
-use pleo_webhook_verify::{Headers, Secret, Verifier};
+use pleo_webhook_verify::{Secret, SignatureHeaders, Verifier};
 
 fn main() {
     let mut args = std::env::args().skip(1);
@@ -24,12 +24,17 @@ fn main() {
     tag[byte] ^= 0x55;
     let list = format!("v1,{}", STANDARD.encode(tag));
     let timestamp_text = timestamp.to_string();
-    let headers = Headers::new(id.as_bytes(), timestamp_text.as_bytes(), list.as_bytes());
-    let verifier = (1..secrets).fold(Verifier::new(secret()), |verifier, nth| {
+    let headers = SignatureHeaders::from_pairs([
+        ("webhook-id", id),
+        ("webhook-timestamp", &timestamp_text),
+        ("webhook-signature", &list),
+    ])
+    .expect("no header is duplicated");
+    let others = (1..secrets).map(|nth| {
         let key = [u8::try_from(nth).expect("at most 4"); 24];
-        let secret = Secret::from_bytes(&key).expect("24 bytes");
-        verifier.and_secret(secret).expect("at most 4")
+        Secret::from_bytes(&key).expect("24 bytes")
     });
+    let verifier = Verifier::from_secrets([secret()].into_iter().chain(others)).expect("at most 4");
 
     assert!(!measured_verification(
         &verifier, &headers, &body, timestamp
@@ -40,7 +45,7 @@ fn main() {
 #[inline(never)]
 fn measured_verification(
     verifier: &Verifier,
-    headers: &Headers<'_>,
+    headers: &SignatureHeaders<'_>,
     body: &[u8],
     now: u64,
 ) -> bool {

@@ -4,11 +4,12 @@ use core::future::{poll_fn, ready};
 use core::pin::{Pin, pin};
 use core::task::Poll;
 use core::time::Duration;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
-use pleo_webhook_verify::{Headers, Verification, Verified, Verifier, unix_now};
+use pleo_webhook_verify::{SignatureHeaders, Verification, Verified, Verifier};
 use tokio::time::{self, Instant};
 
 use crate::admission::BodyPermit;
@@ -53,17 +54,17 @@ impl Limits {
 ///
 /// Checks the headers before it reads. Feeds each piece to the MAC as it arrives. Holds
 /// a share of the memory for incomplete bodies while it waits.
-pub(crate) async fn verify<'h, B: Body<Data = Bytes> + Unpin>(
+pub(crate) async fn verify<B: Body<Data = Bytes> + Unpin>(
     mut body: B,
     verifier: &Verifier,
-    headers: &Headers<'h>,
+    headers: &SignatureHeaders<'_>,
     limits: Limits,
     permit: BodyPermit<'_>,
-) -> Result<(&'h str, Bytes), Rejection> {
+) -> Result<(Arc<str>, Bytes), Rejection> {
     // Most bodies arrive complete with the headers. The large future that reads the rest is
     // created only if there is more.
     let first = poll_fn(|cx| {
-        let mut verification = match verifier.begin(headers, unix_now()) {
+        let mut verification = match verifier.begin_now(headers) {
             Ok(verification) => verification,
             Err(error) => return Poll::Ready(Err(error.into())),
         };
@@ -76,9 +77,9 @@ pub(crate) async fn verify<'h, B: Body<Data = Bytes> + Unpin>(
             verification.update(piece);
             let verified = verification.finish();
             // A copy: the piece is a view into the connection's read buffer and would keep it alive.
-            let complete = |verified: Verified<'h, ()>| {
+            let complete = |verified: Verified<()>| {
                 let body = Bytes::copy_from_slice(piece);
-                FirstPoll::Complete(verified.id(), body)
+                FirstPoll::Complete(verified.id().into(), body)
             };
             return Poll::Ready(verified.map(complete).map_err(Rejection::from));
         }
@@ -95,19 +96,19 @@ pub(crate) async fn verify<'h, B: Body<Data = Bytes> + Unpin>(
 /// The result of the first poll.
 enum FirstPoll<'h, E> {
     /// The complete body arrived and is authentic.
-    Complete(&'h str, Bytes),
+    Complete(Arc<str>, Bytes),
     /// A part arrived, or nothing yet, or the end.
     Incomplete(Box<Verification<'h>>, Poll<Option<Result<Frame<Bytes>, E>>>),
 }
 
 /// Reads the rest of a body.
-async fn read_rest<'h, B: Body<Data = Bytes> + Unpin>(
+async fn read_rest<B: Body<Data = Bytes> + Unpin>(
     first: Poll<Option<Result<Frame<Bytes>, B::Error>>>,
     mut body: B,
-    mut verification: Box<Verification<'h>>,
+    mut verification: Box<Verification<'_>>,
     limits: Limits,
     mut permit: BodyPermit<'_>,
-) -> Result<(&'h str, Bytes), Rejection> {
+) -> Result<(Arc<str>, Bytes), Rejection> {
     let mut read = Vec::new();
     let start = Instant::now();
     let mut timer = pin!(time::sleep_until(start + limits.time_for(0)));
@@ -153,7 +154,7 @@ async fn read_rest<'h, B: Body<Data = Bytes> + Unpin>(
         read.extend_from_slice(&piece);
     }
     let verified = verification.finish()?;
-    Ok((verified.id(), read.into()))
+    Ok((verified.id().into(), read.into()))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! An endpoint: its path, secrets, credentials, required headers and allowed networks.
 
 use core::fmt;
+use core::time::Duration;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
-use pleo_webhook_verify::{Secret, TooManySecrets, Verifier};
+use pleo_webhook_verify::{Secret, SecretCountError, Verifier};
 use subtle::ConstantTimeEq;
 
 use crate::client_ip;
@@ -62,16 +63,16 @@ impl Endpoint {
     ///
     /// # Errors
     /// The endpoint already has [`Verifier::MAX_SECRETS`] secrets.
-    pub fn and_secret(mut self, secret: Secret) -> Result<Self, TooManySecrets> {
+    pub fn and_secret(mut self, secret: Secret) -> Result<Self, SecretCountError> {
         self.verifier = self.verifier.and_secret(secret)?;
         Ok(self)
     }
 
-    /// Sets by how many seconds a timestamp may differ from now, in the past or the future;
+    /// Sets by how much a timestamp may differ from now, in the past or the future;
     /// [`Verifier::DEFAULT_TOLERANCE`] unless set.
     #[must_use]
-    pub fn tolerance(mut self, seconds: u64) -> Self {
-        self.verifier = self.verifier.with_tolerance(seconds);
+    pub fn with_tolerance(mut self, tolerance: Duration) -> Self {
+        self.verifier = self.verifier.with_tolerance(tolerance);
         self
     }
 

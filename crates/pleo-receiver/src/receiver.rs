@@ -17,7 +17,7 @@ use http::{HeaderMap, Request, Response};
 use http_body::Body;
 use http_body_util::Full;
 use ipnet::IpNet;
-use pleo_webhook_verify::Headers;
+use pleo_webhook_verify::SignatureHeaders;
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time;
@@ -229,7 +229,7 @@ impl Receiver {
             return Err(Rejection::ShuttingDown);
         }
         endpoint.check_credentials(&parts.headers)?;
-        let headers = Headers::from_map(&parts.headers)?;
+        let headers = SignatureHeaders::from_pairs(&parts.headers)?;
         let source = Source::from(source);
         let _permit = inner.admission.request()?;
         let _in_flight = inner.metrics.in_flight();

@@ -1,6 +1,7 @@
 //! Errors of a verification.
 
 use core::fmt;
+use core::time::Duration;
 
 use thiserror::Error;
 
@@ -30,21 +31,21 @@ pub enum VerifyError {
     InvalidTimestamp,
     /// The timestamp is further in the past than the tolerance allows: the delivery is replayed or
     /// delayed, or the local clock is fast.
-    #[error("the webhook timestamp is {skew} s in the past; the tolerance is {tolerance} s")]
+    #[error("the webhook timestamp is {} s in the past; the tolerance is {} s", .skew.as_secs(), .tolerance.as_secs())]
     TimestampTooOld {
-        /// Seconds between the timestamp and now.
-        skew: u64,
-        /// The verifier's tolerance in seconds.
-        tolerance: u64,
+        /// The time between the timestamp and now.
+        skew: Duration,
+        /// The verifier's tolerance.
+        tolerance: Duration,
     },
     /// The timestamp is further in the future than the tolerance allows: usually the local clock
     /// is slow.
-    #[error("the webhook timestamp is {skew} s in the future; the tolerance is {tolerance} s")]
+    #[error("the webhook timestamp is {} s in the future; the tolerance is {} s", .skew.as_secs(), .tolerance.as_secs())]
     TimestampTooNew {
-        /// Seconds between now and the timestamp.
-        skew: u64,
-        /// The verifier's tolerance in seconds.
-        tolerance: u64,
+        /// The time between now and the timestamp.
+        skew: Duration,
+        /// The verifier's tolerance.
+        tolerance: Duration,
     },
     /// No entry of the signature list begins with `v1,`.
     #[error("the webhook signature header has no `v1` signature{}", only_v1a(.v1a))]
@@ -75,6 +76,13 @@ impl VerifyError {
         }
     }
 }
+
+/// [`Secret::sign`](crate::Secret::sign) refuses an id that verifiers would reject: it is not 1 to 256
+/// bytes of visible ASCII without a full stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("the webhook id is not 1 to 256 visible ASCII characters without a full stop")]
+#[non_exhaustive]
+pub struct InvalidId;
 
 /// One of the three signature headers.
 ///

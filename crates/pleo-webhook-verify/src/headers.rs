@@ -2,61 +2,75 @@
 
 use core::str;
 
-use crate::{Header, VerifyError};
+use crate::{Header, InvalidId, VerifyError};
 
-/// The values of the three signature headers as bytes; `None` if a header is missing.
+/// The values of the three signature headers, from one set: `webhook-…` or `svix-…`.
 ///
-/// [`Self::from_pairs`] finds them among all headers of a request, and `from_map` (feature `http`)
-/// in an `http::HeaderMap`. If you fill in the fields yourself, take all three from one set
-/// (`webhook-…` or `svix-…`) and reject a duplicated header.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Headers<'h> {
-    /// The value of `webhook-id`.
-    pub id: Option<&'h [u8]>,
-    /// The value of `webhook-timestamp`.
-    pub timestamp: Option<&'h [u8]>,
-    /// The value of `webhook-signature`.
-    pub signature: Option<&'h [u8]>,
+/// Only [`Self::from_pairs`] makes one, so values of both sets cannot be mixed, nor two of them
+/// swapped:
+///
+/// ```compile_fail,E0451
+/// # use pleo_webhook_verify::SignatureHeaders;
+/// # let (webhook_id, svix_timestamp, svix_signature): (&[u8], &[u8], &[u8]) = (b"", b"", b"");
+/// let mixed = SignatureHeaders {
+///     id: Some(webhook_id),
+///     timestamp: Some(svix_timestamp),
+///     signature: Some(svix_signature),
+/// };
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct SignatureHeaders<'h> {
+    id: Option<&'h [u8]>,
+    timestamp: Option<&'h [u8]>,
+    signature: Option<&'h [u8]>,
 }
 
-impl<'h> Headers<'h> {
-    /// Takes the values of all three headers.
-    #[must_use]
-    pub const fn new(id: &'h [u8], timestamp: &'h [u8], signature: &'h [u8]) -> Self {
-        Self {
-            id: Some(id),
-            timestamp: Some(timestamp),
-            signature: Some(signature),
-        }
-    }
+impl<'h> SignatureHeaders<'h> {
+    const EMPTY: Self = Self {
+        id: None,
+        timestamp: None,
+        signature: None,
+    };
 
     /// Finds the three headers among all headers of a request. Order and case do not matter.
+    ///
+    /// `pairs` is anything that iterates over names and references to values: `&http::HeaderMap` of
+    /// any version of `http`, a reference to a map, or an array.
     ///
     /// All three come from one set: `webhook-…` if it is complete, else `svix-…` if it is complete.
     /// If both are incomplete, the result is the set that has any header, `webhook-…` first, and
     /// [`Verifier`](crate::Verifier) reports which header is missing.
     ///
     /// ```
-    /// use pleo_webhook_verify::{Header, Headers, VerifyError};
+    /// use std::collections::HashMap;
     ///
-    /// let request = [("Webhook-Id", "msg_1"), ("Accept", "*/*"), ("Webhook-Timestamp", "1614265330")];
-    /// let headers = Headers::from_pairs(request.map(|(name, value)| (name, value.as_bytes())))?;
-    /// assert_eq!((headers.id, headers.signature), (Some(&b"msg_1"[..]), None));
+    /// use pleo_webhook_verify::{Header, SignatureHeaders, VerifyError};
     ///
-    /// let duplicated = [("webhook-id", &b"msg_1"[..]), ("webhook-id", b"msg_2")];
-    /// let error = Headers::from_pairs(duplicated).unwrap_err();
+    /// let array = [("Webhook-Id", "msg_1"), ("Accept", "*/*"), ("Webhook-Timestamp", "1614265330")];
+    /// let headers = SignatureHeaders::from_pairs(array)?;
+    /// assert_eq!((headers.id(), headers.signature()), (Some(&b"msg_1"[..]), None));
+    ///
+    /// let map = HashMap::from([("svix-id".to_owned(), b"msg_1".to_vec())]);
+    /// assert_eq!(SignatureHeaders::from_pairs(&map)?.id(), Some(&b"msg_1"[..]));
+    ///
+    /// let duplicated = [("webhook-id", "msg_1"), ("webhook-id", "msg_2")];
+    /// let error = SignatureHeaders::from_pairs(duplicated).unwrap_err();
     /// assert_eq!(error, VerifyError::DuplicateHeader { header: Header::Id });
     /// # Ok::<(), VerifyError>(())
     /// ```
     ///
     /// # Errors
     /// [`VerifyError::DuplicateHeader`] if any of the six headers is duplicated.
-    pub fn from_pairs<'n>(
-        pairs: impl IntoIterator<Item = (&'n str, &'h [u8])>,
-    ) -> Result<Self, VerifyError> {
-        let (mut webhook, mut svix) = (Self::default(), Self::default());
+    pub fn from_pairs<N, V>(
+        pairs: impl IntoIterator<Item = (N, &'h V)>,
+    ) -> Result<Self, VerifyError>
+    where
+        N: AsRef<str>,
+        V: AsRef<[u8]> + ?Sized + 'h,
+    {
+        let (mut webhook, mut svix) = (Self::EMPTY, Self::EMPTY);
         for (name, value) in pairs {
-            let is = |known: &str| name.eq_ignore_ascii_case(known);
+            let is = |known: &str| name.as_ref().eq_ignore_ascii_case(known);
             let (field, header) = if is("webhook-id") {
                 (&mut webhook.id, Header::Id)
             } else if is("webhook-timestamp") {
@@ -72,7 +86,7 @@ impl<'h> Headers<'h> {
             } else {
                 continue;
             };
-            if field.replace(value).is_some() {
+            if field.replace(value.as_ref()).is_some() {
                 return Err(VerifyError::DuplicateHeader { header });
             }
         }
@@ -87,16 +101,23 @@ impl<'h> Headers<'h> {
         )
     }
 
-    /// Finds the three headers in a header map, by the rules of [`Self::from_pairs`].
-    ///
-    /// # Errors
-    /// [`VerifyError::DuplicateHeader`] if any of the six headers is duplicated.
-    #[cfg(feature = "http")]
-    pub fn from_map(map: &'h http::HeaderMap) -> Result<Self, VerifyError> {
-        Self::from_pairs(
-            map.iter()
-                .map(|(name, value)| (name.as_str(), value.as_bytes())),
-        )
+    /// Returns the value of `webhook-id` as received; `None` if it is missing. It is not authentic.
+    #[must_use]
+    pub const fn id(&self) -> Option<&'h [u8]> {
+        self.id
+    }
+
+    /// Returns the value of `webhook-timestamp` as received; `None` if it is missing. It is not
+    /// authentic.
+    #[must_use]
+    pub const fn timestamp(&self) -> Option<&'h [u8]> {
+        self.timestamp
+    }
+
+    /// Returns the value of `webhook-signature` as received; `None` if it is missing.
+    #[must_use]
+    pub const fn signature(&self) -> Option<&'h [u8]> {
+        self.signature
     }
 
     /// Returns id, timestamp and signature list, or the first missing header.
@@ -111,16 +132,19 @@ impl<'h> Headers<'h> {
     }
 }
 
+/// The longest id in bytes.
+pub(crate) const MAX_ID_LEN: usize = 256;
+
 /// Parses an id: 1 to 256 bytes of visible ASCII without a full stop.
 ///
 /// Standard Webhooks, "Signature scheme": the signed content is the id, the timestamp and the
 /// payload, joined by full stops. A full stop in the id would make the boundary ambiguous.
-pub(crate) fn parse_id(bytes: &[u8]) -> Result<&str, VerifyError> {
+pub(crate) fn parse_id(bytes: &[u8]) -> Result<&str, InvalidId> {
     let is_valid = |byte: &u8| byte.is_ascii_graphic() && *byte != b'.';
-    if !matches!(bytes.len(), 1..=256) || !bytes.iter().all(is_valid) {
-        return Err(VerifyError::InvalidId);
+    if !matches!(bytes.len(), 1..=MAX_ID_LEN) || !bytes.iter().all(is_valid) {
+        return Err(InvalidId);
     }
-    str::from_utf8(bytes).map_err(|_| VerifyError::InvalidId)
+    str::from_utf8(bytes).map_err(|_| InvalidId)
 }
 
 /// Parses a timestamp: Unix seconds as a decimal that fits a `u64`, without sign, space or leading

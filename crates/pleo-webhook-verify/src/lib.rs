@@ -5,15 +5,15 @@
 //! sender that signs with a `whsec_…` secret.
 //!
 //! ```
-//! use pleo_webhook_verify::{Headers, Verifier};
+//! use pleo_webhook_verify::{SignatureHeaders, Verifier};
 //!
 //! let verifier = Verifier::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse()?);
-//! let headers = Headers::new(
-//!     b"msg_p5jXN8AQM9LWM0D4loKWxJek",                      // webhook-id
-//!     b"1614265330",                                        // webhook-timestamp
-//!     b"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",   // webhook-signature
-//! );
-//! let now = 1614265330; // Unix seconds; `unix_now()` with the feature `std`
+//! let headers = SignatureHeaders::from_pairs([
+//!     ("webhook-id", "msg_p5jXN8AQM9LWM0D4loKWxJek"),
+//!     ("webhook-timestamp", "1614265330"),
+//!     ("webhook-signature", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="),
+//! ])?;
+//! let now = 1614265330; // Unix seconds. `verify_now` reads the system clock.
 //!
 //! let verified = verifier.verify(&headers, b"{\"test\": 2432232314}", now)?;
 //! assert_eq!(verified.id(), "msg_p5jXN8AQM9LWM0D4loKWxJek");
@@ -27,19 +27,21 @@
 //!
 //! # Any framework
 //!
-//! [`Headers::from_pairs`] finds the three signature headers among all headers of a request:
+//! [`SignatureHeaders::from_pairs`] finds the three signature headers among all headers of a request.
+//! It takes a reference to a `HeaderMap` of any version of `http`, a reference to a map, or any
+//! iterator of names and references to values:
 //!
 //! ```
-//! use pleo_webhook_verify::{Headers, Verified, Verifier, VerifyError};
+//! use pleo_webhook_verify::{SignatureHeaders, Verified, Verifier, VerifyError};
 //!
 //! fn verify<'r>(
 //!     verifier: &Verifier,
-//!     headers: &'r [(String, Vec<u8>)],
+//!     headers: &[(String, Vec<u8>)],
 //!     body: &'r [u8],
 //!     now: u64,
-//! ) -> Result<Verified<'r, &'r [u8]>, VerifyError> {
-//!     let pairs = headers.iter().map(|(name, value)| (name.as_str(), value.as_slice()));
-//!     verifier.verify(&Headers::from_pairs(pairs)?, body, now)
+//! ) -> Result<Verified<&'r [u8]>, VerifyError> {
+//!     let pairs = headers.iter().map(|(name, value)| (name, value));
+//!     verifier.verify(&SignatureHeaders::from_pairs(pairs)?, body, now)
 //! }
 //! # let verifier = Verifier::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse()?);
 //! # let headers = [
@@ -53,22 +55,23 @@
 //! # assert!(verify(&verifier, &headers[..3], b"{\"test\": 2432232314}", 1614265330).is_err());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-#![cfg_attr(
-    all(feature = "http", feature = "std"),
-    doc = include_str!("../docs/servers.md")
-)]
+#![cfg_attr(feature = "std", doc = include_str!("../docs/servers.md"))]
 //! # Rotating a secret
 //!
 //! During a rotation, give the verifier both secrets, the new one first. The sender signs with both
 //! for a day. Once [`Verified::secret_index`] is 0, the old secret is no longer needed.
 //!
 //! ```
-//! # use pleo_webhook_verify::{Headers, Secret, Verifier};
+//! # use pleo_webhook_verify::{Secret, SignatureHeaders, Verifier};
 //! # let (new, old) = ("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
-//! let verifier = Verifier::new(new.parse()?).and_secret(old.parse()?)?;
+//! let verifier = Verifier::from_secrets([new.parse()?, old.parse()?])?;
 //! # let sign = |secret: &str| Ok::<_, Box<dyn std::error::Error>>(secret.parse::<Secret>()?.sign("msg_1", 1614265330, b"{}")?);
 //! # let list = format!("{} {}", sign(new)?, sign(old)?);
-//! # let headers = Headers::new(b"msg_1", b"1614265330", list.as_bytes());
+//! # let headers = SignatureHeaders::from_pairs([
+//! #     ("webhook-id", "msg_1"),
+//! #     ("webhook-timestamp", "1614265330"),
+//! #     ("webhook-signature", &list),
+//! # ])?;
 //! let verified = verifier.verify(&headers, b"{}", 1614265330)?;
 //! assert_eq!(verified.secret_index(), 0);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -80,13 +83,17 @@
 //! removed:
 //!
 //! ```
-//! use pleo_webhook_verify::{Headers, Secret, Verifier, VerifyError};
+//! use pleo_webhook_verify::{Secret, SignatureHeaders, Verifier, VerifyError};
 //!
 //! let secret = Secret::from_bytes(b"a key that only tests have")?;
 //! let signature = secret.sign("msg_1", 1614265330, b"{}")?;
 //!
 //! let verifier = Verifier::new(secret);
-//! let headers = Headers::new(b"msg_1", b"1614265330", signature.as_str().as_bytes());
+//! let headers = SignatureHeaders::from_pairs([
+//!     ("webhook-id", "msg_1"),
+//!     ("webhook-timestamp", "1614265330"),
+//!     ("webhook-signature", signature.as_str()),
+//! ])?;
 //! assert!(verifier.verify(&headers, b"{}", 1614265330).is_ok());
 //! assert_eq!(
 //!     verifier.verify(&headers, b"[]", 1614265330),
@@ -99,12 +106,11 @@
 //!
 //! | feature | what it adds |
 //! | --- | --- |
+//! | `std` (default) | the system clock: `verify_now`, `begin_now`, `unix_now` |
 //! | `ring` (default) | HMAC by `ring`; needs a C compiler; a program without std must name an allocator, which is never called |
 //! | `rustcrypto` | HMAC by `hmac` and `sha2`: pure Rust, no allocator; unused if `ring` is on |
-//! | `http` | `Headers::from_map`: the headers from an `http::HeaderMap` |
-//! | `std` | `unix_now`: the system clock |
 //!
-//! One of the first two must be on. Use `ring` by default: most servers already have it for TLS, and
+//! `default-features = false` makes the crate `no_std`. A backend, `ring` or `rustcrypto`, must be on. Use `ring` by default: most servers already have it for TLS, and
 //! it is also fast on processors without SHA instructions. Use `rustcrypto` if there is no C compiler
 //! for the target, if the program must not have an allocator, or if all code must be Rust.
 //!
@@ -150,15 +156,13 @@ mod clock;
 
 #[cfg(feature = "std")]
 pub use clock::unix_now;
-pub use error::{Header, VerifyError};
-pub use headers::Headers;
-#[cfg(feature = "http")]
-pub use http;
+pub use error::{Header, InvalidId, VerifyError};
+pub use headers::SignatureHeaders;
 pub use secret::{Secret, SecretError};
 pub use signature::Signature;
 pub use verified::Verified;
-pub use verifier::{TooManySecrets, Verification, Verifier};
+pub use verifier::{SecretCountError, Verification, Verifier};
 
-#[cfg(all(doctest, feature = "http", feature = "std"))]
+#[cfg(all(doctest, feature = "std"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -25,6 +25,23 @@ use crate::mac::Key;
 /// assert_eq!(format!("{secret:?}"), "Secret(..)");
 /// # Ok::<(), pleo_webhook_verify::SecretError>(())
 /// ```
+///
+/// It can be neither displayed nor serialized:
+///
+/// ```compile_fail,E0277
+/// # use pleo_webhook_verify::Secret;
+/// fn show(secret: &Secret) -> String {
+///     format!("{secret}")
+/// }
+/// ```
+///
+/// ```compile_fail,E0277
+/// # use pleo_webhook_verify::Secret;
+/// #[derive(serde::Serialize)]
+/// struct Config {
+///     secret: Secret,
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Secret {
     pub(crate) key: Key,

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use constant_time_eq::constant_time_eq;
 
 use crate::mac::{Mac, TAG_LEN, Tag};
-use crate::{Secret, VerifyError, headers};
+use crate::{InvalidId, Secret, VerifyError, headers};
 
 /// The version of HMAC-SHA256 signatures, the only ones that this crate supports.
 const V1: &[u8] = b"v1,";
@@ -19,8 +19,16 @@ const SIGNATURE_LEN: usize = V1.len() + 44;
 
 /// The value of a `webhook-signature` header with one signature: `v1,` and base64.
 ///
-/// Made by [`Secret::sign`].
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Made by [`Secret::sign`]. It cannot be compared with `==`, whose time depends on where two texts
+/// differ; [`Verifier`](crate::Verifier) compares in constant time:
+///
+/// ```compile_fail,E0369
+/// # use pleo_webhook_verify::{InvalidId, Secret};
+/// # fn check(secret: &Secret, header: &str) -> Result<bool, InvalidId> {
+/// Ok(secret.sign("msg_1", 1614265330, b"{}")? == header)
+/// # }
+/// ```
+#[derive(Clone, Copy)]
 pub struct Signature(ArrayString<SIGNATURE_LEN>);
 
 impl Signature {
@@ -28,6 +36,12 @@ impl Signature {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl AsRef<str> for Signature {
+    fn as_ref(&self) -> &str {
+        self.as_str()
     }
 }
 
@@ -50,8 +64,8 @@ impl Secret {
     /// `HMAC-SHA256(key, id "." timestamp "." body)`.
     ///
     /// # Errors
-    /// [`VerifyError::InvalidId`] if a verifier would reject the id.
-    pub fn sign(&self, id: &str, timestamp: u64, body: &[u8]) -> Result<Signature, VerifyError> {
+    /// [`InvalidId`] if a verifier would reject the id.
+    pub fn sign(&self, id: &str, timestamp: u64, body: &[u8]) -> Result<Signature, InvalidId> {
         headers::parse_id(id.as_bytes())?;
         let mut digits = itoa::Buffer::new();
         let mut mac = Mac::new(&self.key);

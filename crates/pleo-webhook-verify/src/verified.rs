@@ -2,6 +2,10 @@
 
 use core::fmt;
 
+use arrayvec::ArrayString;
+
+use crate::headers::MAX_ID_LEN;
+
 /// Proof that a delivery is authentic and recent, with the verified body. Only a
 /// [`Verifier`](crate::Verifier) makes one.
 ///
@@ -9,39 +13,55 @@ use core::fmt;
 /// [`Verification::finish`](crate::Verification::finish) returns it without one (`B` is `()`),
 /// because the body arrived in chunks.
 ///
+/// It owns the id, without allocation, so a web framework's extractor or a layer can pass it on.
+///
 /// A function that takes a `Verified` cannot be called with an unverified body:
 ///
 /// ```compile_fail,E0308
 /// # use pleo_webhook_verify::Verified;
-/// fn store(delivery: Verified<'_, Vec<u8>>) {}
+/// fn store(delivery: Verified<Vec<u8>>) {}
 ///
 /// store(b"unverified".to_vec());
+/// ```
+///
+/// Nor can one be made by hand:
+///
+/// ```compile_fail,E0451
+/// # use pleo_webhook_verify::Verified;
+/// let forged = Verified {
+///     body: b"unverified".to_vec(),
+///     id: Default::default(),
+///     timestamp: 0,
+///     secret_index: 0,
+/// };
 /// ```
 ///
 /// The compiler warns if the result is unused, because the caller then uses the unverified body:
 ///
 /// ```compile_fail
 /// #![deny(unused_must_use)]
-/// # use pleo_webhook_verify::{Headers, Verifier, VerifyError};
-/// # fn check(verifier: &Verifier, headers: &Headers<'_>, body: &[u8], now: u64) -> Result<(), VerifyError> {
+/// # use pleo_webhook_verify::{SignatureHeaders, Verifier, VerifyError};
+/// # fn check(
+/// #     verifier: &Verifier, headers: &SignatureHeaders<'_>, body: &[u8], now: u64,
+/// # ) -> Result<(), VerifyError> {
 /// verifier.verify(headers, body, now)?;
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 #[must_use = "use the id and the body of this proof: they are what was verified"]
-pub struct Verified<'h, B> {
-    pub(crate) id: &'h str,
+pub struct Verified<B> {
+    pub(crate) id: ArrayString<MAX_ID_LEN>,
     pub(crate) timestamp: u64,
     pub(crate) secret_index: usize,
     pub(crate) body: B,
 }
 
-impl<'h, B> Verified<'h, B> {
+impl<B> Verified<B> {
     /// Returns the message id: the same on every retry, so use it as the idempotency key.
     #[must_use]
-    pub const fn id(&self) -> &'h str {
-        self.id
+    pub fn id(&self) -> &str {
+        &self.id
     }
 
     /// Returns the time at which this attempt was signed, in Unix seconds.
@@ -60,7 +80,7 @@ impl<'h, B> Verified<'h, B> {
     }
 }
 
-impl<B: AsRef<[u8]>> Verified<'_, B> {
+impl<B: AsRef<[u8]>> Verified<B> {
     /// Returns the verified bytes.
     #[must_use]
     pub fn body(&self) -> &[u8] {
@@ -74,22 +94,11 @@ impl<B: AsRef<[u8]>> Verified<'_, B> {
     }
 }
 
-impl<'h> Verified<'h, ()> {
-    pub(crate) fn with_body<B>(self, body: B) -> Verified<'h, B> {
-        Verified {
-            id: self.id,
-            timestamp: self.timestamp,
-            secret_index: self.secret_index,
-            body,
-        }
-    }
-}
-
 /// Prints no part of the body, which is confidential.
-impl<B> fmt::Debug for Verified<'_, B> {
+impl<B> fmt::Debug for Verified<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Verified")
-            .field("id", &self.id)
+            .field("id", &self.id())
             .field("timestamp", &self.timestamp)
             .field("secret_index", &self.secret_index)
             .finish_non_exhaustive()

@@ -1,13 +1,14 @@
 //! Verifies deliveries: in one call, or while the body arrives.
 
 use core::fmt;
+use core::time::Duration;
 
-use arrayvec::ArrayVec;
+use arrayvec::{ArrayString, ArrayVec};
 use thiserror::Error;
 
 use crate::mac::{Mac, Tag};
 use crate::verified::Verified;
-use crate::{Headers, Secret, VerifyError, headers, signature};
+use crate::{InvalidId, Secret, SignatureHeaders, VerifyError, headers, signature};
 
 /// Verifies deliveries against up to four secrets.
 ///
@@ -16,6 +17,7 @@ use crate::{Headers, Secret, VerifyError, headers, signature};
 #[derive(Clone, Debug)]
 pub struct Verifier {
     secrets: ArrayVec<Secret, { Self::MAX_SECRETS }>,
+    /// In seconds.
     tolerance: u64,
 }
 
@@ -24,31 +26,55 @@ impl Verifier {
     pub const MAX_SECRETS: usize = 4;
 
     /// The default tolerance: 300 seconds, as in the public Standard Webhooks libraries.
-    pub const DEFAULT_TOLERANCE: u64 = 300;
+    pub const DEFAULT_TOLERANCE: Duration = Duration::from_secs(300);
 
     /// Creates a verifier with one secret and the default tolerance.
     #[must_use]
     pub fn new(secret: Secret) -> Self {
         Self {
             secrets: ArrayVec::from_iter([secret]),
-            tolerance: Self::DEFAULT_TOLERANCE,
+            tolerance: Self::DEFAULT_TOLERANCE.as_secs(),
         }
+    }
+
+    /// Creates a verifier with several secrets and the default tolerance. Put the newest secret
+    /// first: [`Verified::secret_index`] counts in this order.
+    ///
+    /// # Errors
+    /// There is no secret, or there are more than [`Self::MAX_SECRETS`].
+    pub fn from_secrets(
+        secrets: impl IntoIterator<Item = Secret>,
+    ) -> Result<Self, SecretCountError> {
+        let mut secrets = secrets.into_iter();
+        let first = secrets.next().ok_or(SecretCountError::NoSecret)?;
+        secrets.try_fold(Self::new(first), Self::and_secret)
     }
 
     /// Adds a secret during a rotation.
     ///
     /// # Errors
     /// The verifier already has [`Self::MAX_SECRETS`].
-    pub fn and_secret(mut self, secret: Secret) -> Result<Self, TooManySecrets> {
-        self.secrets.try_push(secret).map_err(|_| TooManySecrets)?;
+    pub fn and_secret(mut self, secret: Secret) -> Result<Self, SecretCountError> {
+        self.secrets
+            .try_push(secret)
+            .map_err(|_| SecretCountError::TooManySecrets)?;
         Ok(self)
     }
 
-    /// Sets the tolerance: how many seconds a timestamp may differ from now, inclusive, in either
-    /// direction.
+    /// Sets the tolerance: how much a timestamp may differ from now, inclusive, in either direction.
+    ///
+    /// Timestamps are whole seconds, so a fraction of a second has no effect. A plain number does
+    /// not compile, because milliseconds would be taken for seconds:
+    ///
+    /// ```compile_fail,E0308
+    /// # use pleo_webhook_verify::Verifier;
+    /// # fn set(verifier: Verifier) -> Verifier {
+    /// verifier.with_tolerance(300_000)
+    /// # }
+    /// ```
     #[must_use]
-    pub const fn with_tolerance(mut self, seconds: u64) -> Self {
-        self.tolerance = seconds;
+    pub const fn with_tolerance(mut self, tolerance: Duration) -> Self {
+        self.tolerance = tolerance.as_secs();
         self
     }
 
@@ -58,25 +84,27 @@ impl Verifier {
     /// If you pass it by value, there is no other way to reach it, so it cannot be used unverified.
     ///
     /// ```
-    /// # use pleo_webhook_verify::{Headers, Verified, Verifier};
+    /// # use pleo_webhook_verify::{SignatureHeaders, Verified, Verifier};
     /// # let verifier = Verifier::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse()?);
-    /// # let (id, timestamp) = (b"msg_p5jXN8AQM9LWM0D4loKWxJek", b"1614265330");
-    /// # let signature = b"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
-    /// # let headers = Headers::new(id, timestamp, signature);
+    /// # let headers = SignatureHeaders::from_pairs([
+    /// #     ("webhook-id", "msg_p5jXN8AQM9LWM0D4loKWxJek"),
+    /// #     ("webhook-timestamp", "1614265330"),
+    /// #     ("webhook-signature", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="),
+    /// # ])?;
     /// let body = br#"{"test": 2432232314}"#.to_vec();
-    /// let verified: Verified<'_, Vec<u8>> = verifier.verify(&headers, body, 1614265330)?;
+    /// let verified: Verified<Vec<u8>> = verifier.verify(&headers, body, 1614265330)?;
     /// assert_eq!(verified.body(), br#"{"test": 2432232314}"#);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # Errors
     /// The first check that fails, in the order of [`VerifyError`].
-    pub fn verify<'h, B: AsRef<[u8]>>(
+    pub fn verify<B: AsRef<[u8]>>(
         &self,
-        headers: &Headers<'h>,
+        headers: &SignatureHeaders<'_>,
         body: B,
         now: u64,
-    ) -> Result<Verified<'h, B>, VerifyError> {
+    ) -> Result<Verified<B>, VerifyError> {
         let claim = self.check(headers, now)?;
         let tags = self.secrets.iter().map(|secret| {
             let mut mac = Mac::new(&secret.key);
@@ -86,17 +114,34 @@ impl Verifier {
             mac.update(body.as_ref());
             mac.finish()
         });
-        Ok(claim.verify(tags)?.with_body(body))
+        let secret_index = claim.matching_secret(tags)?;
+        claim.verified(secret_index, body)
+    }
+
+    /// Verifies a delivery whose body is complete, by the system clock. See [`Self::verify`].
+    ///
+    /// # Errors
+    /// The first check that fails, in the order of [`VerifyError`].
+    #[cfg(feature = "std")]
+    pub fn verify_now<B: AsRef<[u8]>>(
+        &self,
+        headers: &SignatureHeaders<'_>,
+        body: B,
+    ) -> Result<Verified<B>, VerifyError> {
+        self.verify(headers, body, crate::unix_now())
     }
 
     /// Checks the headers before the first byte of the body arrives. `now` is in Unix seconds.
     ///
     /// ```
-    /// # use pleo_webhook_verify::{Headers, Secret, Verifier};
+    /// # use pleo_webhook_verify::{SignatureHeaders, Verifier};
     /// # let verifier = Verifier::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse()?);
-    /// # let (id, timestamp) = (b"msg_p5jXN8AQM9LWM0D4loKWxJek", b"1614265330");
-    /// # let signature = b"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
-    /// let mut verification = verifier.begin(&Headers::new(id, timestamp, signature), 1614265330)?;
+    /// # let headers = SignatureHeaders::from_pairs([
+    /// #     ("webhook-id", "msg_p5jXN8AQM9LWM0D4loKWxJek"),
+    /// #     ("webhook-timestamp", "1614265330"),
+    /// #     ("webhook-signature", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="),
+    /// # ])?;
+    /// let mut verification = verifier.begin(&headers, 1614265330)?;
     /// for chunk in [&b"{\"test\": "[..], b"2432232314}"] {
     ///     verification.update(chunk);
     /// }
@@ -109,7 +154,7 @@ impl Verifier {
     /// [`VerifyError::SignatureMismatch`].
     pub fn begin<'h>(
         &self,
-        headers: &Headers<'h>,
+        headers: &SignatureHeaders<'h>,
         now: u64,
     ) -> Result<Verification<'h>, VerifyError> {
         let claim = self.check(headers, now)?;
@@ -126,10 +171,27 @@ impl Verifier {
         Ok(verification)
     }
 
+    /// Checks the headers before the first byte of the body arrives, by the system clock. See
+    /// [`Self::begin`].
+    ///
+    /// # Errors
+    /// The same as [`Self::begin`].
+    #[cfg(feature = "std")]
+    pub fn begin_now<'h>(
+        &self,
+        headers: &SignatureHeaders<'h>,
+    ) -> Result<Verification<'h>, VerifyError> {
+        self.begin(headers, crate::unix_now())
+    }
+
     /// Checks the headers, which needs no secret.
-    fn check<'h>(&self, headers: &Headers<'h>, now: u64) -> Result<Claim<'h>, VerifyError> {
+    fn check<'h>(
+        &self,
+        headers: &SignatureHeaders<'h>,
+        now: u64,
+    ) -> Result<Claim<'h>, VerifyError> {
         let [id, timestamp_bytes, signatures] = headers.require_all()?;
-        let id = headers::parse_id(id)?;
+        let id = headers::parse_id(id).map_err(|InvalidId| VerifyError::InvalidId)?;
         let timestamp = headers::parse_timestamp(timestamp_bytes)?;
         self.check_window(timestamp, now)?;
         signature::check_list(signatures)?;
@@ -144,11 +206,13 @@ impl Verifier {
     /// Standard Webhooks, "Verifying webhook authenticity": a timestamp too far from now, in either
     /// direction, is rejected to prevent replays.
     const fn check_window(&self, timestamp: u64, now: u64) -> Result<(), VerifyError> {
-        let tolerance = self.tolerance;
         let skew = timestamp.abs_diff(now);
-        if skew <= tolerance {
-            Ok(())
-        } else if timestamp < now {
+        if skew <= self.tolerance {
+            return Ok(());
+        }
+        let skew = Duration::from_secs(skew);
+        let tolerance = Duration::from_secs(self.tolerance);
+        if timestamp < now {
             Err(VerifyError::TimestampTooOld { skew, tolerance })
         } else {
             Err(VerifyError::TimestampTooNew { skew, tolerance })
@@ -156,13 +220,26 @@ impl Verifier {
     }
 }
 
-/// A verifier already has [`Verifier::MAX_SECRETS`] secrets.
+impl From<Secret> for Verifier {
+    fn from(secret: Secret) -> Self {
+        Self::new(secret)
+    }
+}
+
+/// A verifier cannot have that many secrets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error(
-    "a verifier has at most {} secrets; remove those that were rotated out",
-    Verifier::MAX_SECRETS
-)]
-pub struct TooManySecrets;
+#[non_exhaustive]
+pub enum SecretCountError {
+    /// There is no secret, so nothing would be authentic.
+    #[error("a verifier needs a secret; set at least one")]
+    NoSecret,
+    /// There are more than [`Verifier::MAX_SECRETS`] secrets.
+    #[error(
+        "a verifier has at most {} secrets; remove those that were rotated out",
+        Verifier::MAX_SECRETS
+    )]
+    TooManySecrets,
+}
 
 /// A delivery whose headers are valid and whose body is arriving. Made by [`Verifier::begin`].
 ///
@@ -195,8 +272,10 @@ impl<'h> Verification<'h> {
     ///
     /// # Errors
     /// [`VerifyError::SignatureMismatch`].
-    pub fn finish(self) -> Result<Verified<'h, ()>, VerifyError> {
-        self.claim.verify(self.macs.iter().map(Mac::finish))
+    pub fn finish(self) -> Result<Verified<()>, VerifyError> {
+        let tags = self.macs.iter().map(Mac::finish);
+        let secret_index = self.claim.matching_secret(tags)?;
+        self.claim.verified(secret_index, ())
     }
 }
 
@@ -223,8 +302,9 @@ impl<'h> Claim<'h> {
         signature::signed_prefix(self.id, self.timestamp_bytes)
     }
 
-    /// Compares the signatures with the tag of each secret.
-    fn verify(self, tags: impl Iterator<Item = Tag>) -> Result<Verified<'h, ()>, VerifyError> {
+    /// Compares the signatures with the tag of each secret. Returns the index of the first secret
+    /// that matches.
+    fn matching_secret(self, tags: impl Iterator<Item = Tag>) -> Result<usize, VerifyError> {
         // One bit per secret, so that no branch depends on which one matched.
         let mut matched = 0_u8;
         for (index, tag) in (0..).zip(tags) {
@@ -233,11 +313,16 @@ impl<'h> Claim<'h> {
         if matched == 0 {
             return Err(VerifyError::SignatureMismatch);
         }
+        usize::try_from(matched.trailing_zeros()).map_err(|_| VerifyError::SignatureMismatch)
+    }
+
+    /// Makes the proof, with a copy of the id.
+    fn verified<B>(self, secret_index: usize, body: B) -> Result<Verified<B>, VerifyError> {
         Ok(Verified {
-            id: self.id,
+            id: ArrayString::from(self.id).map_err(|_| VerifyError::InvalidId)?,
             timestamp: self.timestamp,
-            secret_index: usize::try_from(matched.trailing_zeros()).unwrap_or_default(),
-            body: (),
+            secret_index,
+            body,
         })
     }
 }

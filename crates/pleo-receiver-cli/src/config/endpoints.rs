@@ -1,6 +1,7 @@
 //! The endpoints: a single one from flags and top-level keys, or the `[[endpoint]]` tables.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use pleo_receiver::{Endpoint, PLEO_EU, PLEO_US};
@@ -67,7 +68,7 @@ fn single(args: &Serve, file: &ConfigFile, location: Location<'_>) -> Result<End
     let path = path.unwrap_or(DEFAULT_PATH);
     let endpoint = endpoint(path, secrets, &location.flag("path"), &secret_location)?;
     Ok(match args.tolerance.or(file.tolerance) {
-        Some(seconds) => endpoint.tolerance(seconds),
+        Some(seconds) => endpoint.with_tolerance(Duration::from_secs(seconds)),
         None => endpoint,
     })
 }
@@ -92,7 +93,7 @@ fn build(
         endpoint = endpoint.with_name(name.as_str());
     }
     if let Some(seconds) = table.tolerance {
-        endpoint = endpoint.tolerance(seconds);
+        endpoint = endpoint.with_tolerance(Duration::from_secs(seconds));
     }
     if let Some(basic) = &table.basic {
         let username = resolve(&basic.username, "basic.username")?;

@@ -8,7 +8,7 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use pleo_http::reqwest::{self, Client};
 use pleo_http::{Target, read_limited};
-use pleo_webhook_verify::{Secret, VerifyError, unix_now};
+use pleo_webhook_verify::{InvalidId, Secret, unix_now};
 use tokio::time;
 
 use super::contract::{Delivery, Handler, HandlerFuture};
@@ -95,7 +95,7 @@ impl Forward {
         }
     }
 
-    fn headers(&self, delivery: &Delivery) -> Result<HeaderMap, VerifyError> {
+    fn headers(&self, delivery: &Delivery) -> Result<HeaderMap, InvalidId> {
         let mut headers = HeaderMap::new();
         let mut set = |name, value: &str| {
             // The sender chooses some values. Those that are invalid in a header are left out.
@@ -170,7 +170,7 @@ pub enum ForwardError {
     },
     /// The message's id cannot be signed. The receiver accepts no such id.
     #[error("cannot sign the message")]
-    Sign(#[from] VerifyError),
+    Sign(#[from] InvalidId),
 }
 
 fn client_error(error: pleo_http::Error) -> ForwardError {

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
-use pleo_receiver::verify::{Headers, Secret, Verifier, unix_now};
+use pleo_receiver::verify::{Secret, SignatureHeaders, Verifier};
 use pleo_receiver::{Delivery, Forward, Handler, NewMessage};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -192,15 +192,10 @@ async fn signs_with_verifiable_signature() {
         .signed_with(secret());
     let (result, head) = forwarded(&forward, &target, "HTTP/1.1 204 No Content\r\n\r\n").await;
     assert_eq!(result, Ok(()));
-    let value = |name| header(&head, name).unwrap().as_bytes();
-    let headers = Headers::new(
-        value("webhook-id"),
-        value("webhook-timestamp"),
-        value("webhook-signature"),
-    );
-    let verified = Verifier::new(secret())
-        .verify(&headers, BODY, unix_now())
-        .unwrap();
+    let names = ["webhook-id", "webhook-timestamp", "webhook-signature"];
+    let pairs = names.map(|name| (name, header(&head, name).unwrap()));
+    let headers = SignatureHeaders::from_pairs(pairs).unwrap();
+    let verified = Verifier::new(secret()).verify_now(&headers, BODY).unwrap();
     assert_eq!(verified.id(), "msg_1");
 }
 

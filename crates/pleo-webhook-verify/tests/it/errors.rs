@@ -1,15 +1,17 @@
 //! Error codes and messages, and the auto traits of all types.
 
 use std::error::Error as _;
+use std::time::Duration;
 
 use pleo_webhook_verify::{
-    Header, Headers, Secret, SecretError, Signature, TooManySecrets, Verification, Verified,
-    Verifier, VerifyError,
+    Header, InvalidId, Secret, SecretCountError, SecretError, Signature, SignatureHeaders,
+    Verification, Verified, Verifier, VerifyError,
 };
 
 #[test]
 fn each_error_has_code_and_message() {
-    let (header, skew, tolerance) = (Header::Id, 400, 300);
+    let header = Header::Id;
+    let [skew, tolerance] = [400, 300].map(Duration::from_secs);
     for (error, code, text) in [
         (
             VerifyError::DuplicateHeader { header },
@@ -71,8 +73,12 @@ fn each_error_has_code_and_message() {
         assert!(error.source().is_none(), "{error:?}");
     }
     assert_eq!(
-        TooManySecrets.to_string(),
+        SecretCountError::TooManySecrets.to_string(),
         "a verifier has at most 4 secrets; remove those that were rotated out"
+    );
+    assert_eq!(
+        SecretCountError::NoSecret.to_string(),
+        "a verifier needs a secret; set at least one"
     );
 }
 
@@ -81,13 +87,14 @@ fn all_types_are_send_sync_and_unwind_safe() {
     use std::panic::{RefUnwindSafe, UnwindSafe};
     fn holds<T: Send + Sync + Unpin + UnwindSafe + RefUnwindSafe>() {}
     holds::<Header>();
-    holds::<Headers<'_>>();
+    holds::<InvalidId>();
     holds::<Secret>();
+    holds::<SecretCountError>();
     holds::<SecretError>();
     holds::<Signature>();
-    holds::<TooManySecrets>();
+    holds::<SignatureHeaders<'_>>();
     holds::<Verification<'_>>();
-    holds::<Verified<'_, Vec<u8>>>();
+    holds::<Verified<Vec<u8>>>();
     holds::<Verifier>();
     holds::<VerifyError>();
 }

@@ -1,10 +1,10 @@
-//! Finding the signature headers in a header map.
+//! Finding the signature headers among all headers.
 
-#![cfg(feature = "http")]
+use std::collections::{BTreeMap, HashMap};
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use pleo_webhook_verify::Header::{Id, Signature, Timestamp};
-use pleo_webhook_verify::http::{HeaderMap, HeaderName, HeaderValue};
-use pleo_webhook_verify::{Headers, Verifier, VerifyError};
+use pleo_webhook_verify::{SignatureHeaders, Verifier, VerifyError};
 
 use crate::support::{NOW, secret};
 
@@ -17,7 +17,7 @@ fn check(headers: &[(&str, &str)]) -> Result<(), VerifyError> {
         );
     }
     Verifier::new(secret(1))
-        .verify(&Headers::from_map(&map)?, b"{}", NOW)
+        .verify(&SignatureHeaders::from_pairs(&map)?, b"{}", NOW)
         .map(drop)
 }
 
@@ -70,4 +70,37 @@ fn rejects_duplicated_header() {
             Err(VerifyError::DuplicateHeader { header })
         );
     }
+}
+
+#[test]
+fn takes_maps_and_iterators() {
+    let values = |headers: Result<SignatureHeaders<'_>, VerifyError>| {
+        let headers = headers.unwrap();
+        [headers.id(), headers.timestamp(), headers.signature()]
+            .map(|value| value.unwrap().to_vec())
+    };
+    let pairs = [
+        ("Webhook-Id", "msg_1"),
+        ("Webhook-Timestamp", "1"),
+        ("Webhook-Signature", "v1,"),
+        ("Host", "a.b"),
+    ];
+    let expected = ["msg_1", "1", "v1,"].map(|value| value.as_bytes().to_vec());
+
+    assert_eq!(values(SignatureHeaders::from_pairs(pairs)), expected);
+    let owned = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let slice = owned.iter().map(|(name, value)| (name, value));
+    assert_eq!(values(SignatureHeaders::from_pairs(slice)), expected);
+    let map = HashMap::from(owned);
+    assert_eq!(values(SignatureHeaders::from_pairs(&map)), expected);
+    let map: BTreeMap<_, _> = pairs.map(|(name, value)| (name, value.as_bytes())).into();
+    assert_eq!(values(SignatureHeaders::from_pairs(&map)), expected);
+    let mut map = HeaderMap::new();
+    for (name, value) in pairs {
+        map.insert(
+            HeaderName::try_from(name).unwrap(),
+            HeaderValue::from_static(value),
+        );
+    }
+    assert_eq!(values(SignatureHeaders::from_pairs(&map)), expected);
 }

@@ -2,14 +2,15 @@
 //! properties; `support::reference` is the reference implementation of both.
 
 use std::str;
+use std::time::Duration;
 
-use pleo_webhook_verify::{Header, Headers, Secret, Verifier, VerifyError};
+use pleo_webhook_verify::{Header, Secret, SignatureHeaders, Verifier, VerifyError};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
-use crate::support::{self, reference};
+use crate::support::{headers, headers_of, reference};
 
 type Bytes = Vec<u8>;
 
@@ -63,7 +64,7 @@ fn key() -> impl Strategy<Value = Bytes> {
 }
 
 fn verifier(keys: &[Bytes]) -> Verifier {
-    support::verifier(keys.iter().map(|key| Secret::from_bytes(key).unwrap()))
+    Verifier::from_secrets(keys.iter().map(|key| Secret::from_bytes(key).unwrap())).unwrap()
 }
 
 const NAMES: [(&str, Header); 6] = [
@@ -96,18 +97,15 @@ proptest! {
     ) {
         let (id_bytes, at) = (id.clone().unwrap_or_default(), timestamp.clone().unwrap_or_default());
         let list = list.map(|list| fill_in(&list, &keys, &id_bytes, &at, &body));
-        let headers = Headers {
-            id: id.as_deref(),
-            timestamp: timestamp.as_deref(),
-            signature: list.as_deref(),
-        };
+        let values = [id.as_deref(), timestamp.as_deref(), list.as_deref()];
+        let headers = headers_of(values);
         let now = reference::decimal(&at).unwrap_or(1000).saturating_add_signed(skew);
-        let expected = reference::check_headers(&headers, now, tolerance).and_then(|()| {
+        let expected = reference::check_headers(values, now, tolerance).and_then(|()| {
             reference::signer(&keys, &id_bytes, &at, &body, list.as_ref().unwrap())
                 .ok_or(VerifyError::SignatureMismatch)
         });
 
-        let verifier = verifier(&keys).with_tolerance(tolerance);
+        let verifier = verifier(&keys).with_tolerance(Duration::from_secs(tolerance));
         let one_call = verifier.verify(&headers, &body, now).map(|verified| {
             assert_eq!(verified.id().as_bytes(), id_bytes);
             assert_eq!(verified.timestamp().to_string().as_bytes(), at);
@@ -147,9 +145,9 @@ proptest! {
         let digits = timestamp.to_string();
         let tag = reference::to_base64(&reference::mac(&key, id.as_bytes(), digits.as_bytes(), &body));
         prop_assert_eq!(&signature.as_str().as_bytes()[3..], tag);
-        let verifier = Verifier::new(secret).with_tolerance(u64::MAX);
-        let headers = Headers::new(id.as_bytes(), digits.as_bytes(), signature.as_str().as_bytes());
-        prop_assert!(verifier.verify(&headers, &body, timestamp).is_ok());
+        let verifier = Verifier::new(secret).with_tolerance(Duration::MAX);
+        let original = headers(&*id, &digits, signature.as_str());
+        prop_assert!(verifier.verify(&original, &body, timestamp).is_ok());
 
         // Changes one byte of the signed content, the signature or the key.
         let mut parts = [id.into_bytes(), digits.into_bytes(), body, signature.as_str().into(), key];
@@ -162,9 +160,9 @@ proptest! {
             at -= part.len();
         }
         let [id, digits, body, signature, key] = &parts;
-        let verifier = Verifier::new(Secret::from_bytes(key).unwrap()).with_tolerance(u64::MAX);
-        let headers = Headers::new(id, digits, signature);
-        prop_assert!(verifier.verify(&headers, body, timestamp).is_err());
+        let verifier = Verifier::new(Secret::from_bytes(key).unwrap()).with_tolerance(Duration::MAX);
+        let changed = headers(id, digits, signature);
+        prop_assert!(verifier.verify(&changed, body, timestamp).is_err());
     }
 
     #[test]
@@ -214,7 +212,7 @@ proptest! {
                 (if upper { name.to_uppercase() } else { name.to_owned() }, value)
             })
             .collect();
-        let found = Headers::from_pairs(pairs.iter().map(|(name, value)| (&**name, value.as_bytes())));
+        let found = SignatureHeaders::from_pairs(pairs.iter().map(|(name, value)| (name, value)));
 
         let mut values: [Vec<&[u8]>; 6] = Default::default();
         let mut duplicated = None;
@@ -240,7 +238,7 @@ proptest! {
                     (_, 3) | (0, _) => svix,
                     _ => webhook,
                 };
-                prop_assert_eq!([headers.id, headers.timestamp, headers.signature], expected);
+                prop_assert_eq!([headers.id(), headers.timestamp(), headers.signature()], expected);
             }
             (found, duplicated) => prop_assert!(false, "{found:?}, duplicated: {duplicated:?}"),
         }

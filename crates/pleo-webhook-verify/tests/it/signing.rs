@@ -1,6 +1,6 @@
 //! Making signatures.
 
-use pleo_webhook_verify::{Secret, VerifyError};
+use pleo_webhook_verify::Secret;
 
 use crate::support::{NOW, SECRET, secret};
 
@@ -19,6 +19,7 @@ fn signs_published_sample() {
         "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
     );
     assert_eq!(signature.to_string(), signature.as_str());
+    assert_eq!(AsRef::<str>::as_ref(&signature), signature.as_str());
     assert_eq!(
         format!("{signature:?}"),
         "Signature(\"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=\")"
@@ -27,8 +28,9 @@ fn signs_published_sample() {
 
 #[test]
 fn refuses_to_sign_invalid_id() {
+    let error = secret(1).sign("msg_a.b", NOW, b"").unwrap_err();
     assert_eq!(
-        secret(1).sign("msg_a.b", NOW, b""),
-        Err(VerifyError::InvalidId)
+        error.to_string(),
+        "the webhook id is not 1 to 256 visible ASCII characters without a full stop"
     );
 }

@@ -3,10 +3,11 @@
 mod rewrite;
 
 use std::fs;
+use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
-use pleo_receiver::verify::{Headers, Secret, Verifier, VerifyError, unix_now};
+use pleo_receiver::verify::{Secret, SignatureHeaders, Verifier, VerifyError, unix_now};
 
 use crate::args::Verify;
 use crate::failure::Failure;
@@ -22,7 +23,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
     let map = header_map(args)?;
     let body = read(args.body.as_deref())?;
     let now = args.at.unwrap_or_else(unix_now);
-    let headers = match Headers::from_map(&map) {
+    let headers = match SignatureHeaders::from_pairs(&map) {
         Ok(headers) => headers,
         Err(error) => return failed("headers", error, header_causes(error)),
     };
@@ -31,11 +32,11 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
         verifier.begin(&headers, now).map(drop)
     };
     // Ignores the timestamp, so that the other checks also run on an old recording.
-    if let Err(error) = begin(u64::MAX) {
+    if let Err(error) = begin(Duration::MAX) {
         return failed("headers", error, header_causes(error));
     }
     line("ok      headers    all three are present and well-formed")?;
-    let timestamp = match begin(args.tolerance) {
+    let timestamp = match begin(Duration::from_secs(args.tolerance)) {
         Err(error) => failed("timestamp", error, &timestamp_causes(error, now)),
         Ok(()) => {
             let tolerance = args.tolerance;
@@ -48,7 +49,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
         return timestamp;
     }
     let matches = |secret: &Secret, body: &[u8]| {
-        let verifier = Verifier::new(secret.clone()).with_tolerance(u64::MAX);
+        let verifier = Verifier::new(secret.clone()).with_tolerance(Duration::MAX);
         verifier.verify(&headers, body, now).is_ok()
     };
     if let Some(index) = secrets.iter().position(|secret| matches(secret, &body)) {
@@ -120,13 +121,15 @@ fn timestamp_causes(error: VerifyError, now: u64) -> String {
     let now = now.map_or_else(String::new, |now| format!(" ({now})"));
     match error {
         VerifyError::TimestampTooNew { skew, .. } => format!(
-            "This machine's clock{now} is probably slow by {skew} s: synchronize it\n\
-             with a time server (NTP)."
+            "This machine's clock{now} is probably slow by {} s: synchronize it\n\
+             with a time server (NTP).",
+            skew.as_secs()
         ),
         VerifyError::TimestampTooOld { skew, .. } => format!(
-            "Either this machine's clock{now} is fast by {skew} s, or the delivery\n\
+            "Either this machine's clock{now} is fast by {} s, or the delivery\n\
              was delayed, recorded or replayed. For a recording, give the time of its\n\
-             arrival with `--at`."
+             arrival with `--at`.",
+            skew.as_secs()
         ),
         _ => String::new(),
     }

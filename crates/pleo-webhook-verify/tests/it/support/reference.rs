@@ -1,9 +1,10 @@
 //! Reference implementation of the verifier: simple, slow, and independent of the crate's code.
 
 use std::str;
+use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
-use pleo_webhook_verify::{Header, Headers, SecretError, VerifyError};
+use pleo_webhook_verify::{Header, SecretError, VerifyError};
 use sha2::Sha256;
 
 /// Parses a canonical decimal that fits a `u64`: digits only, no leading zero.
@@ -36,16 +37,22 @@ pub fn entries(list: &[u8]) -> Vec<Vec<u8>> {
     entries
 }
 
-/// Runs the checks that come before hashing.
-pub fn check_headers(headers: &Headers<'_>, now: u64, tolerance: u64) -> Result<(), VerifyError> {
+/// Runs the checks that come before hashing, on id, timestamp and signature list. The tolerance is in
+/// seconds.
+pub fn check_headers(
+    headers: [Option<&[u8]>; 3],
+    now: u64,
+    tolerance: u64,
+) -> Result<(), VerifyError> {
     let missing = |header| Err(VerifyError::MissingHeader { header });
-    let Some(id) = headers.id else {
+    let [id, timestamp, list] = headers;
+    let Some(id) = id else {
         return missing(Header::Id);
     };
-    let Some(timestamp) = headers.timestamp else {
+    let Some(timestamp) = timestamp else {
         return missing(Header::Timestamp);
     };
-    let Some(list) = headers.signature else {
+    let Some(list) = list else {
         return missing(Header::Signature);
     };
     if !is_id(id) {
@@ -57,14 +64,15 @@ pub fn check_headers(headers: &Headers<'_>, now: u64, tolerance: u64) -> Result<
     let skew = i128::from(now) - i128::from(timestamp);
     let distance = u64::try_from(skew.abs()).expect("no more than a u64");
     if distance > tolerance {
+        let [skew_time, tolerance] = [distance, tolerance].map(Duration::from_secs);
         return Err(if skew > 0 {
             VerifyError::TimestampTooOld {
-                skew: distance,
+                skew: skew_time,
                 tolerance,
             }
         } else {
             VerifyError::TimestampTooNew {
-                skew: distance,
+                skew: skew_time,
                 tolerance,
             }
         });

@@ -9,7 +9,7 @@
 use core::ffi::{c_char, c_int};
 use core::panic::PanicInfo;
 
-use pleo_webhook_verify::{Headers, Secret, Verifier, VerifyError};
+use pleo_webhook_verify::{Secret, SignatureHeaders, Verifier, VerifyError};
 
 #[cfg(feature = "ring")]
 mod allocator {
@@ -63,11 +63,15 @@ extern "C" fn main(arguments: c_int, _: *const *const c_char) -> c_int {
 fn verify(body: &[u8]) -> Option<Result<(), VerifyError>> {
     let secret: Secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse().ok()?;
     let verifier = Verifier::new(secret);
-    let headers = Headers::new(
-        b"msg_p5jXN8AQM9LWM0D4loKWxJek",
-        b"1614265330",
-        b"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
-    );
+    let headers = SignatureHeaders::from_pairs([
+        ("webhook-id", "msg_p5jXN8AQM9LWM0D4loKWxJek"),
+        ("webhook-timestamp", "1614265330"),
+        (
+            "webhook-signature",
+            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+        ),
+    ])
+    .ok()?;
     let one_call = verifier.verify(&headers, body, 1_614_265_330);
 
     let mut stream = verifier.begin(&headers, 1_614_265_330).ok()?;
