@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use pleo_webhook_verify::SignatureHeaders;
 use ring::hmac;
 use subtle::{Choice, ConstantTimeEq};
 
@@ -43,7 +44,7 @@ impl Contender for Floor {
         "floor"
     }
 
-    fn verify(&self, delivery: &Delivery) -> bool {
+    fn verify(&self, delivery: &Delivery, _: &SignatureHeaders<'_>) -> bool {
         let id = delivery.id.as_deref().unwrap_or_default();
         let expected = self.tag(id, &delivery.timestamp, &delivery.body);
         let mut matched = Choice::from(0);

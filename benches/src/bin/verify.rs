@@ -55,7 +55,11 @@ fn main() -> ExitCode {
         for signatures in [1, 10] {
             for is_valid in [true, false] {
                 let delivery = Delivery::new(len, signatures, is_valid);
-                assert_eq!(floor.verify(&delivery), is_valid, "the floor's result");
+                assert_eq!(
+                    floor.verify(&delivery, &delivery.headers()),
+                    is_valid,
+                    "the floor's result"
+                );
                 let times = row(&floor, &contenders, &delivery, is_valid, effort);
                 let (of_floor, times) = times.split_first().expect("the floor is the first");
                 let result = if is_valid { "valid" } else { "invalid" };
@@ -114,7 +118,7 @@ fn row(
 ) -> Vec<Vec<f64>> {
     let mut entries: Vec<(&dyn Contender, &Delivery)> = vec![(floor, delivery)];
     for contender in contenders {
-        let result = contender.verify(delivery);
+        let result = contender.verify(delivery, &delivery.headers());
         assert_eq!(result, is_valid, "{}", contender.name());
         entries.push((contender.as_ref(), delivery));
     }
@@ -171,7 +175,11 @@ fn rejects(
         let mut entries: Vec<(&dyn Contender, &Delivery)> =
             vec![(floor, &valid), (contenders[ONE_CALL].as_ref(), &valid)];
         for contender in contenders {
-            assert!(!contender.verify(&delivery), "{}: {what}", contender.name());
+            assert!(
+                !contender.verify(&delivery, &delivery.headers()),
+                "{}: {what}",
+                contender.name()
+            );
             entries.push((contender.as_ref(), &delivery));
         }
         let times = interleave::measure(&entries, effort);
@@ -205,7 +213,7 @@ fn count_allocations(contenders: &[Box<dyn Contender>], limits: &mut Vec<Limit>)
     for (index, contender) in contenders.iter().enumerate() {
         let counts = deliveries.iter().map(|delivery| {
             allocations::during(|| {
-                std::hint::black_box(contender.verify(delivery));
+                std::hint::black_box(contender.verify(delivery, &delivery.headers()));
             })
         });
         let most = counts.max().unwrap_or_default();
