@@ -4,12 +4,14 @@ use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use core::fmt;
 
+use jiff::Timestamp;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::error::ParseError;
+use crate::data_fields::DataFields;
+use crate::error::{self, JsonError, ParseError};
 use crate::event::{Event, EventType};
 use crate::export_job::ExportJob;
 use crate::vendor::Vendor;
@@ -23,6 +25,7 @@ pub struct Envelope<'a> {
     event_type: Cow<'a, str>,
     event_id: Option<&'a RawValue>,
     data: Option<&'a RawValue>,
+    data_fields: DataFields<'a>,
     extra: BTreeMap<Cow<'a, str>, &'a RawValue>,
 }
 
@@ -33,17 +36,14 @@ impl<'a> Envelope<'a> {
     /// [`ParseError::Envelope`] if the body isn't a JSON object with a string `eventType`, or has
     /// a duplicate field.
     pub fn parse(body: &'a [u8]) -> Result<Self, ParseError> {
-        serde_json::from_slice(body).map_err(ParseError::Envelope)
+        let invalid = |error| ParseError::Envelope(JsonError::new(&error, None));
+        serde_json::from_slice(body).map_err(invalid)
     }
 
     /// Returns the event type as the body spells it.
     #[must_use]
     pub fn event_type(&self) -> &str {
         &self.event_type
-    }
-
-    pub(crate) fn into_event_type(self) -> Cow<'a, str> {
-        self.event_type
     }
 
     /// Returns the event type, independent of its spelling.
@@ -64,6 +64,30 @@ impl<'a> Envelope<'a> {
         self.data
     }
 
+    /// Returns the resource's `id`, for any event type, or `None` if it is absent or not a string.
+    ///
+    /// Like [`Self::expires_at`], it does not depend on the other fields of `data`, which may be
+    /// invalid:
+    ///
+    /// ```
+    /// use pleo_events::Envelope;
+    ///
+    /// let body = br#"{"eventType": "v9.new", "eventId": "e1", "data": {"id": "a", "state": 7}}"#;
+    /// assert_eq!(Envelope::parse(body)?.resource_id().as_deref(), Some("a"));
+    /// # Ok::<(), pleo_events::ParseError>(())
+    /// ```
+    #[must_use]
+    pub fn resource_id(&self) -> Option<Cow<'a, str>> {
+        self.data_fields.resource_id()
+    }
+
+    /// Returns when the export job expires, see [`ExportJob::expires_at`], for any event type, or
+    /// `None` if `data` isn't an export job.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.data_fields.expires_at()
+    }
+
     /// Parses `data` as the payload of the event's type.
     ///
     /// # Errors
@@ -73,7 +97,7 @@ impl<'a> Envelope<'a> {
         Ok(match self.kind() {
             EventType::ExportJobCreated => Event::ExportJobCreated(self.export_job()?),
             EventType::VendorCreated => Event::VendorCreated(self.vendor()?),
-            EventType::Unknown => Event::Unknown,
+            EventType::Other(other) => Event::Other(other),
         })
     }
 
@@ -84,7 +108,7 @@ impl<'a> Envelope<'a> {
     /// job.
     pub fn export_job(&self) -> Result<ExportJob, ParseError> {
         let data = self.data.ok_or(ParseError::NoData)?;
-        serde_json::from_str(data.get()).map_err(ParseError::ExportJob)
+        error::parse(data.get()).map_err(ParseError::ExportJob)
     }
 
     /// Parses `data` as a vendor, for any event type.
@@ -93,7 +117,7 @@ impl<'a> Envelope<'a> {
     /// [`ParseError::NoData`] if `data` is absent, [`ParseError::Vendor`] if it isn't a vendor.
     pub fn vendor(&self) -> Result<Vendor, ParseError> {
         let data = self.data.ok_or(ParseError::NoData)?;
-        serde_json::from_str(data.get()).map_err(ParseError::Vendor)
+        error::parse(data.get()).map_err(ParseError::Vendor)
     }
 }
 
@@ -146,6 +170,7 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
             }
         }
         Ok(Envelope {
+            data_fields: data.map(DataFields::parse).unwrap_or_default(),
             event_type: event_type.ok_or_else(|| A::Error::missing_field("eventType"))?,
             event_id,
             data,

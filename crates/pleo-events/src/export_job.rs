@@ -92,7 +92,7 @@ impl Expiry {
 }
 
 open_enum! {
-    /// The progress of an export job. Parsing ignores case: Pleo's documentation uses both.
+    /// The progress of an export job. Pleo's documentation uses both letter cases.
     ExportJobStatus {
         /// Processing has not started.
         Pending = "pending",

@@ -10,19 +10,19 @@ extern crate alloc;
 
 #[macro_use]
 mod open_enum;
+mod data_fields;
 mod envelope;
 mod error;
 mod event;
-mod event_summary;
 mod export_job;
 pub mod samples;
 mod vendor;
 
 pub use envelope::Envelope;
-pub use error::ParseError;
+pub use error::{JsonError, ParseError};
 pub use event::{Event, EventType};
-pub use event_summary::EventSummary;
 pub use export_job::{ExportJob, ExportJobStatus, FailureReasonType};
+pub use open_enum::OtherValue;
 pub use vendor::{Vendor, VendorState};
 pub use {jiff, serde_json, uuid};
 

@@ -91,7 +91,7 @@ fn event_types(value: &Value, token: &Token) -> Result<(), ApiError> {
             return bad_request("eventTypes must be strings");
         };
         let event_type = EventType::from(text);
-        if event_type == EventType::Unknown {
+        if matches!(event_type, EventType::Other(_)) {
             return bad_request(format!("unknown event type {text}"));
         }
         if !seen.insert(text) {

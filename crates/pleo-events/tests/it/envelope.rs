@@ -14,14 +14,26 @@ fn accepts_and_keeps_every_spelling_of_event_type() {
         ("v2.export-job.created", EventType::ExportJobCreated),
         ("v1.export.job-created", EventType::ExportJobCreated),
         ("v1.vendor.created", EventType::VendorCreated),
-        ("v1.receipt.created", EventType::Unknown),
-        ("", EventType::Unknown),
     ] {
         let body = json!({"eventType": spelling, "eventId": "e", "data": {}}).to_string();
         let envelope = Envelope::parse(body.as_bytes()).unwrap();
         assert_eq!((envelope.event_type(), envelope.kind()), (spelling, kind));
         assert_round_trip(body.as_bytes());
     }
+}
+
+#[test]
+fn event_type_keeps_unknown_spelling() {
+    for spelling in ["v1.receipt.created", "V1.VENDOR.CREATED", ""] {
+        let event_type: EventType = spelling.parse().unwrap();
+        assert!(matches!(&event_type, EventType::Other(other) if other.as_str() == spelling));
+        assert_eq!(event_type, EventType::from(spelling.to_owned()));
+        assert_eq!(event_type.as_str(), spelling);
+        assert_eq!(event_type.to_string(), spelling);
+    }
+    let known: EventType = "v1.export.job-created".parse().unwrap();
+    assert_eq!(known, EventType::from("v1.export.job-created".to_owned()));
+    assert_eq!(AsRef::<str>::as_ref(&known), "v1.export-job.created");
 }
 
 #[test]

@@ -4,8 +4,9 @@
 #![allow(clippy::unwrap_used, reason = "a test fails loudly")]
 
 mod envelope;
+mod errors;
 mod payload;
 mod properties;
+mod resource;
 mod samples;
-mod summary;
 mod support;

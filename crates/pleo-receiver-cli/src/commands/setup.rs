@@ -132,7 +132,8 @@ fn events(args: &Setup) -> Result<Vec<String>, Failure> {
     let mut seen = BTreeSet::new();
     let mut events = args.events.clone();
     events.retain(|event| seen.insert(event.clone()));
-    let is_unknown = |event: &&String| EventType::from(event.as_str()) == EventType::Unknown;
+    let is_unknown =
+        |event: &&String| matches!(EventType::from(event.as_str()), EventType::Other(_));
     match events.iter().find(is_unknown) {
         Some(event) if !args.unknown_events => Err(Failure::Usage(format!(
             "`--event {event}`: unknown event type; this version knows v1.export-job.created and \

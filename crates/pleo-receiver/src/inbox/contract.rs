@@ -36,7 +36,7 @@ pub trait Inbox: fmt::Debug + Send + Sync + 'static {
     /// Leases messages that are ready at `now`, for the duration `lease`, and counts an attempt for
     /// each.
     ///
-    /// The order is by expiry ([`NewMessage::summary`]), then by arrival; messages without an expiry
+    /// The order is by expiry ([`NewMessage::envelope`]), then by arrival; messages without an expiry
     /// come last. A lease need not be durable: after a crash of the machine, leased messages are
     /// redelivered.
     fn lease(

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use jiff::Timestamp;
-use pleo_events::EventSummary;
+use pleo_events::Envelope;
 
 /// The longest error text that is stored with a message, in bytes.
 const MAX_ERROR_LEN: usize = 4096;
 
-/// A message to append. [`summary`](Self::summary) reads its body.
+/// A message to append. [`envelope`](Self::envelope) parses its body.
 #[derive(Clone, Debug)]
 pub struct NewMessage {
     /// The name of the endpoint that received the message.
@@ -45,8 +45,8 @@ impl NewMessage {
 
     /// Parses the body's envelope; `None` if the body is not an envelope. Parses at each call.
     #[must_use]
-    pub fn summary(&self) -> Option<EventSummary<'_>> {
-        EventSummary::parse(&self.body).ok()
+    pub fn envelope(&self) -> Option<Envelope<'_>> {
+        Envelope::parse(&self.body).ok()
     }
 }
 
@@ -63,12 +63,12 @@ pub(crate) struct SummaryColumns {
 impl SummaryColumns {
     pub(crate) fn parse(message: &NewMessage) -> Self {
         message
-            .summary()
-            .map_or_else(Self::default, |summary| Self {
-                event_type: Some(summary.event_type.into_owned()),
-                event_id: summary.event_id.map(Cow::into_owned),
-                resource_id: summary.resource_id.map(Cow::into_owned),
-                expires_at: (summary.expires_at).map(|at| from_millisecond(at.as_millisecond())),
+            .envelope()
+            .map_or_else(Self::default, |envelope| Self {
+                event_type: Some(envelope.event_type().to_owned()),
+                event_id: envelope.event_id().map(Cow::into_owned),
+                resource_id: envelope.resource_id().map(Cow::into_owned),
+                expires_at: (envelope.expires_at()).map(|at| from_millisecond(at.as_millisecond())),
             })
     }
 }

@@ -1,14 +1,14 @@
-//! Event summaries.
+//! The id and the expiry of the resource, for any event type.
 
 use std::borrow::Cow;
 
-use pleo_events::EventSummary;
+use pleo_events::Envelope;
 use serde_json::{Value, json};
 
 use crate::support::{export_job, vendor, with};
 
 #[test]
-fn summary_ignores_other_invalid_fields() {
+fn resource_ignores_other_invalid_fields() {
     let job = "b4c4d068-ebbe-45b7-b562-2f16f0deb8b9";
     let (expiry, none) = (Some("2025-05-23T16:21:32Z"), None);
     for (data, resource_id, expires_at) in [
@@ -34,14 +34,13 @@ fn summary_ignores_other_invalid_fields() {
         (Value::Null, None, none),
     ] {
         let plain = json!({"eventType": "v9.new", "eventId": "e1", "data": data});
-        // An undocumented field disables the fast path.
         let more = with(plain.clone(), "more", json!({"id": "b"}));
         for body in [plain.to_string(), more.to_string()] {
-            let summary = EventSummary::parse(body.as_bytes()).unwrap();
-            assert_eq!(summary.event_type, "v9.new");
-            assert_eq!(summary.event_id.as_deref(), Some("e1"));
-            assert_eq!(summary.resource_id.as_deref(), resource_id, "{body}");
-            let found = summary.expires_at.map(|at| at.to_string());
+            let envelope = Envelope::parse(body.as_bytes()).unwrap();
+            assert_eq!(envelope.event_type(), "v9.new");
+            assert_eq!(envelope.event_id().as_deref(), Some("e1"));
+            assert_eq!(envelope.resource_id().as_deref(), resource_id, "{body}");
+            let found = envelope.expires_at().map(|at| at.to_string());
             assert_eq!(found.as_deref(), expires_at, "{body}");
         }
     }
@@ -50,18 +49,14 @@ fn summary_ignores_other_invalid_fields() {
         r#"{"eventType":"v9.new","eventId":7}"#,
         r#"{"eventType":"v9.new","data":{"id":"a","id":"b"}}"#,
     ] {
-        let summary = EventSummary::parse(body.as_bytes()).unwrap();
-        let nothing = (None, None, None);
-        assert_eq!(
-            (summary.event_id, summary.resource_id, summary.expires_at),
-            nothing,
-            "{body}"
-        );
+        let envelope = Envelope::parse(body.as_bytes()).unwrap();
+        assert_eq!(envelope.event_id(), None, "{body}");
+        assert_eq!(envelope.resource_id(), None, "{body}");
+        assert_eq!(envelope.expires_at(), None, "{body}");
     }
     for body in [r#"{"data":{"id":"a"}}"#, r#"["t",null,{}]"#, "{", ""] {
-        assert!(EventSummary::parse(body.as_bytes()).is_err(), "{body}");
+        assert!(Envelope::parse(body.as_bytes()).is_err(), "{body}");
     }
-    let summary = EventSummary::parse(br#"{"eventType":"t","data":{"id":"a"}}"#).unwrap();
-    assert!(matches!(summary.resource_id, Some(Cow::Borrowed("a"))));
-    assert!(matches!(summary.event_type, Cow::Borrowed("t")));
+    let envelope = Envelope::parse(br#"{"eventType":"t","data":{"id":"a"}}"#).unwrap();
+    assert!(matches!(envelope.resource_id(), Some(Cow::Borrowed("a"))));
 }
