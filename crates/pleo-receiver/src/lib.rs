@@ -41,6 +41,7 @@
 //! | [`jiff`] | timestamps |
 //!
 //! Sockets are those of tokio 1.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 // The documentation is built with all features and links to their items.
 #![cfg_attr(
     not(all(
