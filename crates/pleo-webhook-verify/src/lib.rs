@@ -1,5 +1,5 @@
-//! Verifies that a webhook comes from Pleo: signature and timestamp, in constant time, without std
-//! and without allocation.
+//! Verifies that a webhook comes from Pleo: signature and timestamp, in constant time, without
+//! allocation, and with or without std.
 //!
 //! Pleo sends webhooks through Svix, which implements [Standard Webhooks]. The same call verifies any
 //! sender that signs with a `whsec_…` secret.
@@ -110,9 +110,10 @@
 //! | `ring` (default) | HMAC by `ring`; needs a C compiler; a program without std must name an allocator, which is never called |
 //! | `rustcrypto` | HMAC by `hmac` and `sha2`: pure Rust, no allocator; unused if `ring` is on |
 //!
-//! `default-features = false` makes the crate `no_std`. A backend, `ring` or `rustcrypto`, must be on. Use `ring` by default: most servers already have it for TLS, and
-//! it is also fast on processors without SHA instructions. Use `rustcrypto` if there is no C compiler
-//! for the target, if the program must not have an allocator, or if all code must be Rust.
+//! Without `std`, pass the time to `verify` and `begin`. A backend, `ring` or `rustcrypto`, must be on.
+//! Use `ring` by default: most servers already have it for TLS, and it is also fast on processors
+//! without SHA instructions. Use `rustcrypto` if there is no C compiler for the target, if the program
+//! must not have an allocator, or if all code must be Rust.
 //!
 //! # Constant time
 //!
