@@ -46,11 +46,9 @@ fuzz_target!(|data: &[u8]| {
     });
     let upper_case: Vec<(String, &[u8])> = upper_case.collect();
     let taken = SignatureHeaders::from_pairs(upper_case.iter().map(|(name, value)| (name, *value)));
-    let same = SignatureHeaders::from_pairs(&map);
-    assert_eq!(
-        taken.map(|headers| values(&headers)),
-        same.map(|headers| values(&headers))
-    );
+    // If several headers are duplicated, each order names another one.
+    let same = SignatureHeaders::from_pairs(&map).ok();
+    assert_eq!(taken.ok().as_ref().map(values), same.as_ref().map(values));
 });
 
 fn values<'h>(headers: &SignatureHeaders<'h>) -> [Option<&'h [u8]>; 3] {
