@@ -98,14 +98,12 @@ impl ReceiverBuilder {
         self
     }
 
-    /// Sets the maximum number of requests in flight, that is, being read or stored; 4,096 unless
-    /// set. Further requests are answered 503 immediately.
+    /// Sets how many requests may wait for their bodies, and how many authentic messages may be
+    /// stored at once; 4,096 each unless set. Further requests are answered 503 immediately.
     ///
-    /// Requests with incomplete bodies may use three quarters of it, so that slow bodies cannot
-    /// block complete requests. When these run out, the source with the most incomplete requests
-    /// loses one to another source, unless it delivered something authentic lately. A source is an
-    /// IPv4 address or an IPv6 network, if it is known ([`PeerAddr`](crate::PeerAddr),
-    /// [`Self::trusted_proxies`]).
+    /// When too many wait for their bodies, the source with the most of them loses one to another
+    /// source, unless it delivered something authentic lately. A source is an IPv4 address or an
+    /// IPv6 network, if it is known ([`PeerAddr`](crate::PeerAddr), [`Self::trusted_proxies`]).
     pub fn max_in_flight(mut self, requests: usize) -> Self {
         self.max_in_flight = requests;
         self

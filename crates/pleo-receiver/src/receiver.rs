@@ -231,11 +231,12 @@ impl Receiver {
         endpoint.check_credentials(&parts.headers)?;
         let headers = SignatureHeaders::from_pairs(&parts.headers)?;
         let source = Source::from(source);
-        let _permit = inner.admission.request()?;
         let _in_flight = inner.metrics.in_flight();
         let permit = inner.admission.body(source);
         let verified = body::verify(body, endpoint.verifier(), &headers, limits, permit);
         let (id, body) = verified.await?;
+        // Only an authentic message takes a slot: nobody else can use them up.
+        let _slot = inner.admission.store()?;
         let message = NewMessage::new(Arc::clone(endpoint.name()), id, body);
         // Frees the connection's read buffer, which the headers point into.
         drop(parts);

@@ -57,7 +57,8 @@ pub enum Rejection {
     /// still open.
     #[error("the body is incomplete or malformed")]
     BodyBroken,
-    /// Too many requests are in flight, or too many bytes of incomplete bodies: 503.
+    /// Too many messages are being stored, too many requests wait for their bodies, or their bodies
+    /// have too many bytes: 503.
     #[error("too many requests are in flight; retry later")]
     Overloaded,
     /// The source has too many requests with incomplete bodies, or too many bytes of them: 503.

@@ -38,7 +38,7 @@ const RECONNECT: Duration = Duration::from_millis(500);
 const RAMP: Duration = Duration::from_micros(300);
 
 /// Limits that few attackers reach. Slow bodies last for the whole test.
-const SMALL: &str = "[limits]\nconnections = 128\nin_flight = 256\nunverified_bytes = 2097152\n\
+const SMALL: &str = "[limits]\nconnections = 128\nin_flight = 64\nunverified_bytes = 2097152\n\
                      body_rate = 0\nbody_timeout = \"1m\"\n";
 
 /// The default limits. Slow bodies last for the whole test.

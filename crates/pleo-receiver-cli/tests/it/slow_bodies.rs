@@ -18,8 +18,7 @@ use tokio::task::JoinSet;
 use tokio::time;
 use tokio_rustls::TlsConnector;
 
-/// The limit of requests in flight, low so that few attackers reach it. Incomplete bodies may hold
-/// three quarters of it.
+/// The limit of requests with incomplete bodies, low so that few attackers reach it.
 const IN_FLIGHT: usize = 512;
 
 /// The largest body allowed.

@@ -1,8 +1,8 @@
 //! Admission: who gets a connection, a request slot and memory for a body.
 //!
-//! One idea: these are shared fairly by source, and a source that has delivered something authentic
-//! lately goes first. Until its signature holds, a request is anybody's; so when something runs out,
-//! the source that holds most of it makes room, and never the sender.
+//! These are shared fairly by source, and a source that has delivered something authentic lately
+//! goes first. When one of them runs out, the source that holds most of it makes room, and never the
+//! sender.
 
 mod eviction_log;
 mod pool;
@@ -23,7 +23,7 @@ use trusted::TrustedSources;
 /// Decides which requests a receiver takes.
 #[derive(Debug)]
 pub(crate) struct Admission {
-    in_flight: Semaphore,
+    storing: Semaphore,
     waiting: Arc<FairPool>,
     waiting_bytes: Arc<FairPool>,
     trusted: TrustedSources,
@@ -48,22 +48,21 @@ struct Held {
 }
 
 impl Admission {
-    /// Creates limits for `max_in_flight` requests, of which three quarters may wait for their
-    /// bodies, and for bodies that hold `bytes` together, at least one of the size `body_limit`.
+    /// Creates limits: `max_in_flight` requests wait for their bodies, as many messages are being
+    /// stored, and incomplete bodies hold `bytes` together, at least one of the size `body_limit`.
     pub(crate) fn new(max_in_flight: usize, bytes: usize, body_limit: usize) -> Self {
-        let waiting = (max_in_flight - max_in_flight / 4).max(1);
         Self {
-            in_flight: Semaphore::new(max_in_flight.min(Semaphore::MAX_PERMITS)),
-            waiting: FairPool::new(waiting, usize::MAX),
+            storing: Semaphore::new(max_in_flight.min(Semaphore::MAX_PERMITS)),
+            waiting: FairPool::new(max_in_flight, usize::MAX),
             waiting_bytes: FairPool::new(bytes.max(body_limit), usize::MAX),
             trusted: TrustedSources::default(),
             evictions: EvictionLog::default(),
         }
     }
 
-    /// Takes a slot for a request.
-    pub(crate) fn request(&self) -> Result<SemaphorePermit<'_>, Rejection> {
-        self.in_flight
+    /// Takes a slot to store an authentic message.
+    pub(crate) fn store(&self) -> Result<SemaphorePermit<'_>, Rejection> {
+        self.storing
             .try_acquire()
             .map_err(|_| Rejection::Overloaded)
     }
@@ -181,7 +180,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_source_that_delivered_keeps_what_it_holds() {
-        let admission = Admission::new(8, 1000, 1);
+        let admission = Admission::new(6, 1000, 1);
         admission.delivered(source("198.51.100.1"));
         let sender = [0; 6].map(|bytes| waiting(&admission, "198.51.100.1", bytes));
         let mut other = admission.body(source("192.0.2.1"));
@@ -192,15 +191,15 @@ mod tests {
     }
 
     #[test]
-    fn a_quarter_of_the_slots_is_for_requests_that_wait_for_nothing() {
-        let admission = Admission::new(8, 1000, 1);
+    fn incomplete_requests_take_no_slot_of_messages_being_stored() {
+        let admission = Admission::new(6, 1000, 1);
         let _waiting = [0; 6].map(|bytes| waiting(&admission, "192.0.2.1", bytes));
         let mut seventh = admission.body(source("192.0.2.1"));
         assert_eq!(seventh.hold(0), Err(Rejection::SourceOverloaded));
-        let taken: Vec<_> = (0..8).map(|_| admission.request().unwrap()).collect();
-        assert_eq!(admission.request().unwrap_err(), Rejection::Overloaded);
+        let taken = [(); 6].map(|()| admission.store().unwrap());
+        assert_eq!(admission.store().unwrap_err(), Rejection::Overloaded);
         drop(taken);
-        assert!(admission.request().is_ok());
+        assert!(admission.store().is_ok());
     }
 
     #[test]

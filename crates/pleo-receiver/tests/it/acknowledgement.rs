@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use crate::support::{
     Answer, BODY, PATH, Request, Server, counted, endpoint, run_until_idle, within,
@@ -122,6 +123,28 @@ async fn keeps_forged_delivery_from_inbox() {
     let forged = Request::signed("msg_1", BODY).with("webhook-signature", "v1,AAAA");
     assert_eq!(server.send(&forged).await.status, 401);
     assert_eq!(appends.available_permits(), 0);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn answers_503_above_max_in_flight() {
+    let inbox = GatedInbox::new(None);
+    let (appends, gate) = (Arc::clone(&inbox.appends), Arc::clone(&inbox.gate));
+    let server = Server::start(builder(inbox).max_in_flight(1)).await;
+    let mut first = server.connect().await;
+    first.write(&Request::signed("msg_1", BODY).bytes()).await;
+    within(appends.acquire()).await.unwrap().forget();
+    let second = Request::signed("msg_2", BODY);
+    let start = Instant::now();
+    let answer = server.send(&second).await;
+    assert_eq!((answer.status, &*answer.code()), (503, "overloaded"));
+    assert_eq!(answer.header("retry-after"), Some("5"));
+    assert!(start.elapsed() < Duration::from_secs(1));
+    let forged = second.clone().with("webhook-signature", "v1,AAAA");
+    assert_eq!(server.send(&forged).await.status, 401, "it needs no slot");
+    gate.add_permits(2);
+    assert_eq!(first.answer().await.status, 204);
+    assert_eq!(server.send(&second).await.status, 204);
     server.stop().await;
 }
 

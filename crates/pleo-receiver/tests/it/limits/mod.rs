@@ -1,4 +1,4 @@
-//! Tests of the limits of connections, headers, bodies and requests in flight. Other clients are still
+//! Tests of the limits of connections, headers, bodies and incomplete requests. Other clients are still
 //! served.
 
 // Only Linux can bind every address of 127.0.0.0/8.
