@@ -27,6 +27,7 @@ use std::thread;
 use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::Connection;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot, watch};
 use tokio::{task, time};
 
@@ -270,6 +271,7 @@ impl Inbox for SqliteInbox {
         self.command(|reply| Command::Append {
             message,
             size,
+            runtime: Handle::try_current().ok(),
             reply,
         })
     }

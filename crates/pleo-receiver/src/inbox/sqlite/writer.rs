@@ -8,6 +8,7 @@ use std::sync::mpsc::Receiver;
 
 use jiff::Timestamp;
 use rusqlite::Connection;
+use tokio::runtime::Handle;
 use tokio::sync::{Notify, oneshot};
 use tracing::error;
 
@@ -31,6 +32,8 @@ pub(super) enum Command {
         message: ParsedMessage,
         /// The message's part of `queued_bytes`.
         size: usize,
+        /// The caller's runtime; `None` outside of one.
+        runtime: Option<Handle>,
         reply: Reply<Appended>,
     },
     Lease {
@@ -87,8 +90,25 @@ impl Command {
     }
 }
 
-/// Replies after the commit; takes the error if that failed.
-type PendingReply = Box<dyn FnOnce(Option<&InboxError>)>;
+/// Replies that wait for the commit.
+#[derive(Default)]
+struct PendingReplies {
+    /// By the callers' runtime.
+    appends: Vec<(Option<Handle>, Vec<AppendReply>)>,
+    others: Vec<OtherReply>,
+}
+
+/// Takes the error if the commit failed.
+type OtherReply = Box<dyn FnOnce(Option<&InboxError>)>;
+
+type AppendReply = (Reply<Appended>, Result<Appended, InboxError>);
+
+/// Sends the replies to appends when it is dropped, after the commit.
+struct CommittedAppends {
+    replies: Vec<AppendReply>,
+    /// The error if the commit failed.
+    failure: Option<InboxError>,
+}
 
 pub(super) struct Writer {
     pub(super) connection: Connection,
@@ -166,7 +186,7 @@ impl Writer {
     fn execute_all(&self, batch: &mut Vec<Command>) {
         let statements = Statements(&self.connection);
         let mut appends = None;
-        let mut replies = Vec::with_capacity(batch.len());
+        let mut replies = PendingReplies::default();
         let mut failure = None;
         let mut appended_bytes = 0;
         let mut ready = false;
@@ -179,7 +199,7 @@ impl Writer {
                 continue;
             }
             ready |= !matches!(command, Command::Lease { .. } | Command::Prune { .. });
-            replies.push(execute(&statements, &mut appends, command));
+            execute(&statements, &mut appends, command, &mut replies);
             // A failed statement may have rolled back the transaction. Further commands would then
             // commit on their own.
             if self.connection.is_autocommit() {
@@ -197,9 +217,7 @@ impl Writer {
         }
         self.queued_bytes
             .fetch_sub(appended_bytes, Ordering::Relaxed);
-        for reply in replies {
-            reply(failure.as_ref());
-        }
+        replies.send(failure.as_ref());
         if ready {
             self.ready.notify_one();
         }
@@ -220,33 +238,37 @@ fn execute<'c>(
     statements: &Statements<'c>,
     appends: &mut Option<Appends<'c>>,
     command: Command,
-) -> PendingReply {
+    replies: &mut PendingReplies,
+) {
     match command {
-        Command::Append { message, reply, .. } => {
-            after_commit(reply, append(statements.0, appends, &message))
-        }
+        Command::Append {
+            message,
+            runtime,
+            reply,
+            ..
+        } => replies.add_append(runtime, reply, append(statements.0, appends, &message)),
         Command::Lease {
             request,
             now,
             lease,
             reply,
-        } => after_commit(reply, statements.lease(&request, now, lease)),
+        } => replies.add(reply, statements.lease(&request, now, lease)),
         Command::Complete {
             lease,
             outcome,
             reply,
-        } => after_commit(reply, statements.complete(lease, outcome)),
+        } => replies.add(reply, statements.complete(lease, outcome)),
         Command::Replay {
             sequences,
             selection,
             reply,
-        } => after_commit(reply, statements.replay(&sequences, &selection)),
+        } => replies.add(reply, statements.replay(&sequences, &selection)),
         Command::Prune {
             sequences,
             state,
             reply,
-        } => after_commit(reply, statements.prune(&sequences, state)),
-        Command::Close { reply } => after_commit(reply, Ok(())),
+        } => replies.add(reply, statements.prune(&sequences, state)),
+        Command::Close { reply } => replies.add(reply, Ok(())),
         #[cfg(test)]
         Command::Panic => panic!("this is part of the test"),
     }
@@ -268,12 +290,54 @@ fn rolled_back() -> InboxError {
     InboxError::Failed(Arc::from(Box::from("the transaction was rolled back")))
 }
 
-fn after_commit<T: 'static>(reply: Reply<T>, result: rusqlite::Result<T>) -> PendingReply {
-    let result = result.map_err(failed);
-    Box::new(move |failure| {
-        // The caller may have dropped its future.
-        let _ = reply.send(failure.cloned().map_or(result, Err));
-    })
+impl PendingReplies {
+    fn add_append(
+        &mut self,
+        runtime: Option<Handle>,
+        reply: Reply<Appended>,
+        result: rusqlite::Result<Appended>,
+    ) {
+        let reply = (reply, result.map_err(failed));
+        let id = |runtime: &Option<Handle>| runtime.as_ref().map(Handle::id);
+        let mut all = self.appends.iter_mut();
+        match all.find(|(other, _)| id(other) == id(&runtime)) {
+            Some((_, replies)) => replies.push(reply),
+            None => self.appends.push((runtime, vec![reply])),
+        }
+    }
+
+    fn add<T: 'static>(&mut self, reply: Reply<T>, result: rusqlite::Result<T>) {
+        let result = result.map_err(failed);
+        self.others.push(Box::new(move |failure| {
+            // The caller may have dropped its future.
+            let _ = reply.send(failure.cloned().map_or(result, Err));
+        }));
+    }
+
+    /// Sends all replies after the commit, or its error.
+    fn send(self, failure: Option<&InboxError>) {
+        for (runtime, replies) in self.appends {
+            let failure = failure.cloned();
+            let committed = CommittedAppends { replies, failure };
+            // A task of the callers' runtime sends the replies: to wake a task from another thread
+            // takes a system call, and a commit has many callers.
+            if let Some(runtime) = runtime {
+                runtime.spawn(async move { drop(committed) });
+            }
+        }
+        for reply in self.others {
+            reply(failure);
+        }
+    }
+}
+
+impl Drop for CommittedAppends {
+    fn drop(&mut self) {
+        for (reply, result) in self.replies.drain(..) {
+            // The caller may have dropped its future.
+            let _ = reply.send(self.failure.clone().map_or(result, Err));
+        }
+    }
 }
 
 #[cfg(test)]
@@ -304,6 +368,7 @@ mod tests {
             let append = Command::Append {
                 message: ParsedMessage::parse(NewMessage::new("books", id, "{}")),
                 size: 0,
+                runtime: None,
                 reply,
             };
             commands.send(append).unwrap();
