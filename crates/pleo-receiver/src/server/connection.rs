@@ -17,13 +17,17 @@ use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tracing::debug;
 
 use super::linger::LingeringStream;
+use super::options::ServerOptions;
 use super::phase::{Phase, Progress};
-use super::state::ServerState;
-use crate::admission::Permit;
+#[cfg(feature = "tls")]
+use super::tls::Tls;
+use crate::admission::{FairPool, Source, Standing};
 use crate::error::error_chain;
+use crate::receiver::Receiver;
 use crate::rejection::Rejection;
 
 /// The largest read in bytes.
@@ -45,13 +49,37 @@ mod h2_limits {
     pub(super) const CONNECTION_WINDOW: u32 = 256 * 1024;
 }
 
-/// A connection that was accepted.
-pub(super) struct AcceptedConnection {
-    pub(super) stream: TcpStream,
-    pub(super) peer: IpAddr,
-    pub(super) permit: Permit,
-    #[cfg(feature = "tls")]
-    pub(super) tls: Option<super::tls::Tls>,
+/// What all connections of a server share.
+#[derive(Debug)]
+pub(super) struct ServerState {
+    pub(super) receiver: Receiver,
+    pub(super) options: ServerOptions,
+    connections: Arc<FairPool>,
+    is_shutting_down: watch::Sender<bool>,
+}
+
+impl ServerState {
+    pub(super) fn new(receiver: Receiver, options: ServerOptions) -> Self {
+        Self {
+            receiver,
+            connections: FairPool::new(options.max_connections, options.max_connections_per_source),
+            options,
+            is_shutting_down: watch::Sender::new(false),
+        }
+    }
+
+    /// Tells all connections to close once their requests are answered.
+    pub(super) fn shut_down(&self) {
+        self.is_shutting_down.send_replace(true);
+    }
+
+    /// Resolves when the server shuts down.
+    pub(super) async fn shutdown(&self) {
+        // The sender lives as long as `self`.
+        let _ = (self.is_shutting_down.subscribe())
+            .wait_for(|is_shutting_down| *is_shutting_down)
+            .await;
+    }
 }
 
 /// Why a connection ended early.
@@ -73,61 +101,76 @@ impl ConnectionError {
     pub(super) const fn reason(&self) -> Option<&'static str> {
         match self {
             Self::Timeout(Phase::Headers) => Some("slow_headers"),
-            Self::Timeout(Phase::Write) => Some("slow_reader"),
+            Self::Timeout(Phase::Unread) => Some("slow_reader"),
             Self::Evicted => Some("room"),
             _ => None,
         }
     }
 }
 
-impl AcceptedConnection {
-    /// Serves the connection until it closes.
-    pub(super) async fn serve(self, server: Arc<ServerState>) {
-        let peer = self.peer;
-        let counters = server.receiver.counters();
-        let _open = counters.connection();
-        if let Err(error) = self.serve_http(&server).await {
+/// A connection and its requests.
+pub(super) struct Connection {
+    peer: IpAddr,
+    progress: Arc<Progress>,
+    server: Arc<ServerState>,
+}
+
+impl Connection {
+    /// Admits a connection, or returns `None` if its source may not have one more.
+    ///
+    /// A trusted proxy is always admitted: its clients are told apart request by request.
+    pub(super) fn admit(peer: IpAddr, server: Arc<ServerState>) -> Option<Self> {
+        let receiver = &server.receiver;
+        let source = Source::from(peer);
+        let is_proxy = receiver.is_trusted_proxy(peer);
+        let standing = |other| {
+            if is_proxy && other == source {
+                Standing::Proxy
+            } else {
+                receiver.admission().standing(other)
+            }
+        };
+        let Ok(permit) = server.connections.acquire(source, 1, &standing) else {
+            receiver.counters().refused_connection("source");
+            debug!(%peer, reason = "source", "connection refused");
+            return None;
+        };
+        Some(Self {
+            peer,
+            progress: Arc::new(Progress::new(&server.options, permit)),
+            server,
+        })
+    }
+
+    /// Serves the connection until it closes: HTTP/1.1, or over TLS also HTTP/2.
+    pub(super) async fn serve(self, stream: TcpStream, #[cfg(feature = "tls")] tls: Option<Tls>) {
+        let connection = Arc::new(self);
+        let Self { peer, server, .. } = &*connection;
+        let _open = server.receiver.counters().connection();
+        let timeout = server.options.write_timeout;
+        let stream = LingeringStream::new(stream, Arc::clone(&connection.progress), timeout);
+        #[cfg(feature = "tls")]
+        let served = match tls {
+            // Boxed: a plain connection needs much less memory.
+            Some(tls) => Box::pin(connection.https(stream, &tls)).await,
+            None => connection.http1(stream).await,
+        };
+        #[cfg(not(feature = "tls"))]
+        let served = connection.http1(stream).await;
+        if let Err(error) = served {
             if let Some(reason) = error.reason() {
-                counters.refused_connection(reason);
+                server.receiver.counters().refused_connection(reason);
             }
             if matches!(error, ConnectionError::Evicted) {
-                server
-                    .receiver
-                    .admission()
-                    .log_eviction("connection", peer.into());
+                let admission = server.receiver.admission();
+                admission.log_eviction("connection", (*peer).into());
             }
             let reason = error_chain(&error);
             debug!(%peer, reason, "connection closed early");
         }
     }
 
-    /// Serves HTTP/1.1, or over TLS also HTTP/2.
-    async fn serve_http(self, server: &Arc<ServerState>) -> Result<(), ConnectionError> {
-        let progress = Arc::new(Progress::new(&server.options, self.permit));
-        let stream = LingeringStream::new(self.stream, Arc::clone(&progress));
-        let service = ConnectionService {
-            peer: self.peer,
-            progress,
-            server: Arc::clone(server),
-        };
-        #[cfg(feature = "tls")]
-        if let Some(tls) = self.tls {
-            // Boxed: a plain connection needs much less memory.
-            return Box::pin(service.https(stream, &tls)).await;
-        }
-        service.http1(stream).await
-    }
-}
-
-/// Answers the requests of one connection.
-struct ConnectionService {
-    peer: IpAddr,
-    progress: Arc<Progress>,
-    server: Arc<ServerState>,
-}
-
-impl ConnectionService {
-    async fn http1<S>(self, stream: S) -> Result<(), ConnectionError>
+    async fn http1<S>(self: &Arc<Self>, stream: S) -> Result<(), ConnectionError>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -149,7 +192,7 @@ impl ConnectionService {
     }
 
     #[cfg(feature = "tls")]
-    async fn https<S>(self, stream: S, tls: &super::tls::Tls) -> Result<(), ConnectionError>
+    async fn https<S>(self: &Arc<Self>, stream: S, tls: &Tls) -> Result<(), ConnectionError>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -169,7 +212,7 @@ impl ConnectionService {
     }
 
     #[cfg(feature = "tls")]
-    async fn http2<S>(self, stream: S) -> Result<(), ConnectionError>
+    async fn http2<S>(self: &Arc<Self>, stream: S) -> Result<(), ConnectionError>
     where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -191,19 +234,17 @@ impl ConnectionService {
 
     /// Answers one request.
     fn respond(
-        &self,
+        self: &Arc<Self>,
         request: Request<Incoming>,
     ) -> impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> + use<> {
-        let mut open = OpenRequest::new(&self.progress);
-        let (peer, server) = (self.peer, Arc::clone(&self.server));
+        let connection = Arc::clone(self);
+        let mut open = self.progress.begin_request();
         async move {
+            let (peer, receiver) = (connection.peer, &connection.server.receiver);
             let (parts, body) = request.into_parts();
             let response = match check_framing(&parts) {
-                Ok(()) => server.receiver.respond_to(Some(peer), parts, body).await,
-                Err(rejection) => {
-                    let path = parts.uri.path();
-                    server.receiver.reject_unrouted(path, Some(peer), rejection)
-                }
+                Ok(()) => receiver.respond_to(Some(peer), parts, body).await,
+                Err(rejection) => receiver.reject_unrouted(parts.uri.path(), Some(peer), rejection),
             };
             open.was_rejected = response.status() != StatusCode::NO_CONTENT;
             drop(open);
@@ -217,24 +258,21 @@ impl ConnectionService {
     where
         C: GracefulConnection<Error = hyper::Error>,
     {
-        let progress = &*self.progress;
         let mut connection = pin!(connection);
-        tokio::select! {
-            biased;
-            result = &mut connection => return Ok(result?),
-            phase = progress.timed_out() => if phase != Phase::Idle {
-                return Err(ConnectionError::Timeout(phase));
-            },
-            () = progress.evicted() => return Err(ConnectionError::Evicted),
-            () = self.server.shutdown() => {}
-        }
-        progress.on_close();
-        connection.as_mut().graceful_shutdown();
-        tokio::select! {
-            biased;
-            result = &mut connection => Ok(result?),
-            phase = progress.timed_out() => Err(ConnectionError::Timeout(phase)),
-            () = progress.evicted() => Err(ConnectionError::Evicted),
+        let mut is_closing = false;
+        loop {
+            tokio::select! {
+                biased;
+                result = &mut connection => return Ok(result?),
+                phase = self.progress.timed_out() => if phase != Phase::Idle || is_closing {
+                    return Err(ConnectionError::Timeout(phase));
+                },
+                () = self.progress.evicted() => return Err(ConnectionError::Evicted),
+                () = self.server.shutdown(), if !is_closing => {}
+            }
+            is_closing = true;
+            self.progress.on_close();
+            connection.as_mut().graceful_shutdown();
         }
     }
 }
@@ -250,28 +288,5 @@ fn check_framing(parts: &Parts) -> Result<(), Rejection> {
         (None, _) => Ok(()),
         (Some(only), None) if is_chunked(only) => Ok(()),
         _ => Err(Rejection::AmbiguousFraming),
-    }
-}
-
-/// A request without a response yet.
-struct OpenRequest {
-    progress: Arc<Progress>,
-    was_rejected: bool,
-}
-
-impl OpenRequest {
-    fn new(progress: &Arc<Progress>) -> Self {
-        progress.on_request();
-        Self {
-            progress: Arc::clone(progress),
-            // Unless it is accepted.
-            was_rejected: true,
-        }
-    }
-}
-
-impl Drop for OpenRequest {
-    fn drop(&mut self) {
-        self.progress.on_response(self.was_rejected);
     }
 }

@@ -1,4 +1,4 @@
-//! A stream that closes lingeringly, so that the peer gets the last response.
+//! A stream that notices blocked writes, and closes so that the peer gets the last response.
 
 use core::pin::Pin;
 use core::task::{Context, Poll, ready};
@@ -7,89 +7,48 @@ use std::io;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{self, Instant, Sleep};
+use tokio::net::TcpStream;
+use tokio::time::{self, Sleep};
 
-use super::phase::{LINGER, Progress};
+use super::phase::Progress;
 
-/// How long a closed connection is still read while no bytes arrive.
-const LINGER_IDLE: Duration = Duration::from_secs(1);
+/// How long a closed connection is still read.
+const LINGER: Duration = Duration::from_secs(5);
 
-/// How many bytes of a closed connection are still read.
-const LINGER_BYTES: usize = 16 * 1024 * 1024;
-
-/// A stream that closes lingeringly and updates its [`Progress`].
+/// A stream that reports to its [`Progress`], and closes lingeringly.
 ///
 /// A request may be answered before it is read completely. TCP resets a connection that is closed
 /// with unread bytes, and a peer that is still sending loses the response. So the sending half
-/// closes first. Then the stream reads and discards up to a limit of time and bytes until the peer
-/// closes too (RFC 9112 section 9.6).
+/// closes first. Then the stream reads and discards until the peer closes too, for [`LINGER`] at most
+/// (RFC 9112 section 9.6).
 #[derive(Debug)]
-pub(super) struct LingeringStream<S> {
-    stream: S,
+pub(super) struct LingeringStream {
+    stream: TcpStream,
     progress: Arc<Progress>,
-    linger: Option<Linger>,
+    write_timeout: Duration,
+    /// Runs while the peer takes no bytes.
+    blocked: Option<Pin<Box<Sleep>>>,
+    /// Runs once the sending half is closed.
+    linger: Option<Pin<Box<Sleep>>>,
 }
 
-#[derive(Debug)]
-struct Linger {
-    timer: Pin<Box<Sleep>>,
-    end: Instant,
-    bytes_left: usize,
-}
-
-impl<S> LingeringStream<S> {
-    pub(super) const fn new(stream: S, progress: Arc<Progress>) -> Self {
+impl LingeringStream {
+    pub(super) const fn new(
+        stream: TcpStream,
+        progress: Arc<Progress>,
+        write_timeout: Duration,
+    ) -> Self {
         Self {
             stream,
             progress,
+            write_timeout,
+            blocked: None,
             linger: None,
         }
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LingeringStream<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
-        self.progress.on_write(written.is_pending());
-        written
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let this = self.get_mut();
-        if this.linger.is_none() {
-            ready!(Pin::new(&mut this.stream).poll_shutdown(cx))?;
-            if !this.progress.peer_may_send() {
-                return Poll::Ready(Ok(()));
-            }
-        }
-        let linger = this.linger.get_or_insert_with(Linger::new);
-        linger.poll_discard(&mut this.stream, cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
-        self.progress.on_write(written.is_pending());
-        written
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for LingeringStream<S> {
+impl AsyncRead for LingeringStream {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -103,36 +62,46 @@ impl<S: AsyncRead + Unpin> AsyncRead for LingeringStream<S> {
     }
 }
 
-impl Linger {
-    fn new() -> Self {
-        Self {
-            timer: Box::pin(time::sleep(LINGER_IDLE)),
-            end: Instant::now() + LINGER,
-            bytes_left: LINGER_BYTES,
+impl AsyncWrite for LingeringStream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        if written.is_ready() {
+            self.blocked = None;
+            return written;
         }
+        let timeout = self.write_timeout;
+        let timer = (self.blocked).get_or_insert_with(|| Box::pin(time::sleep(timeout)));
+        ready!(timer.as_mut().poll(cx));
+        self.progress.on_write_timeout();
+        Poll::Pending
     }
 
-    fn poll_discard(
-        &mut self,
-        stream: &mut (impl AsyncRead + Unpin),
-        cx: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.linger.is_none() {
+            ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+            if !self.progress.peer_may_send() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+        let timer = (self.linger).get_or_insert_with(|| Box::pin(time::sleep(LINGER)));
+        if timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
         let mut bytes = [0; 8192];
         loop {
             let mut buffer = ReadBuf::new(&mut bytes);
-            match Pin::new(&mut *stream).poll_read(cx, &mut buffer)? {
-                Poll::Pending => break,
-                Poll::Ready(()) => {
-                    let read = buffer.filled().len();
-                    if read == 0 || read >= self.bytes_left {
-                        return Poll::Ready(Ok(()));
-                    }
-                    self.bytes_left -= read;
-                    let next = self.end.min(Instant::now() + LINGER_IDLE);
-                    self.timer.as_mut().reset(next);
-                }
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buffer))?;
+            if buffer.filled().is_empty() {
+                return Poll::Ready(Ok(()));
             }
         }
-        self.timer.as_mut().poll(cx).map(Ok)
     }
 }

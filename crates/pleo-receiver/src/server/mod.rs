@@ -4,7 +4,6 @@ mod connection;
 mod linger;
 mod options;
 mod phase;
-mod state;
 #[cfg(feature = "tls")]
 mod tls;
 mod workers;
@@ -22,9 +21,8 @@ use tracing::{error, warn};
 
 use crate::inbox::InboxError;
 use crate::receiver::Receiver;
-use connection::AcceptedConnection;
+use connection::{Connection, ServerState};
 pub use options::ServerOptions;
-use state::ServerState;
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};
 use workers::Workers;
@@ -107,7 +105,8 @@ impl Server {
     /// # Errors
     /// See [`ServeError`].
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), ServeError> {
-        let workers = Workers::start(self.options.threads).map_err(ServeError::Start)?;
+        let workers = Workers::start(self.options.threads).await;
+        let workers = workers.map_err(ServeError::Start)?;
         let server = Arc::new(ServerState::new(self.receiver, self.options));
         // A set aborts its tasks when it is dropped.
         let mut accepting = JoinSet::new();
@@ -119,7 +118,7 @@ impl Server {
                 reloading.spawn(tls.clone().watch());
             }
             let socket = listener.socket.into_std().map_err(ServeError::Start)?;
-            for worker in workers.handles() {
+            for worker in &workers.handles {
                 let listener = Listener {
                     socket: listen_on(worker, &socket).map_err(ServeError::Start)?,
                     #[cfg(feature = "tls")]
@@ -130,26 +129,27 @@ impl Server {
         }
         let receiver = &server.receiver;
         let serving = async {
-            let (mut shutdown, mut failed) = (pin!(shutdown), pin!(receiver.inbox().broken()));
-            let (mut result, mut is_shutting_down) = (Ok(()), false);
-            loop {
-                tokio::select! {
-                    () = &mut shutdown, if !is_shutting_down => {}
-                    () = &mut failed, if !is_shutting_down => error!("inbox failed; shutting down"),
-                    ended = accepting.join_next() => match ended {
-                        Some(Ok(())) => continue,
-                        Some(Err(_)) => {
-                            error!("server task panicked; shutting down");
-                            result = Err(ServeError::Panicked);
-                        }
-                        None if is_shutting_down => break result,
-                        // There are no listeners.
-                        None => core::future::pending().await,
-                    },
+            let mut ended = tokio::select! {
+                () = shutdown => None,
+                () = receiver.inbox().broken() => {
+                    error!("inbox failed; shutting down");
+                    None
                 }
-                is_shutting_down = true;
-                receiver.start_shutdown();
-                server.shut_down();
+                // Until shutdown, only a panic ends a task that accepts connections.
+                ended = accepting.join_next(), if !accepting.is_empty() => ended,
+            };
+            receiver.start_shutdown();
+            server.shut_down();
+            let mut result = Ok(());
+            loop {
+                if let Some(Err(_)) = ended {
+                    error!("server task panicked; shutting down");
+                    result = Err(ServeError::Panicked);
+                }
+                ended = accepting.join_next().await;
+                if ended.is_none() {
+                    break result;
+                }
             }
         };
         let (served, ()) = tokio::join!(serving, receiver.dispatch(server.shutdown()));
@@ -207,19 +207,16 @@ async fn accept(listener: Listener, server: Arc<ServerState>) {
                 continue;
             }
         };
-        let Some(permit) = server.admit(peer) else {
+        let Some(connection) = Connection::admit(peer, Arc::clone(&server)) else {
             continue;
         };
         // Clients wait for small responses.
         let _ = stream.set_nodelay(true);
-        let connection = AcceptedConnection {
+        connections.spawn(connection.serve(
             stream,
-            peer,
-            permit,
             #[cfg(feature = "tls")]
-            tls: listener.tls.clone(),
-        };
-        connections.spawn(connection.serve(Arc::clone(&server)));
+            listener.tls.clone(),
+        ));
     }
     drop(listener);
     let closed = async { while connections.join_next().await.is_some() {} };

@@ -1,18 +1,18 @@
 //! The phase of a connection, and its deadline.
 
+use core::future::poll_fn;
+use core::pin::pin;
+use core::task::{Poll, ready};
 use core::time::Duration;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::{self, Instant};
 
 use super::options::ServerOptions;
 use crate::admission::Permit;
 
-/// How long a closed connection is still read at most.
-pub(super) const LINGER: Duration = Duration::from_secs(5);
-
-/// How long a connection without a request may take to close.
-const CLOSE_TIMEOUT: Duration = LINGER.saturating_add(Duration::from_secs(1));
+/// How long a connection without a request may take to close; longer than a lingering close.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// What a connection waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,63 +21,46 @@ pub(super) enum Phase {
     Headers,
     /// Another request.
     Idle,
-    /// The response to a request. The body and the inbox have their own time limits.
-    Request,
-    /// The peer to read what was written.
-    Write,
+    /// The responses to this many requests. The body and the inbox have their own time limits.
+    Requests(u32),
+    /// The peer's consent to close.
+    Closing,
+    /// Nothing: the peer took no bytes of a response for the write timeout.
+    Unread,
 }
 
 /// Tracks the phase of a connection. The stream and the service report what happens.
 #[derive(Debug)]
 pub(super) struct Progress {
-    limits: Limits,
+    header_timeout: Duration,
+    idle_timeout: Duration,
     permit: Permit,
     state: Mutex<State>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Limits {
-    headers: Duration,
-    idle: Duration,
-    write: Duration,
-}
-
 #[derive(Debug)]
 struct State {
-    /// Never [`Phase::Write`].
     phase: Phase,
-    since: Instant,
-    /// Since when the peer does not read.
-    blocked_since: Option<Instant>,
-    /// Requests without a response yet; HTTP/2 has several.
-    open: u32,
+    /// Since when; `None` until the connection's task notices. Most requests come and go before.
+    since: Option<Instant>,
     /// In HTTP/2, bytes also arrive for other reasons than a request.
     is_http2: bool,
     /// Whether the last request was rejected, so that its body may be unread.
     was_rejected: bool,
-    /// When the connection began to close.
-    closing_since: Option<Instant>,
 }
 
 impl Progress {
     /// Starts in [`Phase::Headers`].
-    pub(super) fn new(options: &ServerOptions, permit: Permit) -> Self {
-        permit.set_idle(true);
+    pub(super) const fn new(options: &ServerOptions, permit: Permit) -> Self {
         Self {
-            limits: Limits {
-                headers: options.header_timeout,
-                idle: options.idle_timeout,
-                write: options.write_timeout,
-            },
+            header_timeout: options.header_timeout,
+            idle_timeout: options.idle_timeout,
             permit,
             state: Mutex::new(State {
                 phase: Phase::Headers,
-                since: Instant::now(),
-                blocked_since: None,
-                open: 0,
+                since: None,
                 is_http2: false,
                 was_rejected: false,
-                closing_since: None,
             }),
         }
     }
@@ -96,40 +79,31 @@ impl Progress {
         }
     }
 
-    /// Records a write, and whether it is blocked.
-    pub(super) fn on_write(&self, is_blocked: bool) {
-        let mut state = self.state();
-        match (is_blocked, state.blocked_since) {
-            (true, None) => state.blocked_since = Some(Instant::now()),
-            (false, Some(_)) => state.blocked_since = None,
-            _ => {}
-        }
+    /// Records that the peer took no bytes for the write timeout.
+    pub(super) fn on_write_timeout(&self) {
+        self.state().enter(Phase::Unread);
     }
 
     /// Records the start of a request.
-    pub(super) fn on_request(&self) {
+    pub(super) fn begin_request(self: &Arc<Self>) -> OpenRequest {
         let mut state = self.state();
-        state.open += 1;
-        if state.open == 1 {
-            state.enter(Phase::Request);
-            self.permit.set_idle(false);
+        match &mut state.phase {
+            Phase::Requests(open) => *open += 1,
+            Phase::Unread => {}
+            _ => state.enter(Phase::Requests(1)),
         }
-    }
-
-    /// Records a response. The body of a rejected request may be unread.
-    pub(super) fn on_response(&self, was_rejected: bool) {
-        let mut state = self.state();
-        state.open -= 1;
-        state.was_rejected = was_rejected;
-        if state.open == 0 {
-            state.enter(Phase::Idle);
-            self.permit.set_idle(true);
+        OpenRequest {
+            progress: Arc::clone(self),
+            was_rejected: true,
         }
     }
 
     /// Records that the connection closes once its requests are answered.
     pub(super) fn on_close(&self) {
-        self.state().closing_since = Some(Instant::now());
+        let mut state = self.state();
+        if state.phase == Phase::Idle {
+            state.enter(Phase::Closing);
+        }
     }
 
     /// Returns `true` if the peer may still be sending when it gets the last response.
@@ -148,41 +122,42 @@ impl Progress {
     /// The timer is only ever moved to an earlier deadline, or after it fired, so that a request
     /// that is answered in time sets none.
     pub(super) async fn timed_out(&self) -> Phase {
-        let mut timer = core::pin::pin!(time::sleep_until(Instant::now()));
-        core::future::poll_fn(|cx| {
-            loop {
-                let Some((phase, deadline)) = self.deadline() else {
-                    return core::task::Poll::Pending;
+        let mut timer = pin!(time::sleep(self.header_timeout));
+        poll_fn(|cx| {
+            let (phase, since) = self.phase();
+            let deadline = since
+                + match phase {
+                    Phase::Headers => self.header_timeout,
+                    Phase::Idle => self.idle_timeout,
+                    Phase::Closing => CLOSE_TIMEOUT,
+                    Phase::Requests(_) => return Poll::Pending,
+                    Phase::Unread => return Poll::Ready(phase),
                 };
-                if timer.deadline() > deadline || timer.is_elapsed() {
-                    timer.as_mut().reset(deadline);
+            if timer.deadline() > deadline {
+                timer.as_mut().reset(deadline);
+            }
+            loop {
+                ready!(timer.as_mut().poll(cx));
+                if timer.deadline() >= deadline {
+                    return Poll::Ready(phase);
                 }
-                core::task::ready!(timer.as_mut().poll(cx));
-                if Instant::now() >= deadline {
-                    return core::task::Poll::Ready(phase);
-                }
+                timer.as_mut().reset(deadline);
             }
         })
         .await
     }
 
-    /// Returns the earliest deadline and its phase; `None` while only our own response is awaited.
-    fn deadline(&self) -> Option<(Phase, Instant)> {
-        let state = self.state();
-        let limit = match state.phase {
-            Phase::Headers => Some(self.limits.headers),
-            Phase::Idle => Some(self.limits.idle),
-            Phase::Request | Phase::Write => None,
-        };
-        let phase = limit.map(|limit| {
-            let deadline = match state.closing_since {
-                Some(since) => since + CLOSE_TIMEOUT,
-                None => state.since + limit,
-            };
-            (state.phase, deadline)
+    /// Returns the phase and its start. Notes a new phase's start, and whether the connection may
+    /// now be evicted as idle.
+    fn phase(&self) -> (Phase, Instant) {
+        let mut state = self.state();
+        let phase = state.phase;
+        let since = *state.since.get_or_insert_with(|| {
+            let is_idle = !matches!(phase, Phase::Requests(_));
+            self.permit.set_idle(is_idle);
+            Instant::now()
         });
-        let write = (state.blocked_since).map(|since| (Phase::Write, since + self.limits.write));
-        phase.into_iter().chain(write).min_by_key(|(_, at)| *at)
+        (phase, since)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -192,8 +167,27 @@ impl Progress {
 }
 
 impl State {
-    fn enter(&mut self, phase: Phase) {
+    const fn enter(&mut self, phase: Phase) {
         self.phase = phase;
-        self.since = Instant::now();
+        self.since = None;
+    }
+}
+
+/// A request without a response yet.
+pub(super) struct OpenRequest {
+    progress: Arc<Progress>,
+    /// Whether the response rejects the request, whose body may then be unread.
+    pub(super) was_rejected: bool,
+}
+
+impl Drop for OpenRequest {
+    fn drop(&mut self) {
+        let mut state = self.progress.state();
+        state.was_rejected = self.was_rejected;
+        match &mut state.phase {
+            Phase::Requests(1) => state.enter(Phase::Idle),
+            Phase::Requests(open) => *open -= 1,
+            _ => {}
+        }
     }
 }

@@ -27,29 +27,20 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 /// A server reloads them when a file changes. Open connections keep the old certificate.
 #[derive(Clone)]
 pub struct Tls {
-    inner: Arc<Inner>,
+    files: Arc<Files>,
+    /// The stamps of the files before they were first read.
+    stamps: Stamps,
+    config: Arc<RwLock<Arc<ServerConfig>>>,
 }
 
-struct Inner {
-    files: Files,
-    loaded: RwLock<Loaded>,
-}
+/// Modification time and length of both files.
+type Stamps = [Option<(SystemTime, u64)>; 2];
 
 #[derive(Debug)]
 struct Files {
     certificate: PathBuf,
     key: PathBuf,
 }
-
-/// The content of the files.
-struct Loaded {
-    config: Arc<ServerConfig>,
-    /// The stamps of the files when they were last read, even if they were unusable.
-    stamps: Stamps,
-}
-
-/// Modification time and length of both files.
-type Stamps = [Option<(SystemTime, u64)>; 2];
 
 impl Tls {
     /// Reads a certificate chain, the server's certificate first, and its private key (PKCS #8,
@@ -65,9 +56,11 @@ impl Tls {
             certificate: certificate.into(),
             key: key.into(),
         };
-        let loaded = RwLock::new(files.load(files.stamps())?);
         Ok(Self {
-            inner: Arc::new(Inner { files, loaded }),
+            // Taken before the files are read, so that a later change is noticed.
+            stamps: files.stamps(),
+            config: Arc::new(RwLock::new(files.load()?)),
+            files: Arc::new(files),
         })
     }
 
@@ -76,39 +69,37 @@ impl Tls {
     /// # Errors
     /// The same as [`Self::from_pem_files`]. Then the old certificate stays in use.
     pub fn reload(&self) -> Result<(), TlsError> {
-        // Taken before the files are read, so that a later change is noticed.
-        let stamps = self.inner.files.stamps();
-        let new = self.inner.files.load(stamps);
-        let loaded = self.inner.loaded.write();
-        let mut loaded = loaded.unwrap_or_else(PoisonError::into_inner);
-        loaded.stamps = stamps;
-        *loaded = new?;
+        let config = self.files.load()?;
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
         Ok(())
     }
 
     /// Returns the configuration for a new connection.
     pub(super) fn config(&self) -> Arc<ServerConfig> {
-        let loaded = self.inner.loaded.read();
-        Arc::clone(&loaded.unwrap_or_else(PoisonError::into_inner).config)
+        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Reloads the files whenever they change.
     pub(super) async fn watch(self) -> Infallible {
+        let mut loaded = self.stamps;
         loop {
             time::sleep(CHECK_INTERVAL).await;
             let tls = self.clone();
+            let check = move || {
+                // Taken before the files are read, so that a later change is noticed.
+                let stamps = tls.files.stamps();
+                if loaded != stamps {
+                    tls.reload_and_log();
+                }
+                stamps
+            };
             // The task is never aborted and doesn't panic.
-            let _ = task::spawn_blocking(move || tls.reload_if_changed()).await;
+            loaded = task::spawn_blocking(check).await.unwrap_or(loaded);
         }
     }
 
-    fn reload_if_changed(&self) {
-        let loaded = self.inner.loaded.read();
-        let stamps = loaded.unwrap_or_else(PoisonError::into_inner).stamps;
-        if self.inner.files.stamps() == stamps {
-            return;
-        }
-        let certificate = self.inner.files.certificate.display();
+    fn reload_and_log(&self) {
+        let certificate = self.files.certificate.display();
         match self.reload() {
             Ok(()) => info!(%certificate, "TLS certificate reloaded"),
             Err(error) => {
@@ -121,7 +112,7 @@ impl Tls {
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Tls").field(&self.inner.files).finish()
+        f.debug_tuple("Tls").field(&self.files).finish()
     }
 }
 
@@ -133,7 +124,7 @@ impl Files {
         })
     }
 
-    fn load(&self, stamps: Stamps) -> Result<Loaded, TlsError> {
+    fn load(&self) -> Result<Arc<ServerConfig>, TlsError> {
         let certificates = CertificateDer::pem_file_iter(&self.certificate)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(|error| unusable(&self.certificate, error))?;
@@ -143,12 +134,12 @@ impl Files {
             let path = self.certificate.clone();
             return Err(TlsError::Empty { path });
         }
-        let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        let provider = Arc::new(ring::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .and_then(|builder| {
-                builder
-                    .with_no_client_auth()
-                    .with_single_cert(certificates, key)
+                let builder = builder.with_no_client_auth();
+                builder.with_single_cert(certificates, key)
             })
             .map_err(|error| TlsError::Refused {
                 certificate: self.certificate.clone(),
@@ -156,8 +147,7 @@ impl Files {
                 source: error.into(),
             })?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        let config = Arc::new(config);
-        Ok(Loaded { config, stamps })
+        Ok(Arc::new(config))
     }
 }
 

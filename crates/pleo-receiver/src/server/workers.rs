@@ -3,67 +3,51 @@
 use std::io;
 use std::thread;
 
-use tokio::runtime::{self, Handle, Runtime};
+use tokio::runtime::{self, Handle};
 use tokio::sync::oneshot;
 
 /// Threads that each run connections on a runtime of its own, apart from the handlers: a handler
 /// that blocks its threads delays no acknowledgement, and a connection never changes threads.
 pub(super) struct Workers {
-    handles: Vec<Handle>,
+    pub(super) handles: Vec<Handle>,
     /// Each thread ends when its sender is dropped.
     _running: Vec<oneshot::Sender<()>>,
 }
 
 impl Workers {
     /// Starts this many threads; with none, connections are served on the current runtime.
-    pub(super) fn start(threads: usize) -> io::Result<Self> {
+    pub(super) async fn start(threads: usize) -> io::Result<Self> {
+        let (mut handles, mut running) = (Vec::new(), Vec::new());
         if threads == 0 {
-            return Ok(Self {
-                handles: vec![Handle::current()],
-                _running: Vec::new(),
-            });
+            handles.push(Handle::current());
         }
-        let mut handles = Vec::new();
-        let mut running = Vec::new();
         for number in 1..=threads {
-            let runtime = runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
-            handles.push(runtime.handle().clone());
-            let runtime = OwnRuntime(Some(runtime));
+            let (started, handle) = oneshot::channel();
             let (sender, dropped) = oneshot::channel();
-            running.push(sender);
             thread::Builder::new()
                 .name(format!("pleo-serve-{number}"))
-                .spawn(move || runtime.run_until(dropped))?;
+                .spawn(move || run(started, dropped))?;
+            handles.push(handle.await.map_err(io::Error::other)??);
+            running.push(sender);
         }
         Ok(Self {
             handles,
             _running: running,
         })
     }
-
-    pub(super) fn handles(&self) -> &[Handle] {
-        &self.handles
-    }
 }
 
-/// A runtime that does not wait for blocking calls when it is dropped, such as an inbox may make.
-struct OwnRuntime(Option<Runtime>);
-
-impl OwnRuntime {
-    fn run_until(&self, end: oneshot::Receiver<()>) {
-        if let Some(runtime) = &self.0 {
-            // The sender is dropped without a message.
+/// Runs a runtime until the sender of `end` is dropped.
+fn run(started: oneshot::Sender<io::Result<Handle>>, end: oneshot::Receiver<()>) {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => {
+            // Nobody waits for it if the server is dropped: then `end` resolves at once.
+            let _ = started.send(Ok(runtime.handle().clone()));
             let _ = runtime.block_on(end);
-        }
-    }
-}
-
-impl Drop for OwnRuntime {
-    fn drop(&mut self) {
-        if let Some(runtime) = self.0.take() {
+            // Does not wait for blocking calls, such as an inbox may make.
             runtime.shutdown_background();
         }
+        Err(error) => drop(started.send(Err(error))),
     }
 }
