@@ -1,12 +1,14 @@
 //! A limited resource that sources share fairly.
 
 use core::cmp::Reverse;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::future::poll_fn;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::task::Poll;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::Notify;
+use futures_util::task::AtomicWaker;
 use tokio::time::Instant;
 
 use super::source::Source;
@@ -83,7 +85,9 @@ struct Holder {
     idle_since: AtomicU64,
     /// Whether the source is a trusted proxy: its units are its clients'.
     is_proxy: bool,
-    evicted: Notify,
+    evicted: AtomicBool,
+    /// Wakes the holder's task.
+    waker: AtomicWaker,
 }
 
 const BUSY: u64 = u64::MAX;
@@ -129,7 +133,8 @@ impl FairPool {
         let holder = Arc::new(Holder {
             idle_since: AtomicU64::new(BUSY),
             is_proxy: standing(source) == Standing::Proxy,
-            evicted: Notify::new(),
+            evicted: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
         });
         state.root.add(source, 0, id, units, &holder);
         Ok(Permit {
@@ -176,7 +181,8 @@ impl FairPool {
                 });
             };
             if let Some(holder) = state.root.remove(victim, 0, id) {
-                holder.evicted.notify_one();
+                holder.evicted.store(true, Ordering::Release);
+                holder.waker.wake();
             }
         }
         Ok(())
@@ -193,9 +199,18 @@ impl FairPool {
 }
 
 impl Permit {
-    /// Resolves when another source took the units. They count no more from then on.
+    /// Resolves when another source took the units. They count no more from then on. One task may
+    /// wait.
     pub(crate) async fn evicted(&self) {
-        self.holder.evicted.notified().await;
+        poll_fn(|cx| {
+            self.holder.waker.register(cx.waker());
+            if self.holder.evicted.load(Ordering::Acquire) {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        })
+        .await;
     }
 
     /// Says whether the units are only kept for what may come, such as by a connection between two

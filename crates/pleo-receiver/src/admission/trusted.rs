@@ -1,6 +1,6 @@
 //! Sources that have delivered something authentic lately.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::{PoisonError, RwLock};
 
 use core::time::Duration;
@@ -20,7 +20,7 @@ const CAPACITY: usize = 1024;
 /// Remembers which sources have proved that they know a secret.
 #[derive(Debug, Default)]
 pub(crate) struct TrustedSources {
-    last_delivery: RwLock<HashMap<Source, Instant>>,
+    last_delivery: RwLock<BTreeMap<Source, Instant>>,
 }
 
 impl TrustedSources {

@@ -163,7 +163,8 @@ async fn tells_a_holder_that_it_was_evicted() {
     let pool = FairPool::new(1, 10);
     let first = pool.acquire(source(A), 1, &nobody).unwrap();
     let second = pool.acquire(source(B), 1, &nobody).unwrap();
-    first.evicted().await;
+    let told = tokio::time::timeout(Duration::from_secs(10), first.evicted());
+    told.await.expect("the holder is told");
     drop(first);
     assert!(!is_evicted(&second));
     assert_eq!(pool.state().root.used, 1);
