@@ -11,20 +11,10 @@ use serde_json::{Value, json};
 
 const CATCH_UP: &[&str] = &["catch-up", "--min-age", "0s"];
 
-fn set_up(harness: &Harness, event: &str) {
-    harness.run_ok(&[
-        "setup",
-        "--url",
-        &harness.url("/webhooks/pleo"),
-        "--event",
-        event,
-    ]);
-}
-
 #[test]
 fn fetches_missed_export_job_once_and_dispatches_it() {
     let harness = Harness::new();
-    set_up(&harness, EXPORT);
+    harness.set_up(EXPORT);
     let server = harness.serve(&[]);
     let arrived = harness.sandbox.add_export_job(harness.company);
     let message = &harness.sandbox.emit(harness.company, EXPORT, &arrived)[0];
@@ -76,7 +66,7 @@ fn fetches_missed_export_job_once_and_dispatches_it() {
 #[test]
 fn fetches_several_pages_while_server_runs() {
     let harness = Harness::new();
-    set_up(&harness, EXPORT);
+    harness.set_up(EXPORT);
     let _server = harness.serve(&["--exec", "cat"]);
     for _ in 0..30 {
         harness.sandbox.add_export_job(harness.company);
@@ -92,7 +82,7 @@ fn fetches_several_pages_while_server_runs() {
 #[test]
 fn stores_jobs_of_pages_before_failed_page() {
     let harness = Harness::new();
-    set_up(&harness, EXPORT);
+    harness.set_up(EXPORT);
     drop(harness.serve(&[]));
     for _ in 0..25 {
         harness.sandbox.add_export_job(harness.company);
@@ -109,7 +99,7 @@ fn stores_jobs_of_pages_before_failed_page() {
 #[test]
 fn skips_job_younger_than_min_age() {
     let harness = Harness::new();
-    set_up(&harness, EXPORT);
+    harness.set_up(EXPORT);
     drop(harness.serve(&[]));
     harness.sandbox.add_export_job(harness.company);
     assert_eq!(harness.json(&["catch-up"]), [Value::Null; 0]);
@@ -120,7 +110,7 @@ fn skips_job_younger_than_min_age() {
 fn reports_missing_configuration_inbox_subscription_or_scope() {
     let harness = Harness::new();
     harness.run_fails(CATCH_UP, 2, &["cannot read", "pleo.toml"]);
-    set_up(&harness, VENDOR);
+    harness.set_up(VENDOR);
     let parts = ["cannot open inbox", "`pleo-receiver serve` creates it"];
     harness.run_fails(CATCH_UP, 1, &parts);
     drop(harness.serve(&[]));
@@ -129,12 +119,12 @@ fn reports_missing_configuration_inbox_subscription_or_scope() {
         2,
         &["no `[[endpoint]]` has a `subscription` for export jobs"],
     );
-    set_up(&harness, EXPORT);
+    harness.set_up(EXPORT);
     let output = harness.run_with_token(CATCH_UP, "a.b.c");
     crate::support::harness::assert_failed(&output, 1, &["(401)"]);
 
     let harness = Harness::with_scopes(&[]);
-    set_up(&harness, VENDOR);
+    harness.set_up(VENDOR);
     drop(harness.serve(&[]));
     let before = harness.read_file("pleo.toml");
     harness
@@ -146,7 +136,7 @@ fn reports_missing_configuration_inbox_subscription_or_scope() {
 #[test]
 fn continues_after_expired_token_of_one_endpoint() {
     let harness = Harness::new();
-    set_up(&harness, EXPORT);
+    harness.set_up(EXPORT);
     drop(harness.serve(&[]));
     harness.dir.write("old.token", "a.b.c\n");
     let first = harness.read_file("pleo.toml");

@@ -5,22 +5,10 @@ use std::collections::BTreeSet;
 use crate::support::harness::{EXPORT, Harness};
 use serde_json::{Value, json};
 
-fn set_up(harness: &Harness) -> uuid::Uuid {
-    harness.run_ok(&[
-        "setup",
-        "--url",
-        &harness.url("/webhooks/pleo"),
-        "--event",
-        EXPORT,
-    ]);
-    let id = &harness.json(&["subscriptions", "list"])[0]["id"];
-    id.as_str().unwrap().parse().unwrap()
-}
-
 #[test]
 fn retries_while_receiver_is_down() {
     let harness = Harness::new();
-    set_up(&harness);
+    harness.set_up(EXPORT);
     let message = &harness
         .sandbox
         .emit(harness.company, EXPORT, &json!({ "id": "1" }))[0];
@@ -37,7 +25,7 @@ fn retries_while_receiver_is_down() {
 #[test]
 fn accepts_either_signature_during_rotation() {
     let harness = Harness::new();
-    let subscription = set_up(&harness);
+    let subscription = harness.set_up(EXPORT);
     let old = harness.read_file("webhooks-pleo.secret");
     let server = harness.serve(&[]);
     let send = |signatures| {
@@ -47,28 +35,24 @@ fn accepts_either_signature_during_rotation() {
         attempt.status
     };
     assert_eq!(send(1), Some(204));
-    harness.sandbox.rotate_secret(subscription);
+    harness.sandbox.rotate_secret(subscription.parse().unwrap());
     assert_eq!(send(2), Some(204), "the receiver has the old secret");
     drop(server);
 
-    harness.run_ok(&[
-        "setup",
-        "--url",
-        &harness.url("/webhooks/pleo"),
-        "--event",
-        EXPORT,
-    ]);
+    harness.set_up(EXPORT);
     assert_ne!(harness.read_file("webhooks-pleo.secret"), old);
     let _server = harness.serve(&[]);
     assert_eq!(send(2), Some(204), "the receiver has the new secret");
-    harness.sandbox.retire_old_secrets(subscription);
+    harness
+        .sandbox
+        .retire_old_secrets(subscription.parse().unwrap());
     assert_eq!(send(1), Some(204));
 }
 
 #[test]
 fn stores_duplicated_and_unordered_messages_once() {
     let harness = Harness::new();
-    set_up(&harness);
+    harness.set_up(EXPORT);
     let _server = harness.serve(&[]);
     let jobs: Vec<_> = (0..20)
         .map(|number| json!({ "id": number.to_string() }))
@@ -103,12 +87,17 @@ fn stores_duplicated_and_unordered_messages_once() {
 #[test]
 fn sends_only_to_active_subscriptions_of_company() {
     let harness = Harness::new();
-    let subscription = set_up(&harness);
+    let subscription = harness.set_up(EXPORT);
     let emitted = |company, event| harness.sandbox.emit(company, event, &json!({})).len();
     assert_eq!(emitted(harness.company, EXPORT), 1);
     assert_eq!(emitted(harness.company, "v1.vendor.created"), 0);
     assert_eq!(emitted(uuid::Uuid::nil(), EXPORT), 0);
-    let id = subscription.to_string();
-    harness.run_ok(&["subscriptions", "update", &id, "--status", "INACTIVE"]);
+    harness.run_ok(&[
+        "subscriptions",
+        "update",
+        &subscription,
+        "--status",
+        "INACTIVE",
+    ]);
     assert_eq!(emitted(harness.company, EXPORT), 0);
 }

@@ -27,17 +27,10 @@ fn failed(checks: &[Value], check: &str) -> String {
     format!("{} | {}", result["found"], result["fix"])
 }
 
-fn set_up(harness: &Harness) -> String {
-    let url = harness.url("/webhooks/pleo");
-    harness.run_ok(&["setup", "--url", &url, "--event", EXPORT]);
-    let id = &harness.json(&["subscriptions", "list"])[0]["id"];
-    id.as_str().unwrap().to_owned()
-}
-
 #[test]
 fn reports_every_passing_check() {
     let harness = Harness::new();
-    set_up(&harness);
+    harness.set_up(EXPORT);
     let _server = harness.serve(&[]);
     let (code, checks) = run_doctor(&harness, &[]);
     let not_ok: Vec<_> = checks
@@ -88,7 +81,7 @@ fn reports_every_passing_check() {
 #[test]
 fn skips_delivery_to_endpoint_with_allowed_networks() {
     let harness = Harness::new();
-    set_up(&harness);
+    harness.set_up(EXPORT);
     let before = harness.read_file("pleo.toml");
     let sources = "path = \"/webhooks/pleo\"\nsources = [\"52.215.16.239\"]";
     let after = before.replace("path = \"/webhooks/pleo\"", sources);
@@ -104,7 +97,7 @@ fn skips_delivery_to_endpoint_with_allowed_networks() {
 #[test]
 fn prints_one_line_per_check_with_its_fix() {
     let harness = Harness::new();
-    set_up(&harness);
+    harness.set_up(EXPORT);
     let output = harness.run(&["doctor"]);
     assert_eq!((output.code, output.stderr.as_str()), (1, ""));
     let mut lines = output.stdout.lines();
@@ -127,7 +120,7 @@ fn prints_one_line_per_check_with_its_fix() {
 #[test]
 fn reports_subscription_token_and_secret_problems() {
     let harness = Harness::new();
-    let id = set_up(&harness);
+    let id = harness.set_up(EXPORT);
     let _server = harness.serve(&[]);
     let update =
         |more: &[&str]| harness.run_ok(&[&["subscriptions", "update", &id], more].concat());
@@ -191,7 +184,7 @@ fn reports_subscription_token_and_secret_problems() {
 fn reports_network_and_delivery_problems() {
     let harness = Harness::new();
     let url = harness.url("/webhooks/pleo");
-    set_up(&harness);
+    harness.set_up(EXPORT);
     let (_, checks) = run_doctor(&harness, &[]);
     assert!(failed(&checks, "reachable").contains("start the receiver"));
 
@@ -267,7 +260,7 @@ fn stops_at_invalid_configuration() {
 #[test]
 fn prints_checks_by_endpoint_and_counts_them() {
     let harness = Harness::new();
-    set_up(&harness);
+    harness.set_up(EXPORT);
     let _server = harness.serve(&[]);
     let output = harness.run(&["doctor"]);
     assert_eq!((output.code, output.stderr.as_str()), (1, ""));
@@ -290,7 +283,7 @@ fn prints_checks_by_endpoint_and_counts_them() {
 #[test]
 fn names_configuration_in_each_fix() {
     let harness = Harness::new();
-    set_up(&harness);
+    harness.set_up(EXPORT);
     let elsewhere = harness
         .read_file("pleo.toml")
         .replace("/pleo\", events", "/a\", events");

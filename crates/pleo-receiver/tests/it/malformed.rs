@@ -20,13 +20,21 @@ enum State {
 
 use State::{Closed, Usable};
 
-async fn start() -> Server {
+/// A name, bytes, the responses to them, and the state of the connection after that.
+type Case<'a> = (&'a str, Vec<u8>, &'a [u16], State);
+
+/// Asserts what a server answers in each case.
+async fn assert_cases<'a>(cases: impl IntoIterator<Item = Case<'a>>) {
     let builder = Receiver::builder()
         .endpoint(endpoint())
         .inbox(MemoryInbox::new())
         .body_limit(100_000)
         .body_timeout(Duration::from_millis(300));
-    Server::start(builder).await
+    let server = Server::start(builder).await;
+    for (case, bytes, statuses, state) in cases {
+        assert_answers(&server, case, &bytes, statuses, state).await;
+    }
+    server.stop().await;
 }
 
 /// Asserts that these bytes get these responses and leave the connection in this state.
@@ -84,9 +92,17 @@ fn chunked(body: &[u8]) -> Vec<u8> {
     .concat()
 }
 
+/// Adds a header that may be no text.
+fn with_header(request: &Request, name: &str, value: &[u8]) -> Vec<u8> {
+    let bytes = request.bytes();
+    let mut ends = bytes.windows(4);
+    let end = ends.position(|four| four == b"\r\n\r\n").unwrap();
+    let header = [b"\r\n", name.as_bytes(), b": ", value].concat();
+    [&bytes[..end], &header, &bytes[end..]].concat()
+}
+
 #[tokio::test]
 async fn answers_wrong_or_ambiguous_content_length() {
-    let server = start().await;
     let length = BODY.len();
     assert_eq!(length, 47, "the cases below rely on it");
     let next = Request::signed("msg_2", BODY).bytes();
@@ -112,15 +128,11 @@ async fn answers_wrong_or_ambiguous_content_length() {
         ("two different, the other way round", framed(&two("0", "47"), BODY), &[400], Closed),
         ("two that agree", framed(&two("47", "47"), BODY), &[204], Usable),
     ];
-    for (case, bytes, statuses, state) in cases {
-        assert_answers(&server, case, &bytes, statuses, state).await;
-    }
-    server.stop().await;
+    assert_cases(cases).await;
 }
 
 #[tokio::test]
 async fn answers_malformed_or_ambiguous_chunks() {
-    let server = start().await;
     let te = [("transfer-encoding", "chunked")];
     let chunks = chunked(BODY);
     let smuggled = Request::signed("msg_2", BODY).bytes();
@@ -162,15 +174,11 @@ async fn answers_malformed_or_ambiguous_chunks() {
         ("an extension without end", framed(&te, &[b"1;", &[b'x'; 200_000][..]].concat()), &[400], Closed),
         ("trailers without end", framed(&te, &[b"0\r\n", &b"x: y\r\n".repeat(50_000)[..]].concat()), &[400], Closed),
     ];
-    for (case, bytes, statuses, state) in cases {
-        assert_answers(&server, case, &bytes, statuses, state).await;
-    }
-    server.stop().await;
+    assert_cases(cases).await;
 }
 
 #[tokio::test]
 async fn answers_unusual_and_malformed_request_lines() {
-    let server = start().await;
     let request = Request::signed("msg_1", BODY);
     let line = |line: &str| {
         let bytes = request.bytes();
@@ -205,34 +213,15 @@ async fn answers_unusual_and_malformed_request_lines() {
         ("three pipelined", request.bytes().repeat(3), &[204; 3], Usable),
         ("line breaks first", [b"\r\n\r\n", &request.bytes()[..]].concat(), &[204], Usable),
     ];
-    for (case, bytes, statuses, state) in cases {
-        assert_answers(&server, case, &bytes, statuses, state).await;
-    }
-    server.stop().await;
+    assert_cases(cases).await;
 }
 
 #[tokio::test]
 async fn answers_contradictory_and_non_text_headers() {
-    let server = start().await;
     let good = || Request::signed("msg_1", BODY);
-    let raw = |name: &str, value: &[u8]| {
-        let bytes = good().bytes();
-        let end = bytes
-            .windows(4)
-            .position(|four| four == b"\r\n\r\n")
-            .unwrap();
-        let header = [b"\r\n", name.as_bytes(), b": ", value].concat();
-        [&bytes[..end], &header, &bytes[end..]].concat()
-    };
-    let replaced = |name: &'static str, value: &[u8]| {
-        let bytes = good().with(name, None).bytes();
-        let end = bytes
-            .windows(4)
-            .position(|four| four == b"\r\n\r\n")
-            .unwrap();
-        let header = [b"\r\n", name.as_bytes(), b": ", value].concat();
-        [&bytes[..end], &header, &bytes[end..]].concat()
-    };
+    let raw = |name: &str, value: &[u8]| with_header(&good(), name, value);
+    let replaced =
+        |name: &'static str, value: &[u8]| with_header(&good().with(name, None), name, value);
     let http10 = |request: &Request| {
         let text = String::from_utf8(request.bytes()).unwrap();
         text.replacen("HTTP/1.1", "HTTP/1.0", 1).into_bytes()
@@ -267,8 +256,5 @@ async fn answers_contradictory_and_non_text_headers() {
         ("the maximum of headers", many(100 - 6), &[204], Usable),
         ("one more header", many(101 - 6), &[431], Closed),
     ];
-    for (case, bytes, statuses, state) in cases {
-        assert_answers(&server, case, &bytes, statuses, state).await;
-    }
-    server.stop().await;
+    assert_cases(cases).await;
 }

@@ -56,6 +56,14 @@ impl Harness {
         }
     }
 
+    /// Runs `setup` for an endpoint and this event. Returns the subscription's id.
+    pub(crate) fn set_up(&self, event: &str) -> String {
+        let url = self.url("/webhooks/pleo");
+        self.run_ok(&["setup", "--url", &url, "--event", event]);
+        let id = &self.json(&["subscriptions", "list"])[0]["id"];
+        id.as_str().unwrap().to_owned()
+    }
+
     /// Returns the public URL of this path.
     pub(crate) fn url(&self, path: &str) -> String {
         format!("https://localhost:{}{path}", self.proxy.port())
