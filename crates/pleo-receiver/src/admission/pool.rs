@@ -188,6 +188,11 @@ impl FairPool {
         Ok(())
     }
 
+    /// Wakes the tasks of all holders.
+    pub(crate) fn wake_all(&self) {
+        self.state().root.wake_all();
+    }
+
     fn now(&self) -> u64 {
         millis(self.start.elapsed())
     }
@@ -234,10 +239,7 @@ impl Permit {
             self.pool
                 .make_room(&mut state, self.source, more, standing)?;
         }
-        if state.root.remove(self.source, 0, self.id).is_none() {
-            // It made room for itself.
-            return Err(Refused::SourceLimit);
-        }
+        state.root.remove(self.source, 0, self.id);
         state.root.add(self.source, 0, self.id, units, &self.holder);
         Ok(())
     }
@@ -341,6 +343,15 @@ impl Group {
                 let newest = holders.max_by_key(|(id, (units, _))| (*units, **id));
                 newest.map(|(id, _)| *id)
             }
+        }
+    }
+
+    fn wake_all(&self) {
+        for (_, holder) in self.holders.values() {
+            holder.waker.wake();
+        }
+        for (group, _) in self.groups.values() {
+            group.wake_all();
         }
     }
 

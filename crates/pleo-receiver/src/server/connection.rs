@@ -1,7 +1,10 @@
 //! Serves one connection.
 
 use core::convert::Infallible;
+use core::future::poll_fn;
 use core::pin::pin;
+use core::sync::atomic::{AtomicBool, Ordering};
+use core::task::Poll;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -55,7 +58,8 @@ pub(super) struct ServerState {
     pub(super) receiver: Receiver,
     pub(super) options: ServerOptions,
     connections: Arc<FairPool>,
-    is_shutting_down: watch::Sender<bool>,
+    is_shutting_down: AtomicBool,
+    shutdown: watch::Sender<()>,
 }
 
 impl ServerState {
@@ -64,21 +68,35 @@ impl ServerState {
             receiver,
             connections: FairPool::new(options.max_connections, options.max_connections_per_source),
             options,
-            is_shutting_down: watch::Sender::new(false),
+            is_shutting_down: AtomicBool::new(false),
+            shutdown: watch::Sender::new(()),
         }
     }
 
     /// Tells all connections to close once their requests are answered.
     pub(super) fn shut_down(&self) {
-        self.is_shutting_down.send_replace(true);
+        self.is_shutting_down.store(true, Ordering::SeqCst);
+        self.shutdown.send_replace(());
+        self.connections.wake_all();
     }
 
     /// Resolves when the server shuts down.
     pub(super) async fn shutdown(&self) {
-        // The sender lives as long as `self`.
-        let _ = (self.is_shutting_down.subscribe())
-            .wait_for(|is_shutting_down| *is_shutting_down)
-            .await;
+        let mut shutdown = self.shutdown.subscribe();
+        if !self.is_shutting_down.load(Ordering::SeqCst) {
+            // The sender lives as long as `self`.
+            let _ = shutdown.changed().await;
+        }
+    }
+
+    /// Resolves when the server shuts down, in a task that also waits for the eviction of its
+    /// connection and so is woken. Costs less than [`Self::shutdown`] where it is polled often.
+    async fn connection_shutdown(&self) {
+        poll_fn(|_| match self.is_shutting_down.load(Ordering::SeqCst) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
     }
 }
 
@@ -202,7 +220,7 @@ impl Connection {
             stream = handshake => stream.map_err(ConnectionError::Handshake)?,
             phase = self.progress.timed_out() => return Err(ConnectionError::Timeout(phase)),
             () = self.progress.evicted() => return Err(ConnectionError::Evicted),
-            () = self.server.shutdown() => return Ok(()),
+            () = self.server.connection_shutdown() => return Ok(()),
         };
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             self.http2(stream).await
@@ -268,7 +286,7 @@ impl Connection {
                     return Err(ConnectionError::Timeout(phase));
                 },
                 () = self.progress.evicted() => return Err(ConnectionError::Evicted),
-                () = self.server.shutdown(), if !is_closing => {}
+                () = self.server.connection_shutdown(), if !is_closing => {}
             }
             is_closing = true;
             self.progress.on_close();
