@@ -53,6 +53,8 @@ enum Attack {
     Busy(Duration),
     /// Sends all but the end of a large body.
     IncompleteBody,
+    /// Sends the headers of a request with a body, and nothing of the body.
+    MissingBody,
     /// Sends requests, and never reads an answer.
     NeverReads,
     /// Begins a TLS handshake.
@@ -132,6 +134,13 @@ impl Attack {
                 let bytes = Request::signed("msg_attack", &vec![b'x'; LARGE]).bytes();
                 let some = bytes.get(..bytes.len() - 1000).unwrap_or_default();
                 stream.write_all(some).await?;
+                let _holder = holding.one();
+                stream.read(&mut [0]).await.map(drop)
+            }
+            Self::MissingBody => {
+                let mut stream = connect(source, target.http).await?;
+                let bytes = Request::signed("msg_attack", b"{}").bytes();
+                stream.write_all(&bytes[..bytes.len() - 2]).await?;
                 let _holder = holding.one();
                 stream.read(&mut [0]).await.map(drop)
             }
@@ -356,7 +365,7 @@ const BUSY: Attack = Attack::Busy(Duration::from_millis(300));
 /// Sends requests just often enough to keep so many connections.
 const KEPT: Attack = Attack::Busy(Duration::from_secs(20));
 
-use Attack::{IncompleteBody, NeverReads, OpenStreams, UnfinishedHandshake};
+use Attack::{IncompleteBody, MissingBody, NeverReads, OpenStreams, UnfinishedHandshake};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn delivers_during_attacks_on_small_limits() {
@@ -367,6 +376,7 @@ async fn delivers_during_attacks_on_small_limits() {
         &[(IncompleteBody, 1, 80)],
         &[(IncompleteBody, 3, 30)],
         &[(IncompleteBody, 16, 6)],
+        &[(MissingBody, 3, 40)],
         &[(NeverReads, 2, 70)],
         &[(UnfinishedHandshake, 2, 80)],
         &[(OpenStreams, 2, 4)],
@@ -388,6 +398,8 @@ async fn delivers_during_attacks_on_default_limits() {
         &[(KEPT, 16, 1050)][..],
         &[(IncompleteBody, 3, 40)],
         &[(IncompleteBody, 16, 10)],
+        // As many requests as may wait for their bodies.
+        &[(MissingBody, 4, 1024)],
         &[(NeverReads, 2, 30)],
         &[(UnfinishedHandshake, 16, 100)],
         &[(OpenStreams, 2, 26)],
