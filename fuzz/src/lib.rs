@@ -1,4 +1,4 @@
-//! What the fuzz targets share: the input format and the reference implementation.
+//! Shared by the fuzz targets: the input format and the reference implementation.
 
 pub mod input;
 // The verifier's own tests compare with the same implementation.

@@ -1,13 +1,12 @@
 //! An inbox that stores nothing, to measure the receiver without storage.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use jiff::Timestamp;
 use pleo_receiver::{
-    Appended, Counts, Entry, Filter, Inbox, InboxError, InboxFuture, LeaseId, LeaseRequest, Leased,
-    NewMessage, Outcome, Selection, State,
+    Appended, Completed, EndpointStats, Inbox, InboxError, InboxFuture, Key, LeaseId, LeaseRequest,
+    Leased, NewMessage, Outcome, Page, Query, Selection, StoredMessage, Version,
 };
 
 /// Reports every message as stored, and discards it.
@@ -23,36 +22,48 @@ impl Inbox for DiscardingInbox {
         ready(Appended::Stored)
     }
 
-    fn lease(&self, _: LeaseRequest, _: Timestamp, _: Duration) -> InboxFuture<'_, Leased> {
+    fn lease(&self, _: LeaseRequest) -> InboxFuture<'_, Leased> {
         ready(Leased::default())
     }
 
-    fn complete(&self, _: LeaseId, _: Outcome) -> InboxFuture<'_, ()> {
-        ready(())
+    fn renew(&self, leases: Vec<LeaseId>, _: Duration) -> InboxFuture<'_, Vec<LeaseId>> {
+        ready(leases)
     }
 
-    fn ready(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn complete(&self, _: LeaseId, _: Outcome) -> InboxFuture<'_, Completed> {
+        ready(Completed::Lost)
+    }
+
+    fn changed(&self, _: Version) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
         Box::pin(std::future::pending())
     }
 
-    fn list(&self, _: Filter) -> InboxFuture<'_, Vec<Entry>> {
-        ready(Vec::new())
+    fn list(&self, _: Query) -> InboxFuture<'_, Page> {
+        ready(Page::default())
     }
 
-    fn show(&self, _: String) -> InboxFuture<'_, Vec<(Entry, Bytes)>> {
-        ready(Vec::new())
+    fn get(&self, _: Key) -> InboxFuture<'_, Option<StoredMessage>> {
+        ready(None)
     }
 
     fn replay(&self, _: Selection) -> InboxFuture<'_, u64> {
         ready(0)
     }
 
-    fn prune(&self, _: State, _: Timestamp) -> InboxFuture<'_, u64> {
+    fn prune(&self, _: Selection) -> InboxFuture<'_, u64> {
         ready(0)
     }
 
-    fn counts(&self) -> InboxFuture<'_, Counts> {
-        ready(Counts::default())
+    fn set_paused(&self, _: Arc<str>, _: bool) -> InboxFuture<'_, ()> {
+        ready(())
+    }
+
+    fn stats(&self) -> InboxFuture<'_, Vec<EndpointStats>> {
+        ready(Vec::new())
+    }
+
+    fn check(&self) -> InboxFuture<'_, ()> {
+        ready(())
     }
 
     fn close(&self) -> InboxFuture<'_, ()> {

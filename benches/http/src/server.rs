@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 use std::{env, fs, io};
 
 use bytes::Bytes;
@@ -159,14 +160,14 @@ pub fn run(which: &str) {
         }
         let secret = SECRET.parse().expect("a secret");
         let endpoint = Endpoint::new("/webhooks/pleo", secret).expect("a path");
-        let receiver = Receiver::builder()
-            .endpoint(endpoint.tolerance(1_000_000))
-            .inbox(DiscardingInbox)
+        let endpoint = endpoint.with_tolerance(Duration::from_secs(1_000_000));
+        let (receiver, dispatcher) = Receiver::builder(DiscardingInbox)
+            .endpoint(endpoint)
             .build()
             .expect("a receiver");
         let mut options = ServerOptions::default();
         options.max_connections_per_source = 100_000;
-        let server = pleo_receiver::Server::new(receiver).options(options);
+        let server = pleo_receiver::Server::new(receiver, dispatcher).options(options);
         let shutdown = std::future::pending();
         server
             .listen(listener)

@@ -65,7 +65,7 @@ Examples:
 A flag beats its environment variable, and that beats the configuration file.
 SIGHUP reloads the configuration, SIGTERM stops the receiver.")]
     Serve(Box<Serve>),
-    /// List, show, replay and prune stored messages.
+    /// Manage the stored messages and the file that holds them.
     #[command(
         subcommand,
         after_help = "\
@@ -219,8 +219,8 @@ pub(crate) struct Serve {
     )]
     pub(crate) tolerance: Option<u64>,
 
-    /// Run this command for each message, without a shell, with the body on standard input. A
-    /// non-zero exit code schedules a retry.
+    /// Run this command for each message, without a shell, with the body on standard input. Exit code
+    /// 0 is a success, 65 makes the message dead, any other schedules a retry.
     #[arg(
         long,
         env = "PLEO_EXEC",
@@ -229,7 +229,8 @@ pub(crate) struct Serve {
     )]
     pub(crate) exec: Option<String>,
 
-    /// Post each message to this URL. An answer other than 2xx schedules a retry.
+    /// Post each message to this URL. An answer of 2xx is a success, 410 makes the message dead, any
+    /// other schedules a retry.
     #[arg(
         long,
         env = "PLEO_FORWARD",
@@ -259,6 +260,11 @@ pub(crate) struct Serve {
         help_heading = "Operation"
     )]
     pub(crate) inbox: Option<String>,
+
+    /// Allow an inbox in a directory that other users can write to. They can then delete or replace
+    /// it.
+    #[arg(long, env = "PLEO_ALLOW_SHARED_DIRECTORY", help_heading = "Operation")]
+    pub(crate) allow_shared_directory: bool,
 
     /// The address that serves Prometheus metrics at `/metrics`.
     #[arg(

@@ -4,7 +4,7 @@ use core::fmt;
 use std::error::Error;
 use std::io::{self, ErrorKind};
 
-use pleo_receiver::{InboxError, ServeError};
+use pleo_receiver::{InboxError, ServeError, SqliteOpenError};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -67,6 +67,12 @@ impl From<io::Error> for Failure {
 
 impl From<InboxError> for Failure {
     fn from(error: InboxError) -> Self {
+        Self::run(&error)
+    }
+}
+
+impl From<SqliteOpenError> for Failure {
+    fn from(error: SqliteOpenError) -> Self {
         Self::run(&error)
     }
 }

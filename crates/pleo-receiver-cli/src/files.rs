@@ -22,7 +22,7 @@ pub(crate) enum Access {
 /// The owner of the file stays the same. A symbolic link stays, and its target is replaced.
 pub(crate) fn replace(path: &Path, text: &str, access: Access) -> Result<(), Failure> {
     let replace = || {
-        let target = target(path)?;
+        let target = target(path, access)?;
         // `tempfile` creates it with mode 0600.
         let mut file = temporary(&target)?;
         keep_owner(&file, &target, access)?;
@@ -35,18 +35,22 @@ pub(crate) fn replace(path: &Path, text: &str, access: Access) -> Result<(), Fai
 }
 
 /// Checks that a file can be replaced.
-pub(crate) fn check_writable(path: &Path) -> Result<(), Failure> {
-    let created = target(path).and_then(|target| temporary(&target));
+pub(crate) fn check_writable(path: &Path, access: Access) -> Result<(), Failure> {
+    let created = target(path, access).and_then(|target| temporary(&target));
     let removed = created.and_then(NamedTempFile::close);
     removed.map_err(|error| cannot_write(path, &error))
 }
 
-/// Resolves symbolic links. Refuses a directory in which every user may create files: another user
-/// may have placed the link or the file.
-fn target(path: &Path) -> io::Result<PathBuf> {
+/// Resolves symbolic links. Refuses a directory in which other users may create files: they may have
+/// placed the link or the file, and can replace it.
+fn target(path: &Path, access: Access) -> io::Result<PathBuf> {
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    if is_shared(directory(path)) || is_shared(directory(&target)) {
-        return Err(io::Error::other("its directory is world-writable"));
+    for directory in [directory(path), directory(&target)] {
+        if is_shared(directory, access) {
+            let directory = directory.display();
+            let why = format!("other users can write to its directory `{directory}`");
+            return Err(io::Error::other(why));
+        }
     }
     Ok(target)
 }
@@ -69,7 +73,7 @@ fn directory(file: &Path) -> &Path {
 }
 
 fn cannot_write(path: &Path, error: &io::Error) -> Failure {
-    let fix = "choose a file in a directory that this user, but not every user, can write to";
+    let fix = "choose a file in a directory that only this user can write to (`chmod go-w`)";
     Failure::Usage(format!("cannot write {}: {error}; {fix}", path.display()))
 }
 
@@ -106,14 +110,19 @@ fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns `true` if every user may create files in the directory, as in `/tmp`.
+/// Returns `true` if every user may create files in the directory; for a file of its owner only, also
+/// if a group may, unless it has the number of the user and so is that user's own.
 #[cfg(unix)]
-fn is_shared(directory: &Path) -> bool {
+fn is_shared(directory: &Path, access: Access) -> bool {
     use std::os::unix::fs::MetadataExt;
-    fs::metadata(directory).is_ok_and(|directory| directory.mode() & 0o1002 == 0o1002)
+    fs::metadata(directory).is_ok_and(|directory| {
+        let by_group = access == Access::Owner && directory.gid() != directory.uid();
+        let others = if by_group { 0o022 } else { 0o002 };
+        directory.mode() & others != 0
+    })
 }
 
 #[cfg(not(unix))]
-fn is_shared(_: &Path) -> bool {
+fn is_shared(_: &Path, _: Access) -> bool {
     false
 }

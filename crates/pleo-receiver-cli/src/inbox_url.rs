@@ -3,7 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use pleo_receiver::{Inbox, InboxError, MemoryInbox, SqliteInbox, SqliteOptions};
+use pleo_receiver::{
+    Inbox, InboxError, Key, MemoryInbox, Query, Selection, SqliteInbox, SqliteOpenError,
+    SqliteOptions, StoredMessage,
+};
 
 use crate::failure::{Failure, chain};
 
@@ -17,7 +20,7 @@ pub(crate) fn open(url: &str, options: SqliteOptions) -> Result<Arc<dyn Inbox>, 
     }
     let inbox = SqliteInbox::open_with(sqlite_path(url)?, options).map_err(|error| {
         let fix = match error {
-            InboxError::Open { .. } => {
+            SqliteOpenError::Open { .. } => {
                 "; choose a file in a folder that this user can write to, on a disk with space left"
             }
             _ => "",
@@ -29,6 +32,11 @@ pub(crate) fn open(url: &str, options: SqliteOptions) -> Result<Arc<dyn Inbox>, 
 
 /// Opens the inbox for a command. A server may have it open.
 pub(crate) fn open_shared(url: &str) -> Result<SqliteInbox, Failure> {
+    Ok(SqliteInbox::open_shared(existing_path(url)?)?)
+}
+
+/// Returns the file of an inbox that exists.
+pub(crate) fn existing_path(url: &str) -> Result<&str, Failure> {
     if url == "memory:" {
         let why = "an inbox in memory ends with its server and cannot be read";
         return Err(Failure::usage("`--inbox`", why));
@@ -40,7 +48,22 @@ pub(crate) fn open_shared(url: &str) -> Result<SqliteInbox, Failure> {
              `--inbox FILE` or `--config FILE` names another"
         )));
     }
-    Ok(SqliteInbox::open_shared(path)?)
+    Ok(path)
+}
+
+/// Returns the messages with this id, at most one per endpoint.
+pub(crate) async fn messages(
+    inbox: &dyn Inbox,
+    id: &str,
+) -> Result<Vec<StoredMessage>, InboxError> {
+    let page = inbox.list(Query::new(Selection::id(id), u32::MAX)).await?;
+    let mut messages = Vec::new();
+    for entry in page.entries {
+        let key = Key::new(entry.endpoint, entry.webhook_id);
+        // A message that was pruned since is left out.
+        messages.extend(inbox.get(key).await?);
+    }
+    Ok(messages)
 }
 
 /// Returns the file that the URL names: `sqlite:FILE`, or FILE alone.

@@ -7,6 +7,7 @@ mod admin;
 mod args;
 mod commands;
 mod config;
+mod escape;
 mod failure;
 mod files;
 mod http_client;
@@ -61,7 +62,7 @@ fn main() -> ExitCode {
         && !matches!(failure, Failure::AlreadyReported)
     {
         let text = format!("error: {failure}");
-        let lines: Vec<_> = text.lines().map(output::escape).collect();
+        let lines: Vec<_> = text.lines().map(escape::escape).collect();
         log.print(&lines.join("\n"));
     }
     // Dropping the log writes its pending lines.

@@ -1,8 +1,10 @@
-//! Signs messages.
+//! Signs and verifies messages.
+
+use core::time::Duration;
 
 use http::header::{CONTENT_TYPE, InvalidHeaderValue};
 use http::{HeaderMap, HeaderValue};
-use pleo_receiver::verify::Secret;
+use pleo_receiver::verify::{Secret, SignatureHeaders, Verified, Verifier};
 use uuid::Uuid;
 
 use crate::failure::{Failure, chain};
@@ -30,6 +32,19 @@ pub(crate) fn signature_headers(
         ("webhook-timestamp", timestamp.to_string()),
         ("webhook-signature", signatures.join(" ")),
     ])
+}
+
+/// Returns the position of the secret that signed a message, and the proof. Accepts any timestamp.
+pub(crate) fn matching_secret<'b>(
+    secrets: &[Secret],
+    headers: &SignatureHeaders<'_>,
+    body: &'b [u8],
+) -> Option<(usize, Verified<&'b [u8]>)> {
+    secrets.iter().enumerate().find_map(|(index, secret)| {
+        let verifier = Verifier::new(secret.clone()).with_tolerance(Duration::MAX);
+        let verified = verifier.verify(headers, body, 0).ok()?;
+        Some((index, verified))
+    })
 }
 
 /// Returns the headers of a delivery: the content type and these.

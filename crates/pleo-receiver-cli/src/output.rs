@@ -1,15 +1,27 @@
-//! Prints tables, fields and JSON to standard output. Escapes untrusted text.
+//! Prints tables, fields and JSON to standard output. Escapes all text.
 
 use core::fmt::Display;
+use std::borrow::Cow;
 use std::io::{self, Write};
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Serializer, Value};
+
+use crate::escape::{EscapedJson, escape};
+
+/// The text between two columns.
+const SEPARATOR: &str = "  ";
+
+/// The maximum width of a cell. The sender chooses the length of some.
+const MAX_WIDTH: usize = 1024;
 
 /// An entry of a list.
 pub(crate) trait Row {
     /// The heads of the table's columns.
     const COLUMNS: &'static [&'static str];
+
+    /// How many of the first columns are never cut in a narrow terminal.
+    const UNCUT: usize = 0;
 
     /// Returns the cells of the entry's line in a table.
     fn cells(&self) -> Vec<String>;
@@ -18,22 +30,27 @@ pub(crate) trait Row {
     fn json(&self) -> Value;
 }
 
-/// Prints a list as a table, or as a JSON object a line.
+/// Prints a list as a table, or as one JSON object per line.
 #[derive(Debug)]
 pub(crate) struct List {
     json: bool,
+    /// The width of the terminal; `None` if standard output is not a terminal.
+    terminal: Option<usize>,
     widths: Vec<usize>,
 }
 
 impl List {
-    pub(crate) const fn new(json: bool) -> Self {
+    pub(crate) fn new(json: bool) -> Self {
+        let terminal = terminal_size::terminal_size_of(io::stdout());
         Self {
             json,
+            terminal: terminal.map(|(width, _)| width.0.into()),
             widths: Vec::new(),
         }
     }
 
-    /// Prints rows. Columns never get narrower than in earlier rows.
+    /// Prints rows. Columns never get narrower than in earlier rows. If the terminal is narrow, cuts
+    /// the widest columns and omits the last ones.
     pub(crate) fn print<R: Row>(&mut self, rows: &[R]) -> io::Result<()> {
         if self.json {
             return rows.iter().try_for_each(|row| json(&row.json()));
@@ -48,18 +65,25 @@ impl List {
         }
         lines.extend(rows.iter().map(|row| {
             let cells = row.cells();
-            cells.iter().map(|cell| escape(cell)).collect()
+            let cells = cells.iter().map(|cell| escape(cell));
+            cells
+                .map(|cell| cut(&cell, MAX_WIDTH).into_owned())
+                .collect()
         }));
         for line in &lines {
             for (width, cell) in self.widths.iter_mut().zip(line) {
                 *width = (*width).max(cell.chars().count());
             }
         }
+        let mut widths = self.widths.clone();
+        if let Some(terminal) = self.terminal {
+            fit_columns(&mut widths, R::COLUMNS, R::UNCUT, terminal);
+        }
         let mut out = io::stdout().lock();
         for line in &lines {
-            let cells = line.iter().zip(&self.widths);
-            let cells = cells.map(|(cell, width)| format!("{cell:width$}"));
-            let text = cells.collect::<Vec<_>>().join("  ");
+            let cells = line.iter().zip(&widths);
+            let cells = cells.map(|(cell, &width)| format!("{:width$}", cut(cell, width)));
+            let text = cells.collect::<Vec<_>>().join(SEPARATOR);
             writeln!(out, "{}", text.trim_end())?;
         }
         out.flush()
@@ -77,7 +101,7 @@ impl List {
 /// Prints a JSON value on a line.
 pub(crate) fn json(value: &impl Serialize) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    serde_json::to_writer(&mut out, value)?;
+    value.serialize(&mut Serializer::with_formatter(&mut out, EscapedJson))?;
     writeln!(out)?;
     out.flush()
 }
@@ -106,35 +130,78 @@ pub(crate) fn note(text: impl Display) -> io::Result<()> {
     writeln!(io::stderr().lock(), "{}", escape(&text.to_string()))
 }
 
-/// Escapes line breaks and terminal control characters.
-pub(crate) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for letter in text.chars() {
-        match letter {
-            '"' | '\'' | '\\' => escaped.push(letter),
-            _ => escaped.extend(letter.escape_debug()),
+/// Fits a table to the terminal: narrows the widest columns after the first `uncut`, to the widths of
+/// their heads at least, and omits the last ones if that does not suffice.
+fn fit_columns(widths: &mut Vec<usize>, heads: &[&str], uncut: usize, terminal: usize) {
+    let total = |widths: &[usize]| {
+        widths.iter().sum::<usize>() + SEPARATOR.len() * widths.len().saturating_sub(1)
+    };
+    let least = |(index, &width): (usize, &usize)| match heads.get(index) {
+        Some(head) if index >= uncut => head.chars().count().min(width),
+        _ => width,
+    };
+    while widths.len() > uncut.max(1) {
+        let narrowest: Vec<_> = widths.iter().enumerate().map(least).collect();
+        if total(&narrowest) <= terminal {
+            break;
         }
+        widths.pop();
     }
-    escaped
+    while total(widths) > terminal {
+        let cells = widths.iter_mut().zip(heads).skip(uncut);
+        let mut cells = cells.filter(|(width, head)| **width > head.chars().count());
+        let Some((width, _)) = cells.by_ref().max_by_key(|(width, _)| **width) else {
+            return;
+        };
+        *width -= 1;
+    }
+}
+
+/// Cuts a text to a number of characters, with `…` as the last.
+fn cut(text: &str, width: usize) -> Cow<'_, str> {
+    let end = text.char_indices().nth(width.saturating_sub(1));
+    match end {
+        Some((end, last)) if end + last.len_utf8() < text.len() => {
+            Cow::Owned(format!("{}…", text.get(..end).unwrap_or_default()))
+        }
+        _ => Cow::Borrowed(text),
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::escape;
+    use super::{cut, fit_columns};
 
     #[test]
-    fn escapes_terminal_control_characters() {
-        for (text, escaped) in [
-            (
-                r#"{"a": 'b', "c": "\u00e9"}"#,
-                r#"{"a": 'b', "c": "\u00e9"}"#,
-            ),
-            ("Café – 北京 🙂", "Café – 北京 🙂"),
-            ("a\nb\r\tc", r"a\nb\r\tc"),
-            ("\x1b[2J\x07\x7f", r"\u{1b}[2J\u{7}\u{7f}"),
-            ("\u{9b}31m\u{202e}\u{2028}", r"\u{9b}31m\u{202e}\u{2028}"),
+    fn fits_columns_to_terminal() {
+        let heads = ["RECEIVED", "ID", "EVENT TYPE", "ERROR"];
+        for (uncut, terminal, fitted) in [
+            (2, 200, &[20, 31, 22, 60][..]),
+            (2, 100, &[20, 31, 22, 21]),
+            (2, 72, &[20, 31, 10, 5]),
+            (2, 71, &[20, 31, 16]),
+            (2, 65, &[20, 31, 10]),
+            (2, 64, &[20, 31]),
+            (2, 20, &[20, 31]),
+            (0, 40, &[8, 8, 10, 8]),
+            (0, 5, &[8]),
         ] {
-            assert_eq!(escape(text), escaped);
+            let mut widths = vec![20, 31, 22, 60];
+            fit_columns(&mut widths, &heads, uncut, terminal);
+            assert_eq!(widths, fitted, "{uncut} uncut in {terminal}");
+        }
+    }
+
+    #[test]
+    fn marks_cut_text() {
+        for (text, width, shown) in [
+            ("abc", 3, "abc"),
+            ("abcd", 3, "ab…"),
+            ("éèê", 3, "éèê"),
+            ("éèêë", 3, "éè…"),
+            ("", 3, ""),
+        ] {
+            assert_eq!(cut(text, width), shown);
         }
     }
 }

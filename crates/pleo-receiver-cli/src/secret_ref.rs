@@ -44,7 +44,7 @@ impl SecretRef {
     }
 
     /// Returns the name of the environment variable.
-    pub(crate) fn env_name(&self) -> Option<&str> {
+    fn env_name(&self) -> Option<&str> {
         self.0.strip_prefix("env:")
     }
 

@@ -111,7 +111,7 @@ async fn read_rest<B: Body<Data = Bytes> + Unpin>(
 ) -> Result<(Arc<str>, Bytes), Rejection> {
     let mut read = Vec::new();
     let start = Instant::now();
-    let mut timer = pin!(time::sleep_until(start + limits.time_for(0)));
+    let mut timer = pin!(time::sleep(limits.time_for(0)));
     let mut first = Some(first);
     loop {
         let frame = match first.take() {
@@ -127,11 +127,11 @@ async fn read_rest<B: Body<Data = Bytes> + Unpin>(
                 }
                 rejection = permit.evicted() => return Err(rejection),
                 () = &mut timer => {
-                    let end = start + limits.time_for(read.len());
-                    if end <= Instant::now() {
+                    let left = limits.time_for(read.len()).saturating_sub(start.elapsed());
+                    if left.is_zero() {
                         return Err(Rejection::BodyTimeout);
                     }
-                    timer.as_mut().reset(end);
+                    timer.set(time::sleep(left));
                     continue;
                 }
             },

@@ -1,15 +1,18 @@
 //! Builds a receiver from its endpoints, inbox, handler and limits.
 
 use core::time::Duration;
+use std::net::IpAddr;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 
+use http::Extensions;
 use ipnet::IpNet;
 use tokio::sync::watch;
 
 use crate::admission::Admission;
 use crate::body;
-use crate::dispatch::{DispatchOptions, Dispatching};
+use crate::client_ip::PeerAddr;
+use crate::dispatch::{self, DispatchOptions, Dispatcher, Dispatching};
 use crate::endpoint::Endpoint;
 use crate::handler::Handler;
 use crate::inbox::Inbox;
@@ -18,17 +21,19 @@ use crate::receiver::{Inner, Receiver};
 use crate::routes::{self, BuildError};
 
 impl Receiver {
-    /// Creates a builder with the default limits.
-    pub fn builder() -> ReceiverBuilder {
+    /// Creates a builder of a receiver with this inbox and the default limits. Pass an
+    /// [`Arc`] to use the inbox in other code too.
+    pub fn builder(inbox: impl Inbox) -> ReceiverBuilder {
         ReceiverBuilder {
             endpoints: Vec::new(),
-            inbox: None,
+            inbox: Arc::new(inbox),
             handler: None,
             dispatch_options: DispatchOptions::default(),
             body_limits: body::Limits::default(),
             max_in_flight: 4096,
             max_unverified_bytes: 64 * 1024 * 1024,
             trusted_proxies: Vec::new(),
+            peer_from: PeerAddr::from_extensions,
         }
     }
 }
@@ -37,31 +42,20 @@ impl Receiver {
 #[must_use = "call `build`"]
 pub struct ReceiverBuilder {
     endpoints: Vec<Endpoint>,
-    inbox: Option<Arc<dyn Inbox>>,
+    inbox: Arc<dyn Inbox>,
     handler: Option<Arc<dyn Handler>>,
     dispatch_options: DispatchOptions,
     body_limits: body::Limits,
     max_in_flight: usize,
     max_unverified_bytes: usize,
     trusted_proxies: Vec<IpNet>,
+    peer_from: fn(&Extensions) -> Option<IpAddr>,
 }
 
 impl ReceiverBuilder {
     /// Adds an endpoint. At least one is required.
     pub fn endpoint(mut self, endpoint: Endpoint) -> Self {
         self.endpoints.push(endpoint);
-        self
-    }
-
-    /// Sets the inbox. It is required.
-    pub fn inbox(mut self, inbox: impl Inbox) -> Self {
-        self.inbox = Some(Arc::new(inbox));
-        self
-    }
-
-    /// Sets an inbox that other code uses too, or whose type is chosen at run time.
-    pub fn shared_inbox(mut self, inbox: Arc<dyn Inbox>) -> Self {
-        self.inbox = Some(inbox);
         self
     }
 
@@ -120,24 +114,52 @@ impl ReceiverBuilder {
 
     /// Adds the networks of proxies whose `X-Forwarded-For` and `Forwarded` are trusted; none unless
     /// set.
-    pub fn trusted_proxies(mut self, networks: impl IntoIterator<Item = IpNet>) -> Self {
+    pub fn trusted_proxies(mut self, networks: &[IpNet]) -> Self {
         self.trusted_proxies.extend(networks);
         self
     }
 
-    /// Builds the receiver.
+    /// Sets how the peer address of the connection is found in a request's extensions; by
+    /// [`PeerAddr`] unless set. For a receiver inside another server.
+    ///
+    /// ```
+    /// use axum::extract::ConnectInfo;
+    /// use core::net::SocketAddr;
+    ///
+    /// # fn set(builder: pleo_receiver::ReceiverBuilder) -> pleo_receiver::ReceiverBuilder {
+    /// builder.peer_from(|extensions| {
+    ///     let ConnectInfo(peer) = extensions.get::<ConnectInfo<SocketAddr>>()?;
+    ///     Some(peer.ip())
+    /// })
+    /// # }
+    /// ```
+    pub fn peer_from(mut self, find: fn(&Extensions) -> Option<IpAddr>) -> Self {
+        self.peer_from = find;
+        self
+    }
+
+    /// Builds the receiver and its dispatcher.
     ///
     /// # Errors
-    /// There is no endpoint or no inbox, or two endpoints have the same path or name.
-    pub fn build(self) -> Result<Receiver, BuildError> {
-        let metrics = Metrics::new();
-        Ok(Receiver::new(Inner {
-            routes: RwLock::new(routes::routes(self.endpoints, &metrics)?),
-            inbox: self.inbox.ok_or(BuildError::NoInbox)?,
-            dispatching: watch::Sender::new(Arc::new(Dispatching {
-                handler: self.handler,
-                options: self.dispatch_options,
-            })),
+    /// There is no endpoint, or two endpoints have the same path or name.
+    pub fn build(self) -> Result<(Receiver, Dispatcher), BuildError> {
+        let metrics = Arc::new(Metrics::new());
+        let routes = routes::routes(self.endpoints, &metrics)?;
+        let dispatching = watch::Sender::new(Arc::new(Dispatching {
+            handler: self.handler,
+            options: self.dispatch_options,
+        }));
+        let failure = watch::Sender::new(None);
+        let dispatcher = Dispatcher::new(dispatch::Shared {
+            inbox: Arc::clone(&self.inbox),
+            dispatching: dispatching.subscribe(),
+            metrics: Arc::clone(&metrics),
+            failure: failure.subscribe(),
+        });
+        let receiver = Receiver::new(Inner {
+            routes: RwLock::new(routes),
+            inbox: self.inbox,
+            dispatching,
             body_limits: self.body_limits,
             admission: Admission::new(
                 self.max_in_flight,
@@ -145,9 +167,12 @@ impl ReceiverBuilder {
                 self.body_limits.bytes,
             ),
             trusted_proxies: self.trusted_proxies,
+            peer_from: self.peer_from,
             metrics,
+            failure,
             shutting_down: AtomicBool::new(false),
             has_warned: AtomicBool::new(false),
-        }))
+        });
+        Ok((receiver, dispatcher))
     }
 }

@@ -3,13 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use http::header::{FORWARDED, GetAll};
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// Pleo's networks in Europe, as published in November 2026. They change from time to time.
 ///
 /// Pass them to [`Endpoint::allow_sources`](crate::Endpoint::allow_sources).
-pub const PLEO_EU: [IpNet; 4] = [
+pub const PLEO_EU: &[IpNet] = &[
     v4(52, 215, 16, 239),
     v4(54, 216, 8, 72),
     v4(63, 33, 109, 123),
@@ -20,7 +20,7 @@ pub const PLEO_EU: [IpNet; 4] = [
 /// time.
 ///
 /// Pass them to [`Endpoint::allow_sources`](crate::Endpoint::allow_sources).
-pub const PLEO_US: [IpNet; 5] = [
+pub const PLEO_US: &[IpNet] = &[
     v4(44, 228, 126, 217),
     v4(50, 112, 21, 217),
     v4(52, 24, 126, 164),
@@ -32,11 +32,18 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// Carries the peer address of the connection in a request's extensions.
 ///
-/// [`serve`](crate::serve) sets the address itself. Inside another server, insert this extension
-/// into each request. Without it, an endpoint with
-/// [allowed sources](crate::Endpoint::allow_sources) rejects every request.
+/// [`serve`](crate::serve) knows the address itself. Inside another server, insert this extension
+/// into each request, or name the server's own with
+/// [`ReceiverBuilder::peer_from`](crate::ReceiverBuilder::peer_from). Without an address, an endpoint
+/// with [allowed sources](crate::Endpoint::allow_sources) rejects every request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PeerAddr(pub IpAddr);
+
+impl PeerAddr {
+    pub(crate) fn from_extensions(extensions: &Extensions) -> Option<IpAddr> {
+        extensions.get::<Self>().map(|peer| peer.0)
+    }
+}
 
 /// Returns the client's address: the peer's, or behind a trusted proxy, the last untrusted address
 /// in `X-Forwarded-For` or `Forwarded` (RFC 7239).
@@ -60,12 +67,12 @@ pub(crate) fn client_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) ->
     }
 }
 
-/// Returns `true` if one of the networks contains the address.
 /// Returns `true` if the request claims to come through a proxy.
 pub(crate) fn is_forwarded(headers: &HeaderMap) -> bool {
     headers.contains_key(X_FORWARDED_FOR) || headers.contains_key(FORWARDED)
 }
 
+/// Returns `true` if one of the networks contains the address.
 pub(crate) fn contains(networks: &[IpNet], address: IpAddr) -> bool {
     networks.iter().any(|network| network.contains(&address))
 }
@@ -234,7 +241,7 @@ mod tests {
             "63.33.109.123/32",
             "2a05:d028:17:8000::/56",
         ];
-        assert_eq!(text(&PLEO_EU), eu);
+        assert_eq!(text(PLEO_EU), eu);
         let us = [
             "44.228.126.217/32",
             "50.112.21.217/32",
@@ -242,6 +249,6 @@ mod tests {
             "54.148.139.208/32",
             "2600:1f24:64:8000::/56",
         ];
-        assert_eq!(text(&PLEO_US), us);
+        assert_eq!(text(PLEO_US), us);
     }
 }

@@ -98,9 +98,19 @@ impl Endpoint {
         Ok(self)
     }
 
-    /// Allows requests only from these networks; all networks unless set.
+    /// Allows requests only from these networks, and from those of earlier calls; all networks
+    /// unless set.
+    ///
+    /// ```
+    /// use pleo_receiver::{Endpoint, PLEO_EU};
+    ///
+    /// # fn endpoint(endpoint: Endpoint) -> Result<Endpoint, pleo_receiver::ipnet::AddrParseError> {
+    /// # Ok(
+    /// endpoint.allow_sources(PLEO_EU).allow_sources(&["10.0.0.0/8".parse()?])
+    /// # )}
+    /// ```
     #[must_use]
-    pub fn allow_sources(mut self, networks: impl IntoIterator<Item = IpNet>) -> Self {
+    pub fn allow_sources(mut self, networks: &[IpNet]) -> Self {
         self.allowed_sources.extend(networks);
         self
     }

@@ -6,12 +6,13 @@
 //! ```
 //!
 //! - [`Endpoint`] has a path, the signing secrets and further checks.
-//! - [`Inbox`] stores authentic messages: [`SqliteInbox`] in a file, [`MemoryInbox`] in memory.
+//! - [`Inbox`] stores authentic messages: [`SqliteInbox`] in a file, [`MemoryInbox`] in memory. The
+//!   module [`inbox`] has everything for another store.
 //! - [`Handler`] processes messages, at least once each: an async function, [`Exec`] or [`Forward`].
-//! - [`Receiver`] combines them. It is a [`hyper::service::Service`] and a
-//!   [`tower_service::Service`], so that it also mounts inside another server. Its endpoints and
-//!   handler can be replaced while it runs.
-//! - [`serve`] runs a receiver as a server. [`Server`] adds limits, several sockets and HTTPS.
+//! - [`Receiver`] combines them. It is a [`tower_service::Service`], so that it also mounts inside
+//!   another server. Its endpoints and handler can be replaced while it runs.
+//! - [`Dispatcher`] leases messages from the inbox and runs the handler. There is one per receiver.
+//! - [`serve`] runs both as a server. [`Server`] adds limits, several sockets and HTTPS.
 //!
 //! The receiver answers 2xx only after the message is on disk. It hashes nothing before the headers
 //! pass, and parses nothing before the signature holds. It stores every authentic message, also if
@@ -25,6 +26,7 @@
 //! | `exec` | [`Exec`], a handler that runs a command |
 //! | `forward` | [`Forward`], a handler that posts to a URL |
 //! | `tls` | [`Tls`], for HTTPS with HTTP/2 and HTTP/1.1 |
+//! | `conformance` | [`inbox::conformance`], tests of an [`Inbox`], for tests |
 //!
 //! # Re-exported crates
 //!
@@ -48,12 +50,14 @@
         feature = "sqlite",
         feature = "exec",
         feature = "forward",
-        feature = "tls"
+        feature = "tls",
+        feature = "conformance"
     )),
     allow(rustdoc::broken_intra_doc_links)
 )]
 
 mod admission;
+mod backoff;
 mod body;
 mod builder;
 mod client_ip;
@@ -61,33 +65,41 @@ mod dispatch;
 mod endpoint;
 mod error;
 mod handler;
-mod inbox;
+pub mod inbox;
 mod metrics;
 mod receiver;
 mod rejection;
 mod routes;
 mod server;
+mod service;
 
 pub use builder::ReceiverBuilder;
 pub use client_ip::{PLEO_EU, PLEO_US, PeerAddr};
-pub use dispatch::DispatchOptions;
+pub use dispatch::{DispatchOptions, Dispatcher};
 pub use endpoint::{Endpoint, EndpointError};
-pub use handler::{Delivery, Handler, HandlerError, HandlerFuture};
+pub use handler::{
+    Delivery, DeliveryBuilder, Handler, HandlerError, HandlerFn, HandlerFuture, handler_fn,
+};
 #[cfg(feature = "exec")]
 pub use handler::{Exec, ExecError};
 #[cfg(feature = "forward")]
 pub use handler::{Forward, ForwardError};
 pub use inbox::{
-    Appended, Counts, Entry, Filter, Inbox, InboxError, InboxFuture, LeaseId, LeaseRequest, Leased,
-    LeasedMessage, MemoryInbox, NewMessage, Origin, Outcome, Selection, State,
+    Appended, Attempt, AttemptResult, Clock, Completed, Cursor, EndpointStats, Entry, Inbox,
+    InboxError, InboxErrorKind, InboxFuture, InvalidCursor, Key, LeaseId, LeaseRequest, Leased,
+    LeasedMessage, MemoryInbox, NewMessage, Origin, Outcome, Page, Query, Selection, State,
+    StoredHeaders, StoredMessage, SystemClock, Version,
 };
 #[cfg(feature = "sqlite")]
-pub use inbox::{SqliteInbox, SqliteOptions};
+pub use inbox::{
+    SqliteBackupError, SqliteCheck, SqliteInbox, SqliteOpenError, SqliteOptions, UnreadableMessage,
+};
 pub use receiver::Receiver;
 pub use rejection::Rejection;
 pub use routes::BuildError;
 pub use server::{ServeError, Server, ServerOptions, serve};
 #[cfg(feature = "tls")]
 pub use server::{Tls, TlsError};
+pub use service::EndpointService;
 pub use {bytes, http, http_body, http_body_util, ipnet, jiff};
 pub use {pleo_events as events, pleo_webhook_verify as verify};

@@ -59,7 +59,7 @@ impl Metrics {
             handled: register(
                 &mut registry,
                 "handled",
-                "Handler attempts by outcome: done, retry or dead",
+                "Handler attempts by outcome: done, retry, dead or lost",
             ),
             expired: register(
                 &mut registry,

@@ -1,11 +1,7 @@
 //! The receiver: the request path from the first check to the durable append.
 
-use core::convert::Infallible;
 use core::fmt;
 use core::panic::AssertUnwindSafe;
-use core::pin::{Pin, pin};
-use core::task::{Context, Poll};
-use core::time::Duration;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -13,38 +9,46 @@ use std::sync::{Arc, PoisonError, RwLock};
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::request::Parts;
-use http::{HeaderMap, Request, Response};
+use http::{Extensions, HeaderMap, Request, Response};
 use http_body::Body;
 use http_body_util::Full;
 use ipnet::IpNet;
 use pleo_webhook_verify::SignatureHeaders;
-use tokio::sync::{oneshot, watch};
-use tokio::task::JoinSet;
-use tokio::time;
+use tokio::sync::watch;
 use tracing::{error, field, info, warn};
 
 use crate::admission::{Admission, Source};
 use crate::body;
-use crate::client_ip::{self, PeerAddr};
-use crate::dispatch::{self, DispatchOptions, Dispatching};
+use crate::client_ip;
+use crate::dispatch::{DispatchOptions, Dispatching};
 use crate::endpoint::Endpoint;
 use crate::error::error_chain;
 use crate::handler::Handler;
-use crate::inbox::{Appended, Inbox, InboxError, NewMessage};
+use crate::inbox::{Appended, Inbox, InboxError, InboxErrorKind, NewMessage, StoredHeaders};
 use crate::metrics::Metrics;
 use crate::rejection::{self, Rejection};
 use crate::routes::{self, BuildError, Route, Routes};
 
-/// How long a dispatcher that panicked waits before it restarts.
-const RESTART_DELAY: Duration = Duration::from_secs(1);
+/// The headers that are kept with a message. Each is in one of the two sets of signature headers, or
+/// says where the message belongs in a trace.
+const STORED_HEADERS: [&str; 7] = [
+    "webhook-id",
+    "webhook-timestamp",
+    "webhook-signature",
+    "svix-id",
+    "svix-timestamp",
+    "svix-signature",
+    "traceparent",
+];
 
 /// How many bytes of an unknown path are logged.
 const LOGGED_PATH: usize = 256;
 
 /// Receives deliveries at its endpoints, stores them in its inbox and dispatches them to its handler.
 ///
-/// Cheap to clone; all clones are the same receiver. [`serve`](crate::serve) runs it as a server. Inside
-/// another server, mount it as a hyper or tower service, and run [`Self::dispatch`] beside it.
+/// Cheap to clone; all clones are the same receiver. [`serve`](crate::serve) runs it as a server.
+/// Inside another server, mount it as a tower service, or the service of
+/// [one endpoint](Self::endpoint_service), and run its [`Dispatcher`](crate::Dispatcher) beside it.
 #[derive(Clone)]
 pub struct Receiver {
     inner: Arc<Inner>,
@@ -57,7 +61,11 @@ pub(crate) struct Inner {
     pub(crate) body_limits: body::Limits,
     pub(crate) admission: Admission,
     pub(crate) trusted_proxies: Vec<IpNet>,
-    pub(crate) metrics: Metrics,
+    /// Finds the peer address in the extensions of a request.
+    pub(crate) peer_from: fn(&Extensions) -> Option<IpAddr>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// The fatal error of the inbox, once there is one.
+    pub(crate) failure: watch::Sender<Option<InboxError>>,
     pub(crate) shutting_down: AtomicBool,
     /// Whether the warning of an untrusted proxy was logged.
     pub(crate) has_warned: AtomicBool,
@@ -74,9 +82,10 @@ impl Receiver {
     where
         B: Body<Data = Bytes> + Unpin,
     {
+        let route = self.route(request.uri().path());
         let (parts, body) = request.into_parts();
-        let peer = parts.extensions.get::<PeerAddr>().map(|peer| peer.0);
-        self.respond_to(peer, parts, body).await
+        let peer = (self.inner.peer_from)(&parts.extensions);
+        self.respond_at(route, peer, parts, body).await
     }
 
     /// Answers a request of the peer with this address.
@@ -89,11 +98,25 @@ impl Receiver {
     where
         B: Body<Data = Bytes> + Unpin,
     {
+        let route = self.route(parts.uri.path());
+        self.respond_at(route, peer, parts, body).await
+    }
+
+    async fn respond_at<B>(
+        &self,
+        route: Option<Arc<Route>>,
+        peer: Option<IpAddr>,
+        parts: Parts,
+        body: B,
+    ) -> Response<Full<Bytes>>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
         let trusted_proxies = &self.inner.trusted_proxies;
         self.warn_of_untrusted_proxy(peer, &parts.headers);
         let source =
             peer.and_then(|peer| client_ip::client_ip(peer, &parts.headers, trusted_proxies));
-        let Some(route) = self.route(parts.uri.path()) else {
+        let Some(route) = route else {
             return self.reject_unrouted(parts.uri.path(), source, Rejection::NoSuchPath);
         };
         match self.receive(&route.endpoint, source, parts, body).await {
@@ -103,6 +126,21 @@ impl Receiver {
             }
             Err(rejection) => self.reject(&route.endpoint, source, rejection),
         }
+    }
+
+    /// Answers a request at the endpoint with this name. Its path does not count.
+    pub(crate) async fn respond_for<B>(
+        &self,
+        endpoint: &str,
+        request: Request<B>,
+    ) -> Response<Full<Bytes>>
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        let route = self.route_by_name(endpoint);
+        let (parts, body) = request.into_parts();
+        let peer = (self.inner.peer_from)(&parts.extensions);
+        self.respond_at(route, peer, parts, body).await
     }
 
     /// Replaces all endpoints. Requests that already started are checked against the old endpoints.
@@ -124,51 +162,6 @@ impl Receiver {
     pub fn replace_handler(&self, handler: Option<Arc<dyn Handler>>, options: DispatchOptions) {
         let dispatching = Dispatching { handler, options };
         self.inner.dispatching.send_replace(Arc::new(dispatching));
-    }
-
-    /// Dispatches messages to the handler until `shutdown` resolves, then waits for the running
-    /// attempts.
-    ///
-    /// A panic of the [`Inbox`] is logged and counted, and dispatching restarts after a second.
-    /// Messages that were leased are redelivered when their leases end. (A panic of the [`Handler`]
-    /// is a failed attempt.)
-    pub async fn dispatch(&self, shutdown: impl Future<Output = ()>) {
-        let mut shutdown = pin!(shutdown);
-        loop {
-            // `JoinSet` aborts the dispatcher when this future is dropped.
-            let mut dispatcher = JoinSet::new();
-            let (stop, stopped) = oneshot::channel();
-            dispatcher.spawn(self.clone().dispatch_until_panic(stopped));
-            let (is_shutdown, ended) = tokio::select! {
-                () = &mut shutdown => {
-                    drop(stop);
-                    (true, dispatcher.join_next().await)
-                }
-                ended = dispatcher.join_next() => (false, ended),
-            };
-            let Some(Err(error)) = ended else { return };
-            error!(%error, "dispatcher panicked");
-            self.inner.metrics.dispatcher_restarted();
-            if is_shutdown {
-                return;
-            }
-            tokio::select! {
-                () = &mut shutdown => return,
-                () = time::sleep(RESTART_DELAY) => {}
-            }
-        }
-    }
-
-    async fn dispatch_until_panic(self, stopped: oneshot::Receiver<()>) {
-        let Inner {
-            inbox,
-            dispatching,
-            metrics,
-            ..
-        } = &*self.inner;
-        // `stopped` resolves when its sender is dropped.
-        let shutdown = async { drop(stopped.await) };
-        dispatch::run(inbox, dispatching.subscribe(), metrics, shutdown).await;
     }
 
     /// Rejects all further requests with 503.
@@ -210,6 +203,14 @@ impl Receiver {
         routes.get(path).map(Arc::clone)
     }
 
+    pub(crate) fn route_by_name(&self, name: &str) -> Option<Arc<Route>> {
+        let routes = self.inner.routes.read();
+        let routes = routes.unwrap_or_else(PoisonError::into_inner);
+        let mut routes = routes.values();
+        let route = routes.find(|route| &**route.endpoint.name() == name);
+        route.map(Arc::clone)
+    }
+
     /// Checks a request and stores its message. Hashes nothing before the headers pass, and parses
     /// nothing before the signature holds.
     async fn receive<B>(
@@ -230,6 +231,7 @@ impl Receiver {
         }
         endpoint.check_credentials(&parts.headers)?;
         let headers = SignatureHeaders::from_pairs(&parts.headers)?;
+        let ip = source;
         let source = Source::from(source);
         let _in_flight = inner.metrics.in_flight();
         let permit = inner.admission.body(source);
@@ -237,7 +239,9 @@ impl Receiver {
         let (id, body) = verified.await?;
         // Only an authentic message takes a slot: nobody else can use them up.
         let _slot = inner.admission.store()?;
-        let message = NewMessage::new(Arc::clone(endpoint.name()), id, body);
+        let message = NewMessage::new(Arc::clone(endpoint.name()), id, body)
+            .with_source(ip)
+            .with_headers(stored_headers(&parts.headers));
         // Frees the connection's read buffer, which the headers point into.
         drop(parts);
         let appended = self.store(endpoint.name(), message).await?;
@@ -252,20 +256,30 @@ impl Receiver {
         let webhook_id = Arc::clone(&message.webhook_id);
         // A panic of the inbox must not close the connection without a response.
         let append = AssertUnwindSafe(async { self.inner.inbox.append(message).await });
-        let panicked = |_| Err(InboxError::Panicked);
+        let panicked = |_| {
+            Err(InboxError::new(
+                InboxErrorKind::Unavailable,
+                "the inbox panicked",
+            ))
+        };
         match append.catch_unwind().await.unwrap_or_else(panicked) {
             Ok(Appended::Conflict) => {
                 warn!(%endpoint, webhook_id = &*webhook_id, "duplicate id with another body; the first is kept");
                 Ok(Appended::Conflict)
             }
             Ok(appended) => Ok(appended),
-            Err(InboxError::Full) => Err(Rejection::InboxFull),
-            Err(InboxError::Closed) => Err(Rejection::ShuttingDown),
-            Err(error) => {
-                let error = error_chain(&error);
-                error!(%endpoint, webhook_id = &*webhook_id, error, "append failed");
-                Err(Rejection::InboxFailed)
-            }
+            Err(error) => match error.kind() {
+                InboxErrorKind::Busy => Err(Rejection::InboxFull),
+                InboxErrorKind::Closed => Err(Rejection::ShuttingDown),
+                kind => {
+                    let text = error_chain(&error);
+                    error!(%endpoint, webhook_id = &*webhook_id, error = text, "append failed");
+                    if kind == InboxErrorKind::Fatal {
+                        self.inner.failure.send_replace(Some(error));
+                    }
+                    Err(Rejection::InboxFailed)
+                }
+            },
         }
     }
 
@@ -308,6 +322,13 @@ impl Receiver {
     }
 }
 
+/// Returns the headers to keep with a message.
+fn stored_headers(headers: &HeaderMap) -> StoredHeaders {
+    let kept = STORED_HEADERS.into_iter();
+    kept.filter_map(|name| Some((name, headers.get(name)?.to_str().ok()?)))
+        .collect()
+}
+
 impl fmt::Debug for Receiver {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let routes = self.inner.routes.read();
@@ -317,38 +338,5 @@ impl fmt::Debug for Receiver {
             .field("endpoints", &endpoints)
             .field("inbox", &self.inner.inbox)
             .finish_non_exhaustive()
-    }
-}
-
-impl<B> hyper::service::Service<Request<B>> for Receiver
-where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Send,
-{
-    type Response = Response<Full<Bytes>>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn call(&self, request: Request<B>) -> Self::Future {
-        let receiver = self.clone();
-        Box::pin(async move { Ok(receiver.respond(request).await) })
-    }
-}
-
-impl<B> tower_service::Service<Request<B>> for Receiver
-where
-    B: Body<Data = Bytes> + Send + Unpin + 'static,
-    B::Error: Send,
-{
-    type Response = Response<Full<Bytes>>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, request: Request<B>) -> Self::Future {
-        hyper::service::Service::call(self, request)
     }
 }

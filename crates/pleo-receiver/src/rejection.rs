@@ -7,6 +7,19 @@ use http_body_util::Full;
 use pleo_webhook_verify::VerifyError;
 
 /// Why a request was rejected. A rejected request is never stored.
+///
+/// The response has it in its extensions, so that a layer around the receiver can observe it:
+///
+/// ```
+/// use pleo_receiver::Rejection;
+/// use pleo_receiver::http::Response;
+///
+/// fn observe<B>(response: &Response<B>) {
+///     if let Some(rejection) = response.extensions().get::<Rejection>() {
+///         println!("{}: {rejection}", rejection.code());
+///     }
+/// }
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {
@@ -181,5 +194,6 @@ pub(crate) fn rejected(rejection: &Rejection) -> Response<Full<Bytes>> {
         HeaderValue::from_static("application/problem+json"),
     );
     headers.extend(rejection.header());
+    response.extensions_mut().insert(*rejection);
     response
 }

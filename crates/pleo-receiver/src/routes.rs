@@ -39,16 +39,14 @@ pub(crate) fn routes(
     Ok(routes)
 }
 
-/// Why a receiver cannot be built, or its endpoints cannot be replaced.
+/// Why a receiver cannot be built, its endpoints cannot be replaced, or it has no service for an
+/// endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
     /// There is no endpoint.
     #[error("no endpoint: add at least one")]
     NoEndpoint,
-    /// There is no inbox.
-    #[error("no inbox: set one")]
-    NoInbox,
     /// Two endpoints have the same path.
     #[error("two endpoints have the path `{path}`: give each its own")]
     SamePath {
@@ -58,6 +56,14 @@ pub enum BuildError {
     /// Two endpoints have the same name, which is part of a message's key.
     #[error("two endpoints have the name `{name}`: give each its own")]
     SameName {
+        /// The name.
+        name: String,
+    },
+    /// No endpoint has the name.
+    #[error(
+        "no endpoint has the name `{name}`: use the path of the endpoint, or the name it was given"
+    )]
+    NoSuchEndpoint {
         /// The name.
         name: String,
     },

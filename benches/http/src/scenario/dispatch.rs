@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use pleo_receiver::{Delivery, Endpoint, HandlerError, Inbox, Receiver};
+use pleo_receiver::{Delivery, Endpoint, Inbox, Receiver, handler_fn};
 use tokio::runtime::Builder;
 use tokio::sync::Notify;
 
@@ -29,24 +29,24 @@ async fn dispatch_all(count: u64) -> f64 {
     let (remaining, done) = (Arc::new(AtomicU64::new(count)), Arc::new(Notify::new()));
     let handler = {
         let done = Arc::clone(&done);
-        move |_: Delivery| {
+        handler_fn(move |_: Delivery| {
             if remaining.fetch_sub(1, Ordering::Relaxed) == 1 {
                 done.notify_one();
             }
-            std::future::ready(Ok::<_, HandlerError>(()))
-        }
+            std::future::ready(Ok(()))
+        })
     };
     let secret = SECRET.parse().expect("a secret");
-    let receiver = Receiver::builder()
+    let (_receiver, dispatcher) = Receiver::builder(Arc::clone(&inbox))
         .endpoint(Endpoint::new("/webhooks/pleo", secret).expect("a path"))
-        .shared_inbox(Arc::clone(&inbox) as Arc<dyn Inbox>)
         .handler(handler)
         .build()
         .expect("a receiver");
     let start = Instant::now();
     // Returns after all outcomes are recorded.
-    receiver.dispatch(done.notified()).await;
+    let dispatched = dispatcher.run(done.notified()).await;
     let taken = start.elapsed();
-    assert_eq!(inbox.counts().await.expect("counts").done, count);
+    dispatched.expect("no failure");
+    assert_eq!(inbox.stats().await.expect("statistics")[0].done, count);
     count as f64 / taken.as_secs_f64()
 }

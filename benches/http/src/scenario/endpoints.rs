@@ -55,12 +55,12 @@ pub fn run(targets: &mut Targets, quick: bool) {
 
 fn receiver(count: usize) -> Receiver {
     let secret: Secret = SECRET.parse().expect("a secret");
-    let mut builder = Receiver::builder().inbox(DiscardingInbox);
+    let mut builder = Receiver::builder(DiscardingInbox);
     for number in 0..count {
         let endpoint = Endpoint::new(path(number), secret.clone()).expect("a path");
         builder = builder.endpoint(endpoint);
     }
-    builder.build().expect("a receiver")
+    builder.build().expect("a receiver").0
 }
 
 fn path(number: usize) -> String {

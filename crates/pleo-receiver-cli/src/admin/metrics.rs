@@ -11,8 +11,10 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use pleo_receiver::Receiver;
+use pleo_receiver::{Receiver, State};
 use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
@@ -23,10 +25,49 @@ use crate::log::LostLines;
 /// The maximum number of concurrent connections. Others wait.
 const CONNECTIONS: usize = 32;
 
-/// Serves `/metrics` until the program ends: the metrics of the receiver and of the log.
-pub(crate) async fn serve(listener: TcpListener, receiver: Receiver, lost_lines: LostLines) {
+/// The metrics of the tasks that a server runs on a schedule.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TaskMetrics {
+    pruned: Family<[(&'static str, &'static str); 1], Counter>,
+    catch_ups: Family<[(&'static str, &'static str); 1], Counter>,
+    caught_up: Family<[(&'static str, String); 1], Counter>,
+}
+
+impl TaskMetrics {
+    /// Counts messages that were deleted because of their age.
+    pub(crate) fn pruned(&self, state: State, messages: u64) {
+        let labels = [("state", state.as_str())];
+        self.pruned.get_or_create(&labels).inc_by(messages);
+    }
+
+    /// Counts a catch-up.
+    pub(crate) fn catch_up(&self, succeeded: bool) {
+        let outcome = if succeeded { "done" } else { "failed" };
+        self.catch_ups.get_or_create(&[("outcome", outcome)]).inc();
+    }
+
+    /// Counts an export job that was added to the inbox.
+    pub(crate) fn caught_up(&self, endpoint: &str) {
+        let labels = [("endpoint", endpoint.to_owned())];
+        self.caught_up.get_or_create(&labels).inc();
+    }
+}
+
+/// Returns the metrics of the program, besides those of the receiver.
+pub(crate) fn registry(lost_lines: LostLines, tasks: &TaskMetrics) -> Registry {
     let mut registry = Registry::with_prefix("pleo_receiver");
     registry.register_collector(Box::new(lost_lines));
+    let help = "Messages deleted because of their age by state";
+    registry.register("pruned", help, tasks.pruned.clone());
+    let help = "Scheduled catch-ups by outcome: done or failed";
+    registry.register("catch_ups", help, tasks.catch_ups.clone());
+    let help = "Export jobs added by scheduled catch-ups";
+    registry.register("caught_up", help, tasks.caught_up.clone());
+    registry
+}
+
+/// Serves `/metrics` until the program ends: the metrics of the receiver and of the program.
+pub(crate) async fn serve(listener: TcpListener, receiver: Receiver, registry: Registry) {
     let registry = Arc::new(registry);
     let slots = Arc::new(Semaphore::new(CONNECTIONS));
     loop {

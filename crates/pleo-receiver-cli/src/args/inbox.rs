@@ -5,21 +5,28 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::values::{Finished, State, TimeOrAge};
+use crate::secret_ref::SecretRef;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Inbox {
-    /// List messages, the oldest first.
+    /// List the newest messages, the oldest of them first.
     #[command(after_help = "\
 Examples:
   pleo-receiver inbox list
   pleo-receiver inbox list --state dead
   pleo-receiver inbox list --json | jq -r .webhook_id")]
     List(InboxList),
-    /// Show one message with its body.
+    /// Show one message with its headers, its attempts and its body.
     #[command(after_help = "\
 Example:
   pleo-receiver inbox show msg_2b7Tj9")]
     Show(InboxShow),
+    /// Verify the signature of a stored message, at any time after its arrival.
+    #[command(after_help = "\
+Examples:
+  pleo-receiver inbox verify msg_2b7Tj9
+  pleo-receiver inbox verify msg_2b7Tj9 --secret file:old.secret")]
+    Verify(InboxVerify),
     /// Dispatch messages again, also those that a handler has processed.
     #[command(after_help = "\
 Examples:
@@ -37,6 +44,32 @@ Example:
 Example:
   pleo-receiver inbox tail --follow")]
     Tail(InboxTail),
+    /// Show counts by endpoint and state, the oldest pending age, the next expiry, and sizes.
+    #[command(after_help = "\
+Example:
+  pleo-receiver inbox stats --json | jq .endpoints")]
+    Stats(InboxStats),
+    /// Stop dispatching the messages of an endpoint. New messages are stored.
+    #[command(after_help = "\
+Example:
+  pleo-receiver inbox pause /webhooks/pleo")]
+    Pause(InboxPause),
+    /// Dispatch the messages of a paused endpoint again.
+    #[command(after_help = "\
+Example:
+  pleo-receiver inbox resume /webhooks/pleo")]
+    Resume(InboxPause),
+    /// Copy the inbox to a new file.
+    #[command(after_help = "\
+Example:
+  pleo-receiver inbox backup backup.db")]
+    Backup(InboxBackup),
+    /// Check the file of the inbox, and read each message.
+    #[command(after_help = "\
+Examples:
+  pleo-receiver inbox check
+  pleo-receiver inbox check --inbox backup.db")]
+    Check(InboxCheck),
 }
 
 #[derive(Args, Debug)]
@@ -64,11 +97,11 @@ pub(crate) struct InboxList {
     #[arg(long, value_name = "NAME")]
     pub(crate) endpoint: Option<String>,
 
-    /// List at most N messages, the oldest [default: the newest 50; with --json, all].
+    /// List the newest N messages [default: 50; with --json, all].
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<u32>,
 
-    /// Print a JSON object a line.
+    /// Print one JSON object per line.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -81,7 +114,7 @@ pub(crate) struct InboxShow {
     /// The message's `webhook-id`.
     pub(crate) id: String,
 
-    /// Print a JSON object a line, with the body in `body`, or in `body_base64` if it is not UTF-8.
+    /// Print one JSON object per line, with the body in `body`, or in `body_base64` if it is not UTF-8.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -157,7 +190,72 @@ pub(crate) struct InboxTail {
     #[arg(short, long)]
     pub(crate) follow: bool,
 
-    /// Print a JSON object a line.
+    /// Print one JSON object per line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InboxVerify {
+    #[command(flatten)]
+    pub(crate) inbox: InboxUrl,
+
+    /// The message's `webhook-id`.
+    pub(crate) id: String,
+
+    /// The signing secret: `env:NAME`, `file:PATH`, or the `whsec_…` itself, which other users of
+    /// this machine can read. Repeatable [default: those of the endpoint in the configuration, or
+    /// PLEO_WEBHOOK_SECRET].
+    #[arg(long, value_name = "SECRET")]
+    pub(crate) secret: Vec<SecretRef>,
+
+    /// Print one JSON object per line.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InboxStats {
+    #[command(flatten)]
+    pub(crate) inbox: InboxUrl,
+
+    /// Print a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InboxPause {
+    #[command(flatten)]
+    pub(crate) inbox: InboxUrl,
+
+    /// The name of the endpoint; its path unless it has a `name`.
+    pub(crate) endpoint: String,
+
+    /// Print a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InboxBackup {
+    #[command(flatten)]
+    pub(crate) inbox: InboxUrl,
+
+    /// The new file. Only its owner can read it.
+    pub(crate) file: PathBuf,
+
+    /// Print a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InboxCheck {
+    #[command(flatten)]
+    pub(crate) inbox: InboxUrl,
+
+    /// Print a JSON object.
     #[arg(long)]
     pub(crate) json: bool,
 }

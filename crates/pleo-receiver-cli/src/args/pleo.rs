@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, Parser};
 use jiff::SignedDuration;
 
 use crate::secret_ref::SecretRef;
@@ -43,6 +43,18 @@ pub(crate) struct ApiArgs {
     /// SSL_CERT_FILE names the certificate authorities to trust.
     #[arg(long, env = "PLEO_API_URL", value_name = "URL", help_heading = API)]
     pub(crate) api_url: Option<String>,
+}
+
+impl ApiArgs {
+    /// Reads the environment variables only.
+    pub(crate) fn from_env() -> Result<Self, clap::Error> {
+        #[derive(Parser)]
+        struct Environment {
+            #[command(flatten)]
+            api: ApiArgs,
+        }
+        Ok(Environment::try_parse_from([""])?.api)
+    }
 }
 
 /// The configuration of the receiver.
@@ -121,7 +133,7 @@ pub(crate) struct Doctor {
     #[arg(long)]
     pub(crate) no_delivery: bool,
 
-    /// Print a JSON object a line.
+    /// Print one JSON object per line.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -142,7 +154,7 @@ pub(crate) struct CatchUp {
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// Print a JSON object a line.
+    /// Print one JSON object per line.
     #[arg(long)]
     pub(crate) json: bool,
 }

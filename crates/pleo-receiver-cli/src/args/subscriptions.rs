@@ -111,7 +111,7 @@ pub(crate) struct List {
     #[command(flatten)]
     pub(crate) page: PageArgs,
 
-    /// Print a JSON object a line.
+    /// Print one JSON object per line.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -244,7 +244,7 @@ pub(crate) struct Activities {
     #[command(flatten)]
     pub(crate) page: PageArgs,
 
-    /// Print a JSON object a line.
+    /// Print one JSON object per line.
     #[arg(long)]
     pub(crate) json: bool,
 }
@@ -266,7 +266,7 @@ pub(crate) struct Sync {
     #[arg(long)]
     pub(crate) delete: bool,
 
-    /// Print a JSON object a line.
+    /// Print one JSON object per line.
     #[arg(long)]
     pub(crate) json: bool,
 }

@@ -1,8 +1,7 @@
 //! `pleo-receiver demo`: sends sample deliveries to a receiver, and shows each answer.
 
 use core::time::Duration;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +10,8 @@ use pleo_http::Target;
 use pleo_http::reqwest::Client;
 use pleo_http::reqwest::header::HeaderMap;
 use pleo_receiver::verify::{Secret, unix_now};
-use pleo_receiver::{Delivery, Endpoint, HandlerError, Receiver, SqliteInbox, serve};
+use pleo_receiver::{Delivery, Endpoint, HandlerError, Receiver, SqliteInbox, handler_fn, serve};
+use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time;
 use uuid::Uuid;
@@ -35,18 +35,18 @@ const DUPLICATE: &str = "duplicate";
 
 pub(crate) async fn run(args: Demo) -> Result<(), Failure> {
     let stop = signals::stop()?;
-    let folder = Folder::new()?;
+    let folder = temporary_folder()?;
     let secret_text = new_secret();
     let secret: Secret = secret_text.parse().map_err(fail)?;
 
     let (handled, mut deliveries) = mpsc::unbounded_channel();
-    let handler = move |delivery: Delivery| {
+    let handler = handler_fn(move |delivery: Delivery| {
         let sent = handled.send(delivery).map_err(HandlerError::from);
         async { sent }
-    };
-    let receiver = Receiver::builder()
+    });
+    let inbox = SqliteInbox::open(folder.path().join("inbox.db"))?;
+    let (receiver, dispatcher) = Receiver::builder(inbox)
         .endpoint(Endpoint::new(PATH, secret.clone()).map_err(fail)?)
-        .inbox(SqliteInbox::open(folder.0.join("inbox.db"))?)
         .body_limit(BODY_LIMIT)
         .handler(handler)
         .build()
@@ -55,13 +55,13 @@ pub(crate) async fn run(args: Demo) -> Result<(), Failure> {
     let url = format!("http://{}{PATH}", listener.local_addr().map_err(fail)?);
     let target = http_client::parse_url(&url).map_err(Failure::Run)?;
     let (end, ended) = oneshot::channel::<()>();
-    let server = tokio::spawn(serve(listener, receiver.clone(), async {
+    let server = tokio::spawn(serve(listener, receiver.clone(), dispatcher, async {
         // An early return drops the sender, which also stops the server.
         let _ = ended.await;
     }));
 
     output::line(format_args!("listening on {url}"))?;
-    output::line(format_args!("inbox in {}", folder.0.display()))?;
+    output::line(format_args!("inbox in {}", folder.path().display()))?;
     output::line("")?;
     let demo = Scenario {
         client: http_client::build(&target)?,
@@ -83,8 +83,8 @@ pub(crate) async fn run(args: Demo) -> Result<(), Failure> {
             tokio::select! {
                 () = &mut stop => break,
                 Some(delivery) = deliveries.recv() => {
-                    let event = delivery.event_type.as_deref().unwrap_or("no event type");
-                    output::line(format_args!("received {}: {event}", delivery.webhook_id))?;
+                    let event = delivery.event_type().unwrap_or("no event type");
+                    output::line(format_args!("received {}: {event}", delivery.id()))?;
                 }
             }
         }
@@ -139,8 +139,11 @@ impl Scenario {
             let request = self.target.post(&self.client);
             let request = request.headers(step.headers).body(step.body);
             let answer = http_client::send(request).await.map_err(fail)?;
-            let counts = self.receiver.inbox().counts().await?;
-            let messages = counts.pending + counts.done + counts.dead;
+            let stats = self.receiver.inbox().stats().await?;
+            let messages = stats
+                .iter()
+                .map(|one| one.pending() + one.done + one.dead)
+                .sum();
             let outcome = if !answer.status.is_success() {
                 answer.code()
             } else if messages == stored {
@@ -276,27 +279,15 @@ fn new_secret() -> String {
     format!("whsec_{}", STANDARD.encode(key))
 }
 
-/// A temporary folder, removed when it is dropped.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Result<Self, Failure> {
-        let path = std::env::temp_dir().join(format!("pleo-demo-{}", Uuid::new_v4().simple()));
-        fs::create_dir(&path).map_err(|error| {
-            Failure::Run(format!(
-                "cannot create `{}`: {error}; set TMPDIR to a folder that this user can write to",
-                path.display()
-            ))
-        })?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // A remaining folder does no harm.
-        let _ = fs::remove_dir_all(&self.0);
-    }
+/// Creates a temporary folder, which is removed when it is dropped.
+fn temporary_folder() -> Result<TempDir, Failure> {
+    let folder = tempfile::Builder::new().prefix("pleo-demo-").tempdir();
+    folder.map_err(|error| {
+        Failure::Run(format!(
+            "cannot create a temporary folder: {error}; set TMPDIR to a folder that this user can \
+             write to"
+        ))
+    })
 }
 
 fn fail(error: impl std::error::Error) -> Failure {

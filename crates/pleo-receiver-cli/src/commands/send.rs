@@ -5,13 +5,13 @@ use std::path::Path;
 
 use pleo_http::reqwest::header::{HeaderName, HeaderValue};
 use pleo_receiver::verify::unix_now;
-use pleo_receiver::{Entry, Inbox as _, State};
+use pleo_receiver::{Entry, State};
 use tokio::time::{Instant, sleep};
 
 use crate::args::Send;
 use crate::config::load::inbox_url;
 use crate::failure::Failure;
-use crate::inbox_url::open_shared;
+use crate::inbox_url::{messages, open_shared};
 use crate::message::{header_map, new_id, signature_headers};
 use crate::secret_ref::secrets_of_flag;
 use crate::{http_client, input, output, samples};
@@ -95,8 +95,8 @@ async fn outcome(inbox: &str, id: &str) -> Option<Entry> {
     let inbox = open_shared(inbox).ok()?;
     let sent = Instant::now();
     loop {
-        let found = inbox.show(id.to_owned()).await.ok()?;
-        let (entry, _) = found.into_iter().next()?;
+        let found = messages(&inbox, id).await.ok()?;
+        let entry = found.into_iter().next()?.entry;
         let limit = if entry.attempts == 0 { START } else { END };
         let has_ended = entry.state != State::Pending || entry.last_error.is_some();
         if has_ended || sent.elapsed() > limit {

@@ -15,7 +15,7 @@ use crate::args::pleo::Setup;
 use crate::config::edit::{ConfigDocument, EndpointEdit};
 use crate::config::schema::{ConfigFile, EndpointTable};
 use crate::failure::{Failure, chain};
-use crate::files;
+use crate::files::{self, Access};
 use crate::inbox_url::sqlite_path;
 use crate::output;
 use crate::pleo::apply::apply;
@@ -79,8 +79,8 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
     }
     if is_new {
         // Without its secret, a new subscription would be useless.
-        files::check_writable(config)?;
-        files::check_writable(&secret_file)?;
+        files::check_writable(config, Access::Keep)?;
+        files::check_writable(&secret_file, Access::Owner)?;
         if document.owner().is_none() {
             // Saved first: after an interruption, the next run finds the subscription by this name.
             document.set_owner(&owner);

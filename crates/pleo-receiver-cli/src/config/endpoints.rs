@@ -109,14 +109,14 @@ fn build(
     }
     for source in &table.sources {
         endpoint = match source {
-            Source::Network(network) => endpoint.allow_sources([*network]),
+            Source::Network(network) => endpoint.allow_sources(&[*network]),
             Source::Named(name) => {
                 let networks = named_networks(name, lists).ok_or_else(|| {
                     let why = "is neither a network nor the name of a list: use `pleo-eu`, \
                                `pleo-us` or a list in `[networks]`";
                     Failure::usage(&location("sources"), &format!("`{name}` {why}"))
                 })?;
-                endpoint.allow_sources(networks)
+                endpoint.allow_sources(&networks)
             }
         };
     }

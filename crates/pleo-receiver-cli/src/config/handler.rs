@@ -13,7 +13,7 @@ use super::schema::ConfigFile;
 use super::values::Words;
 use crate::args::Serve;
 use crate::failure::{Failure, chain};
-use crate::secret_ref::{SecretRef, signing_secrets};
+use crate::secret_ref::signing_secrets;
 
 /// The handler of messages.
 pub(crate) enum Target {
@@ -50,14 +50,14 @@ pub(super) fn target(
                     "handler program not found or not executable; correct `exec`, or install it"
                 );
             }
-            let secret_env: Vec<_> = file
-                .secret_env_names()
-                .chain(args.secret.iter().filter_map(SecretRef::env_name))
-                .chain(args.forward_secret.iter().filter_map(SecretRef::env_name))
-                .collect();
-            (&words, &secret_env).hash(hash);
+            let names = &file.exec_env;
+            if let Some(wrong) = names.iter().find(|name| !is_env_name(name)) {
+                let why = format!("`{wrong}` is not the name of an environment variable");
+                return Err(Failure::usage(&location.key("exec_env"), &why));
+            }
+            (&words, names).hash(hash);
             let exec = Exec::new(words.program).args(words.args);
-            Ok(Some(Target::Exec(exec.without_env(secret_env))))
+            Ok(Some(Target::Exec(exec.inherit_env(names))))
         }
         (Some(url), None) => {
             let url_location = location.flag("forward");
@@ -80,6 +80,11 @@ pub(super) fn target(
             Ok(Some(Target::Forward(Box::new(forward))))
         }
     }
+}
+
+/// Returns `true` if the text can be the name of an environment variable.
+fn is_env_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['=', '\0'])
 }
 
 /// Returns `true` if a program can be started: by its path, or by its name in `PATH`.

@@ -14,6 +14,7 @@ use super::handler::{Target, target};
 use super::limits::Limits;
 use super::location::Location;
 use super::schema::{ConfigFile, DEFAULT_FILE};
+use super::tasks::Tasks;
 use super::values::{Address, networks, parse_network};
 use crate::args::Serve;
 use crate::failure::Failure;
@@ -29,6 +30,7 @@ pub(crate) struct Config {
     pub(crate) retry: DispatchOptions,
     /// A hash of the settings of `handler` and `retry`. A reload compares it.
     pub(crate) handler_hash: u64,
+    pub(crate) tasks: Tasks,
     /// The log level in the file.
     pub(crate) log: Option<LevelFilter>,
 }
@@ -40,6 +42,7 @@ pub(crate) struct Fixed {
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) metrics: Option<SocketAddr>,
     pub(crate) inbox: String,
+    pub(crate) allow_shared_directory: bool,
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) limits: Limits,
 }
@@ -78,12 +81,21 @@ impl Config {
             trusted_proxies = networks(&file.trusted_proxies);
         }
         let inbox = args.inbox.clone().or(file.inbox);
+        let config = path.unwrap_or_else(|| Path::new(DEFAULT_FILE)).to_owned();
+        let catch_up = file.catch_up.schedule(config);
+        let catch_up =
+            catch_up.map_err(|why| Failure::usage(&location.key("catch_up.every"), why))?;
+        let tasks = Tasks {
+            retention: file.retention.ages(),
+            catch_up,
+        };
         Ok(Self {
             fixed: Fixed {
                 listen: args.listen.or_else(|| address(file.listen)).or(default),
                 tls,
                 metrics: args.metrics.or_else(|| address(file.metrics)),
                 inbox: inbox.unwrap_or_else(|| DEFAULT_INBOX.to_owned()),
+                allow_shared_directory: args.allow_shared_directory || file.allow_shared_directory,
                 trusted_proxies,
                 limits: file.limits,
             },
@@ -91,6 +103,7 @@ impl Config {
             handler,
             retry,
             handler_hash: hash.finish(),
+            tasks,
             log: file.log.map(|level| level.0),
         })
     }
@@ -118,6 +131,10 @@ impl Fixed {
             ),
             ("metrics", self.metrics != other.metrics),
             ("inbox", self.inbox != other.inbox),
+            (
+                "allow_shared_directory",
+                self.allow_shared_directory != other.allow_shared_directory,
+            ),
             (
                 "trusted_proxies",
                 self.trusted_proxies != other.trusted_proxies,

@@ -8,4 +8,5 @@ mod limits;
 pub(crate) mod load;
 mod location;
 pub(crate) mod schema;
+pub(crate) mod tasks;
 mod values;

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use super::limits::{Limits, Retry};
+use super::tasks::{CatchUp, Retention};
 use super::values::{Address, Level, Network, Secrets, Source, Words};
 use crate::failure::Failure;
 use crate::secret_ref::SecretRef;
@@ -28,6 +29,8 @@ pub(crate) struct ConfigFile {
     pub(super) tls_key: Option<PathBuf>,
     pub(super) metrics: Option<Address>,
     pub(crate) inbox: Option<String>,
+    #[serde(default)]
+    pub(super) allow_shared_directory: bool,
     pub(super) log: Option<Level>,
     pub(crate) path: Option<String>,
     secret: Option<Secrets>,
@@ -36,6 +39,8 @@ pub(crate) struct ConfigFile {
     pub(super) forward: Option<SecretRef>,
     pub(super) forward_secret: Option<SecretRef>,
     pub(super) exec: Option<Words>,
+    #[serde(default)]
+    pub(super) exec_env: Vec<String>,
     #[serde(default, alias = "trusted-proxy")]
     pub(super) trusted_proxies: Vec<Network>,
     #[serde(default)]
@@ -46,6 +51,10 @@ pub(crate) struct ConfigFile {
     pub(super) retry: Retry,
     #[serde(default)]
     pub(super) limits: Limits,
+    #[serde(default)]
+    pub(super) retention: Retention,
+    #[serde(default)]
+    pub(super) catch_up: CatchUp,
     pub(crate) subscriptions: Option<Owner>,
 }
 
@@ -128,25 +137,6 @@ impl ConfigFile {
     /// Returns `true` if the file configures a single endpoint outside of `[[endpoint]]`.
     pub(crate) fn has_single_endpoint(&self) -> bool {
         self.endpoint.is_empty() && (self.path.is_some() || !self.secret_refs().1.is_empty())
-    }
-
-    /// Returns the environment variables that hold secrets. Commands do not inherit them.
-    pub(super) fn secret_env_names(&self) -> impl Iterator<Item = &str> {
-        let endpoints = self.endpoint.iter().flat_map(|endpoint| {
-            let basic =
-                (endpoint.basic.iter()).flat_map(|basic| [&basic.username, &basic.password]);
-            let credentials = (endpoint.subscription.iter())
-                .flat_map(|table| table.token.iter().chain(&table.api_key));
-            (endpoint.secret_refs().1.iter())
-                .chain(basic)
-                .chain(endpoint.headers.values())
-                .chain(credentials)
-        });
-        (self.secret_refs().1.iter())
-            .chain(&self.forward)
-            .chain(&self.forward_secret)
-            .chain(endpoints)
-            .filter_map(SecretRef::env_name)
     }
 
     /// Checks that no two endpoints have the same value of this key.

@@ -4,7 +4,7 @@ use core::time::Duration;
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use jiff::SignedDuration;
+use jiff::SpanRelativeTo;
 use serde::{Deserialize, Deserializer, Serialize, de};
 use tracing_subscriber::filter::LevelFilter;
 
@@ -122,14 +122,16 @@ pub(super) fn networks(networks: &[Network]) -> Vec<IpNet> {
     networks.iter().map(|network| network.0).collect()
 }
 
-/// A time span: `5s`, `1h 30m`.
+/// A time span: `5s`, `1h 30m`, `30d`. A day has 24 hours.
 #[derive(Clone, Copy, Debug, Hash, Serialize)]
 pub(super) struct Span(pub(super) Duration);
 
 impl<'de> Deserialize<'de> for Span {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let span = text.parse::<SignedDuration>().ok();
+        let days = SpanRelativeTo::days_are_24_hours();
+        let span = text.parse::<jiff::Span>().ok();
+        let span = span.and_then(|span| span.to_duration(days).ok());
         let span = span.and_then(|span| Duration::try_from(span).ok());
         span.map(Self)
             .ok_or_else(|| de::Error::custom(format!("`{text}` is not a time span such as \"5s\"")))

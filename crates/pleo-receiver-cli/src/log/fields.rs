@@ -8,6 +8,8 @@ use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::FormatFields;
 use tracing_subscriber::fmt::format::Writer;
 
+use crate::escape::is_printable;
+
 /// Formats the fields of an event.
 #[derive(Debug)]
 pub(super) struct LogfmtFields;
@@ -88,10 +90,6 @@ fn escape(writer: &mut Writer<'_>, text: &str) -> fmt::Result {
         }
     }
     Ok(())
-}
-
-fn is_printable(letter: char) -> bool {
-    letter == '\'' || letter.escape_debug().len() == 1
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use std::path::Path;
 use pleo_api::Subscription;
 use uuid::Uuid;
 
+use crate::escape::escape;
 use crate::failure::Failure;
-use crate::output::escape;
 
 /// The custom header that holds the name of the owner. Pleo sends it with each delivery; the
 /// receiver ignores it.

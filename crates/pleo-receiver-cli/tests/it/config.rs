@@ -68,6 +68,10 @@ fn rejects_invalid_file_with_its_location() {
         ),
         ("exec = \"sh -c 'x\"", &["line 1, key `exec`", "quote"]),
         (
+            "exec = \"sh\"\nexec_env = [\"NAME=value\"]",
+            &["`exec_env` in pleo.toml", "`NAME=value`"],
+        ),
+        (
             "exec = \"x\"\nforward = \"http://x/\"",
             &["`forward` in pleo.toml", "choose one"],
         ),

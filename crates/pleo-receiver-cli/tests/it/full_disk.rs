@@ -42,7 +42,8 @@ impl Disk {
         let folder = dir.path().join("disk");
         fs::create_dir(&folder).unwrap();
         let mut mount = Command::new("mount");
-        mount.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]);
+        let options = format!("size={size},mode=700");
+        mount.args(["-t", "tmpfs", "-o", &options, "tmpfs"]);
         let mounted = mount.arg(&folder).stderr(Stdio::null()).status();
         mounted
             .is_ok_and(|status| status.success())

@@ -50,6 +50,25 @@ fn every_command_reads_same_configuration() {
 }
 
 #[test]
+fn cuts_long_event_type_in_table() {
+    let dir = WorkDir::new();
+    let server = dir.serve(&[], ENV);
+    let event_type = "x".repeat(100_000);
+    dir.write("body", &format!("{{\"eventType\":\"{event_type}\"}}"));
+    let sent = dir.send(&server.url, &["--id", "msg_1", "--body", "body"]);
+    assert_eq!(sent.code, 0, "{sent:?}");
+    for args in [["inbox", "list"], ["inbox", "tail"]] {
+        let output = dir.run(&args);
+        assert_eq!(output.code, 0, "{output:?}");
+        let longest = output.stdout.lines().map(str::len).max().unwrap();
+        assert!(longest < 2000, "{longest}");
+    }
+    let json = dir.json(&["inbox", "list", "--json"]);
+    assert_eq!(json[0]["event_type"], *event_type);
+    assert_eq!(server.stop("-TERM").0, Some(0));
+}
+
+#[test]
 fn shows_endpoint_and_last_error_in_columns() {
     let dir = WorkDir::new();
     let started = Instant::now();
@@ -127,4 +146,33 @@ fn accepts_file_name_as_inbox() {
     assert_eq!(missing.code, 1);
     assert!(missing.stderr.contains("`boks.db`"), "{missing:?}");
     assert!(missing.stderr.contains("serve` creates it"), "{missing:?}");
+}
+
+#[test]
+fn lists_newest_messages_of_many_pages() {
+    let dir = WorkDir::new();
+    assert_eq!(dir.serve(&[], ENV).stop("-TERM").0, Some(0));
+    let file = rusqlite::Connection::open(dir.path().join("pleo-inbox.db")).unwrap();
+    file.execute_batch(
+        "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1203)
+         INSERT INTO message (sequence, endpoint, webhook_id, origin, received_at, state)
+         SELECT i, '/a', 'msg_' || i, 'webhook', 0, iif(i % 2, 'done', 'dead') FROM n",
+    )
+    .unwrap();
+    for (limit, state, first, count) in [
+        ("1", None, 1203, 1),
+        ("499", None, 705, 499),
+        ("500", None, 704, 500),
+        ("501", None, 703, 501),
+        ("1202", None, 2, 1202),
+        ("1203", None, 1, 1203),
+        ("5000", None, 1, 1203),
+        ("3", Some("dead"), 1198, 3),
+    ] {
+        let mut args = vec!["inbox", "list", "--json", "--limit", limit];
+        args.extend(state.into_iter().flat_map(|state| ["--state", state]));
+        let listed = dir.json(&args);
+        assert_eq!(listed.len(), count, "{args:?}");
+        assert_eq!(listed[0]["webhook_id"], format!("msg_{first}"), "{args:?}");
+    }
 }

@@ -10,7 +10,7 @@ use crate::support::program::{ENV, WorkDir};
 use crate::support::{Answer, Request, counting_target};
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
-use pleo_receiver::{Filter, Inbox, SqliteInbox, State};
+use pleo_receiver::{EndpointStats, Inbox, Query, Selection, SqliteInbox, State};
 use rusqlite::Connection;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -151,7 +151,7 @@ async fn keeps_acknowledged_messages_after_repeated_kills() {
     let acknowledged = core::mem::take(&mut *acknowledged.lock().unwrap());
     let inbox = SqliteInbox::open_shared(dir.path().join("pleo-inbox.db")).unwrap();
     let all_done = async {
-        while inbox.counts().await.unwrap().pending > 0 {
+        while stats(&inbox).await.pending() > 0 {
             time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -159,17 +159,17 @@ async fn keeps_acknowledged_messages_after_repeated_kills() {
     assert_eq!(server.stop("-TERM").0, Some(0));
 
     let mut stored = HashSet::new();
-    for entry in inbox.list(Filter::default()).await.unwrap() {
-        let id = entry.webhook_id;
+    let all = Query::new(Selection::all(), u32::MAX);
+    for entry in inbox.list(all).await.unwrap().entries {
+        let id = entry.webhook_id.to_string();
         assert_eq!(entry.state, State::Done, "{id}");
-        let shown = inbox.show(id.clone()).await.unwrap();
-        assert_eq!(shown.len(), 1, "{id} is stored more than once");
-        assert!(shown[0].1 == body(&id), "{id} has another body");
+        let message = inbox.get(entry.key()).await.unwrap().unwrap();
+        assert!(message.body == body(&id), "{id} has another body");
         assert!(
             delivered.lock().unwrap().contains_key(&id),
             "{id} was never dispatched"
         );
-        stored.insert(id);
+        assert!(stored.insert(id.clone()), "{id} is stored more than once");
     }
     assert!(
         acknowledged.len() > 1000,
@@ -217,7 +217,7 @@ async fn redelivers_after_kill() {
     let server = dir.serve(&["--forward", &url], ENV);
     let inbox = SqliteInbox::open_shared(dir.path().join("pleo-inbox.db")).unwrap();
     let done = async {
-        while inbox.counts().await.unwrap().done == 0 {
+        while stats(&inbox).await.done == 0 {
             time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -265,7 +265,7 @@ async fn moves_message_to_dead_letters_after_attempts_end_in_kills() {
     let server = serve();
     let inbox = SqliteInbox::open_shared(dir.path().join("pleo-inbox.db")).unwrap();
     let dead = async {
-        while inbox.counts().await.unwrap().dead == 0 {
+        while stats(&inbox).await.dead == 0 {
             time::sleep(Duration::from_millis(20)).await;
         }
     };
@@ -279,4 +279,9 @@ async fn moves_message_to_dead_letters_after_attempts_end_in_kills() {
     assert_eq!(next().await, "msg_1 1");
     let (_, log) = server.stop("-KILL");
     assert!(log.contains("no attempts left"), "{log}");
+}
+
+/// Returns the statistics of the only endpoint.
+async fn stats(inbox: &SqliteInbox) -> EndpointStats {
+    inbox.stats().await.unwrap().pop().unwrap()
 }

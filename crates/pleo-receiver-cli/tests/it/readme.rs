@@ -34,10 +34,17 @@ fn example_configuration_starts_server() {
 #[test]
 fn example_configuration_has_every_key() {
     let dir = WorkDir::new();
-    for table in ["", "[[endpoint]]\n", "[retry]\n", "[limits]\n"] {
+    for table in [
+        "",
+        "[[endpoint]]\n",
+        "[retry]\n",
+        "[limits]\n",
+        "[retention]\n",
+        "[catch_up]\n",
+    ] {
         dir.write("pleo.toml", &format!("{table}not_a_key = 1\n"));
         let output = dir.run(&["serve", "--config", "pleo.toml"]);
-        let (_, keys) = output.stderr.split_once("expected one of ").unwrap();
+        let (_, keys) = output.stderr.split_once("expected ").unwrap();
         let shown = |key: &str| {
             let is_line = |line: &str| {
                 let line = line.trim_start_matches("# ");

@@ -107,8 +107,8 @@ fn passes_body_and_metadata_but_no_secrets_to_command() {
     let port = done.local_addr().unwrap().port();
     let script = format!("cat > body; env > environment; echo > /dev/tcp/127.0.0.1/{port}");
     // `--exec` overrides the target in the file. The command must not see its secrets either.
-    let file =
-        "secret = \"env:BOOKS_SECRET\"\nforward = \"env:TARGET\"\nforward_secret = \"env:KEY\"\n";
+    let file = "secret = \"env:BOOKS_SECRET\"\nforward = \"env:TARGET\"\n\
+                forward_secret = \"env:KEY\"\nexec_env = [\"LEDGER\"]\n";
     dir.write("pleo.toml", file);
     let args = [
         "--config",
@@ -124,6 +124,8 @@ fn passes_body_and_metadata_but_no_secrets_to_command() {
         ("OTHER_KEY", OTHER_SECRET),
         ("TARGET", "http://user:hunter2@127.0.0.1/"),
         ("PLEO_FORWARD_SECRET", OTHER_SECRET),
+        ("UNRELATED", "hunter2"),
+        ("LEDGER", "acme"),
     ];
     let server = dir.serve(&args, &secrets);
     dir.send_with(SECRET, &server.url, &["--id", "msg_1"]);
@@ -141,6 +143,8 @@ fn passes_body_and_metadata_but_no_secrets_to_command() {
         environment.contains("PLEO_WEBHOOK_ID=msg_1\n"),
         "{environment}"
     );
+    assert!(environment.contains("LEDGER=acme\n"), "{environment}");
+    assert!(environment.contains("PATH="), "{environment}");
     for text in [environment, log] {
         assert!(
             !text.contains(SECRET) && !text.contains(OTHER_SECRET),

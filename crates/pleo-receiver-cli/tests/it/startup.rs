@@ -1,6 +1,8 @@
 //! Errors and warnings of `serve`: each names its cause and its fix.
 
+use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
 
 use crate::support::program::{ENV, OTHER_SECRET, SECRET, WorkDir};
 use crate::support::tls::certificate;
@@ -186,4 +188,29 @@ fn reload_names_only_changed_keys() {
     let changed: Vec<_> = log.lines().filter(|line| line.contains("key=")).collect();
     assert_eq!(changed.len(), 1, "{log}");
     assert!(changed[0].ends_with("key=\"tls_certificate\""), "{log}");
+}
+
+#[test]
+fn refuses_inbox_where_other_users_can_write() {
+    let dir = WorkDir::new();
+    let folder = dir.path().join("shared");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
+    let args = ["--inbox", "shared/inbox.db"];
+    let error = refused(&dir, &args);
+    for part in [
+        "shared/inbox.db",
+        "other users can write",
+        "`allow_shared_directory`",
+    ] {
+        assert!(error.contains(part), "{part} is not in {error}");
+    }
+    let allowed = dir.serve(&[&args[..], &["--allow-shared-directory"]].concat(), ENV);
+    assert_eq!(allowed.stop("-TERM").0, Some(0));
+    dir.write("pleo.toml", "allow_shared_directory = true\n");
+    let mut allowed = dir.serve(&args, ENV);
+    dir.write("pleo.toml", "");
+    let warning = allowed.signal_and_wait("-HUP", "restart the receiver to apply it");
+    assert!(warning.contains("allow_shared_directory"), "{warning}");
+    assert_eq!(allowed.stop("-TERM").0, Some(0));
 }

@@ -30,7 +30,7 @@ pub(crate) struct Admission {
     evictions: EvictionLog,
 }
 
-/// What a request holds while it waits for its body.
+/// The slot and the memory that a request holds while it waits for its body.
 ///
 /// A request whose body arrives with its headers, as most do, never waits and holds nothing.
 #[derive(Debug)]

@@ -65,7 +65,7 @@ struct State {
     root: Group,
 }
 
-/// What the sources of one group hold together.
+/// Counts the units that the sources of one group hold together.
 #[derive(Debug, Default)]
 struct Group {
     used: usize,
@@ -92,7 +92,7 @@ struct Holder {
 
 const BUSY: u64 = u64::MAX;
 
-/// Who asks for units.
+/// A request of a source for units.
 #[derive(Clone, Copy)]
 struct Request {
     source: Source,
@@ -100,7 +100,7 @@ struct Request {
     goes_first: bool,
 }
 
-/// What may be taken from whom.
+/// Decides which holders may lose their units.
 struct Rules<'a> {
     standing: &'a dyn Fn(Source) -> Standing,
     only_idle: bool,

@@ -1,4 +1,4 @@
-//! Who a connection or a request counts for: an IPv4 address, or an IPv6 network.
+//! The source that a connection or a request counts for: an IPv4 address, or an IPv6 network.
 
 use core::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,31 +1,38 @@
 //! The dispatcher: leases messages from the inbox and runs the handler for each, at least once.
 
+mod attempts;
+mod leases;
 mod options;
-pub(crate) mod retry;
+mod outcomes;
+mod retry;
 
+use core::fmt;
 use core::pin::pin;
 use core::time::Duration;
-use std::collections::HashMap;
+use std::panic::resume_unwind;
 use std::sync::Arc;
 
-use jiff::Timestamp;
-use tokio::sync::watch;
-use tokio::task::{self, AbortHandle, JoinError, JoinSet};
+use tokio::sync::{oneshot, watch};
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{self, Instant};
-use tracing::{error, info, warn};
+use tracing::error;
 
+use self::attempts::Attempts;
 use crate::error::error_chain;
-use crate::handler::{Delivery, Handler, HandlerError};
-use crate::inbox::{Inbox, LeaseId, LeaseRequest, LeasedMessage, NewMessage, Outcome};
+use crate::handler::Handler;
+use crate::inbox::{Inbox, InboxError, InboxErrorKind, InboxFuture, Leased, Version};
 use crate::metrics::Metrics;
 
 pub use options::DispatchOptions;
 
-/// How long a lease outlasts the handler's time limit, to record the outcome.
-const LEASE_MARGIN: Duration = Duration::from_secs(60);
-
-/// The delay before the next lease after the inbox failed.
+/// The delay before a call of the inbox is repeated after an error.
 const INBOX_RETRY_DELAY: Duration = Duration::from_secs(1);
+
+/// How long a dispatcher that panicked waits before it restarts.
+const RESTART_DELAY: Duration = Duration::from_secs(1);
+
+/// How long a shutdown waits for the inbox: for a lease request, and for the last outcomes.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The current handler, if there is one, and its options.
 pub(crate) struct Dispatching {
@@ -33,302 +40,298 @@ pub(crate) struct Dispatching {
     pub(crate) options: DispatchOptions,
 }
 
-/// Dispatches messages to the current handler until `shutdown` resolves. Then waits for handlers in
-/// progress, at most for their grace periods.
-pub(crate) async fn run(
-    inbox: &Arc<dyn Inbox>,
-    mut dispatching: watch::Receiver<Arc<Dispatching>>,
-    metrics: &Metrics,
-    shutdown: impl Future<Output = ()>,
-) {
-    let mut shutdown = pin!(shutdown);
-    let mut dispatcher = Dispatcher {
-        inbox,
-        current: Arc::clone(&dispatching.borrow_and_update()),
-        metrics,
-        handlers: JoinSet::new(),
-        in_progress: HashMap::new(),
-        completions: JoinSet::new(),
-    };
-    loop {
-        let wake_at = dispatcher.start_ready().await;
-        let has_capacity = dispatcher.has_capacity();
-        let deadline = dispatcher.next_deadline();
-        tokio::select! {
-            () = &mut shutdown => break,
-            Ok(()) = dispatching.changed() => {
-                dispatcher.start_grace_period();
-                dispatcher.current = Arc::clone(&dispatching.borrow_and_update());
-            }
-            Some(ended) = dispatcher.handlers.join_next_with_id() => dispatcher.complete(ended),
-            () = sleep_until_instant(deadline) => dispatcher.stop_overdue(),
-            () = inbox.ready(), if has_capacity => {}
-            () = sleep_until(wake_at), if has_capacity => {}
-        }
-        // One lease request replaces all handlers that ended together.
-        while let Some(ended) = dispatcher.handlers.try_join_next_with_id() {
-            dispatcher.complete(ended);
-        }
-        while dispatcher.completions.try_join_next().is_some() {}
-    }
-    dispatcher.drain().await;
+/// The state that a dispatcher shares with its receiver.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) inbox: Arc<dyn Inbox>,
+    pub(crate) dispatching: watch::Receiver<Arc<Dispatching>>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// The fatal error of the inbox, once there is one.
+    pub(crate) failure: watch::Receiver<Option<InboxError>>,
 }
 
-type HandlerResult = Result<(), HandlerError>;
-
-struct Dispatcher<'a> {
-    inbox: &'a Arc<dyn Inbox>,
-    /// The handler and the options of new attempts.
-    current: Arc<Dispatching>,
-    metrics: &'a Metrics,
-    handlers: JoinSet<HandlerResult>,
-    /// The attempt of each task in `handlers`, also if it panics or is aborted.
-    in_progress: HashMap<task::Id, InProgress>,
-    /// Calls of [`Inbox::complete`]. They run in the background, so that the inbox can record many
-    /// outcomes in one transaction.
-    completions: JoinSet<()>,
+/// Dispatches the messages of a [`Receiver`](crate::Receiver) to its handler. There is one per
+/// receiver: it cannot be cloned, and [`run`](Self::run) consumes it.
+///
+/// ```compile_fail,E0382
+/// # async fn run(dispatcher: pleo_receiver::Dispatcher) {
+/// tokio::join!(
+///     dispatcher.run(core::future::pending()),
+///     dispatcher.run(core::future::pending()),
+/// );
+/// # }
+/// ```
+///
+/// ```compile_fail,E0599
+/// # fn clone(dispatcher: pleo_receiver::Dispatcher) {
+/// dispatcher.clone();
+/// # }
+/// ```
+///
+/// The compiler warns of a dispatcher that is not used:
+///
+/// ```compile_fail
+/// #![deny(unused_variables)]
+/// # fn build(builder: pleo_receiver::ReceiverBuilder) -> Result<(), pleo_receiver::BuildError> {
+/// let (receiver, dispatcher) = builder.build()?;
+/// # receiver.start_shutdown();
+/// # Ok(())
+/// # }
+/// ```
+///
+/// ```compile_fail
+/// #![deny(unused_must_use)]
+/// # fn build(builder: pleo_receiver::ReceiverBuilder) -> Result<(), pleo_receiver::BuildError> {
+/// builder.build()?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "messages are dispatched only while `run` runs; or pass it to a `Server`"]
+pub struct Dispatcher {
+    shared: Shared,
 }
 
-struct InProgress {
-    lease: LeaseId,
-    attempt: u32,
-    endpoint: Arc<str>,
-    webhook_id: Arc<str>,
-    /// The handler and the options that the attempt started with.
-    started_with: Arc<Dispatching>,
-    task: AbortHandle,
-    /// When the grace period ends, if it has started.
-    deadline: Option<Instant>,
-}
-
-impl Dispatcher<'_> {
-    fn has_capacity(&self) -> bool {
-        self.current.handler.is_some() && self.handlers.len() < self.total_concurrency()
+impl Dispatcher {
+    pub(crate) const fn new(shared: Shared) -> Self {
+        Self { shared }
     }
 
-    fn total_concurrency(&self) -> usize {
-        self.current.options.total_concurrency.max(1)
-    }
-
-    fn lease_request(&self) -> LeaseRequest {
-        let mut in_progress = HashMap::new();
-        for attempt in self.in_progress.values() {
-            let endpoint = Arc::clone(&attempt.endpoint);
-            *in_progress.entry(endpoint).or_insert(0) += 1;
-        }
-        LeaseRequest::new(self.total_concurrency().saturating_sub(self.handlers.len()))
-            .with_per_endpoint(self.current.options.concurrency.max(1))
-            .with_in_progress(in_progress)
-    }
-
-    /// Leases ready messages, up to the free capacity, and starts their handlers. Returns the latest
-    /// time of the next lease request.
-    async fn start_ready(&mut self) -> Option<Timestamp> {
-        let current = Arc::clone(&self.current);
-        let handler = current.handler.as_ref().filter(|_| self.has_capacity())?;
-        let lease = current.options.timeout.saturating_add(LEASE_MARGIN);
-        let request = self.lease_request();
-        match self.inbox.lease(request, Timestamp::now(), lease).await {
-            Ok(leased) => {
-                let mut all_started = true;
-                for message in leased.messages {
-                    all_started &= self.start(message, handler);
+    /// Dispatches messages until `shutdown` resolves, then waits for the handlers in progress, for
+    /// the grace period at most.
+    ///
+    /// A panic of the [`Inbox`] is logged and counted, and dispatching restarts after a second.
+    /// Handlers in progress are stopped, and their messages are redelivered when their leases end.
+    /// (A panic of the [`Handler`] is a failed attempt.)
+    ///
+    /// Dropping the future stops all handlers at their next await point.
+    ///
+    /// # Errors
+    /// An error of the kind [`Fatal`](InboxErrorKind::Fatal) if the inbox failed, also while it
+    /// appended. Handlers in progress are stopped, because no outcome can be recorded. No message can
+    /// be stored or dispatched until the inbox is opened again.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> Result<(), InboxError> {
+        let mut shutdown = pin!(shutdown);
+        loop {
+            // A `JoinSet` aborts the task when this future is dropped.
+            let mut task = JoinSet::new();
+            let (stop, stopped) = oneshot::channel();
+            task.spawn(dispatch(self.shared.clone(), Until::Dropped(stopped)));
+            let (is_shutdown, ended) = tokio::select! {
+                () = &mut shutdown => {
+                    drop(stop);
+                    (true, task.join_next().await)
                 }
-                if all_started {
-                    leased.next_due
-                } else {
-                    // There is capacity left for other messages.
-                    Some(Timestamp::now())
+                ended = task.join_next() => (false, ended),
+            };
+            match ended {
+                Some(Err(error)) => {
+                    error!(%error, "dispatcher panicked");
+                    self.shared.metrics.dispatcher_restarted();
                 }
+                Some(Ok(result)) => return result,
+                None => return Ok(()),
             }
-            Err(error) => {
-                error!(
-                    error = error_chain(&error),
-                    "cannot lease messages; retrying"
-                );
-                Timestamp::now().checked_add(INBOX_RETRY_DELAY).ok()
+            if is_shutdown {
+                return Ok(());
             }
-        }
-    }
-
-    /// Starts the handler for a message. Returns `false` if it was not started.
-    fn start(&mut self, leased: LeasedMessage, handler: &Arc<dyn Handler>) -> bool {
-        let LeasedMessage {
-            lease,
-            message,
-            attempt,
-        } = leased;
-        let mut in_progress = self.in_progress.values_mut();
-        if let Some(running) = in_progress.find(|running| running.lease.message == lease.message) {
-            // The lease ended early: the clock was set, or the machine slept. The running handler
-            // gets the new lease.
-            (running.lease, running.attempt) = (lease, attempt);
-            return false;
-        }
-        if retry::is_exhausted(&self.current.options, attempt) {
-            self.exhaust(lease, &message, attempt);
-            return false;
-        }
-        let (endpoint, webhook_id) = (Arc::clone(&message.endpoint), message.webhook_id.clone());
-        let delivery = Delivery::new(message, attempt);
-        if delivery.expired {
-            warn!(%endpoint, webhook_id = &*webhook_id, expires_at = ?delivery.expires_at, "export job expired before dispatch");
-            self.metrics.expired(&endpoint);
-        }
-        let (handler, limit) = (Arc::clone(handler), self.current.options.timeout);
-        let task = self.handlers.spawn(async move {
-            time::timeout(limit, handler.handle(delivery))
-                .await
-                .unwrap_or_else(|_| Err(format!("handler timed out after {limit:?}").into()))
-        });
-        let in_progress = InProgress {
-            lease,
-            attempt,
-            endpoint,
-            webhook_id,
-            started_with: Arc::clone(&self.current),
-            task,
-            deadline: None,
-        };
-        self.in_progress.insert(in_progress.task.id(), in_progress);
-        true
-    }
-
-    /// Marks a message dead if its last attempt never ended. The message may crash the receiver.
-    fn exhaust(&mut self, lease: LeaseId, message: &NewMessage, attempt: u32) {
-        let (endpoint, webhook_id) = (&message.endpoint, &message.webhook_id);
-        let (started, max) = (attempt - 1, self.current.options.max_attempts.max(1));
-        let error = format!(
-            "{started} of {max} attempts started and none completed; the receiver may have stopped \
-             during the last one"
-        );
-        error!(%endpoint, webhook_id = &**webhook_id, error, "no attempts left; message is dead");
-        self.metrics.handled(endpoint, "dead");
-        self.record(lease, Outcome::Exhausted { error });
-    }
-
-    fn complete(&mut self, ended: Result<(task::Id, HandlerResult), JoinError>) {
-        let (id, result) = match ended {
-            Ok((id, result)) => (id, Some(result)),
-            Err(error) if error.is_cancelled() => (error.id(), None),
-            Err(error) => (error.id(), Some(Err("handler panicked".into()))),
-        };
-        let Some(InProgress {
-            lease,
-            attempt,
-            endpoint,
-            webhook_id,
-            started_with,
-            ..
-        }) = self.in_progress.remove(&id)
-        else {
-            return;
-        };
-        let outcome = match result {
-            None => Outcome::Release,
-            Some(Ok(())) => Outcome::Done,
-            Some(Err(error)) => failure(&started_with.options, attempt, error_chain(&*error)),
-        };
-        match &outcome {
-            Outcome::Done => {
-                info!(%endpoint, webhook_id = &*webhook_id, attempt, "message handled");
-                self.metrics.handled(&endpoint, "done");
-            }
-            Outcome::Retry { at, error } => {
-                warn!(%endpoint, webhook_id = &*webhook_id, attempt, retry_at = %at, error, "handler failed");
-                self.metrics.handled(&endpoint, "retry");
-            }
-            Outcome::Dead { error } => {
-                error!(%endpoint, webhook_id = &*webhook_id, attempt, error, "handler failed; message is dead");
-                self.metrics.handled(&endpoint, "dead");
-            }
-            Outcome::Release | Outcome::Exhausted { .. } => {}
-        }
-        self.record(lease, outcome);
-    }
-
-    /// Records an outcome in the background. If that fails, the lease ends by itself and the message
-    /// is redelivered.
-    fn record(&mut self, lease: LeaseId, outcome: Outcome) {
-        let inbox = Arc::clone(self.inbox);
-        self.completions.spawn(async move {
-            if let Err(error) = inbox.complete(lease, outcome).await {
-                let error = error_chain(&error);
-                error!(error, "cannot record outcome; message will be redelivered");
-            }
-        });
-    }
-
-    /// Starts the grace period of all attempts in progress.
-    fn start_grace_period(&mut self) {
-        for attempt in self.in_progress.values_mut() {
-            let deadline = Instant::now().checked_add(attempt.started_with.options.grace);
-            attempt.deadline = attempt.deadline.into_iter().chain(deadline).min();
-        }
-    }
-
-    fn next_deadline(&self) -> Option<Instant> {
-        let attempts = self.in_progress.values();
-        attempts.filter_map(|attempt| attempt.deadline).min()
-    }
-
-    /// Aborts handlers whose grace period is over. Each ends at its next await point, and
-    /// [`complete`](Self::complete) then releases its message.
-    fn stop_overdue(&mut self) {
-        let now = Instant::now();
-        let mut handlers = 0;
-        for attempt in self.in_progress.values_mut() {
-            if (attempt.deadline.take_if(|deadline| *deadline <= now)).is_some() {
-                attempt.task.abort();
-                handlers += 1;
-            }
-        }
-        if handlers > 0 {
-            warn!(handlers, "grace period over; handlers stopped");
-        }
-    }
-
-    /// Waits for the handlers in progress, at most for the grace period, and for their outcomes to be
-    /// recorded.
-    async fn drain(mut self) {
-        self.start_grace_period();
-        while !self.handlers.is_empty() {
-            let deadline = self.next_deadline();
             tokio::select! {
-                Some(ended) = self.handlers.join_next_with_id() => self.complete(ended),
-                () = sleep_until_instant(deadline) => self.stop_overdue(),
+                () = &mut shutdown => return Ok(()),
+                () = time::sleep(RESTART_DELAY) => {}
             }
         }
-        while self.completions.join_next().await.is_some() {}
+    }
+
+    /// Dispatches all ready messages, and returns when none is ready and no handler runs. Does not
+    /// wait for scheduled retries. For tests, and for programs that run on a schedule.
+    ///
+    /// # Errors
+    /// An error of the kind [`Fatal`](InboxErrorKind::Fatal) if the inbox failed.
+    ///
+    /// # Panics
+    /// The inbox panicked.
+    pub async fn run_until_idle(&mut self) -> Result<(), InboxError> {
+        dispatch(self.shared.clone(), Until::Idle).await
     }
 }
 
-/// Returns the outcome of failed attempt `attempt`.
-fn failure(options: &DispatchOptions, attempt: u32, error: String) -> Outcome {
-    match retry::delay_after_failure(options, attempt) {
-        None => Outcome::Dead { error },
-        Some(delay) => Outcome::Retry {
-            at: Timestamp::now()
-                .checked_add(delay)
-                .unwrap_or(Timestamp::MAX),
-            error,
+impl fmt::Debug for Dispatcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dispatcher").finish_non_exhaustive()
+    }
+}
+
+/// When dispatching ends.
+enum Until {
+    /// After the sender is dropped.
+    Dropped(oneshot::Receiver<()>),
+    /// When no message is ready and no handler runs.
+    Idle,
+}
+
+impl Until {
+    const fn is_idle(&self) -> bool {
+        matches!(self, Self::Idle)
+    }
+
+    async fn dropped(&mut self) {
+        match self {
+            Self::Dropped(sender) => drop(sender.await),
+            Self::Idle => core::future::pending().await,
+        }
+    }
+}
+
+/// A lease request in progress.
+type Leasing = JoinSet<Result<Leased, InboxError>>;
+
+/// Dispatches messages to the current handler.
+async fn dispatch(shared: Shared, mut until: Until) -> Result<(), InboxError> {
+    let Shared {
+        inbox,
+        mut dispatching,
+        metrics,
+        mut failure,
+    } = shared;
+    let mut current = Arc::clone(&dispatching.borrow_and_update());
+    let mut attempts = Attempts::new(Arc::clone(&inbox), metrics);
+    // The request runs in a task, so that a request that hangs delays no other event.
+    let mut leasing = Leasing::new();
+    let (mut requested, mut ttl) = (Instant::now(), current.options.lease_ttl());
+    let mut is_outdated = false;
+    let (mut seen, mut wake_at) = (None, Some(requested));
+    loop {
+        let can_lease = leasing.is_empty() && attempts.can_start(&current);
+        if until.is_idle() && current.handler.is_none() && attempts.is_empty() {
+            break;
+        }
+        tokio::select! {
+            () = until.dropped() => break,
+            error = fatal_error(&mut failure) => return Err(error),
+            Ok(()) = dispatching.changed() => {
+                attempts.start_grace_period();
+                current = Arc::clone(&dispatching.borrow_and_update());
+                is_outdated = true;
+                wake_at = Some(Instant::now());
+            }
+            recorded = attempts.progress() => {
+                // The message's lease ended: another one may be leased.
+                if recorded? {
+                    wake_at = Some(Instant::now());
+                }
+            }
+            () = ready(&*inbox, seen, wake_at), if can_lease => {
+                // One request replaces all attempts that ended together.
+                attempts.collect_ended()?;
+                (requested, ttl) = (Instant::now(), current.options.lease_ttl());
+                is_outdated = false;
+                let (inbox, request) = (Arc::clone(&inbox), attempts.lease_request(&current));
+                leasing.spawn(async move { limit(ttl, inbox.lease(request)).await });
+                wake_at = None;
+            }
+            Some(joined) = leasing.join_next() => match unwind(joined) {
+                None => {}
+                Some(Ok(Leased { messages, next_due_in, version, .. })) => {
+                    seen = Some(version);
+                    let due_at = next_due_in.and_then(|delay| requested.checked_add(delay));
+                    wake_at = wake_at.into_iter().chain(due_at).min();
+                    if until.is_idle() && messages.is_empty() && attempts.is_empty() {
+                        break;
+                    }
+                    for message in messages {
+                        // The old options may allow more concurrency than the new ones.
+                        if is_outdated {
+                            attempts.release(message, requested, ttl);
+                        } else {
+                            attempts.start(message, &current, requested, ttl);
+                        }
+                    }
+                }
+                Some(Err(error)) if error.kind() == InboxErrorKind::Fatal => return Err(error),
+                Some(Err(error)) => {
+                    let error = error_chain(&error);
+                    error!(error, "cannot lease messages; retrying");
+                    // A change of the inbox does not shorten the delay.
+                    seen = None;
+                    wake_at = Instant::now().checked_add(INBOX_RETRY_DELAY);
+                }
+            }
+        }
+    }
+    attempts.start_grace_period();
+    let deadline = Instant::now().checked_add(SHUTDOWN_TIMEOUT);
+    while !leasing.is_empty() {
+        tokio::select! {
+            Some(joined) = leasing.join_next() => {
+                if let Some(Ok(leased)) = unwind(joined) {
+                    for message in leased.messages {
+                        attempts.release(message, requested, ttl);
+                    }
+                }
+            }
+            result = attempts.progress() => { result?; }
+            () = sleep_until(deadline) => {
+                error!("lease request in progress at shutdown; its messages will be redelivered");
+                break;
+            }
+        }
+    }
+    attempts.drain().await
+}
+
+/// Resolves when messages may be ready: after the inbox changed, or at this time.
+async fn ready(inbox: &dyn Inbox, seen: Option<Version>, at: Option<Instant>) {
+    let changed = async {
+        match seen {
+            None => core::future::pending().await,
+            Some(version) => inbox.changed(version).await,
+        }
+    };
+    tokio::select! {
+        () = changed => {}
+        () = sleep_until(at) => {}
+    }
+}
+
+/// Resolves with the fatal error of the inbox.
+async fn fatal_error(failure: &mut watch::Receiver<Option<InboxError>>) -> InboxError {
+    loop {
+        if let Some(error) = &*failure.borrow_and_update() {
+            return error.clone();
+        }
+        if failure.changed().await.is_err() {
+            // The receiver was dropped.
+            core::future::pending().await
+        }
+    }
+}
+
+/// Ends a call of the inbox that hangs with an error after which it is repeated.
+async fn limit<T>(after: Duration, call: InboxFuture<'_, T>) -> Result<T, InboxError> {
+    let timeout = |_| {
+        let text = format!("no response within {after:?}");
+        Err(InboxError::new(InboxErrorKind::Unavailable, text))
+    };
+    time::timeout(after, call).await.unwrap_or_else(timeout)
+}
+
+/// Returns the result of a task, `None` if it was cancelled. Passes on a panic of the inbox, which
+/// restarts the dispatcher.
+fn unwind<T>(joined: Result<T, JoinError>) -> Option<T> {
+    match joined {
+        Ok(result) => Some(result),
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            Err(_) => None,
         },
     }
 }
 
-async fn sleep_until_instant(deadline: Option<Instant>) {
-    match deadline {
-        None => core::future::pending().await,
-        Some(deadline) => time::sleep_until(deadline).await,
-    }
-}
-
-async fn sleep_until(at: Option<Timestamp>) {
+/// Resolves at this time. Unlike [`time::sleep_until`], which rounds up to milliseconds, resolves at
+/// once if the time has come.
+async fn sleep_until(at: Option<Instant>) {
     match at {
         None => core::future::pending().await,
-        Some(at) => {
-            let delay = at.duration_since(Timestamp::now());
-            time::sleep(delay.try_into().unwrap_or_default()).await;
-        }
+        Some(at) if at <= Instant::now() => {}
+        Some(at) => time::sleep_until(at).await,
     }
 }

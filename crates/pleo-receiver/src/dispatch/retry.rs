@@ -2,48 +2,39 @@
 
 use core::time::Duration;
 
-use backon::{BackoffBuilder, ExponentialBuilder};
-
 use super::options::DispatchOptions;
-
-/// The first attempt after which a crash delays the message.
-#[cfg(feature = "sqlite")]
-const FIRST_DELAYED_CRASH: u32 = 3;
+use crate::backoff::backoff;
+use crate::error::error_chain;
+use crate::handler::{HandlerError, Retry};
+use crate::inbox::Outcome;
 
 /// Returns the delay after failed attempt `attempt`, counted from 1; `None` if no attempts are left.
-pub(super) fn delay_after_failure(options: &DispatchOptions, attempt: u32) -> Option<Duration> {
-    (attempt < options.max_attempts).then(|| backoff(options.min_delay, options.max_delay, attempt))
+fn delay_after_failure(options: &DispatchOptions, attempt: u32) -> Option<Duration> {
+    (!is_last(options, attempt)).then(|| backoff(options.min_delay, options.max_delay, attempt))
 }
 
-/// Returns the delay after an attempt during which the receiver crashed; `None` if the message is
-/// ready immediately.
-///
-/// Any message in progress may have caused the crash. From the third attempt on, a message is
-/// delayed with backoff, so that a restarted receiver stays up. Jitter separates messages that were
-/// in progress together.
-#[cfg(feature = "sqlite")]
-pub(crate) fn delay_after_crash(attempt: u32) -> Option<Duration> {
-    let options = DispatchOptions::default();
-    (attempt >= FIRST_DELAYED_CRASH).then(|| {
-        let crashes = attempt - FIRST_DELAYED_CRASH + 1;
-        backoff(options.min_delay, options.max_delay, crashes)
-    })
+/// Returns the outcome of attempt `attempt`, which failed.
+pub(super) fn outcome(options: &DispatchOptions, attempt: u32, failure: &HandlerError) -> Outcome {
+    let error = error_chain(failure.error());
+    let delay = match failure.when() {
+        Retry::Backoff => delay_after_failure(options, attempt),
+        Retry::After(delay) if !is_last(options, attempt) => Some(delay.min(options.max_delay)),
+        Retry::After(_) | Retry::Never => None,
+    };
+    match delay {
+        Some(after) => Outcome::Retry { after, error },
+        None => Outcome::Dead { error },
+    }
+}
+
+/// Returns `true` if the message is dead if attempt `attempt` fails.
+pub(super) const fn is_last(options: &DispatchOptions, attempt: u32) -> bool {
+    attempt >= options.max_attempts
 }
 
 /// Returns `true` if attempt `attempt` must not start.
 pub(super) fn is_exhausted(options: &DispatchOptions, attempt: u32) -> bool {
     attempt > options.max_attempts.max(1)
-}
-
-/// Returns `min` · 2ⁿ⁻¹ for the `n`th failure, at most `max`, plus jitter up to the same delay.
-fn backoff(min: Duration, max: Duration, n: u32) -> Duration {
-    let delays = ExponentialBuilder::default()
-        .with_min_delay(min)
-        .with_max_delay(max)
-        .with_jitter()
-        .without_max_times();
-    let nth = usize::try_from(n.saturating_sub(1)).unwrap_or(usize::MAX);
-    delays.build().nth(nth).unwrap_or(max)
 }
 
 #[cfg(test)]
@@ -91,23 +82,6 @@ mod tests {
         assert!(!is_exhausted(&options, 1));
         assert_delay(delay_after_failure(&options, 1), None);
         assert!(is_exhausted(&options, 2));
-    }
-
-    #[cfg(feature = "sqlite")]
-    #[test]
-    fn delays_from_third_crash_on() {
-        for (attempt, expected) in [
-            (0, None),
-            (1, None),
-            (2, None),
-            (3, Some((5, 10))),
-            (4, Some((10, 20))),
-            (12, Some((2560, 5120))),
-            (13, Some((3600, 7200))),
-            (1000, Some((3600, 7200))),
-        ] {
-            assert_delay(delay_after_crash(attempt), expected);
-        }
     }
 
     #[test]

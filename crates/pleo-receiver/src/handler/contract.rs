@@ -1,124 +1,183 @@
-//! The contract of a handler, and the messages that it gets.
+//! The contract of a handler.
 
+use core::fmt;
 use core::pin::Pin;
+use core::time::Duration;
 use std::error::Error;
-use std::sync::Arc;
 
-use bytes::Bytes;
-use jiff::Timestamp;
-use pleo_events::{Envelope, ParseError};
-
-use crate::inbox::{NewMessage, SummaryColumns};
-
-/// Why a handler failed. The error and its causes are logged and stored with the message.
-pub type HandlerError = Box<dyn Error + Send + Sync>;
+use super::delivery::Delivery;
 
 /// The future that a [`Handler`] returns.
 pub type HandlerFuture<'a> = Pin<Box<dyn Future<Output = Result<(), HandlerError>> + Send + 'a>>;
 
-/// Handles messages, each at least once. Implemented by async functions and closures from
-/// [`Delivery`] to `Result<(), E>`.
+/// Handles messages, each at least once. [`handler_fn`] makes one of an async function or closure.
 ///
-/// An error, a panic and a timeout count as a failed attempt, and the message is retried. A message
-/// may be redelivered even after a success, for instance if the machine crashes before the outcome is
-/// recorded: use [`Delivery::webhook_id`] as idempotency key.
+/// An error, a panic and a timeout count as a failed attempt, and [`HandlerError`] decides whether the
+/// message is retried. A message may be redelivered even after a success, for instance if the machine
+/// crashes before the outcome is recorded: use [`Delivery::id`] as idempotency key.
 pub trait Handler: Send + Sync + 'static {
-    /// Handles one message. The future is dropped at the time limit, and at the end of the grace
-    /// period of a shutdown.
+    /// Handles one message. The future is dropped at the delivery's
+    /// [deadline](Delivery::deadline), at the end of a shutdown's grace period, or when the lease of
+    /// the message is lost.
     fn handle(&self, delivery: Delivery) -> HandlerFuture<'_>;
 }
 
-impl<F, Fut, E> Handler for F
+/// A handler that calls a function, see [`handler_fn`].
+#[derive(Clone)]
+pub struct HandlerFn<F>(F);
+
+/// Makes a handler of an async function or closure.
+///
+/// ```
+/// use pleo_receiver::handler_fn;
+///
+/// let handler = handler_fn(async |delivery| {
+///     let body = std::str::from_utf8(delivery.body())?;
+///     println!("{}: {} characters", delivery.id(), body.chars().count());
+///     Ok(())
+/// });
+/// ```
+///
+/// For state, clone it for each message, or implement [`Handler`] for a type that has it:
+///
+/// ```
+/// use pleo_receiver::handler_fn;
+/// use tokio::sync::mpsc;
+///
+/// let (sender, _receiver) = mpsc::channel(10);
+/// let handler = handler_fn(move |delivery| {
+///     let sender = sender.clone();
+///     async move { Ok(sender.send(delivery).await?) }
+/// });
+/// ```
+pub const fn handler_fn<F, Fut>(function: F) -> HandlerFn<F>
 where
     F: Fn(Delivery) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<(), E>> + Send + 'static,
-    E: Into<HandlerError>,
+    Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
+{
+    HandlerFn(function)
+}
+
+impl<F, Fut> Handler for HandlerFn<F>
+where
+    F: Fn(Delivery) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<(), HandlerError>> + Send + 'static,
 {
     fn handle(&self, delivery: Delivery) -> HandlerFuture<'_> {
-        let future = self(delivery);
-        Box::pin(async move { future.await.map_err(Into::into) })
+        Box::pin((self.0)(delivery))
     }
 }
 
-/// An authentic message for a handler.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Delivery {
-    /// The name of the endpoint that received the message.
-    pub endpoint: Arc<str>,
-    /// The message id; the same for each attempt. Use it as idempotency key.
-    pub webhook_id: String,
-    /// The envelope's event type; `None` if the body is not an envelope.
-    pub event_type: Option<String>,
-    /// The envelope's event id.
-    pub event_id: Option<String>,
-    /// The number of this attempt, from 1.
-    pub attempt: u32,
-    /// The time of arrival.
-    pub received_at: Timestamp,
-    /// When the export job in the message expires, in milliseconds.
-    pub expires_at: Option<Timestamp>,
-    /// `true` if the export job expired before this attempt. Pleo has then failed the job.
-    pub expired: bool,
-    /// The raw body, as it was signed.
-    pub body: Bytes,
+impl<F> fmt::Debug for HandlerFn<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandlerFn").finish_non_exhaustive()
+    }
 }
 
-impl Delivery {
-    /// Creates the delivery of a message's `attempt`th attempt, from 1; also to test a handler.
-    ///
-    /// ```
-    /// use pleo_receiver::{Delivery, NewMessage};
-    ///
-    /// let body = r#"{"eventType":"v1.vendor.created","eventId":"e1","data":{}}"#;
-    /// let delivery = Delivery::new(NewMessage::new("books", "msg_1", body), 1);
-    /// assert_eq!(delivery.event_type.as_deref(), Some("v1.vendor.created"));
-    /// ```
-    #[must_use]
-    pub fn new(message: NewMessage, attempt: u32) -> Self {
-        let columns = SummaryColumns::parse(&message);
+/// Why a handler failed, and whether the message is retried. The error and its causes are logged and
+/// stored with the message.
+///
+/// `?` converts any error to one that is retried with backoff. The type itself is not an [`Error`], so
+/// that this conversion exists.
+///
+/// ```
+/// use core::time::Duration;
+/// use pleo_receiver::{Delivery, HandlerError};
+///
+/// async fn book(delivery: Delivery) -> Result<(), HandlerError> {
+///     let text = std::str::from_utf8(delivery.body())?; // retried with backoff
+///     if text.is_empty() {
+///         return Err("nothing to book")?; // also a text, or a `Box<dyn Error + Send + Sync>`
+///     }
+///     if text.contains("later") {
+///         return Err(HandlerError::retry_after(Duration::from_secs(90), "the ledger is busy"));
+///     }
+///     let amount: u64 = text.parse().map_err(HandlerError::permanent)?; // dead immediately
+///     println!("{amount}");
+///     Ok(())
+/// }
+/// ```
+pub struct HandlerError {
+    retry: Retry,
+    error: Box<dyn Error + Send + Sync>,
+}
+
+/// When a message is retried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retry {
+    Backoff,
+    After(Duration),
+    Never,
+}
+
+impl HandlerError {
+    /// The message is retried with the dispatcher's backoff.
+    pub fn retry(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(Retry::Backoff, error)
+    }
+
+    /// The message is retried after this delay, at most
+    /// [`max_delay`](crate::DispatchOptions::max_delay). The attempt counts.
+    pub fn retry_after(after: Duration, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(Retry::After(after), error)
+    }
+
+    /// The message is not retried: it is dead until somebody replays it.
+    pub fn permanent(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self::new(Retry::Never, error)
+    }
+
+    fn new(retry: Retry, error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self {
-            endpoint: message.endpoint,
-            webhook_id: message.webhook_id.to_string(),
-            event_type: columns.event_type,
-            event_id: columns.event_id,
-            attempt,
-            received_at: message.received_at,
-            expires_at: columns.expires_at,
-            expired: (columns.expires_at).is_some_and(|at| at <= Timestamp::now()),
-            body: message.body,
+            retry,
+            error: error.into(),
         }
     }
 
-    /// Parses the body's envelope.
-    ///
-    /// # Errors
-    /// [`ParseError`] if the body is not an envelope.
-    pub fn envelope(&self) -> Result<Envelope<'_>, ParseError> {
-        Envelope::parse(&self.body)
+    /// Returns `true` if the message is not retried.
+    #[must_use]
+    pub const fn is_permanent(&self) -> bool {
+        matches!(self.retry, Retry::Never)
     }
 
-    /// Returns the metadata for handlers outside this process: the environment variable for a
-    /// command, the header for a server, and the value.
-    ///
-    /// Leaves out values that are too long for an environment or a header. The sender chooses the
-    /// event's type and id, and a long value would fail the message each time.
-    #[cfg(any(feature = "exec", feature = "forward"))]
-    #[rustfmt::skip]
-    pub(super) fn metadata(&self) -> impl Iterator<Item = (&'static str, &'static str, String)> {
-        const MAX_LEN: usize = 1024;
-        let time = |at: Timestamp| at.to_string();
-        [
-            ("PLEO_WEBHOOK_ID", "webhook-id", Some(self.webhook_id.clone())),
-            ("PLEO_ENDPOINT", "pleo-endpoint", Some(self.endpoint.to_string())),
-            ("PLEO_EVENT_TYPE", "pleo-event-type", self.event_type.clone()),
-            ("PLEO_EVENT_ID", "pleo-event-id", self.event_id.clone()),
-            ("PLEO_ATTEMPT", "pleo-attempt", Some(self.attempt.to_string())),
-            ("PLEO_RECEIVED_AT", "pleo-received-at", Some(time(self.received_at))),
-            ("PLEO_EXPIRES_AT", "pleo-expires-at", self.expires_at.map(time)),
-        ]
-        .into_iter()
-        .filter_map(|(variable, header, value)| Some((variable, header, value?)))
-        .filter(|(_, _, value)| value.len() <= MAX_LEN)
+    /// Returns the delay of [`retry_after`](Self::retry_after).
+    #[must_use]
+    pub const fn delay(&self) -> Option<Duration> {
+        match self.retry {
+            Retry::After(delay) => Some(delay),
+            Retry::Backoff | Retry::Never => None,
+        }
+    }
+
+    /// Returns the error.
+    #[must_use]
+    pub fn error(&self) -> &(dyn Error + Send + Sync + 'static) {
+        &*self.error
+    }
+
+    pub(crate) const fn when(&self) -> Retry {
+        self.retry
+    }
+}
+
+impl<E: Into<Box<dyn Error + Send + Sync>>> From<E> for HandlerError {
+    fn from(error: E) -> Self {
+        Self::retry(error)
+    }
+}
+
+impl fmt::Display for HandlerError {
+    /// Formats the error, without its causes.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl fmt::Debug for HandlerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HandlerError")
+            .field("retry", &self.retry)
+            .field("error", &self.error)
+            .finish()
     }
 }

@@ -2,8 +2,7 @@
 
 use core::pin::pin;
 use core::time::Duration;
-use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
 use std::process::{ExitStatus, Stdio};
 
@@ -12,7 +11,8 @@ use tokio::process::{Child, Command};
 use tokio::time;
 use tracing::debug;
 
-use super::contract::{Delivery, Handler, HandlerFuture};
+use super::contract::{Handler, HandlerError, HandlerFuture};
+use super::delivery::Delivery;
 
 /// How many bytes of a command's output are kept.
 const MAX_OUTPUT: usize = 1024;
@@ -21,25 +21,52 @@ const MAX_OUTPUT: usize = 1024;
 /// open.
 const PIPE_TIMEOUT: Duration = Duration::from_millis(200);
 
+/// The variables that a command inherits, beside those that begin with `LC_`.
+#[rustfmt::skip]
+const INHERITED_ENV: &[&str] = &[
+    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR",
+    "SSL_CERT_FILE", "SSL_CERT_DIR",
+    // Windows programs do not start without some of these.
+    "SystemRoot", "SystemDrive", "ComSpec", "PATHEXT", "TEMP", "TMP", "USERPROFILE",
+];
+
+/// The exit code of a permanent failure: `EX_DATAERR` of BSD's `sysexits.h`.
+const PERMANENT: i32 = 65;
+
+/// The exit code of a failure that is retried: `EX_TEMPFAIL` of BSD's `sysexits.h`.
+const RETRY: i32 = 75;
+
 /// Runs a command for each message, without a shell.
 ///
 /// The raw body is on standard input. The arguments contain nothing of the message.
 ///
-/// The environment is the receiver's, with these variables if they have a value: `PLEO_WEBHOOK_ID`,
+/// | command | outcome |
+/// | --- | --- |
+/// | exits with 0 | success |
+/// | exits with 65 (`EX_DATAERR`) | permanent failure: the message is dead |
+/// | exits with 75 (`EX_TEMPFAIL`), the last line of standard output is a number | retry after that many seconds |
+/// | exits with 75 otherwise | retry with backoff |
+/// | exits with another code, is killed by a signal, or cannot be started | retry with backoff |
+///
+/// The end of a failed command's standard error is stored with the message; all output is logged at
+/// level `debug`.
+///
+/// The environment has these variables about the message, if they have a value: `PLEO_WEBHOOK_ID`,
 /// `PLEO_ENDPOINT`, `PLEO_EVENT_TYPE`, `PLEO_EVENT_ID`, `PLEO_ATTEMPT` (from 1), `PLEO_RECEIVED_AT`
 /// and `PLEO_EXPIRES_AT` (RFC 3339), and `PLEO_EXPIRED=1` if the export job expired before this
-/// attempt. All other `PLEO_…` variables are removed, because they may hold the receiver's secrets.
+/// attempt. Of the receiver's variables, which may hold its secrets, the command inherits only
+/// `PATH`, `HOME`, `USER`, `LOGNAME`, `SHELL`, `LANG`, `LANGUAGE`, `LC_…`, `TZ`, `TMPDIR`,
+/// `SSL_CERT_FILE`, `SSL_CERT_DIR`, those that Windows needs, and those of
+/// [`inherit_env`](Self::inherit_env).
 ///
-/// Exit code 0 is a success; any other exit code or a signal is a failed attempt. The end of a failed
-/// command's standard error is stored with the message; all output is logged at level `debug`.
-///
-/// At the time limit, and at the end of a shutdown's grace period, the command and all processes that
-/// it started are killed (on Unix: its process group).
+/// At the time limit, at the end of a shutdown's grace period, and when the lease is lost, the command
+/// and the processes that it started are killed (on Unix: its process group). A process that left the
+/// group, as a daemon does, keeps running.
 #[derive(Clone, Debug)]
 pub struct Exec {
     program: OsString,
     args: Vec<OsString>,
-    removed_env: BTreeSet<OsString>,
+    inherited_env: Vec<OsString>,
 }
 
 impl Exec {
@@ -48,7 +75,7 @@ impl Exec {
         Self {
             program: program.into(),
             args: Vec::new(),
-            removed_env: BTreeSet::new(),
+            inherited_env: Vec::new(),
         }
     }
 
@@ -59,14 +86,14 @@ impl Exec {
         self
     }
 
-    /// Removes these variables from the command's environment too.
+    /// Adds names of variables that the command inherits from the receiver.
     #[must_use]
-    pub fn without_env(mut self, names: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
-        self.removed_env.extend(names.into_iter().map(Into::into));
+    pub fn inherit_env(mut self, names: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
+        self.inherited_env.extend(names.into_iter().map(Into::into));
         self
     }
 
-    async fn run(&self, delivery: &Delivery) -> Result<(), ExecError> {
+    async fn run(&self, delivery: &Delivery) -> Result<(), HandlerError> {
         let mut child = self
             .command(delivery)
             .spawn()
@@ -81,7 +108,7 @@ impl Exec {
         let write = async {
             if let Some(mut stdin) = stdin {
                 // A command may succeed without reading all of its input.
-                let _ = stdin.write_all(&delivery.body).await;
+                let _ = stdin.write_all(delivery.body()).await;
             }
         };
         let status = {
@@ -97,21 +124,28 @@ impl Exec {
         group.disarm();
         let status = status.map_err(ExecError::Wait)?;
         let (stdout, stderr) = (out.text(), err.text());
-        let webhook_id = &delivery.webhook_id;
+        let webhook_id = delivery.id();
         debug!(webhook_id, %status, stdout, stderr, "command exited");
         if status.success() {
-            Ok(())
-        } else {
-            Err(ExecError::Failed { status, stderr })
+            return Ok(());
         }
+        let error = ExecError::Failed { status, stderr };
+        Err(match (status.code(), last_number(&stdout)) {
+            (Some(PERMANENT), _) => HandlerError::permanent(error),
+            (Some(RETRY), Some(seconds)) => {
+                HandlerError::retry_after(Duration::from_secs(seconds), error)
+            }
+            _ => HandlerError::retry(error),
+        })
     }
 
     fn command(&self, delivery: &Delivery) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(&self.args);
-        for (name, _) in std::env::vars_os() {
-            if is_pleo_variable(&name) || self.removed_env.contains(&name) {
-                command.env_remove(name);
+        command.args(&self.args).env_clear();
+        for (name, value) in std::env::vars_os() {
+            let is_inherited = name.to_str().is_some_and(is_inherited);
+            if is_inherited || self.inherited_env.contains(&name) {
+                command.env(name, value);
             }
         }
         for (name, _, value) in delivery.metadata() {
@@ -120,7 +154,7 @@ impl Exec {
                 command.env(name, value);
             }
         }
-        if delivery.expired {
+        if delivery.is_expired() {
             command.env("PLEO_EXPIRED", "1");
         }
         command
@@ -136,7 +170,7 @@ impl Exec {
 
 impl Handler for Exec {
     fn handle(&self, delivery: Delivery) -> HandlerFuture<'_> {
-        Box::pin(async move { self.run(&delivery).await.map_err(Into::into) })
+        Box::pin(async move { self.run(&delivery).await })
     }
 }
 
@@ -225,6 +259,18 @@ impl Drop for ProcessGroup {
     }
 }
 
-fn is_pleo_variable(name: &OsStr) -> bool {
-    name.as_encoded_bytes().starts_with(b"PLEO_")
+/// Returns the number on the last line of a command's output.
+fn last_number(output: &str) -> Option<u64> {
+    output.lines().next_back()?.trim().parse().ok()
+}
+
+fn is_inherited(name: &str) -> bool {
+    let is_equal = |inherited: &&str| {
+        if cfg!(windows) {
+            inherited.eq_ignore_ascii_case(name)
+        } else {
+            *inherited == name
+        }
+    };
+    INHERITED_ENV.iter().any(is_equal) || name.starts_with("LC_")
 }

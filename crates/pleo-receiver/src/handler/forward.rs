@@ -3,25 +3,37 @@
 use core::fmt;
 use core::time::Duration;
 use std::error::Error;
+use std::time::SystemTime;
 
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
-use pleo_http::reqwest::{self, Client};
+use pleo_http::reqwest::{Client, Response};
 use pleo_http::{Target, read_limited};
 use pleo_webhook_verify::{InvalidId, Secret, unix_now};
 use tokio::time;
 
-use super::contract::{Delivery, Handler, HandlerFuture};
+use super::contract::{Handler, HandlerError, HandlerFuture};
+use super::delivery::Delivery;
 
 const USER_AGENT: &str = concat!("pleo-receiver/", env!("CARGO_PKG_VERSION"));
 
 /// How many bytes of a response body are read. A body read to its end lets the connection be reused.
 const MAX_RESPONSE_BODY: usize = 64 * 1024;
 
+/// How long a response body is read.
+const RESPONSE_BODY_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Posts each message to a URL. The body is unchanged.
 ///
-/// A 2xx response is a success; any other response is a failed attempt. Redirects are not followed.
-/// The request has these headers, if they have a value: `webhook-id`, `pleo-endpoint`,
+/// | response | outcome |
+/// | --- | --- |
+/// | 2xx | success, whatever becomes of the response's body |
+/// | 410 | permanent failure: the message is dead |
+/// | another status, with `Retry-After` (seconds or an HTTP date) | retry after that time |
+/// | another status | retry with backoff |
+/// | none within the time limit, or no connection | retry with backoff |
+///
+/// Redirects are not followed. The request has these headers, if they have a value: `webhook-id`, `pleo-endpoint`,
 /// `pleo-event-type`, `pleo-event-id`, `pleo-attempt` (from 1), `pleo-received-at` and
 /// `pleo-expires-at` (RFC 3339), and `pleo-expired: true` if the export job expired before this
 /// attempt.
@@ -57,7 +69,7 @@ impl Forward {
         })
     }
 
-    /// Sets the time limit of a request, including the response; 30 seconds by default.
+    /// Sets the time limit until the head of the final response; 30 seconds by default.
     #[must_use]
     pub const fn with_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
@@ -72,27 +84,32 @@ impl Forward {
         self
     }
 
-    async fn forward(&self, delivery: Delivery) -> Result<(), ForwardError> {
-        let headers = self.headers(&delivery)?;
+    async fn forward(&self, delivery: Delivery) -> Result<(), HandlerError> {
+        let response = self.send(&delivery).await?;
+        let status = response.status();
+        let delay = retry_after(response.headers(), SystemTime::now());
+        read_in_background(response);
+        if status.is_success() {
+            return Ok(());
+        }
+        let error = ForwardError::Status { status };
+        Err(match delay {
+            _ if status == StatusCode::GONE => HandlerError::permanent(error),
+            Some(delay) => HandlerError::retry_after(delay, error),
+            None => HandlerError::retry(error),
+        })
+    }
+
+    /// Sends the message. Returns the response before its body has arrived.
+    async fn send(&self, delivery: &Delivery) -> Result<Response, ForwardError> {
+        let headers = self.headers(delivery)?;
         let request = self.target.post(&self.client);
-        let request = request.headers(headers).body(delivery.body);
-        let exchange = async {
-            let mut response = request.send().await?;
-            // A body that is too long or incomplete does not change the status.
-            let _ = read_limited(&mut response, MAX_RESPONSE_BODY, &mut Vec::new()).await;
-            Ok(response.status())
-        };
+        let request = request.headers(headers).body(delivery.body().clone());
         let after = self.timeout;
-        let result = time::timeout(after, exchange).await;
+        let result = time::timeout(after, request.send()).await;
         let result = result.map_err(|_| ForwardError::Timeout { after })?;
         // The URL may contain secrets.
-        let status = result
-            .map_err(|error: reqwest::Error| ForwardError::Request(error.without_url().into()))?;
-        if status.is_success() {
-            Ok(())
-        } else {
-            Err(ForwardError::Status { status })
-        }
+        result.map_err(|error| ForwardError::Request(error.without_url().into()))
     }
 
     fn headers(&self, delivery: &Delivery) -> Result<HeaderMap, InvalidId> {
@@ -106,12 +123,12 @@ impl Forward {
         for (_, name, value) in delivery.metadata() {
             set(name, &value);
         }
-        if delivery.expired {
+        if delivery.is_expired() {
             set("pleo-expired", "true");
         }
         if let Some(secret) = &self.secret {
             let now = unix_now();
-            let signature = secret.sign(&delivery.webhook_id, now, &delivery.body)?;
+            let signature = secret.sign(delivery.id(), now, delivery.body())?;
             set("webhook-timestamp", &now.to_string());
             set("webhook-signature", signature.as_str());
         }
@@ -123,7 +140,7 @@ impl Forward {
 
 impl Handler for Forward {
     fn handle(&self, delivery: Delivery) -> HandlerFuture<'_> {
-        Box::pin(async move { self.forward(delivery).await.map_err(Into::into) })
+        Box::pin(self.forward(delivery))
     }
 }
 
@@ -156,8 +173,8 @@ pub enum ForwardError {
     /// The request failed before a response.
     #[error("cannot forward")]
     Request(#[source] Box<dyn Error + Send + Sync>),
-    /// The response was not complete within the time limit.
-    #[error("cannot forward: no complete response within {after:?}")]
+    /// There was no response within the time limit.
+    #[error("cannot forward: no response within {after:?}")]
     Timeout {
         /// The time limit.
         after: Duration,
@@ -173,11 +190,58 @@ pub enum ForwardError {
     Sign(#[from] InvalidId),
 }
 
+/// Reads the rest of a response, so that the connection can be reused. The outcome of the attempt does
+/// not wait for it.
+fn read_in_background(mut response: Response) {
+    tokio::spawn(async move {
+        let mut body = Vec::new();
+        let read = read_limited(&mut response, MAX_RESPONSE_BODY, &mut body);
+        let _ = time::timeout(RESPONSE_BODY_TIMEOUT, read).await;
+    });
+}
+
+/// Returns the delay of a `Retry-After` header (RFC 9110 section 10.2.3); zero for a date in the past.
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?;
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = httpdate::parse_http_date(value).ok()?;
+    Some(at.duration_since(now).unwrap_or_default())
+}
+
 fn client_error(error: pleo_http::Error) -> ForwardError {
     match error {
         pleo_http::Error::Url { reason } => ForwardError::Url { reason },
         pleo_http::Error::NoRoots(_) => ForwardError::NoCertificateAuthorities,
         pleo_http::Error::Client(source) => ForwardError::Client(source),
         other => ForwardError::Client(other.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_delay_from_seconds_and_dates() {
+        // Sun, 06 Nov 1994 08:49:37 GMT
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        for (value, seconds) in [
+            ("0", Some(0)),
+            ("120", Some(120)),
+            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(60)),
+            ("Sunday, 06-Nov-94 08:50:37 GMT", Some(60)),
+            ("Sun, 06 Nov 1994 08:49:07 GMT", Some(0)),
+            ("-1", None),
+            ("1.5", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(value));
+            let expected = seconds.map(Duration::from_secs);
+            assert_eq!(retry_after(&headers, now), expected, "{value}");
+        }
     }
 }

@@ -1,12 +1,15 @@
 //! Handlers of messages: their contract, and the handlers that come with the crate.
 
 mod contract;
+mod delivery;
 #[cfg(feature = "exec")]
 mod exec;
 #[cfg(feature = "forward")]
 mod forward;
 
-pub use contract::{Delivery, Handler, HandlerError, HandlerFuture};
+pub(crate) use contract::Retry;
+pub use contract::{Handler, HandlerError, HandlerFn, HandlerFuture, handler_fn};
+pub use delivery::{Delivery, DeliveryBuilder};
 #[cfg(feature = "exec")]
 pub use exec::{Exec, ExecError};
 #[cfg(feature = "forward")]

@@ -1,163 +1,243 @@
 //! The inbox in memory.
 
-use core::future::ready;
+use core::num::NonZeroU32;
 use core::pin::Pin;
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use jiff::Timestamp;
-use tokio::sync::Notify;
+use tokio::sync::watch;
 
+use super::attempt::{Attempt, AttemptResult, MAX_ATTEMPTS_KEPT};
+use super::clock::{Clock, SystemClock};
 use super::contract::{Inbox, InboxFuture};
-use super::error::InboxError;
-use super::types::{
-    Appended, Counts, Entry, Filter, LeaseId, LeaseRequest, Leased, LeasedMessage, NewMessage,
-    Outcome, Selection, State, SummaryColumns, ceil_millisecond, from_millisecond, to_u64,
+use super::error::InboxErrorKind;
+use super::lease::{Completed, LeaseId, LeaseRequest, Leased, LeasedMessage, Outcome, Version};
+use super::lost::delay_after_loss;
+use super::message::{
+    Appended, Entry, Key, NewMessage, State, StoredMessage, ceil_millisecond, from_millisecond,
+    to_u64, truncate_error,
 };
+use super::order::{Rank, Turns};
+use super::query::{EndpointStats, Page, Query, Selection};
 
 /// An inbox in memory, for tests. All messages are lost when the process ends, although the sender
 /// was answered 204.
 ///
 /// Done and dead messages stay until they are pruned. There is no limit on memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct MemoryInbox {
     store: Mutex<Store>,
-    ready: Notify,
+    clock: Arc<dyn Clock>,
+    version: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
 struct Store {
+    /// Messages by sequence.
     rows: BTreeMap<i64, Row>,
-    /// The sequence of each endpoint and `webhook-id`.
-    keys: HashMap<(Arc<str>, Arc<str>), i64>,
-    /// The ready messages of each endpoint, in dispatch order.
-    ready: BTreeMap<Arc<str>, BTreeSet<DispatchKey>>,
-    /// The leased and scheduled messages, as `due_at` and sequence.
-    waiting: BTreeSet<(Timestamp, i64)>,
+    keys: HashMap<Key, i64>,
+    paused: BTreeSet<Arc<str>>,
+    turns: Turns,
     last_sequence: i64,
+    last_lease: u128,
     closed: bool,
 }
 
-/// Orders ready messages: those with an expiry, by expiry; then by sequence.
-type DispatchKey = (bool, Option<Timestamp>, i64);
-
 #[derive(Debug)]
 struct Row {
-    message: NewMessage,
-    entry: Entry,
-    leases: i64,
-    leased: bool,
+    message: StoredMessage,
+    /// When the message is ready, as time of [`Clock::elapsed`].
+    due: Duration,
+    lease: Option<Lease>,
+}
+
+#[derive(Debug)]
+struct Lease {
+    id: LeaseId,
+    attempt: NonZeroU32,
+    worker: Arc<str>,
+    started_at: Timestamp,
+    started: Duration,
+    ends: Duration,
+}
+
+impl Default for MemoryInbox {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 impl MemoryInbox {
     /// Creates an empty inbox.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self::with_clock(Arc::new(SystemClock::default()))
     }
 
-    fn with_store<T: Send + 'static>(
-        &self,
-        operation: impl FnOnce(&mut Store) -> T,
-    ) -> InboxFuture<'_, T> {
-        let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
-        let result = if store.closed {
-            Err(InboxError::Closed)
-        } else {
-            Ok(operation(&mut store))
-        };
-        Box::pin(ready(result))
+    /// Creates an empty inbox with another clock, for tests.
+    pub fn with_clock(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            store: Mutex::default(),
+            clock,
+            version: watch::Sender::new(0),
+        }
+    }
+
+    fn with_store<'a, T: Send + 'a>(
+        &'a self,
+        operation: impl FnOnce(&mut Store, &dyn Clock) -> T + Send + 'a,
+    ) -> InboxFuture<'a, T> {
+        Box::pin(async move {
+            let mut store = self.store.lock().unwrap_or_else(PoisonError::into_inner);
+            if store.closed {
+                return Err(InboxErrorKind::Closed.into());
+            }
+            Ok(operation(&mut store, &*self.clock))
+        })
+    }
+
+    /// Runs an operation and changes the version.
+    fn change<'a, T: Send + 'a>(
+        &'a self,
+        operation: impl FnOnce(&mut Store, &dyn Clock) -> T + Send + 'a,
+    ) -> InboxFuture<'a, T> {
+        self.with_store(|store, clock| {
+            let result = operation(store, clock);
+            self.version.send_modify(|version| *version += 1);
+            result
+        })
     }
 }
 
 impl Inbox for MemoryInbox {
     fn append(&self, message: NewMessage) -> InboxFuture<'_, Appended> {
-        let appended = self.with_store(|store| store.append(message));
-        self.ready.notify_one();
-        appended
+        self.change(|store, clock| store.append(message, clock))
     }
 
-    fn lease(
-        &self,
-        request: LeaseRequest,
-        now: Timestamp,
-        lease: Duration,
-    ) -> InboxFuture<'_, Leased> {
-        self.with_store(|store| store.lease(&request, now, lease))
-    }
-
-    fn complete(&self, lease: LeaseId, outcome: Outcome) -> InboxFuture<'_, ()> {
-        let completed = self.with_store(|store| store.complete(lease, outcome));
-        self.ready.notify_one();
-        completed
-    }
-
-    fn ready(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(self.ready.notified())
-    }
-
-    fn list(&self, filter: Filter) -> InboxFuture<'_, Vec<Entry>> {
-        self.with_store(|store| {
-            let limit = usize::try_from(filter.limit.unwrap_or(u32::MAX)).unwrap_or(usize::MAX);
-            let entries = store.rows.values().map(|row| &row.entry);
-            let entries = entries.filter(|entry| {
-                filter.after.is_none_or(|after| entry.sequence > after)
-                    && filter.state.is_none_or(|state| entry.state == state)
-                    && is_none_or_equal(filter.endpoint.as_ref(), &entry.endpoint)
-            });
-            if filter.newest_first {
-                entries.rev().take(limit).cloned().collect()
-            } else {
-                entries.take(limit).cloned().collect()
+    fn lease(&self, request: LeaseRequest) -> InboxFuture<'_, Leased> {
+        self.with_store(move |store, clock| {
+            store.end_leases(clock);
+            let messages = store.lease(&request, clock);
+            if !messages.is_empty() {
+                self.version.send_modify(|version| *version += 1);
             }
+            let next_due_in = store.next_due_in(clock.elapsed());
+            Leased::new(messages, next_due_in, Version::new(*self.version.borrow()))
         })
     }
 
-    fn show(&self, webhook_id: String) -> InboxFuture<'_, Vec<(Entry, Bytes)>> {
-        self.with_store(|store| {
-            let rows = store.rows.values();
-            rows.filter(|row| row.entry.webhook_id == webhook_id)
-                .map(|row| (row.entry.clone(), row.message.body.clone()))
-                .collect()
+    fn renew(&self, leases: Vec<LeaseId>, ttl: Duration) -> InboxFuture<'_, Vec<LeaseId>> {
+        self.with_store(move |store, clock| {
+            let mut lost = leases;
+            lost.retain(
+                |id| match store.leased(*id).and_then(|row| row.lease.as_mut()) {
+                    Some(lease) => {
+                        lease.ends = clock.elapsed().saturating_add(ttl);
+                        false
+                    }
+                    None => true,
+                },
+            );
+            lost
+        })
+    }
+
+    fn complete(&self, lease: LeaseId, outcome: Outcome) -> InboxFuture<'_, Completed> {
+        self.change(move |store, clock| store.complete(lease, outcome, clock))
+    }
+
+    fn changed(&self, seen: Version) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        let mut version = self.version.subscribe();
+        Box::pin(async move {
+            // The sender lives as long as the inbox.
+            let _ = version
+                .wait_for(|version| Version::new(*version) != seen)
+                .await;
+        })
+    }
+
+    fn list(&self, query: Query) -> InboxFuture<'_, Page> {
+        self.with_store(move |store, _| {
+            let limit = usize::try_from(query.limit).unwrap_or(usize::MAX);
+            let after = query.after.map(|cursor| cursor.sequence());
+            let entries = store.rows.values().map(|row| &row.message.entry);
+            let entries = entries.filter(|entry| query.selection.matches(entry));
+            let mut entries: Vec<Entry> = if query.newest_first {
+                let entries = entries.rev();
+                let entries = entries.filter(|entry| after.is_none_or(|at| entry.sequence < at));
+                entries.take(limit.saturating_add(1)).cloned().collect()
+            } else {
+                let entries = entries.filter(|entry| after.is_none_or(|at| entry.sequence > at));
+                entries.take(limit.saturating_add(1)).cloned().collect()
+            };
+            let has_more = entries.len() > limit;
+            entries.truncate(limit);
+            let next = entries.last().filter(|_| has_more).map(Entry::cursor);
+            Page::new(entries, next)
+        })
+    }
+
+    fn get(&self, key: Key) -> InboxFuture<'_, Option<StoredMessage>> {
+        self.with_store(move |store, _| {
+            let row = store.keys.get(&key).and_then(|key| store.rows.get(key));
+            row.map(|row| row.message.clone())
         })
     }
 
     fn replay(&self, selection: Selection) -> InboxFuture<'_, u64> {
-        let replayed = self.with_store(|store| store.replay(&selection));
-        self.ready.notify_one();
-        replayed
+        self.change(move |store, clock| {
+            let rows = store.select(&selection, |row| row.lease.is_none());
+            let replayed = rows.map(|row| {
+                row.message.entry.state = State::Pending;
+                row.message.entry.attempts = 0;
+                row.schedule(Duration::ZERO, clock);
+            });
+            to_u64(replayed.count())
+        })
     }
 
-    fn prune(&self, state: State, before: Timestamp) -> InboxFuture<'_, u64> {
-        self.with_store(|store| store.prune(state, before))
+    fn prune(&self, selection: Selection) -> InboxFuture<'_, u64> {
+        self.with_store(move |store, _| {
+            let rows = store.select(&selection, |row| row.message.entry.state != State::Pending);
+            let keys: Vec<Key> = rows.map(|row| row.message.entry.key()).collect();
+            for key in &keys {
+                if let Some(sequence) = store.keys.remove(key) {
+                    store.rows.remove(&sequence);
+                }
+            }
+            to_u64(keys.len())
+        })
     }
 
-    fn counts(&self) -> InboxFuture<'_, Counts> {
-        self.with_store(|store| {
-            let count = |state| {
-                let rows = store.rows.values();
-                to_u64(rows.filter(|row| row.entry.state == state).count())
-            };
-            Counts {
-                pending: count(State::Pending),
-                done: count(State::Done),
-                dead: count(State::Dead),
+    fn set_paused(&self, endpoint: Arc<str>, paused: bool) -> InboxFuture<'_, ()> {
+        self.change(move |store, _| {
+            if paused {
+                store.paused.insert(endpoint);
+            } else {
+                store.paused.remove(&endpoint);
             }
         })
     }
 
+    fn stats(&self) -> InboxFuture<'_, Vec<EndpointStats>> {
+        self.with_store(|store, clock| store.stats(clock))
+    }
+
+    fn check(&self) -> InboxFuture<'_, ()> {
+        self.with_store(|_, _| ())
+    }
+
     fn close(&self) -> InboxFuture<'_, ()> {
-        self.with_store(|store| store.closed = true)
+        self.change(|store, _| store.closed = true)
     }
 }
 
 impl Store {
-    fn append(&mut self, message: NewMessage) -> Appended {
-        let (endpoint, webhook_id) = (&message.endpoint, &message.webhook_id);
-        let key = (Arc::clone(endpoint), Arc::clone(webhook_id));
-        if let Some(stored) = self.keys.get(&key).and_then(|key| self.rows.get(key)) {
+    fn append(&mut self, message: NewMessage, clock: &dyn Clock) -> Appended {
+        let stored = self.keys.get(&message.key());
+        if let Some(stored) = stored.and_then(|sequence| self.rows.get(sequence)) {
             return if stored.message.body == message.body {
                 Appended::Duplicate
             } else {
@@ -165,162 +245,191 @@ impl Store {
             };
         }
         self.last_sequence += 1;
-        let sequence = self.last_sequence;
-        self.keys.insert(key, sequence);
-        self.rows.insert(sequence, Row::new(sequence, message));
-        self.update(sequence, |_| ());
+        let entry = Entry::new(self.last_sequence, clock.now(), &message);
+        self.keys.insert(message.key(), self.last_sequence);
+        let row = Row {
+            message: StoredMessage::new(entry, message.headers, message.body),
+            due: clock.elapsed(),
+            lease: None,
+        };
+        self.rows.insert(self.last_sequence, row);
         Appended::Stored
     }
 
-    fn lease(&mut self, request: &LeaseRequest, now: Timestamp, lease: Duration) -> Leased {
-        while let Some((due_at, sequence)) = self.waiting.first().copied()
-            && due_at <= now
-        {
-            self.update(sequence, |row| {
-                row.entry.due_at = None;
-                row.leased = false;
+    fn lease(&mut self, request: &LeaseRequest, clock: &dyn Clock) -> Vec<LeasedMessage> {
+        let (now, elapsed) = (clock.now(), clock.elapsed());
+        let mut free: BTreeMap<&Arc<str>, usize> = BTreeMap::new();
+        let mut queues: BTreeMap<Arc<str>, Vec<Rank>> = BTreeMap::new();
+        for (sequence, row) in &self.rows {
+            let entry = &row.message.entry;
+            let free = free.entry(&entry.endpoint).or_insert(request.per_endpoint);
+            if row.lease.is_some() {
+                *free = free.saturating_sub(1);
+            } else if entry.state == State::Pending
+                && row.due <= elapsed
+                && !self.paused.contains(&entry.endpoint)
+            {
+                let rank = Rank::new(entry.expires_at, now, *sequence);
+                let queue = queues.entry(Arc::clone(&entry.endpoint)).or_default();
+                queue.push(rank);
+            }
+        }
+        let queues = queues.into_iter().map(|(endpoint, mut queue)| {
+            queue.sort_unstable();
+            queue.truncate(free.get(&endpoint).copied().unwrap_or_default());
+            (endpoint, queue.into())
+        });
+        let leases = self.rows.values().filter(|row| row.lease.is_some()).count();
+        let max = request.total.saturating_sub(leases).min(request.max);
+        let taken = self.turns.take(queues.collect(), max);
+        let leased = taken.into_iter().filter_map(|rank| {
+            let row = self.rows.get_mut(&rank.sequence())?;
+            let message = &mut row.message;
+            message.entry.attempts += 1;
+            message.entry.leased = true;
+            message.entry.due_at = None;
+            let attempt = NonZeroU32::new(message.entry.attempts)?;
+            self.last_lease += 1;
+            let id = LeaseId::new(self.last_lease);
+            row.lease = Some(Lease {
+                id,
+                attempt,
+                worker: Arc::clone(&request.worker),
+                started_at: now,
+                started: elapsed,
+                ends: elapsed.saturating_add(request.ttl),
             });
-        }
-        let mut next: Vec<DispatchKey> = (self.ready.iter())
-            .flat_map(|(endpoint, ready)| ready.iter().take(request.max_of(endpoint)))
-            .copied()
-            .collect();
-        next.sort_unstable();
-        next.truncate(request.max);
-        let ends_at = now.checked_add(lease).unwrap_or(Timestamp::MAX);
-        let messages = next
-            .into_iter()
-            .filter_map(|(.., sequence)| self.update(sequence, |row| row.lease(ends_at)))
-            .collect();
-        Leased {
-            messages,
-            next_due: self.waiting.first().map(|(due_at, _)| *due_at),
+            let (entry, headers) = (message.entry.clone(), message.headers.clone());
+            let message = StoredMessage::new(entry, headers, message.body.clone());
+            Some(LeasedMessage::new(id, attempt, message))
+        });
+        leased.collect()
+    }
+
+    /// Ends the leases that were not renewed.
+    fn end_leases(&mut self, clock: &dyn Clock) {
+        for row in self.rows.values_mut() {
+            let ends = row.lease.as_ref().map(|lease| lease.ends);
+            if let Some(ends) = ends.filter(|ends| *ends <= clock.elapsed()) {
+                row.schedule(delay_after_loss(row.message.entry.attempts), clock);
+                row.end_lease(AttemptResult::Lost, None, ends);
+            }
         }
     }
 
-    fn complete(&mut self, lease: LeaseId, outcome: Outcome) {
-        let is_held = |row: &Row| row.leased && row.leases == lease.number;
-        if self.rows.get(&lease.message).is_some_and(is_held) {
-            self.update(lease.message, |row| row.complete(outcome));
-        }
+    fn next_due_in(&self, elapsed: Duration) -> Option<Duration> {
+        let due = self.rows.values().filter_map(|row| match &row.lease {
+            Some(lease) => Some(lease.ends),
+            None if row.message.entry.state == State::Pending && row.due > elapsed => Some(row.due),
+            None => None,
+        });
+        due.min().map(|due| due.saturating_sub(elapsed))
     }
 
-    fn replay(&mut self, selection: &Selection) -> u64 {
-        let selected: Vec<i64> = (self.rows.iter())
-            .filter(|(_, row)| !row.leased && row.matches(selection))
-            .map(|(sequence, _)| *sequence)
-            .collect();
-        for sequence in &selected {
-            self.update(*sequence, |row| {
-                row.entry.state = State::Pending;
-                row.entry.due_at = None;
-                row.entry.attempts = 0;
-            });
-        }
-        to_u64(selected.len())
+    fn leased(&mut self, id: LeaseId) -> Option<&mut Row> {
+        let has_lease = |row: &Row| row.lease.as_ref().is_some_and(|lease| lease.id == id);
+        self.rows.values_mut().find(|row| has_lease(row))
     }
 
-    fn prune(&mut self, state: State, before: Timestamp) -> u64 {
-        if state == State::Pending {
-            return 0;
-        }
-        let stored = self.rows.len();
-        self.rows
-            .retain(|_, Row { entry, .. }| entry.state != state || entry.received_at >= before);
-        self.keys
-            .retain(|_, sequence| self.rows.contains_key(sequence));
-        to_u64(stored - self.rows.len())
+    fn complete(&mut self, id: LeaseId, outcome: Outcome, clock: &dyn Clock) -> Completed {
+        let Some(row) = self.leased(id) else {
+            return Completed::Lost;
+        };
+        let (state, result, error) = match outcome {
+            Outcome::Done => (State::Done, AttemptResult::Done, None),
+            Outcome::Retry { after, error } => {
+                row.schedule(after, clock);
+                (State::Pending, AttemptResult::Retry, Some(error))
+            }
+            Outcome::Dead { error } => (State::Dead, AttemptResult::Dead, Some(error)),
+            Outcome::Release => (State::Pending, AttemptResult::Released, None),
+        };
+        row.message.entry.state = state;
+        row.end_lease(result, error.map(truncate_error), clock.elapsed());
+        Completed::Recorded
     }
 
-    /// Changes a row and keeps `ready` and `waiting` consistent with it.
-    fn update<T>(&mut self, sequence: i64, change: impl FnOnce(&mut Row) -> T) -> Option<T> {
-        let row = self.rows.get_mut(&sequence)?;
-        let endpoint = Arc::clone(&row.message.endpoint);
-        let ready = self.ready.entry(endpoint).or_default();
-        let expires_at = row.entry.expires_at;
-        let key = (expires_at.is_none(), expires_at, sequence);
-        ready.remove(&key);
-        if let Some(due_at) = row.entry.due_at {
-            self.waiting.remove(&(due_at, sequence));
+    /// Returns the selected rows that also satisfy `condition`, in the order of arrival.
+    fn select<'a>(
+        &'a mut self,
+        selection: &'a Selection,
+        condition: impl Fn(&Row) -> bool + 'a,
+    ) -> impl Iterator<Item = &'a mut Row> {
+        let limit = usize::try_from(selection.limit.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+        let rows = self.rows.values_mut();
+        rows.filter(move |row| selection.matches(&row.message.entry) && condition(row))
+            .take(limit)
+    }
+
+    fn stats(&self, clock: &dyn Clock) -> Vec<EndpointStats> {
+        let (now, elapsed) = (clock.now(), clock.elapsed());
+        let mut endpoints: BTreeMap<Arc<str>, EndpointStats> = BTreeMap::new();
+        for row in self.rows.values() {
+            let entry = &row.message.entry;
+            let stats = endpoints
+                .entry(Arc::clone(&entry.endpoint))
+                .or_insert_with(|| EndpointStats::new(Arc::clone(&entry.endpoint)));
+            let count = match entry.state {
+                State::Done => &mut stats.done,
+                State::Dead => &mut stats.dead,
+                State::Pending if row.lease.is_some() => &mut stats.leased,
+                State::Pending if row.due > elapsed => &mut stats.scheduled,
+                State::Pending => &mut stats.ready,
+            };
+            *count += 1;
+            if entry.state == State::Pending {
+                // The age is negative if the clock was set back.
+                let age = now.duration_since(entry.received_at).try_into();
+                let age = Some(age.unwrap_or_default());
+                stats.oldest_pending = stats.oldest_pending.or(age);
+                match entry.expires_at {
+                    Some(at) if at <= now => stats.expired += 1,
+                    at => stats.nearest_expiry = stats.nearest_expiry.into_iter().chain(at).min(),
+                }
+            }
         }
-        let result = change(row);
-        if let Some(due_at) = row.entry.due_at {
-            self.waiting.insert((due_at, sequence));
-        } else if row.entry.state == State::Pending {
-            ready.insert(key);
+        for endpoint in &self.paused {
+            let stats = endpoints
+                .entry(Arc::clone(endpoint))
+                .or_insert_with(|| EndpointStats::new(Arc::clone(endpoint)));
+            stats.paused = true;
         }
-        Some(result)
+        endpoints.into_values().collect()
     }
 }
 
 impl Row {
-    fn new(sequence: i64, mut message: NewMessage) -> Self {
-        message.received_at = from_millisecond(message.received_at.as_millisecond());
-        let columns = SummaryColumns::parse(&message);
-        let entry = Entry {
-            sequence,
-            endpoint: message.endpoint.to_string(),
-            webhook_id: message.webhook_id.to_string(),
-            event_type: columns.event_type,
-            event_id: columns.event_id,
-            resource_id: columns.resource_id,
-            origin: message.origin,
-            state: State::Pending,
-            attempts: 0,
-            received_at: message.received_at,
-            expires_at: columns.expires_at,
-            due_at: None,
-            last_error: None,
-            body_len: to_u64(message.body.len()),
+    /// Makes the message ready after this delay.
+    fn schedule(&mut self, delay: Duration, clock: &dyn Clock) {
+        self.due = clock.elapsed().saturating_add(delay);
+        let due_at = clock.now().saturating_add(delay).unwrap_or(Timestamp::MAX);
+        self.message.entry.due_at =
+            (!delay.is_zero()).then(|| from_millisecond(ceil_millisecond(due_at)));
+    }
+
+    /// Ends the lease and records its attempt.
+    fn end_lease(&mut self, result: AttemptResult, error: Option<String>, ended: Duration) {
+        let Some(lease) = self.lease.take() else {
+            return;
         };
-        Self {
-            message,
-            entry,
-            leases: 0,
-            leased: false,
+        let StoredMessage {
+            entry, attempts, ..
+        } = &mut self.message;
+        entry.leased = false;
+        if error.is_some() {
+            entry.last_error.clone_from(&error);
+        }
+        attempts.push(Attempt::new(
+            lease.attempt,
+            lease.worker,
+            lease.started_at,
+            Some(ended.saturating_sub(lease.started)),
+            result,
+            error,
+        ));
+        attempts.drain(..attempts.len().saturating_sub(MAX_ATTEMPTS_KEPT));
+        if result == AttemptResult::Released {
+            entry.attempts -= 1;
         }
     }
-
-    fn lease(&mut self, ends_at: Timestamp) -> LeasedMessage {
-        self.entry.due_at = Some(from_millisecond(ceil_millisecond(ends_at)));
-        self.entry.attempts += 1;
-        self.leased = true;
-        self.leases += 1;
-        let lease = LeaseId {
-            message: self.entry.sequence,
-            number: self.leases,
-        };
-        LeasedMessage {
-            lease,
-            message: self.message.clone(),
-            attempt: self.entry.attempts,
-        }
-    }
-
-    fn complete(&mut self, outcome: Outcome) {
-        let columns = outcome.into_columns();
-        let entry = &mut self.entry;
-        self.leased = false;
-        entry.state = columns.state;
-        entry.due_at = columns.due_at.map(from_millisecond);
-        entry.attempts -= columns.uncounted_attempts;
-        if columns.last_error.is_some() {
-            entry.last_error = columns.last_error;
-        }
-    }
-
-    fn matches(&self, selection: &Selection) -> bool {
-        let entry = &self.entry;
-        let event_type = &selection.event_type;
-        is_none_or_equal(selection.webhook_id.as_ref(), &entry.webhook_id)
-            && is_none_or_equal(selection.endpoint.as_ref(), &entry.endpoint)
-            && (event_type.is_none() || *event_type == entry.event_type)
-            && selection.state.is_none_or(|state| entry.state == state)
-            && (selection.since).is_none_or(|since| entry.received_at >= since)
-            && (selection.until).is_none_or(|until| entry.received_at < until)
-    }
-}
-
-fn is_none_or_equal(wanted: Option<&String>, value: &String) -> bool {
-    wanted.is_none_or(|wanted| wanted == value)
 }

@@ -1,19 +1,32 @@
 //! Stores of messages: their contract, and the stores that come with the crate.
 
+mod attempt;
+mod clock;
+#[cfg(feature = "conformance")]
+pub mod conformance;
 mod contract;
 mod error;
+mod lease;
+mod lost;
 mod memory;
+mod message;
+mod order;
+mod query;
 #[cfg(feature = "sqlite")]
 mod sqlite;
-mod types;
 
+pub use attempt::{Attempt, AttemptResult, MAX_ATTEMPTS_KEPT};
+pub use clock::{Clock, SystemClock};
 pub use contract::{Inbox, InboxFuture};
-pub use error::InboxError;
+pub use error::{InboxError, InboxErrorKind};
+pub use lease::{Completed, LeaseId, LeaseRequest, Leased, LeasedMessage, Outcome, Version};
+pub use lost::delay_after_loss;
 pub use memory::MemoryInbox;
+pub use message::{
+    Appended, Entry, Key, MAX_ERROR_LEN, NewMessage, Origin, State, StoredHeaders, StoredMessage,
+};
+pub use query::{Cursor, EndpointStats, InvalidCursor, Page, Query, Selection};
 #[cfg(feature = "sqlite")]
-pub use sqlite::{SqliteInbox, SqliteOptions};
-pub(crate) use types::SummaryColumns;
-pub use types::{
-    Appended, Counts, Entry, Filter, LeaseId, LeaseRequest, Leased, LeasedMessage, NewMessage,
-    Origin, Outcome, Selection, State,
+pub use sqlite::{
+    SqliteBackupError, SqliteCheck, SqliteInbox, SqliteOpenError, SqliteOptions, UnreadableMessage,
 };

@@ -52,7 +52,7 @@ mod h2_limits {
     pub(super) const CONNECTION_WINDOW: u32 = 256 * 1024;
 }
 
-/// What all connections of a server share.
+/// The state that all connections of a server share.
 #[derive(Debug)]
 pub(super) struct ServerState {
     pub(super) receiver: Receiver,

@@ -15,10 +15,12 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time;
 use tracing::{error, warn};
 
+use crate::dispatch::Dispatcher;
 use crate::inbox::InboxError;
 use crate::receiver::Receiver;
 use connection::{Connection, ServerState};
@@ -41,9 +43,13 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 pub async fn serve(
     listener: TcpListener,
     receiver: Receiver,
+    dispatcher: Dispatcher,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    Server::new(receiver).listen(listener).run(shutdown).await
+    Server::new(receiver, dispatcher)
+        .listen(listener)
+        .run(shutdown)
+        .await
 }
 
 /// Serves a receiver on any number of sockets, over HTTP and HTTPS.
@@ -51,6 +57,7 @@ pub async fn serve(
 #[must_use = "call `run`"]
 pub struct Server {
     receiver: Receiver,
+    dispatcher: Dispatcher,
     options: ServerOptions,
     listeners: Vec<Listener>,
 }
@@ -64,9 +71,10 @@ struct Listener {
 
 impl Server {
     /// Creates a server without listeners.
-    pub fn new(receiver: Receiver) -> Self {
+    pub fn new(receiver: Receiver, dispatcher: Dispatcher) -> Self {
         Self {
             receiver,
+            dispatcher,
             options: ServerOptions::default(),
             listeners: Vec::new(),
         }
@@ -128,10 +136,18 @@ impl Server {
             }
         }
         let receiver = &server.receiver;
+        let failed = Notify::new();
+        let dispatching = async {
+            let dispatched = self.dispatcher.run(server.shutdown()).await;
+            if dispatched.is_err() {
+                failed.notify_one();
+            }
+            dispatched
+        };
         let serving = async {
             let mut ended = tokio::select! {
                 () = shutdown => None,
-                () = receiver.inbox().broken() => {
+                () = failed.notified() => {
                     error!("inbox failed; shutting down");
                     None
                 }
@@ -152,12 +168,13 @@ impl Server {
                 }
             }
         };
-        let (served, ()) = tokio::join!(serving, receiver.dispatch(server.shutdown()));
+        let (served, dispatched) = tokio::join!(serving, dispatching);
         let closed = receiver.inbox().close().await;
         // The inbox may need the threads until it is closed, for example for a connection to a
         // database.
         drop(workers);
         served?;
+        dispatched?;
         Ok(closed?)
     }
 }
@@ -174,9 +191,9 @@ pub enum ServeError {
         "a server thread panicked; the panic is in the log. Restart the receiver and report the panic"
     )]
     Panicked,
-    /// The inbox [failed permanently](crate::Inbox::broken) or could not be closed. Messages that
+    /// The inbox failed permanently or could not be closed. Messages that
     /// were not acknowledged may be missing.
-    #[error("cannot close the inbox")]
+    #[error("the inbox cannot be used any more")]
     Inbox(#[from] InboxError),
 }
 

@@ -14,7 +14,7 @@ use crate::admission::Permit;
 /// How long a connection without a request may take to close; longer than a lingering close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// What a connection waits for.
+/// The phase of a connection: the event that it waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
     /// The first request, or the rest of a request's headers.
@@ -125,14 +125,16 @@ impl Progress {
         let mut timer = pin!(time::sleep(self.header_timeout));
         poll_fn(|cx| {
             let (phase, since) = self.phase();
-            let deadline = since
-                + match phase {
-                    Phase::Headers => self.header_timeout,
-                    Phase::Idle => self.idle_timeout,
-                    Phase::Closing => CLOSE_TIMEOUT,
-                    Phase::Requests(_) => return Poll::Pending,
-                    Phase::Unread => return Poll::Ready(phase),
-                };
+            let timeout = match phase {
+                Phase::Headers => self.header_timeout,
+                Phase::Idle => self.idle_timeout,
+                Phase::Closing => CLOSE_TIMEOUT,
+                Phase::Requests(_) => return Poll::Pending,
+                Phase::Unread => return Poll::Ready(phase),
+            };
+            let Some(deadline) = since.checked_add(timeout) else {
+                return Poll::Pending;
+            };
             if timer.deadline() > deadline {
                 timer.as_mut().reset(deadline);
             }

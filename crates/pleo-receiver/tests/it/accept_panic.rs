@@ -8,8 +8,8 @@ use core::future::pending;
 use core::time::Duration;
 use std::net::SocketAddr;
 
-use crate::support::{TIMEOUT, endpoint};
-use pleo_receiver::{MemoryInbox, Receiver, ServeError, Server, ServerOptions};
+use crate::support::{TIMEOUT, builder};
+use pleo_receiver::{ServeError, Server, ServerOptions};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time;
 use tracing::field::{Field, Visit};
@@ -78,10 +78,8 @@ async fn stops_server_after_panic_while_accepting() {
             .with_grace(Duration::from_millis(10));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let receiver = Receiver::builder()
-            .endpoint(endpoint())
-            .inbox(MemoryInbox::new());
-        let server = Server::new(receiver.build().unwrap());
+        let (receiver, dispatcher) = builder().build().unwrap();
+        let server = Server::new(receiver, dispatcher);
         let running = server.options(options).listen(listener).run(pending());
         let clients = async {
             let first = connect_from(PANIC_SOURCE, address).await;

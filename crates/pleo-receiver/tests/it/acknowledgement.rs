@@ -1,6 +1,7 @@
 //! Acknowledgement: 204 only after the append, also while the inbox fails and during shutdown.
 
 use core::time::Duration;
+use std::error::Error;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,10 +11,9 @@ use std::time::Instant;
 use crate::support::{
     Answer, BODY, PATH, Request, Server, counted, endpoint, run_until_idle, within,
 };
-use jiff::Timestamp;
 use pleo_receiver::{
-    Appended, Delivery, HandlerError, Inbox, InboxError, InboxFuture, LeaseRequest, Leased,
-    MemoryInbox, NewMessage, Receiver, ReceiverBuilder, ServeError, ServerOptions,
+    Appended, Inbox, InboxError, InboxErrorKind, InboxFuture, LeaseRequest, Leased, MemoryInbox,
+    NewMessage, Receiver, ReceiverBuilder, ServeError, ServerOptions, handler_fn,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
@@ -67,36 +67,31 @@ impl Inbox for GatedInbox {
         self.inner.close()
     }
 
-    fn lease(
-        &self,
-        request: LeaseRequest,
-        now: Timestamp,
-        lease: Duration,
-    ) -> InboxFuture<'_, Leased> {
+    fn lease(&self, request: LeaseRequest) -> InboxFuture<'_, Leased> {
         let panics = &self.panics;
         let panic = panics.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
             left.checked_sub(1)
         });
         assert!(panic.is_err(), "this panic is part of the test");
-        self.inner.lease(request, now, lease)
+        self.inner.lease(request)
     }
 
-    delegate_to_inner!();
+    delegate_to_inner!(renew, complete);
 }
 
 fn builder(inbox: GatedInbox) -> ReceiverBuilder {
-    Receiver::builder().endpoint(endpoint()).inbox(inbox)
+    Receiver::builder(inbox).endpoint(endpoint())
 }
 
 #[tokio::test]
 async fn answers_503_if_append_fails() {
-    let disk = || InboxError::Failed(Arc::new(io::Error::other("disk secret")));
-    for (failure, code) in [
-        (InboxError::Full, "inbox_full"),
-        (disk(), "inbox_failed"),
-        (InboxError::Panicked, "inbox_failed"),
-        (InboxError::Closed, "shutting_down"),
+    for (kind, code) in [
+        (InboxErrorKind::Busy, "inbox_full"),
+        (InboxErrorKind::Unavailable, "inbox_failed"),
+        (InboxErrorKind::Unsupported, "inbox_failed"),
+        (InboxErrorKind::Closed, "shutting_down"),
     ] {
+        let failure = InboxError::new(kind, "disk secret");
         let server = Server::start(builder(GatedInbox::new(Some(failure)))).await;
         for count in 1..=2 {
             let answer = server.send(&Request::signed("msg_1", BODY)).await;
@@ -116,8 +111,22 @@ async fn answers_503_if_append_fails() {
 }
 
 #[tokio::test]
+async fn server_ends_after_fatal_inbox_error() {
+    let failure = InboxError::new(InboxErrorKind::Fatal, "disk failed");
+    let server = Server::start(builder(GatedInbox::new(Some(failure)))).await;
+    let answer = server.send(&Request::signed("msg_1", BODY)).await;
+    answer.assert_inbox_failed();
+    let ended = within(server.ended()).await.unwrap_err();
+    let ServeError::Inbox(error) = ended else {
+        panic!("{ended:?}");
+    };
+    assert_eq!(error.kind(), InboxErrorKind::Fatal);
+    assert_eq!(error.source().unwrap().to_string(), "disk failed");
+}
+
+#[tokio::test]
 async fn keeps_forged_delivery_from_inbox() {
-    let inbox = GatedInbox::new(Some(InboxError::Full));
+    let inbox = GatedInbox::new(Some(InboxErrorKind::Busy.into()));
     let appends = Arc::clone(&inbox.appends);
     let server = Server::start(builder(inbox)).await;
     let forged = Request::signed("msg_1", BODY).with("webhook-signature", "v1,AAAA");
@@ -158,12 +167,12 @@ struct Stoppable {
 impl Stoppable {
     async fn start(inbox: GatedInbox, options: ServerOptions) -> Self {
         let options = options.with_threads(0);
-        let receiver = builder(inbox).build().unwrap();
+        let (receiver, dispatcher) = builder(inbox).build().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let shutdown = async { drop(stopped.await) };
-        let server = pleo_receiver::Server::new(receiver).options(options);
+        let server = pleo_receiver::Server::new(receiver, dispatcher).options(options);
         let running = tokio::spawn(server.listen(listener).run(shutdown));
         Self {
             address,
@@ -283,10 +292,10 @@ async fn restarts_dispatcher_after_inbox_panic() {
     inbox.gate.add_permits(1);
     inbox.panics.store(2, Ordering::SeqCst);
     let (sender, mut handled) = mpsc::unbounded_channel();
-    let handler = move |delivery: Delivery| {
-        sender.send(delivery.webhook_id).unwrap();
-        async { Ok::<_, HandlerError>(()) }
-    };
+    let handler = handler_fn(move |delivery| {
+        sender.send(delivery.id().to_owned()).unwrap();
+        async { Ok(()) }
+    });
     let server = Server::start(builder(inbox).handler(handler)).await;
     // Receiving doesn't depend on the dispatcher.
     assert_eq!(

@@ -7,10 +7,9 @@ use std::thread;
 use std::time::Instant;
 
 use crate::support::{BODY, Request, Server, TIMEOUT, endpoint};
-use jiff::Timestamp;
 use pleo_receiver::{
-    Appended, Inbox, InboxError, InboxFuture, LeaseRequest, Leased, MemoryInbox, NewMessage,
-    Receiver, ServerOptions,
+    Appended, Inbox, InboxError, InboxErrorKind, InboxFuture, MemoryInbox, NewMessage, Receiver,
+    ServerOptions,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -49,11 +48,11 @@ impl CustomInbox {
     }
 
     async fn serve(self) -> Server {
-        let receiver = Receiver::builder().endpoint(endpoint());
         let options = ServerOptions::default()
             .with_threads(1)
             .with_grace(Duration::from_millis(10));
-        Server::start_with(receiver.inbox(self), options).await
+        let receiver = Receiver::builder(self).endpoint(endpoint());
+        Server::start_with(receiver, options).await
     }
 
     /// Sends a byte to the store.
@@ -85,22 +84,13 @@ impl Inbox for CustomInbox {
         })
     }
 
-    fn lease(
-        &self,
-        request: LeaseRequest,
-        now: Timestamp,
-        lease: Duration,
-    ) -> InboxFuture<'_, Leased> {
-        self.inner.lease(request, now, lease)
-    }
-
-    delegate_to_inner!();
+    delegate_to_inner!(lease, renew, complete);
 
     fn close(&self) -> InboxFuture<'_, ()> {
         Box::pin(async {
             if self.behavior == Behavior::Connect {
-                let sent = self.send_to_store().await;
-                sent.map_err(|error| InboxError::Failed(Arc::new(error)))?;
+                let failed = |error| InboxError::new(InboxErrorKind::Unavailable, error);
+                self.send_to_store().await.map_err(failed)?;
             }
             self.inner.close().await
         })

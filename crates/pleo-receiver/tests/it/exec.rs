@@ -6,7 +6,8 @@ use core::time::Duration;
 use std::fs;
 use std::path::Path;
 
-use pleo_receiver::{Delivery, Exec, Handler, NewMessage};
+use jiff::{Timestamp, ToSpan};
+use pleo_receiver::{Delivery, Exec, Handler, HandlerError};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::time;
@@ -19,21 +20,31 @@ const JOB: &str = r#"{"eventType":"v1.export-job.created","eventId":"e1","data":
 const TIME_LIMIT: Duration = Duration::from_secs(20);
 
 fn delivery(body: impl Into<bytes::Bytes>) -> Delivery {
-    Delivery::new(NewMessage::new("books", "msg_1", body), 2)
+    let delivery = Delivery::builder(body).endpoint("books").id("msg_1");
+    delivery.attempt(2).build()
+}
+
+/// Returns the body of an export job that was created at this time and expires an hour later.
+fn job_created_at(time: Timestamp) -> String {
+    JOB.replace("2026-11-24T10:00:00Z", &time.to_string())
 }
 
 fn shell(script: &str) -> Exec {
     Exec::new("sh").args(["-c", script])
 }
 
+async fn handle(exec: &Exec, delivery: Delivery) -> Result<(), HandlerError> {
+    let handled = time::timeout(TIME_LIMIT, exec.handle(delivery)).await;
+    handled.unwrap()
+}
+
 async fn run(exec: &Exec, delivery: Delivery) -> Result<(), String> {
-    let ended = time::timeout(TIME_LIMIT, exec.handle(delivery))
+    handle(exec, delivery)
         .await
-        .unwrap();
-    ended.map_err(|error| match error.source() {
-        None => error.to_string(),
-        Some(source) => format!("{error}: {source}"),
-    })
+        .map_err(|error| match error.error().source() {
+            None => error.to_string(),
+            Some(source) => format!("{error}: {source}"),
+        })
 }
 
 /// Runs a script and returns what it writes to the file `$OUT`.
@@ -55,8 +66,8 @@ async fn writes_raw_body_to_stdin() {
 
 #[tokio::test]
 async fn sets_metadata_in_environment() {
-    let mut sent = delivery(JOB);
-    sent.expired = false;
+    let created_at = Timestamp::now().round(jiff::Unit::Second).unwrap();
+    let sent = delivery(job_created_at(created_at));
     let environment = output("env | grep ^PLEO_ | sort > $OUT", sent).await;
     let environment = String::from_utf8(environment).unwrap();
     let lines: Vec<_> = environment.lines().collect();
@@ -76,17 +87,17 @@ async fn sets_metadata_in_environment() {
     assert_eq!(endpoint, "PLEO_ENDPOINT=books");
     assert_eq!(event_id, "PLEO_EVENT_ID=e1");
     assert_eq!(event_type, "PLEO_EVENT_TYPE=v1.export-job.created");
-    assert_eq!(expires_at, "PLEO_EXPIRES_AT=2026-11-24T11:00:00Z");
+    let expiry = created_at + 1.hour();
+    assert_eq!(expires_at, format!("PLEO_EXPIRES_AT={expiry}"));
     assert!(received_at.starts_with("PLEO_RECEIVED_AT=20"));
     assert_eq!(webhook_id, "PLEO_WEBHOOK_ID=msg_1");
 }
 
 #[tokio::test]
 async fn marks_expired_job() {
-    let mut sent = delivery(JOB);
-    for (expired, shown) in [(false, "unset\n"), (true, "1\n")] {
-        sent.expired = expired;
-        let output = output("echo ${PLEO_EXPIRED-unset} > $OUT", sent.clone()).await;
+    for (age, shown) in [(59.minutes(), "unset\n"), (61.minutes(), "1\n")] {
+        let sent = delivery(job_created_at(Timestamp::now() - age));
+        let output = output("echo ${PLEO_EXPIRED-unset} > $OUT", sent).await;
         assert_eq!(output, shown.as_bytes());
     }
 }
@@ -103,18 +114,69 @@ async fn arguments_contain_nothing_of_message() {
 }
 
 #[tokio::test]
-async fn removes_named_variables() {
-    // Cargo sets both variables for every test.
-    let shown = output("env > $OUT", delivery(JOB)).await;
-    let shown = String::from_utf8(shown).unwrap();
-    assert!(shown.contains("CARGO_PKG_NAME=") && shown.contains("CARGO_PKG_VERSION="));
-
+async fn inherits_only_listed_and_named_variables() {
+    const ENVIRONMENT: [(&str, &str); 7] = [
+        ("HOME", "/home/books"),
+        ("LC_ALL", "da_DK.UTF-8"),
+        ("SSL_CERT_FILE", "roots.pem"),
+        ("TZ", "Europe/Copenhagen"),
+        ("BOOKS_TOKEN", "token"),
+        ("PLEO_WEBHOOK_SECRET", "secret"),
+        ("OTHER_SECRET", "secret"),
+    ];
+    // The variables of a process that runs tests in threads cannot be set, so another one is started.
+    const IS_CHILD: &str = "PLEO_TEST_EXEC_ENVIRONMENT";
+    if let Ok(out) = std::env::var(IS_CHILD) {
+        let exec = shell(&format!("env > '{out}'")).inherit_env(["BOOKS_TOKEN", "UNSET"]);
+        return run(&exec, delivery("{}")).await.unwrap();
+    }
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("out");
-    let exec = shell(&format!("env > '{}'", out.display())).without_env(["CARGO_PKG_NAME"]);
-    run(&exec, delivery(JOB)).await.unwrap();
-    let shown = fs::read_to_string(out).unwrap();
-    assert!(!shown.contains("CARGO_PKG_NAME=") && shown.contains("CARGO_PKG_VERSION="));
+    let tested = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "exec::inherits_only_listed_and_named_variables"])
+        .env(IS_CHILD, &out)
+        .envs(ENVIRONMENT)
+        .output()
+        .unwrap();
+    assert!(tested.status.success(), "{tested:?}");
+    let environment = fs::read_to_string(out).unwrap();
+    let lines: Vec<_> = environment.lines().collect();
+    for (name, value) in &ENVIRONMENT[..5] {
+        assert!(lines.contains(&&*format!("{name}={value}")), "{name}");
+    }
+    assert!(environment.contains("PATH="), "{environment}");
+    for absent in ["secret", "SECRET", "CARGO", IS_CHILD, "UNSET"] {
+        assert!(!environment.contains(absent), "{absent}: {environment}");
+    }
+}
+
+#[tokio::test]
+async fn exit_code_decides_retry() {
+    const BACKOFF: (bool, Option<Duration>) = (false, None);
+    const DELAY: (bool, Option<Duration>) = (false, Some(Duration::from_secs(90)));
+    const PERMANENT: (bool, Option<Duration>) = (true, None);
+    for (script, expected) in [
+        ("exit 1", BACKOFF),
+        ("exit 64", BACKOFF),
+        ("exit 65", PERMANENT),
+        ("echo 90; exit 65", PERMANENT),
+        ("exit 75", BACKOFF),
+        ("echo working; echo ' 90 '; exit 75", DELAY),
+        ("echo 90; echo working; exit 75", BACKOFF),
+        ("echo -1; exit 75", BACKOFF),
+        ("echo 1.5; exit 75", BACKOFF),
+        ("echo 99999999999999999999; exit 75", BACKOFF),
+        ("echo 90 >&2; exit 75", BACKOFF),
+        ("echo 90; exit 1", BACKOFF),
+        ("echo 90; kill -9 $$", BACKOFF),
+        ("exec /no/such/program", BACKOFF),
+    ] {
+        let error = handle(&shell(script), delivery(JOB)).await.unwrap_err();
+        assert_eq!((error.is_permanent(), error.delay()), expected, "{script}");
+    }
+    let missing = handle(&Exec::new("/no/such/program"), delivery(JOB)).await;
+    let error = missing.unwrap_err();
+    assert_eq!((error.is_permanent(), error.delay()), BACKOFF);
 }
 
 #[tokio::test]
@@ -123,7 +185,7 @@ async fn leaves_out_values_invalid_in_environment() {
     for event_type in [r"v1\u0000x", &*long] {
         let body = format!(r#"{{"eventType":"{event_type}","eventId":"e1","data":{{}}}}"#);
         let sent = delivery(body);
-        assert!(sent.event_type.is_some());
+        assert!(sent.event_type().is_some());
         let shown = output("echo ${PLEO_EVENT_TYPE-unset} $PLEO_EVENT_ID > $OUT", sent).await;
         assert_eq!(shown, b"unset e1\n");
     }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use pleo_receiver::verify::{Secret, SignatureHeaders, Verifier};
-use pleo_receiver::{Delivery, Forward, Handler, NewMessage};
+use pleo_receiver::{Delivery, Forward, Handler, HandlerError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_blocking;
@@ -24,7 +24,8 @@ use crate::support::within;
 const BODY: &[u8] = b"{\"eventType\": \"v9.new\", \"eventId\":\"e1\",\"data\":\"\\u00e9\xc3\xa9\"}";
 
 fn delivery() -> Delivery {
-    Delivery::new(NewMessage::new("books", "msg_1", BODY), 2)
+    let delivery = Delivery::builder(BODY).endpoint("books").id("msg_1");
+    delivery.attempt(2).build()
 }
 
 /// A target that accepts one connection after the other.
@@ -64,20 +65,29 @@ async fn answer(
     }
 }
 
-async fn forwarded(
+async fn handled(
     forward: &Forward,
     target: &Target,
     reply: &str,
-) -> (Result<(), String>, String) {
+) -> (Result<(), HandlerError>, String) {
     let (result, (head, body)) = tokio::join!(forward.handle(delivery()), async {
         let mut stream = target.accept().await;
         answer(&mut stream, reply).await
     });
     assert_eq!(body, BODY, "the body was changed");
-    (result.map_err(|error| chain(&*error)), head)
+    (result, head)
 }
 
-fn chain(error: &(dyn Error + Send + Sync)) -> String {
+async fn forwarded(
+    forward: &Forward,
+    target: &Target,
+    reply: &str,
+) -> (Result<(), String>, String) {
+    let (result, head) = handled(forward, target, reply).await;
+    (result.map_err(|error| chain(error.error())), head)
+}
+
+fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(error) = source {
@@ -153,6 +163,76 @@ async fn only_2xx_succeeds_and_redirects_are_not_followed() {
 }
 
 #[tokio::test]
+async fn response_decides_retry() {
+    const BACKOFF: (bool, Option<Duration>) = (false, None);
+    const DELAY: (bool, Option<Duration>) = (false, Some(Duration::from_secs(90)));
+    const PERMANENT: (bool, Option<Duration>) = (true, None);
+    let (target, authority) = Target::new().await;
+    let forward = Forward::new(&format!("http://{authority}/")).unwrap();
+    for (head, expected) in [
+        ("500 Internal Server Error", BACKOFF),
+        ("404 Not Found", BACKOFF),
+        ("410 Gone", PERMANENT),
+        ("410 Gone\r\nretry-after: 90", PERMANENT),
+        ("503 Service Unavailable\r\nretry-after: 90", DELAY),
+        ("429 Too Many Requests\r\nRetry-After: 90", DELAY),
+        ("302 Found\r\nretry-after: 90", DELAY),
+        ("503 Service Unavailable\r\nretry-after: soon", BACKOFF),
+    ] {
+        let reply = format!("HTTP/1.1 {head}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        let error = handled(&forward, &target, &reply).await.0.unwrap_err();
+        assert_eq!((error.is_permanent(), error.delay()), expected, "{head}");
+    }
+    let reply = "HTTP/1.1 503 Busy\r\nretry-after: Wed, 01 Jan 2200 00:00:00 GMT\r\n\r\n";
+    let error = handled(&forward, &target, reply).await.0.unwrap_err();
+    let years = error.delay().unwrap().as_secs() / (365 * 24 * 3600);
+    assert!((100..175).contains(&years), "{years}");
+}
+
+#[tokio::test]
+async fn head_of_2xx_is_success_whatever_becomes_of_body() {
+    let (target, authority) = Target::new().await;
+    let forward = Forward::new(&format!("http://{authority}/")).unwrap();
+    let head = "HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\npart";
+    // The body never ends.
+    let mut open = None;
+    let (handled, ()) = within(async {
+        tokio::join!(forward.handle(delivery()), async {
+            let mut stream = target.accept().await;
+            answer(&mut stream, head).await;
+            open = Some(stream);
+        })
+    })
+    .await;
+    handled.unwrap();
+    // The connection breaks.
+    assert_eq!(forwarded(&forward, &target, head).await.0, Ok(()));
+}
+
+#[tokio::test]
+async fn time_limit_ends_endless_informational_responses() {
+    let (target, authority) = Target::new().await;
+    let forward = Forward::new(&format!("http://{authority}/"))
+        .unwrap()
+        .with_timeout(Duration::from_millis(100));
+    let serve = async {
+        let informational = "HTTP/1.1 103 Early Hints\r\n\r\n";
+        let mut stream = target.accept().await;
+        answer(&mut stream, informational).await;
+        // Until the client closes the connection.
+        while (stream.write_all(informational.as_bytes()).await).is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    let (handled, ()) = within(async { tokio::join!(forward.handle(delivery()), serve) }).await;
+    let error = handled.unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "cannot forward: no response within 100ms"
+    );
+}
+
+#[tokio::test]
 async fn reuses_connection() {
     let (target, authority) = Target::new().await;
     let forward = Forward::new(&format!("http://{authority}/")).unwrap();
@@ -176,10 +256,10 @@ async fn fails_if_target_is_down_or_silent() {
     let forward = Forward::new(&format!("http://{authority}/"))
         .unwrap()
         .with_timeout(Duration::from_millis(50));
-    let error = chain(&*forward.handle(delivery()).await.unwrap_err());
-    assert_eq!(error, "cannot forward: no complete response within 50ms");
+    let error = chain(forward.handle(delivery()).await.unwrap_err().error());
+    assert_eq!(error, "cannot forward: no response within 50ms");
     drop(target);
-    let error = chain(&*forward.handle(delivery()).await.unwrap_err());
+    let error = chain(forward.handle(delivery()).await.unwrap_err().error());
     assert!(error.contains("Connection refused"), "{error}");
 }
 
@@ -212,7 +292,7 @@ async fn sends_url_credentials_and_never_shows_them() {
     assert_eq!(header(&head, "authorization"), Some("Basic dXNlcjpwQHNz"));
     assert_eq!(header(&head, "host"), Some(&*authority));
     drop(target);
-    let refused = chain(&*forward.handle(delivery()).await.unwrap_err());
+    let refused = chain(forward.handle(delivery()).await.unwrap_err().error());
     for text in [format!("{forward:?}"), format!("{result:?}"), refused] {
         assert!(
             !text.contains("p%40ss") && !text.contains("p@ss") && !text.contains("dXNl"),
@@ -298,7 +378,7 @@ const HTTPS_TARGET: &str = "PLEO_TEST_HTTPS_TARGET";
 async fn verifies_certificate_of_https_target() {
     if let Ok(url) = std::env::var(HTTPS_TARGET) {
         let result = Forward::new(&url).unwrap().handle(delivery()).await;
-        return result.unwrap_or_else(|error| panic!("{}", chain(&*error)));
+        return result.unwrap_or_else(|error| panic!("{}", chain(error.error())));
     }
     let [trusted, other] = [(); 2].map(|()| tempfile::tempdir().unwrap());
     let certificate = certify(trusted.path());

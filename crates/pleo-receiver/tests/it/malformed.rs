@@ -7,8 +7,7 @@
 use core::time::Duration;
 use std::time::Instant;
 
-use crate::support::{BODY, Client, PATH, Request, Server, endpoint};
-use pleo_receiver::{MemoryInbox, Receiver};
+use crate::support::{BODY, Client, PATH, Request, Server, builder};
 use tokio::time;
 
 /// The state of the connection after the responses.
@@ -25,9 +24,7 @@ type Case<'a> = (&'a str, Vec<u8>, &'a [u16], State);
 
 /// Asserts what a server answers in each case.
 async fn assert_cases<'a>(cases: impl IntoIterator<Item = Case<'a>>) {
-    let builder = Receiver::builder()
-        .endpoint(endpoint())
-        .inbox(MemoryInbox::new())
+    let builder = builder()
         .body_limit(100_000)
         .body_timeout(Duration::from_millis(300));
     let server = Server::start(builder).await;

@@ -2,9 +2,11 @@
 
 use core::time::Duration;
 
-use crate::support::{Answer, BODY, PATH, Request, Server, builder_with, counted, endpoint};
+use crate::support::{
+    Answer, BODY, PATH, Request, Server, builder_with, count, counted, endpoint, stored,
+};
 use pleo_receiver::verify::unix_now;
-use pleo_receiver::{Counts, ServerOptions};
+use pleo_receiver::{ServerOptions, State};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
@@ -25,11 +27,8 @@ async fn assert_rejected(server: &Server, request: &Request, status: u16, code: 
         before + 1,
         "{code} is counted"
     );
-    assert_eq!(
-        server.inbox().counts().await.unwrap(),
-        Counts::default(),
-        "{code} stores nothing"
-    );
+    let stats = server.inbox().stats().await.unwrap();
+    assert!(stats.is_empty(), "{code} stores {stats:?}");
     answer
 }
 
@@ -45,10 +44,11 @@ async fn stores_authentic_delivery_once() {
         let answer = server.send(&Request::signed("msg_1", BODY)).await;
         assert_eq!((answer.status, &*answer.body), (204, ""));
     }
-    let [(entry, body)] = &server.inbox().show("msg_1".into()).await.unwrap()[..] else {
-        panic!("not stored once");
-    };
-    assert_eq!(&body[..], BODY);
+    let stats = server.inbox().stats().await.unwrap();
+    assert_eq!((stats.len(), stats[0].pending()), (1, 1));
+    let stored = stored(server.inbox(), "msg_1").await;
+    let entry = stored.entry;
+    assert_eq!(&stored.body[..], BODY);
     assert_eq!(entry.event_type.as_deref(), Some("v9.new"));
     assert_eq!(entry.event_id.as_deref(), Some("e1"));
     for (outcome, count) in [("stored", 1), ("known", 1), ("conflict", 0)] {
@@ -189,8 +189,7 @@ async fn verifies_body_sent_in_pieces() {
     }
     stream.write_all(b"0\r\n\r\n").await.unwrap();
     assert_eq!(Answer::read(&mut stream).await.status, 204);
-    let shown = server.inbox().show("msg_1".into()).await.unwrap();
-    assert_eq!(&shown[0].1[..], BODY);
+    assert_eq!(&stored(server.inbox(), "msg_1").await.body[..], BODY);
     server.stop().await;
 }
 
@@ -259,7 +258,7 @@ async fn checks_credentials_and_required_headers() {
 
 #[tokio::test]
 async fn rejects_source_outside_allowed_networks() {
-    let endpoint = endpoint().allow_sources(["52.215.16.239/32".parse().unwrap()]);
+    let endpoint = endpoint().allow_sources(&["52.215.16.239/32".parse().unwrap()]);
     let server = Server::start(builder_with(endpoint.clone())).await;
     assert_rejected(
         &server,
@@ -272,12 +271,12 @@ async fn rejects_source_outside_allowed_networks() {
     assert_rejected(&server, &forwarded, 403, "source_not_allowed").await;
     server.stop().await;
 
-    let proxied = builder_with(endpoint).trusted_proxies(["127.0.0.0/8".parse().unwrap()]);
+    let proxied = builder_with(endpoint).trusted_proxies(&["127.0.0.0/8".parse().unwrap()]);
     let server = Server::start(proxied).await;
     assert_eq!(server.send(&forwarded).await.status, 204);
     server.stop().await;
 
-    let allowed = crate::support::endpoint().allow_sources(["127.0.0.0/8".parse().unwrap()]);
+    let allowed = crate::support::endpoint().allow_sources(&["127.0.0.0/8".parse().unwrap()]);
     let server = Server::start(builder_with(allowed)).await;
     assert_eq!(
         server.send(&Request::signed("msg_1", BODY)).await.status,
@@ -304,8 +303,8 @@ async fn stores_authentic_body_that_is_not_json() {
         ("msg_3", b"\xff\x00"),
     ] {
         assert_eq!(server.send(&Request::signed(id, body)).await.status, 204);
-        let (entry, stored) = server.inbox().show(id.into()).await.unwrap().remove(0);
-        assert_eq!((&stored[..], entry.event_type), (body, None));
+        let stored = stored(server.inbox(), id).await;
+        assert_eq!((&stored.body[..], stored.entry.event_type), (body, None));
     }
     server.stop().await;
 }
@@ -319,8 +318,8 @@ async fn keeps_first_body_of_duplicate_id() {
             204
         );
     }
-    let shown = server.inbox().show("msg_1".into()).await.unwrap();
-    assert_eq!((shown.len(), &shown[0].1[..]), (1, BODY));
+    assert_eq!(count(server.inbox(), State::Pending).await, 1);
+    assert_eq!(&stored(server.inbox(), "msg_1").await.body[..], BODY);
     let line = format!("pleo_receiver_accepted_total{{endpoint=\"{PATH}\",outcome=\"conflict\"}}");
     assert_eq!(counted(&server.receiver, &line), 1);
     server.stop().await;

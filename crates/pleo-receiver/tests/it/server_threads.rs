@@ -1,14 +1,13 @@
 //! The threads that serve connections.
 
-use core::convert::Infallible;
 use core::future::pending;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Mutex, mpsc};
 use std::thread;
 
-use crate::support::{BODY, Request, Server, TIMEOUT, builder};
-use pleo_receiver::{Delivery, ServerOptions};
+use crate::support::{BODY, Request, Server, TIMEOUT, builder, count};
+use pleo_receiver::{ServerOptions, State, handler_fn};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -29,12 +28,12 @@ async fn acknowledges_while_handler_blocks_its_runtime() {
     let (events_sender, events) = mpsc::channel();
     let (unblock, unblocked) = mpsc::channel();
     let unblocked = Mutex::new(unblocked);
-    let handler = move |_: Delivery| {
+    let handler = handler_fn(move |_| {
         events_sender.send("blocked").unwrap();
         let event = unblocked.lock().unwrap().recv_timeout(TIMEOUT);
         events_sender.send(event.unwrap_or("timed out")).unwrap();
-        async { Ok::<_, Infallible>(()) }
-    };
+        async { Ok(()) }
+    });
     let server = Server::start(builder().handler(handler)).await;
     let address = server.address;
     let sender = thread::spawn(move || {
@@ -67,7 +66,7 @@ async fn serves_connections_on_any_number_of_threads() {
             client.write(&request.bytes()).await;
             assert_eq!(client.answer().await.status, 204, "{threads} threads");
         }
-        assert_eq!(server.inbox().counts().await.unwrap().pending, 20);
+        assert_eq!(count(server.inbox(), State::Pending).await, 20);
         server.stop().await;
     }
 }
@@ -78,7 +77,8 @@ async fn closes_connections_when_server_is_dropped() {
         let options = ServerOptions::default().with_threads(threads);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let server = pleo_receiver::Server::new(builder().build().unwrap());
+        let (receiver, dispatcher) = builder().build().unwrap();
+        let server = pleo_receiver::Server::new(receiver, dispatcher);
         let mut running = JoinSet::new();
         running.spawn(server.options(options).listen(listener).run(pending()));
         let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();

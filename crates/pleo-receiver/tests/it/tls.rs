@@ -74,13 +74,14 @@ impl HttpsServer {
     async fn start_with(tls: Tls, builder: ReceiverBuilder, options: ServerOptions) -> Self {
         let (https, http) = (listener().await, listener().await);
         let (stop, stopped) = oneshot::channel::<()>();
+        let (receiver, dispatcher) = builder.build().unwrap();
         Self {
             https: https.local_addr().unwrap(),
             http: http.local_addr().unwrap(),
             tls: tls.clone(),
             stop,
             running: tokio::spawn(
-                Server::new(builder.build().unwrap())
+                Server::new(receiver, dispatcher)
                     .options(options)
                     .listen(http)
                     .listen_tls(https, tls)

@@ -3,8 +3,8 @@
 use pleo_http::Target;
 use pleo_http::reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use pleo_http::reqwest::{Client, RequestBuilder, StatusCode};
+use pleo_receiver::SqliteInbox;
 use pleo_receiver::verify::{Secret, unix_now};
-use pleo_receiver::{Inbox as _, SqliteInbox};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -13,6 +13,7 @@ use crate::args::pleo::Doctor;
 use crate::config::schema::{EndpointTable, SubscriptionTable};
 use crate::failure::Failure;
 use crate::http_client::{self, Answer, cause, parse_url, send};
+use crate::inbox_url::messages;
 use crate::message::{header_map, signature_headers};
 
 /// The event type of the test delivery. Handlers treat it as an unknown type.
@@ -64,7 +65,7 @@ pub(super) async fn check(
     let Some(inbox) = inbox else {
         return Ok(report.ok("delivery", "a signed delivery got 204")?);
     };
-    if inbox.show(id.clone()).await?.is_empty() {
+    if messages(inbox, &id).await?.is_empty() {
         let fix = "point the URL at this receiver, or run `doctor` with the configuration of the \
                    receiver that answered";
         let found = "a signed delivery got 204, but it is not in the inbox";

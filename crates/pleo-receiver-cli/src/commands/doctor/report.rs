@@ -4,8 +4,9 @@ use std::io::{self, Write};
 
 use serde_json::json;
 
+use crate::escape::escape;
 use crate::failure::Failure;
-use crate::output::{self, escape};
+use crate::output;
 
 /// Prints checks as they finish: lines for people, or a JSON object a line.
 pub(super) struct Report {

@@ -3,14 +3,19 @@
 mod certificate;
 mod file_limit;
 mod reload;
+mod retention;
+mod scheduled_catch_up;
+mod tasks;
 
-use pleo_receiver::{DispatchOptions, Endpoint, Receiver, Server, Tls};
+use pleo_receiver::{DispatchOptions, Dispatcher, Endpoint, Receiver, Server, Tls};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use self::file_limit::within_file_limit;
 use self::reload::Reload;
-use crate::admin::metrics;
+use self::tasks::RunningTasks;
+use crate::admin::metrics::{self, TaskMetrics};
 use crate::args::Serve;
 use crate::config::handler::Target;
 use crate::config::load::{Config, Fixed, TlsFiles};
@@ -32,9 +37,11 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     }
     let tls = config.fixed.tls.as_ref().map(load_tls).transpose()?;
     let stop = signals::stop()?;
+    let stopping = watch::Sender::new(false);
     let stop = async {
         stop.await;
         info!("shutting down");
+        stopping.send_replace(true);
     };
     let hangup = Hangup::new()?;
     let fixed = config.fixed;
@@ -42,13 +49,16 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
         .map(|endpoint| endpoint.path().to_owned())
         .collect();
     let has_handler = config.handler.is_some();
-    let receiver = build_receiver(&fixed, config.endpoints, config.handler, config.retry)?;
+    let (receiver, dispatcher) =
+        build_receiver(&fixed, config.endpoints, config.handler, config.retry)?;
+    let task_metrics = TaskMetrics::default();
     if let Some(address) = fixed.metrics {
         let listener = bind(address, "metrics")?;
-        tokio::spawn(metrics::serve(listener, receiver.clone(), log.lost_lines()));
+        let registry = metrics::registry(log.lost_lines(), &task_metrics);
+        tokio::spawn(metrics::serve(listener, receiver.clone(), registry));
     }
     let options = within_file_limit(fixed.limits.server());
-    let mut server = Server::new(receiver.clone()).options(options);
+    let mut server = Server::new(receiver.clone(), dispatcher).options(options);
     let report = |scheme, listener: &TcpListener| {
         let address = listener.local_addr();
         let address = address.map_err(|error| Failure::run(&error))?;
@@ -71,11 +81,14 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     if !has_handler {
         info!("no handler; messages stay pending until `exec` or `forward` is set");
     }
+    let mut tasks = RunningTasks::new(receiver.inbox(), task_metrics, stopping.subscribe());
+    tasks.restart(config.tasks);
     let reload = Reload {
         args,
         log,
         receiver,
         tls,
+        tasks,
         handler_hash: config.handler_hash,
         fixed,
     };
@@ -111,10 +124,12 @@ fn build_receiver(
     endpoints: Vec<Endpoint>,
     handler: Option<Target>,
     retry: DispatchOptions,
-) -> Result<Receiver, Failure> {
-    let mut builder = Receiver::builder()
-        .shared_inbox(inbox_url::open(&fixed.inbox, fixed.limits.inbox())?)
-        .trusted_proxies(fixed.trusted_proxies.clone())
+) -> Result<(Receiver, Dispatcher), Failure> {
+    let options = fixed.limits.inbox();
+    let options = options.with_allow_shared_directory(fixed.allow_shared_directory);
+    let inbox = inbox_url::open(&fixed.inbox, options)?;
+    let mut builder = Receiver::builder(inbox)
+        .trusted_proxies(&fixed.trusted_proxies)
         .dispatch_options(retry);
     for endpoint in endpoints {
         builder = builder.endpoint(endpoint);
@@ -124,6 +139,6 @@ fn build_receiver(
         Some(Target::Exec(exec)) => builder.handler(exec),
         Some(Target::Forward(forward)) => builder.handler(*forward),
     };
-    let receiver = fixed.limits.receiver(builder).build();
-    receiver.map_err(|error| Failure::Usage(chain(&error)))
+    let built = fixed.limits.receiver(builder).build();
+    built.map_err(|error| Failure::Usage(chain(&error)))
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use pleo_receiver::{Handler, Receiver, Tls};
 use tracing::{error, info, warn};
 
+use super::tasks::RunningTasks;
 use crate::args::Serve;
 use crate::config::handler::Target;
 use crate::config::load::{Config, Fixed};
@@ -19,6 +20,7 @@ pub(super) struct Reload<'a> {
     pub(super) log: &'a Log,
     pub(super) receiver: Receiver,
     pub(super) tls: Option<Tls>,
+    pub(super) tasks: RunningTasks,
     pub(super) handler_hash: u64,
     pub(super) fixed: Fixed,
 }
@@ -64,6 +66,7 @@ impl Reload<'_> {
             self.receiver.replace_handler(handler, config.retry);
             info!("handler changed");
         }
+        self.tasks.restart(config.tasks);
         for key in self.fixed.changes(&config.fixed) {
             warn!(key, "setting changed; restart the receiver to apply it");
         }

@@ -9,6 +9,9 @@ use crate::pleo::owner::OWNER_HEADER;
 impl Row for Subscription {
     const COLUMNS: &'static [&'static str] = &["ID", "STATUS", "ENDPOINT URL", "EVENT TYPES"];
 
+    /// The id, which other commands need complete, and the status.
+    const UNCUT: usize = 2;
+
     fn cells(&self) -> Vec<String> {
         vec![
             self.id.to_string(),

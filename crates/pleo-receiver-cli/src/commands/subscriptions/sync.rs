@@ -11,7 +11,7 @@ use crate::args::subscriptions::Sync;
 use crate::config::edit::ConfigDocument;
 use crate::config::schema::{ConfigFile, EndpointTable, SubscriptionTable};
 use crate::failure::Failure;
-use crate::files;
+use crate::files::{self, Access};
 use crate::output;
 use crate::pleo::apply::apply;
 use crate::pleo::client::{CredentialsRef, client_with, find_subscriptions, signing_secret};
@@ -163,7 +163,7 @@ fn check_secret_file(
     }
     secret_file::check_unused(secret)?;
     if args.yes {
-        files::check_writable(secret)?;
+        files::check_writable(secret, Access::Owner)?;
     }
     Ok(())
 }

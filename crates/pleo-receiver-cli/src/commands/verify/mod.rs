@@ -12,6 +12,7 @@ use pleo_receiver::verify::{Secret, SignatureHeaders, Verifier, VerifyError, uni
 use crate::args::Verify;
 use crate::failure::Failure;
 use crate::input::read;
+use crate::message::matching_secret;
 use crate::output::line;
 use crate::secret_ref::{NO_SECRET, SecretRef, secrets_of_flag};
 
@@ -48,11 +49,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
     if let Err(Failure::Output(_)) = timestamp {
         return timestamp;
     }
-    let matches = |secret: &Secret, body: &[u8]| {
-        let verifier = Verifier::new(secret.clone()).with_tolerance(Duration::MAX);
-        verifier.verify(&headers, body, now).is_ok()
-    };
-    if let Some(index) = secrets.iter().position(|secret| matches(secret, &body)) {
+    if let Some((index, ..)) = matching_secret(&secrets, &headers, &body) {
         let (number, count) = (index + 1, secrets.len());
         line(format_args!(
             "ok      signature  made with secret {number} of {count}"
@@ -60,7 +57,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
         return timestamp;
     }
     let rewritten = rewrite::candidates(&body)
-        .find(|(_, candidate)| secrets.iter().any(|secret| matches(secret, candidate)));
+        .find(|(_, candidate)| matching_secret(&secrets, &headers, candidate).is_some());
     let causes = if let Some((what, _)) = rewritten {
         format!(
             "The body was changed in transit: the signature matches it\n\
@@ -68,10 +65,7 @@ pub(crate) fn run(args: &Verify) -> Result<(), Failure> {
              A proxy, a framework's JSON parser or an editor changed the bytes.\n\
              Verify the raw body, before anything parses it."
         )
-    } else if undecoded_keys(&args.secret)?
-        .iter()
-        .any(|secret| matches(secret, &body))
-    {
+    } else if matching_secret(&undecoded_keys(&args.secret)?, &headers, &body).is_some() {
         "The sender used the secret's text as the key. Use the bytes that the base64\n\
          after `whsec_` decodes to."
             .to_owned()

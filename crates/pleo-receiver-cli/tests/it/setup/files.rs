@@ -195,22 +195,33 @@ fn never_overwrites_secret_of_another_endpoint() {
 }
 
 #[test]
-fn refuses_to_write_in_world_writable_folder() {
+fn refuses_to_write_where_other_users_can_write() {
     let harness = Harness::new();
     let shared = harness.dir.path().join("tmp");
     std::fs::create_dir(&shared).unwrap();
-    std::fs::set_permissions(&shared, Permissions::from_mode(0o1777)).unwrap();
     let victim = harness.dir.path().join("victim");
     std::os::unix::fs::symlink(&victim, shared.join("link")).unwrap();
     std::fs::write(&victim, "").unwrap();
     let url = harness.url("/a");
-    for (flag, file) in [
-        ("--secret-file", "tmp/new"),
-        ("--secret-file", "tmp/link"),
-        ("--config", "tmp/pleo.toml"),
-    ] {
-        let parts = ["cannot write tmp/", "world-writable"];
-        harness.run_fails(&["setup", "--url", &url, flag, file], 2, &parts);
+    for mode in [0o777, 0o1777, 0o702] {
+        std::fs::set_permissions(&shared, Permissions::from_mode(mode)).unwrap();
+        for (flag, file) in [
+            ("--secret-file", "tmp/new"),
+            ("--secret-file", "tmp/link"),
+            ("--config", "tmp/pleo.toml"),
+        ] {
+            let parts = [
+                "cannot write tmp/",
+                "other users can write to its directory",
+            ];
+            harness.run_fails(&["setup", "--url", &url, flag, file], 2, &parts);
+        }
+    }
+    // A group other than the user's own. Only the superuser can give a directory away.
+    if std::os::unix::fs::chown(&shared, None, Some(54321)).is_ok() {
+        std::fs::set_permissions(&shared, Permissions::from_mode(0o770)).unwrap();
+        let setup = ["setup", "--url", &url, "--secret-file", "tmp/new"];
+        harness.run_fails(&setup, 2, &["cannot write tmp/new", "other users"]);
     }
     assert_eq!(
         (

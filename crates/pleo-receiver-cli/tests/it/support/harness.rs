@@ -128,8 +128,17 @@ impl Harness {
 
     /// Starts the receiver with `pleo.toml`, behind the proxy.
     pub(crate) fn serve(&self, args: &[&str]) -> RunningServer {
+        self.serve_with(args, &[])
+    }
+
+    /// Starts the receiver as [`Self::serve`] does, with access to the sandbox's API.
+    pub(crate) fn serve_with_api(&self, args: &[&str]) -> RunningServer {
+        self.serve_with(args, &api_env(&self.sandbox.url(), TOKEN))
+    }
+
+    fn serve_with(&self, args: &[&str], env: &[(&str, &str)]) -> RunningServer {
         let args = [&["--config", "pleo.toml"], args].concat();
-        let server = self.dir.serve(&args, &[]);
+        let server = self.dir.serve(&args, env);
         let address = server.address().parse().unwrap();
         *self.target.lock().unwrap() = Some(address);
         server

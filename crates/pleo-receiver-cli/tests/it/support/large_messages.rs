@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pleo_receiver::{Filter, Inbox, SqliteInbox};
+use pleo_receiver::{Inbox, Query, Selection, SqliteInbox};
 
 /// A body that differs for each id and is larger than a page of the database.
 pub(crate) fn body(id: &str) -> Vec<u8> {
@@ -17,11 +17,12 @@ pub(crate) fn body(id: &str) -> Vec<u8> {
 pub(crate) async fn stored(path: &Path) -> Vec<String> {
     let inbox = SqliteInbox::open_shared(path).unwrap();
     let mut stored = Vec::new();
-    for entry in inbox.list(Filter::default()).await.unwrap() {
-        let id = entry.webhook_id;
-        let shown = inbox.show(id.clone()).await.unwrap();
-        assert_eq!(shown.len(), 1, "{id} is stored more than once");
-        assert!(shown[0].1 == body(&id), "{id} has another body");
+    let all = Query::new(Selection::all(), u32::MAX);
+    for entry in inbox.list(all).await.unwrap().entries {
+        let id = entry.webhook_id.to_string();
+        assert!(!stored.contains(&id), "{id} is stored more than once");
+        let message = inbox.get(entry.key()).await.unwrap().unwrap();
+        assert!(message.body == body(&id), "{id} has another body");
         stored.push(id);
     }
     stored

@@ -1,18 +1,22 @@
 //! Runs the program in a working directory of its own.
 
+use core::time::Duration;
 use std::io::{BufRead, BufReader, Write};
 #[cfg(target_os = "linux")]
 use std::net::SocketAddr;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::support::turn::Turn;
+
+/// The maximum time until a server logs an event.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
 pub(crate) const SECRET: &str = "whsec_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
 pub(crate) const OTHER_SECRET: &str = "whsec_CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=";
@@ -156,13 +160,20 @@ pub(crate) struct RunningServer {
 
 impl RunningServer {
     /// Starts a server, and waits until it listens. Its standard error must be a pipe.
-    pub(crate) fn start(mut command: Command) -> Self {
+    pub(crate) fn start(command: Command) -> Self {
+        Self::try_start(command).unwrap_or_else(|log| panic!("the server exited: {log}"))
+    }
+
+    /// Starts a server as [`start`](Self::start) does. Returns its log if it exits.
+    pub(crate) fn try_start(mut command: Command) -> Result<Self, String> {
         let mut child = command.spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut log = String::new();
         while !log.contains("listening url=") {
-            let read = stderr.read_line(&mut log).unwrap();
-            assert_ne!(read, 0, "the server exited: {log}");
+            if stderr.read_line(&mut log).unwrap() == 0 {
+                child.wait().unwrap();
+                return Err(log);
+            }
         }
         let url = log.split("listening url=").nth(1).unwrap();
         let url = url.split('"').nth(1).unwrap().to_owned();
@@ -174,12 +185,12 @@ impl RunningServer {
                 let _ = sender.send(core::mem::take(&mut line));
             }
         });
-        Self {
+        Ok(Self {
             child,
             lines,
             log,
             url,
-        }
+        })
     }
 
     pub(crate) fn address(&self) -> &str {
@@ -216,8 +227,10 @@ impl RunningServer {
     /// Waits until the server logs another line with this text. Returns the line.
     pub(crate) fn wait_for_log(&mut self, text: &str) -> String {
         loop {
-            let Ok(line) = self.lines.recv() else {
-                panic!("the server exited: {}", self.log)
+            let line = match self.lines.recv_timeout(TIMEOUT) {
+                Ok(line) => line,
+                Err(RecvTimeoutError::Disconnected) => panic!("the server exited: {}", self.log),
+                Err(RecvTimeoutError::Timeout) => panic!("no {text:?} in the log: {}", self.log),
             };
             self.log.push_str(&line);
             if line.contains(text) {
@@ -227,8 +240,13 @@ impl RunningServer {
     }
 
     /// Sends a signal, and waits until the server exits. Returns its exit code and its log.
-    pub(crate) fn stop(mut self, signal: &str) -> (Option<i32>, String) {
+    pub(crate) fn stop(self, signal: &str) -> (Option<i32>, String) {
         self.send_signal(signal);
+        self.wait()
+    }
+
+    /// Waits until the server exits. Returns its exit code and its log.
+    pub(crate) fn wait(mut self) -> (Option<i32>, String) {
         self.log.extend(self.lines.iter());
         let code = self.child.wait().unwrap().code();
         (code, core::mem::take(&mut self.log))

@@ -1,21 +1,27 @@
 //! Appends, inside a transaction.
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection};
 
-use crate::inbox::types::{Appended, NewMessage, SummaryColumns};
+use crate::inbox::message::{Appended, Entry, NewMessage, StoredHeaders};
 
-/// A message to append with its parsed columns. Parsed before it is queued, so that the writer does
-/// not parse.
+/// A message to append with its entry. Parsed before it is queued, so that the writer does not parse.
 pub(super) struct ParsedMessage {
-    message: NewMessage,
-    columns: SummaryColumns,
+    entry: Entry,
+    headers: StoredHeaders,
+    body: Bytes,
 }
 
 impl ParsedMessage {
-    pub(super) fn parse(message: NewMessage) -> Self {
-        let columns = SummaryColumns::parse(&message);
-        Self { message, columns }
+    pub(super) fn parse(message: NewMessage, received_at: Timestamp) -> Self {
+        // The writer chooses the sequence.
+        let entry = Entry::new(0, received_at, &message);
+        Self {
+            entry,
+            headers: message.headers,
+            body: message.body,
+        }
     }
 }
 
@@ -41,32 +47,41 @@ impl<'c> Appends<'c> {
             message: connection.prepare_cached(
                 "INSERT INTO message
                      (sequence, endpoint, webhook_id, event_type, event_id, resource_id, origin,
-                      received_at, expires_at)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+                      received_at, expires_at, source)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
                  ON CONFLICT (webhook_id, endpoint) DO NOTHING",
             )?,
-            body: connection.prepare_cached("INSERT INTO body (sequence, body) VALUES (?1, ?2)")?,
+            body: connection
+                .prepare_cached("INSERT INTO body (sequence, body, headers) VALUES (?1, ?2, ?3)")?,
             next_sequence,
         })
     }
 
     pub(super) fn append(&mut self, parsed: &ParsedMessage) -> rusqlite::Result<Appended> {
-        let ParsedMessage { message, columns } = parsed;
+        let ParsedMessage {
+            entry,
+            headers,
+            body,
+        } = parsed;
         let inserted = self.message.execute((
             self.next_sequence,
-            &*message.endpoint,
-            &message.webhook_id,
-            &columns.event_type,
-            &columns.event_id,
-            &columns.resource_id,
-            message.origin.as_str(),
-            message.received_at.as_millisecond(),
-            columns.expires_at.map(Timestamp::as_millisecond),
+            &*entry.endpoint,
+            &entry.webhook_id,
+            &entry.event_type,
+            &entry.event_id,
+            &entry.resource_id,
+            entry.origin.as_str(),
+            entry.received_at.as_millisecond(),
+            entry.expires_at.map(Timestamp::as_millisecond),
+            entry.source.map(|source| source.to_string()),
         ))?;
         if inserted == 0 {
-            return self.compare(message);
+            return self.compare(entry, body);
         }
-        if let Err(error) = self.body.execute((self.next_sequence, &*message.body)) {
+        let headers = headers.as_text();
+        let headers = (!headers.is_empty()).then_some(headers);
+        let row = (self.next_sequence, &**body, headers);
+        if let Err(error) = self.body.execute(row) {
             self.undo_insert()?;
             return Err(error);
         }
@@ -74,12 +89,12 @@ impl<'c> Appends<'c> {
         Ok(Appended::Stored)
     }
 
-    fn compare(&self, message: &NewMessage) -> rusqlite::Result<Appended> {
+    fn compare(&self, entry: &Entry, body: &[u8]) -> rusqlite::Result<Appended> {
         let mut compare = self.connection.prepare_cached(
             "SELECT body = ?3 FROM message JOIN body USING (sequence)
              WHERE endpoint = ?1 AND webhook_id = ?2",
         )?;
-        let key = (&*message.endpoint, &message.webhook_id, &*message.body);
+        let key = (&*entry.endpoint, &entry.webhook_id, body);
         let same = compare.query_row(key, |row| row.get(0))?;
         Ok(if same {
             Appended::Duplicate

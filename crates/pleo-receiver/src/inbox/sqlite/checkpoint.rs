@@ -7,12 +7,13 @@
 
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 
 use rusqlite::Connection;
 use tracing::warn;
 
+use super::error::is_flush_failure;
 use crate::error::error_chain;
 
 /// The minimum number of pages per checkpoint of the thread: 400 KiB. Larger flushes delay
@@ -33,6 +34,10 @@ const LONG_WAL: usize = 4000;
 /// prevent that, and the log then grows further.
 const MAX_WAL: usize = 16_000;
 
+/// The length in bytes to which SQLite truncates a log that starts over, for example after a long
+/// read: 16 MiB.
+pub(super) const MAX_KEPT_LOG: i64 = 16 * 1024 * 1024;
+
 /// Runs the checkpoint thread.
 pub(super) struct Checkpointer {
     wal: Arc<Wal>,
@@ -48,6 +53,11 @@ struct Wal {
     last_commit: AtomicUsize,
     /// The pages that are copied.
     copied: AtomicUsize,
+    /// Whether a file could not be flushed. There is no checkpoint then: it would empty
+    /// the log although not everything that was copied is on the disk.
+    has_failed: AtomicBool,
+    /// Locked during a checkpoint.
+    checkpoint: Mutex<()>,
     stop: AtomicBool,
 }
 
@@ -81,6 +91,27 @@ impl Checkpointer {
             wal,
             thread: Some(thread),
         })
+    }
+
+    /// Returns `true` if a file could not be flushed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.wal.has_failed.load(Ordering::Relaxed)
+    }
+
+    /// Stops all checkpoints.
+    pub(super) fn set_failed(&self) {
+        self.wal.has_failed.store(true, Ordering::Relaxed);
+    }
+
+    /// Continues the checkpoints, after everything was flushed.
+    pub(super) fn set_flushed(&self) {
+        self.wal.has_failed.store(false, Ordering::Relaxed);
+    }
+
+    /// Waits for a checkpoint in progress, and prevents the next one.
+    pub(super) fn pause(&self) -> MutexGuard<'_, ()> {
+        let checkpoint = self.wal.checkpoint.lock();
+        checkpoint.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts a checkpoint if one is needed. Call it between two transactions.
@@ -133,6 +164,14 @@ impl Wal {
 
     /// Copies as many pages as possible without waiting for readers.
     fn checkpoint(&self, connection: &Connection) {
+        let _running = match self.checkpoint.try_lock() {
+            Err(TryLockError::WouldBlock) => return,
+            Err(TryLockError::Poisoned(error)) => error.into_inner(),
+            Ok(running) => running,
+        };
+        if self.has_failed.load(Ordering::Relaxed) {
+            return;
+        }
         let result = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |row| {
             Ok((row.get::<_, bool>(0)?, row.get::<_, i64>(2)?))
         });
@@ -141,9 +180,13 @@ impl Wal {
                 let copied = usize::try_from(copied).unwrap_or(0);
                 self.copied.store(copied, Ordering::Relaxed);
             }
-            // Another checkpoint is running.
+            // Another process runs a checkpoint.
             Ok((true, _)) => {}
-            Err(error) => warn!(error = error_chain(&error), "cannot checkpoint inbox"),
+            Err(error) => {
+                warn!(error = error_chain(&error), "cannot checkpoint inbox");
+                self.has_failed
+                    .fetch_or(is_flush_failure(&error), Ordering::Relaxed);
+            }
         }
     }
 }

@@ -7,54 +7,62 @@
 
 mod append;
 mod checkpoint;
+mod command;
+mod dispatching;
+mod ended;
 mod error;
 mod file;
+mod held;
+mod lock;
+mod maintenance;
+mod managing;
 mod options;
 mod queries;
-mod statements;
+mod replies;
+mod rewrite;
+mod schema;
 mod writer;
 
 use core::fmt;
-use core::future::{pending, ready};
 use core::pin::Pin;
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::time::Duration;
-use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::thread;
 
-use bytes::Bytes;
-use jiff::Timestamp;
 use rusqlite::Connection;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::{task, time};
 
 use self::append::ParsedMessage;
 use self::checkpoint::Checkpointer;
-use self::error::{failed, open_error};
+use self::command::Command;
+use self::dispatching::DispatchState;
+pub use self::error::SqliteOpenError;
+use self::error::unavailable;
 use self::file::OpenFiles;
-use self::writer::{Command, Reply, Writer};
-use super::contract::{Inbox, InboxFuture};
-use super::error::InboxError;
-use super::types::{
-    Appended, Counts, Entry, Filter, LeaseId, LeaseRequest, Leased, NewMessage, Outcome, Selection,
-    State,
-};
-use crate::dispatch::retry;
-
+use self::lock::ServerLock;
+pub use self::maintenance::{SqliteBackupError, SqliteCheck, UnreadableMessage};
 pub use self::options::SqliteOptions;
+use self::replies::Reply;
+use self::writer::{Health, Writer};
+use super::contract::{Inbox, InboxFuture};
+use super::error::{InboxError, InboxErrorKind};
+use super::lease::{Completed, LeaseId, LeaseRequest, Leased, Outcome, Version};
+use super::message::{Appended, Key, NewMessage, StoredMessage};
+use super::query::{EndpointStats, Page, Query, Selection};
 
 /// The estimated memory of a queued message without its body, in bytes.
 const MESSAGE_OVERHEAD: usize = 512;
 
-/// How often [`Inbox::ready`] resolves spuriously, so that the dispatcher sees replays by other
+/// How often [`Inbox::changed`] resolves spuriously, so that the dispatcher sees replays by other
 /// processes.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How many messages one transaction replays or prunes. Bounds the delay of other commands.
-const CHUNK: u32 = 500;
+const CHUNK: u64 = 500;
 
 /// An inbox in a SQLite file.
 ///
@@ -65,7 +73,12 @@ const CHUNK: u32 = 500;
 /// redelivered.
 ///
 /// While the inbox is open, SQLite keeps two files beside it (`-wal`, `-shm`), and the server keeps a
-/// `.lock` file, locked, with its process id.
+/// `.lock` file, locked, with its process id. Only a server copies the log (`-wal`) into the file: keep
+/// the two together.
+///
+/// After a failed flush the inbox stores nothing more until everything that is stored was
+/// written and flushed again. If that fails too, the inbox has failed
+/// ([`Fatal`](InboxErrorKind::Fatal)), and it can be opened again only after such a flush.
 ///
 /// The messages are in the table `message`, their raw bodies in `body`, both keyed by `sequence`.
 /// Other processes may read them with SQL at any time:
@@ -78,18 +91,25 @@ const CHUNK: u32 = 500;
 /// | `resource_id` | the `id` in the event's data |
 /// | `origin` | `webhook` if the sender posted the message, `catch-up` if it was fetched |
 /// | `received_at`, `expires_at` | milliseconds since 1970 |
+/// | `source` | the address that sent the message |
 /// | `state` | `pending`, `done` or `dead` |
-/// | `attempts` | how many attempts were started |
-/// | `due_at` | if pending: when the retry is ready or the lease ends, in milliseconds since 1970; null if ready |
+/// | `attempts` | how many attempts were started since the message arrived or was replayed |
+/// | `due_at` | when the message is ready, if it is scheduled for a retry, in milliseconds since 1970 |
 /// | `leased` | 1 if the message is leased |
 /// | `last_error` | why the last failed attempt failed |
+///
+/// Leases end with the process, and they are measured with a monotonic clock. The table `attempt` has
+/// the history of attempts, `body.headers` the headers that were kept.
 pub struct SqliteInbox {
     path: String,
     options: SqliteOptions,
+    is_server: bool,
+    is_closed: AtomicBool,
     /// `None` only while the inbox is dropped.
     commands: Option<mpsc::Sender<Command>>,
     queued_bytes: Arc<AtomicUsize>,
-    ready: Arc<Notify>,
+    version: watch::Sender<u64>,
+    health: Health,
     /// `true` once the writer has ended. The sender is dropped without that if the writer panicked.
     writer_ended: watch::Receiver<bool>,
     /// `None` once the inbox is closed.
@@ -98,15 +118,17 @@ pub struct SqliteInbox {
 }
 
 impl SqliteInbox {
-    /// Opens the inbox as its server; creates the file if it is missing.
+    /// Opens the inbox as its server; creates the file if it is missing, and upgrades it if an older
+    /// release wrote it.
     ///
     /// Ends the leases of a server that crashed. Its messages are ready immediately; from the third
     /// attempt on they are delayed, because one of them may have caused the crash.
     ///
     /// # Errors
-    /// [`InboxError::InUse`] if another server has the inbox open; [`InboxError::Open`] if the file
-    /// cannot be created or written, or is not an inbox.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, InboxError> {
+    /// [`SqliteOpenError::InUse`] if another server has the inbox open; [`SqliteOpenError::Open`] if
+    /// the file cannot be created, written or flushed, is not an inbox, or is where other users or
+    /// machines can write to it.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, SqliteOpenError> {
         Self::open_with(path, SqliteOptions::default())
     }
 
@@ -114,32 +136,37 @@ impl SqliteInbox {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn open_with(path: impl AsRef<Path>, options: SqliteOptions) -> Result<Self, InboxError> {
-        let path = file::create(path.as_ref())?;
-        let lock = file::lock(&path)?;
-        let mut writer = file::open(&path)?;
-        file::sync_wal(&path).map_err(|error| open_error(&path, error))?;
-        file::end_leases(&mut writer, Timestamp::now(), retry::delay_after_crash)
-            .map_err(|error| open_error(&path, error))?;
-        let checkpointer = Checkpointer::start(&mut writer, file::open(&path)?)
-            .map_err(|error| open_error(&path, error))?;
+    pub fn open_with(
+        path: impl AsRef<Path>,
+        options: SqliteOptions,
+    ) -> Result<Self, SqliteOpenError> {
+        let path = file::create(path.as_ref(), options.allow_shared_directory)?;
+        let failed = |error| SqliteOpenError::new(&path, error);
+        let lock = ServerLock::acquire(&path)?;
+        let mut writer = file::open(&path, lock.database())?;
+        ended::end_all_leases(&mut writer, options.clock.now())
+            .map_err(|error| SqliteOpenError::new(&path, error))?;
+        let checkpoints = file::connect(&path).map_err(failed)?;
+        let checkpointer = Checkpointer::start(&mut writer, checkpoints)
+            .map_err(|error| SqliteOpenError::new(&path, error))?;
         Self::start(&path, options, writer, Some((checkpointer, lock)))
     }
 
-    /// Opens an inbox that a server may have open, to read and to replay.
+    /// Opens an inbox that a server may have open, to read and to replay. It cannot lease messages.
     ///
     /// # Errors
-    /// [`InboxError::Open`] if the file is missing or is not an inbox.
-    pub fn open_shared(path: impl AsRef<Path>) -> Result<Self, InboxError> {
-        let path = path.as_ref();
-        let writer = file::open(path)?;
-        Self::start(path, SqliteOptions::default(), writer, None)
+    /// [`SqliteOpenError::Open`] if the file is missing or is not an inbox.
+    pub fn open_shared(path: impl AsRef<Path>) -> Result<Self, SqliteOpenError> {
+        let failed = |error| SqliteOpenError::new(path.as_ref(), error);
+        let path = path.as_ref().canonicalize().map_err(failed)?;
+        let writer = file::open_shared(&path, lock::is_locked(&path))?;
+        Self::start(&path, SqliteOptions::default(), writer, None)
     }
 
     /// Returns `true` if a running server has the inbox open.
     #[must_use]
     pub fn is_served(path: impl AsRef<Path>) -> bool {
-        file::is_locked(path.as_ref())
+        lock::is_locked(path.as_ref())
     }
 
     /// Returns the process id of the server that has the inbox open, to signal it.
@@ -148,21 +175,23 @@ impl SqliteInbox {
     /// another container or as another user.
     #[must_use]
     pub fn server_pid(path: impl AsRef<Path>) -> Option<u32> {
-        file::lock_owner(path.as_ref())
+        lock::owner(path.as_ref())
     }
 
     fn start(
         path: &Path,
         options: SqliteOptions,
         connection: Connection,
-        server: Option<(Checkpointer, File)>,
-    ) -> Result<Self, InboxError> {
-        let reader = file::open(path)?;
-        let files = OpenFiles::new(path).map_err(|error| open_error(path, error))?;
+        server: Option<(Checkpointer, ServerLock)>,
+    ) -> Result<Self, SqliteOpenError> {
+        let reader = file::connect(path).map_err(|error| SqliteOpenError::new(path, error))?;
+        let files = OpenFiles::new(path).map_err(|error| SqliteOpenError::new(path, error))?;
         let queued_bytes = Arc::new(AtomicUsize::new(0));
-        let ready = Arc::new(Notify::new());
+        let version = watch::Sender::new(0);
+        let health: Health = Arc::new(Mutex::new(Ok(())));
         let (commands, receiver) = mpsc::channel();
         let (ended, writer_ended) = watch::channel(false);
+        let is_server = server.is_some();
         let (checkpointer, lock) = server.unzip();
         let writer = Writer {
             connection,
@@ -170,50 +199,77 @@ impl SqliteInbox {
             checkpointer,
             lock,
             queued_bytes: Arc::clone(&queued_bytes),
-            ready: Arc::clone(&ready),
+            version: version.clone(),
+            health: Arc::clone(&health),
         };
+        let dispatch = DispatchState::new(Arc::clone(&options.clock));
         let writer = thread::Builder::new()
             .name("pleo-inbox".into())
             .spawn(move || {
-                writer.run(&receiver);
+                writer.run(&receiver, dispatch);
                 ended.send_replace(true);
             })
-            .map_err(|error| open_error(path, error))?;
+            .map_err(|error| SqliteOpenError::new(path, error))?;
         Ok(Self {
             path: path.display().to_string(),
             options,
+            is_server,
+            is_closed: AtomicBool::new(false),
             commands: Some(commands),
             queued_bytes,
-            ready,
+            version,
+            health,
             writer_ended,
             reader: Arc::new(Mutex::new(Some(reader))),
             writer: Some(writer),
         })
     }
 
-    /// Queues a command; the future resolves with the writer's reply.
-    fn command<T: Send + 'static>(
-        &self,
-        command: impl FnOnce(Reply<T>) -> Command,
-    ) -> InboxFuture<'_, T> {
+    /// Sends a command to the writer and waits for its reply.
+    async fn command<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, InboxError> {
+        if self.is_closed.load(Ordering::Relaxed) {
+            return Err(self.ended());
+        }
+        self.send(command).await
+    }
+
+    async fn send<T>(&self, command: impl FnOnce(Reply<T>) -> Command) -> Result<T, InboxError> {
         let (reply, result) = oneshot::channel();
         if let Some(commands) = &self.commands {
             // If the writer has ended, `reply` is dropped with the command.
             let _ = commands.send(command(reply));
         }
-        Box::pin(async {
-            match result.await {
-                Ok(result) => result,
-                Err(_) if self.writer_panicked().await => Err(InboxError::Panicked),
-                Err(_) => Err(InboxError::Closed),
-            }
-        })
+        match result.await {
+            Ok(result) => result,
+            Err(_) if self.writer_panicked().await => Err(panicked()),
+            Err(_) => Err(InboxErrorKind::Closed.into()),
+        }
+    }
+
+    /// Sends a command that only the inbox's server can execute.
+    async fn server_command<T>(
+        &self,
+        command: impl FnOnce(Reply<T>) -> Command,
+    ) -> Result<T, InboxError> {
+        if !self.is_server {
+            return Err(InboxErrorKind::Unsupported.into());
+        }
+        self.command(command).await
     }
 
     /// Waits until the writer has ended; returns `true` if it panicked.
     async fn writer_panicked(&self) -> bool {
         let mut writer_ended = self.writer_ended.clone();
         writer_ended.wait_for(|ended| *ended).await.is_err()
+    }
+
+    /// Returns why the inbox executes no more commands.
+    fn ended(&self) -> InboxError {
+        let has_panicked = self.writer_ended.has_changed().is_err() && !*self.writer_ended.borrow();
+        if has_panicked {
+            return panicked();
+        }
+        InboxErrorKind::Closed.into()
     }
 
     fn read<T: Send + 'static>(
@@ -225,10 +281,11 @@ impl SqliteInbox {
             // A read that panicked has changed nothing.
             let read = move || {
                 let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
-                query(reader.as_ref().ok_or(InboxError::Closed)?).map_err(failed)
+                let reader = reader.as_ref().ok_or(InboxErrorKind::Closed)?;
+                query(reader).map_err(unavailable)
             };
             let result = task::spawn_blocking(read).await;
-            result.map_err(|_| InboxError::Closed)?
+            result.map_err(|_| InboxError::from(InboxErrorKind::Closed))?
         })
     }
 
@@ -236,134 +293,156 @@ impl SqliteInbox {
     /// that the search does not delay the writer.
     fn in_chunks(
         &self,
-        selection: Arc<Selection>,
-        command: impl Fn(Vec<i64>, Reply<u64>) -> Command + Send + 'static,
+        selection: Selection,
+        command: impl Fn(Vec<i64>, Arc<Selection>, Reply<u64>) -> Command + Send + Sync + 'static,
     ) -> InboxFuture<'_, u64> {
         Box::pin(async move {
+            let selection = Arc::new(selection);
             // Messages that arrive from now on are not selected.
             let last = self.read(queries::last_sequence).await?;
-            let mut after = 0;
-            let mut count = 0;
-            loop {
-                let selection = Arc::clone(&selection);
-                let found = self.read(move |connection| {
-                    queries::find(connection, &selection, after, last, CHUNK)
-                });
-                let sequences = found.await?;
-                let Some(end) = sequences.last() else {
-                    return Ok(count);
+            let (mut after, mut count) = (0, 0);
+            let mut missing = selection.limit.unwrap_or(u64::MAX);
+            while missing > 0 {
+                let found = {
+                    let (selection, limit) = (Arc::clone(&selection), missing.min(CHUNK));
+                    self.read(move |reader| queries::find(reader, &selection, after, last, limit))
                 };
+                let sequences = found.await?;
+                let Some(end) = sequences.last() else { break };
                 after = *end;
-                count += self.command(|reply| command(sequences, reply)).await?;
+                let selection = Arc::clone(&selection);
+                let changed = self.command(|reply| command(sequences, selection, reply));
+                let changed = changed.await?;
+                count += changed;
+                missing = missing.saturating_sub(changed);
             }
+            Ok(count)
         })
     }
 }
 
 impl Inbox for SqliteInbox {
     fn append(&self, message: NewMessage) -> InboxFuture<'_, Appended> {
-        let size = message.body.len() + MESSAGE_OVERHEAD;
-        if self.queued_bytes.fetch_add(size, Ordering::Relaxed) > self.options.queue_bytes {
-            self.queued_bytes.fetch_sub(size, Ordering::Relaxed);
-            return Box::pin(ready(Err(InboxError::Full)));
-        }
-        let message = ParsedMessage::parse(message);
-        self.command(|reply| Command::Append {
-            message,
-            size,
-            runtime: Handle::try_current().ok(),
-            reply,
+        Box::pin(async move {
+            let size = message.body.len() + MESSAGE_OVERHEAD;
+            if self.is_closed.load(Ordering::Relaxed) {
+                return Err(self.ended());
+            }
+            if self.queued_bytes.fetch_add(size, Ordering::Relaxed) > self.options.queue_bytes {
+                self.queued_bytes.fetch_sub(size, Ordering::Relaxed);
+                return Err(InboxErrorKind::Busy.into());
+            }
+            let message = Box::new(ParsedMessage::parse(message, self.options.clock.now()));
+            let append = |reply| Command::Append {
+                message,
+                size,
+                runtime: Handle::try_current().ok(),
+                reply,
+            };
+            self.command(append).await
         })
     }
 
-    fn lease(
-        &self,
-        request: LeaseRequest,
-        now: Timestamp,
-        lease: Duration,
-    ) -> InboxFuture<'_, Leased> {
-        self.command(|reply| Command::Lease {
-            request,
-            now,
-            lease,
-            reply,
-        })
+    fn lease(&self, request: LeaseRequest) -> InboxFuture<'_, Leased> {
+        Box::pin(self.server_command(|reply| Command::Lease { request, reply }))
     }
 
-    fn complete(&self, lease: LeaseId, outcome: Outcome) -> InboxFuture<'_, ()> {
-        self.command(|reply| Command::Complete {
+    fn renew(&self, leases: Vec<LeaseId>, ttl: Duration) -> InboxFuture<'_, Vec<LeaseId>> {
+        Box::pin(self.server_command(move |reply| Command::Renew { leases, ttl, reply }))
+    }
+
+    fn complete(&self, lease: LeaseId, outcome: Outcome) -> InboxFuture<'_, Completed> {
+        Box::pin(self.server_command(move |reply| Command::Complete {
             lease,
             outcome,
             reply,
+        }))
+    }
+
+    fn changed(&self, seen: Version) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        Box::pin(async move {
+            let mut version = self.version.subscribe();
+            let changed = version.wait_for(|version| Version::new(*version) != seen);
+            // After the interval it resolves spuriously.
+            let _ = time::timeout(POLL_INTERVAL, changed).await;
         })
     }
 
-    fn ready(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-        Box::pin(async {
-            // After the interval `ready` resolves spuriously.
-            let _ = time::timeout(POLL_INTERVAL, self.ready.notified()).await;
-        })
+    fn list(&self, query: Query) -> InboxFuture<'_, Page> {
+        self.read(move |connection| queries::list(connection, &query))
     }
 
-    fn list(&self, filter: Filter) -> InboxFuture<'_, Vec<Entry>> {
-        self.read(|connection| queries::list(connection, filter))
-    }
-
-    fn show(&self, webhook_id: String) -> InboxFuture<'_, Vec<(Entry, Bytes)>> {
-        self.read(move |connection| queries::show(connection, &webhook_id))
+    fn get(&self, key: Key) -> InboxFuture<'_, Option<StoredMessage>> {
+        self.read(move |connection| queries::get(connection, &key))
     }
 
     fn replay(&self, selection: Selection) -> InboxFuture<'_, u64> {
-        let selection = Arc::new(selection);
-        self.in_chunks(Arc::clone(&selection), move |sequences, reply| {
-            Command::Replay {
-                sequences,
-                selection: Arc::clone(&selection),
-                reply,
-            }
-        })
-    }
-
-    fn prune(&self, state: State, before: Timestamp) -> InboxFuture<'_, u64> {
-        let old = Selection {
-            state: Some(state),
-            until: Some(before),
-            ..Selection::default()
-        };
-        self.in_chunks(Arc::new(old), move |sequences, reply| Command::Prune {
+        self.in_chunks(selection, |sequences, selection, reply| Command::Replay {
             sequences,
-            state,
+            selection,
             reply,
         })
     }
 
-    fn counts(&self) -> InboxFuture<'_, Counts> {
-        self.read(queries::counts)
+    fn prune(&self, selection: Selection) -> InboxFuture<'_, u64> {
+        self.in_chunks(selection, |sequences, selection, reply| Command::Prune {
+            sequences,
+            selection,
+            reply,
+        })
     }
 
-    fn broken(&self) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+    fn set_paused(&self, endpoint: Arc<str>, paused: bool) -> InboxFuture<'_, ()> {
+        Box::pin(self.command(move |reply| Command::SetPaused {
+            endpoint,
+            paused,
+            reply,
+        }))
+    }
+
+    fn stats(&self) -> InboxFuture<'_, Vec<EndpointStats>> {
+        let now = self.options.clock.now();
+        self.read(move |connection| queries::stats(connection, now))
+    }
+
+    fn check(&self) -> InboxFuture<'_, ()> {
         Box::pin(async {
-            if !self.writer_panicked().await {
-                pending().await
+            let has_ended = self.writer_ended.has_changed().is_err();
+            if has_ended || self.is_closed.load(Ordering::Relaxed) {
+                return Err(self.ended());
             }
+            if self.queued_bytes.load(Ordering::Relaxed) > self.options.queue_bytes {
+                return Err(InboxErrorKind::Busy.into());
+            }
+            let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+            health.clone()
         })
     }
 
     fn close(&self) -> InboxFuture<'_, ()> {
-        let reader = Arc::clone(&self.reader);
-        let closed = self.command(|reply| Command::Close { reply });
         Box::pin(async move {
-            // Waits for a read in progress.
+            self.is_closed.store(true, Ordering::Relaxed);
+            let reader = Arc::clone(&self.reader);
+            // Waits for a read in progress. The writer closes the last connection.
             let close = move || reader.lock().unwrap_or_else(PoisonError::into_inner).take();
             drop(task::spawn_blocking(close).await);
-            closed.await
+            self.send(|reply| Command::Close { reply }).await
         })
     }
+}
+
+fn panicked() -> InboxError {
+    InboxError::new(
+        InboxErrorKind::Fatal,
+        "the inbox panicked; the panic is in the log, please report it",
+    )
 }
 
 impl Drop for SqliteInbox {
     /// Waits until the writer has executed the queued commands, so that the next owner sees them.
     fn drop(&mut self) {
+        // The writer closes the last connection.
+        drop((self.reader.lock().unwrap_or_else(PoisonError::into_inner)).take());
         self.commands = None;
         if let Some(writer) = self.writer.take() {
             // If the writer panicked, there is nothing to wait for.

@@ -1,74 +1,260 @@
 //! The queries that only read.
 
-use bytes::Bytes;
-use rusqlite::{Connection, Row, named_params, params};
+use core::num::NonZeroU32;
+use core::time::Duration;
+use std::collections::BTreeMap;
 
-use crate::inbox::types::{
-    Counts, Entry, Filter, Origin, Selection, State, ceil_millisecond, from_millisecond,
+use jiff::Timestamp;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _, Row, ToSql};
+
+use crate::inbox::attempt::{Attempt, AttemptResult};
+use crate::inbox::message::{
+    Entry, Key, Origin, State, StoredHeaders, StoredMessage, ceil_millisecond, from_millisecond,
 };
+use crate::inbox::query::{EndpointStats, Page, Query, Selection};
 
-/// The columns of [`entry`], without the body.
-const ENTRY_COLUMNS: &str =
-    "sequence, endpoint, webhook_id, event_type, event_id, resource_id, origin,
-    state, attempts, received_at, expires_at, due_at, last_error,
-    (SELECT length(body) FROM body WHERE body.sequence = message.sequence) AS body_len";
+/// The columns of [`entry`].
+const ENTRY_COLUMNS: &str = "sequence, endpoint, webhook_id, event_type, event_id, resource_id, \
+    origin, source, state, leased, attempts, received_at, expires_at, due_at, last_error";
 
-pub(super) fn list(connection: &Connection, filter: Filter) -> rusqlite::Result<Vec<Entry>> {
-    let order = if filter.newest_first { "DESC" } else { "ASC" };
-    let mut statement = connection.prepare_cached(&format!(
-        "SELECT {ENTRY_COLUMNS} FROM message
-         WHERE sequence > :after AND (:state IS NULL OR state = :state)
-           AND (:endpoint IS NULL OR endpoint = :endpoint)
-         ORDER BY sequence {order} LIMIT :limit"
-    ))?;
-    let rows = statement.query_map(
-        named_params! {
-            ":after": filter.after.unwrap_or(i64::MIN),
-            ":state": filter.state.map(State::as_str),
-            ":endpoint": filter.endpoint,
-            ":limit": filter.limit.map_or(-1, i64::from),
-        },
-        entry,
-    )?;
-    rows.collect()
+/// The conditions of a selection, except its limit. Only those that are set, so that SQLite chooses
+/// the best index for them.
+struct Conditions {
+    sql: String,
+    values: Vec<(&'static str, Value)>,
 }
 
-pub(super) fn show(
-    connection: &Connection,
-    webhook_id: &str,
-) -> rusqlite::Result<Vec<(Entry, Bytes)>> {
+impl Conditions {
+    fn new(selection: &Selection) -> Self {
+        let text = |value: &Option<String>| value.clone().map(Value::Text);
+        let time = |at: Option<Timestamp>| at.map(ceil_millisecond).map(Value::Integer);
+        let conditions = [
+            ("webhook_id = :webhook_id", text(&selection.webhook_id)),
+            ("endpoint = :endpoint", text(&selection.endpoint)),
+            ("event_type = :event_type", text(&selection.event_type)),
+            ("event_id = :event_id", text(&selection.event_id)),
+            ("resource_id = :resource_id", text(&selection.resource_id)),
+            ("received_at >= :since", time(selection.since)),
+            ("received_at < :until", time(selection.until)),
+        ];
+        // As a literal, so that the index of dead messages serves.
+        let mut sql = match selection.state {
+            Some(State::Pending) => "state = 'pending'",
+            Some(State::Done) => "state = 'done'",
+            Some(State::Dead) => "state = 'dead'",
+            None => "TRUE",
+        }
+        .to_owned();
+        let mut values = Vec::new();
+        for (condition, value) in conditions {
+            if let (Some(value), Some((_, name))) = (value, condition.rsplit_once(' ')) {
+                sql.extend([" AND ", condition]);
+                values.push((name, value));
+            }
+        }
+        Self { sql, values }
+    }
+
+    /// Returns the parameters of these and other conditions.
+    fn with<'a>(&'a self, others: &'a [(&'a str, Value)]) -> Vec<(&'a str, &'a dyn ToSql)> {
+        let values = self.values.iter().chain(others);
+        values
+            .map(|(name, value)| {
+                let value: &dyn ToSql = value;
+                (*name, value)
+            })
+            .collect()
+    }
+}
+
+pub(super) fn list(connection: &Connection, query: &Query) -> rusqlite::Result<Page> {
+    let Query {
+        selection,
+        limit,
+        after,
+        newest_first,
+        ..
+    } = query;
+    let (order, follows, start) = if *newest_first {
+        ("DESC", "<", i64::MAX)
+    } else {
+        ("ASC", ">", i64::MIN)
+    };
+    let conditions = Conditions::new(selection);
     let mut statement = connection.prepare_cached(&format!(
         "SELECT {ENTRY_COLUMNS},
-                (SELECT body FROM body WHERE body.sequence = message.sequence) AS body
-         FROM message WHERE webhook_id = ?1 ORDER BY sequence"
+                (SELECT length(body) FROM body WHERE body.sequence = message.sequence) AS body_len
+         FROM message WHERE sequence {follows} :after AND {}
+         ORDER BY sequence {order} LIMIT :limit",
+        conditions.sql
     ))?;
-    let rows = statement.query_map([webhook_id], |row| {
-        Ok((entry(row)?, row.get::<_, Vec<u8>>("body")?.into()))
+    let others = [
+        (
+            ":after",
+            after.map_or(start, |after| after.sequence()).into(),
+        ),
+        // One more shows whether there are more.
+        (":limit", (i64::from(*limit) + 1).into()),
+    ];
+    let rows = statement.query_map(&*conditions.with(&others), |row| {
+        let body_len: Option<u64> = row.get("body_len")?;
+        entry(row, body_len.unwrap_or_default())
     })?;
-    rows.collect()
+    let mut entries = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+    let limit = usize::try_from(*limit).unwrap_or(usize::MAX);
+    let has_more = entries.len() > limit;
+    entries.truncate(limit);
+    let next = entries.last().filter(|_| has_more).map(Entry::cursor);
+    Ok(Page::new(entries, next))
 }
 
-/// Counts in one statement, so that a message that changes its state is counted once. The subqueries
-/// read only indexes.
-pub(super) fn counts(connection: &Connection) -> rusqlite::Result<Counts> {
-    let mut count = connection.prepare_cached(
-        "SELECT (SELECT count(*) FROM message INDEXED BY message_ready
-                 WHERE state = 'pending' AND due_at IS NULL)
-              + (SELECT count(*) FROM message INDEXED BY message_waiting
-                 WHERE state = 'pending' AND due_at IS NOT NULL),
-                (SELECT count(*) FROM message INDEXED BY message_dead
-                 WHERE state = 'dead'),
-                (SELECT count(*) FROM message)",
+pub(super) fn get(connection: &Connection, key: &Key) -> rusqlite::Result<Option<StoredMessage>> {
+    let sequence = connection
+        .prepare_cached("SELECT sequence FROM message WHERE endpoint = ?1 AND webhook_id = ?2")?
+        .query_row((&*key.endpoint, &*key.webhook_id), |row| row.get(0))
+        .optional()?;
+    let Some(sequence) = sequence else {
+        return Ok(None);
+    };
+    let mut message = message(connection, sequence)?;
+    let mut attempts = connection.prepare_cached(
+        "SELECT number, worker, started_at, duration, result, error FROM attempt
+         WHERE sequence = ?1 ORDER BY n",
     )?;
-    count.query_row([], |row| {
-        let (pending, dead, all): (u64, u64, u64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        let done = all.saturating_sub(pending + dead);
-        Ok(Counts {
-            pending,
-            done,
-            dead,
-        })
-    })
+    let attempts = attempts.query_map([sequence], attempt)?;
+    message.attempts = attempts.collect::<rusqlite::Result<_>>()?;
+    Ok(Some(message))
+}
+
+/// Returns a message with its body, without its attempts.
+pub(super) fn message(connection: &Connection, sequence: i64) -> rusqlite::Result<StoredMessage> {
+    let mut body =
+        connection.prepare_cached("SELECT body, headers FROM body WHERE sequence = ?1")?;
+    let (body, headers) = body.query_row([sequence], |row| {
+        let headers: Option<String> = row.get(1)?;
+        Ok((row.get::<_, Vec<u8>>(0)?, headers.unwrap_or_default()))
+    })?;
+    let body_len = u64::try_from(body.len()).unwrap_or(u64::MAX);
+    let mut message = connection.prepare_cached(&format!(
+        "SELECT {ENTRY_COLUMNS} FROM message WHERE sequence = ?1"
+    ))?;
+    let entry = message.query_row([sequence], |row| entry(row, body_len))?;
+    let headers = StoredHeaders::from_text(headers);
+    Ok(StoredMessage::new(entry, headers, body.into()))
+}
+
+/// Returns the statistics of each endpoint. Reads only indexes.
+pub(super) fn stats(
+    connection: &Connection,
+    now: Timestamp,
+) -> rusqlite::Result<Vec<EndpointStats>> {
+    // In one transaction, so that a message that changes its state is counted once.
+    let transaction = connection.unchecked_transaction()?;
+    let mut stats = BTreeMap::new();
+    let mut add = |query: &str, set: fn(&mut EndpointStats, u64)| -> rusqlite::Result<()> {
+        let mut query = transaction.prepare_cached(query)?;
+        if query.parameter_count() > 0 {
+            query.raw_bind_parameter(1, now.as_millisecond())?;
+        }
+        let mut rows = query.raw_query();
+        while let Some(row) = rows.next()? {
+            let endpoint: String = row.get(0)?;
+            let stats = stats
+                .entry(endpoint)
+                .or_insert_with_key(|endpoint| EndpointStats::new(&**endpoint));
+            set(stats, row.get(1)?);
+        }
+        Ok(())
+    };
+    add(
+        "SELECT endpoint, count(*) FROM message GROUP BY endpoint",
+        |stats, all| stats.done = all,
+    )?;
+    add(
+        "SELECT endpoint, count(*) FROM message INDEXED BY message_dead
+         WHERE state = 'dead' GROUP BY endpoint",
+        |stats, dead| stats.dead = dead,
+    )?;
+    add(
+        "SELECT endpoint, count(*) FROM message INDEXED BY message_leased
+         WHERE leased = 1 GROUP BY endpoint",
+        |stats, leased| stats.leased = leased,
+    )?;
+    add(
+        "SELECT endpoint, count(*) FROM message INDEXED BY message_scheduled
+         WHERE state = 'pending' AND due_at IS NOT NULL AND due_at > ?1 GROUP BY endpoint",
+        |stats, scheduled| stats.scheduled = scheduled,
+    )?;
+    for ready in [
+        "SELECT endpoint, count(*) FROM message INDEXED BY message_scheduled
+         WHERE state = 'pending' AND due_at IS NOT NULL AND due_at <= ?1 GROUP BY endpoint",
+        "SELECT endpoint, count(*) FROM message INDEXED BY message_ready
+         WHERE state = 'pending' AND due_at IS NULL AND leased = 0 GROUP BY endpoint",
+    ] {
+        add(ready, |stats, ready| stats.ready += ready)?;
+    }
+    add("SELECT endpoint, 1 FROM paused", |stats, _| {
+        stats.paused = true
+    })?;
+    for (endpoint, stats) in &mut stats {
+        // Each message is in one of these states.
+        stats.done = stats.done.saturating_sub(stats.pending() + stats.dead);
+        if stats.pending() > 0 {
+            add_times(&transaction, endpoint, stats, now.as_millisecond())?;
+        }
+    }
+    Ok(stats.into_values().collect())
+}
+
+/// Adds the age and the expiries of an endpoint's pending messages.
+fn add_times(
+    connection: &Connection,
+    endpoint: &str,
+    stats: &mut EndpointStats,
+    now: i64,
+) -> rusqlite::Result<()> {
+    // The first reads only an index; few messages are scheduled or leased.
+    let mut oldest = None;
+    for (pending, expires_at) in [
+        (
+            "message INDEXED BY message_ready
+             WHERE state = 'pending' AND due_at IS NULL AND leased = 0",
+            "nullif(coalesce(expires_at, 9223372036854775807), 9223372036854775807)",
+        ),
+        (
+            "message INDEXED BY message_scheduled WHERE state = 'pending' AND due_at IS NOT NULL",
+            "expires_at",
+        ),
+        (
+            "message INDEXED BY message_leased WHERE leased = 1",
+            "expires_at",
+        ),
+    ] {
+        let mut times = connection.prepare_cached(&format!(
+            "SELECT min(sequence), min(iif({expires_at} > ?2, {expires_at}, NULL)),
+                    count(*) FILTER (WHERE {expires_at} <= ?2)
+             FROM {pending} AND endpoint = ?1"
+        ))?;
+        times.query_row((endpoint, now), |row| {
+            let first: Option<i64> = row.get(0)?;
+            oldest = oldest.into_iter().chain(first).min();
+            let nearest: Option<i64> = row.get(1)?;
+            let nearest = nearest.map(from_millisecond);
+            stats.nearest_expiry = stats.nearest_expiry.into_iter().chain(nearest).min();
+            stats.expired += row.get::<_, u64>(2)?;
+            Ok(())
+        })?;
+    }
+    let received_at: Option<i64> = connection
+        .prepare_cached("SELECT received_at FROM message WHERE sequence = ?1")?
+        .query_row([oldest], |row| row.get(0))
+        .optional()?;
+    stats.oldest_pending = received_at.map(|at| {
+        let age = now.saturating_sub(at);
+        Duration::from_millis(age.try_into().unwrap_or_default())
+    });
+    Ok(())
 }
 
 /// Returns the sequence of the last message; 0 if there are none.
@@ -84,34 +270,30 @@ pub(super) fn find(
     selection: &Selection,
     after: i64,
     last: i64,
-    limit: u32,
+    limit: u64,
 ) -> rusqlite::Result<Vec<i64>> {
-    let mut find = connection.prepare_cached(
+    let conditions = Conditions::new(selection);
+    let mut find = connection.prepare_cached(&format!(
         "SELECT sequence FROM message
-         WHERE (?1 IS NULL OR webhook_id = ?1) AND (?2 IS NULL OR endpoint = ?2)
-           AND (?3 IS NULL OR event_type = ?3) AND (?4 IS NULL OR state = ?4)
-           AND (?5 IS NULL OR received_at >= ?5) AND (?6 IS NULL OR received_at < ?6)
-           AND leased = 0 AND sequence > ?7 AND sequence <= ?8
-         ORDER BY sequence LIMIT ?9",
-    )?;
-    let found = find.query_map(
-        params![
-            selection.webhook_id,
-            selection.endpoint,
-            selection.event_type,
-            selection.state.map(State::as_str),
-            selection.since.map(ceil_millisecond),
-            selection.until.map(ceil_millisecond),
-            after,
-            last,
-            limit
-        ],
-        |row| row.get(0),
-    )?;
+         WHERE leased = 0 AND sequence > :after AND sequence <= :last AND {}
+         ORDER BY sequence LIMIT :limit",
+        conditions.sql
+    ))?;
+    let others = [
+        (":after", after.into()),
+        (":last", last.into()),
+        (":limit", i64::try_from(limit).unwrap_or(i64::MAX).into()),
+    ];
+    let found = find.query_map(&*conditions.with(&others), |row| row.get(0))?;
     found.collect()
 }
 
-fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+fn entry(row: &Row<'_>, body_len: u64) -> rusqlite::Result<Entry> {
+    let time = |column| {
+        row.get::<_, Option<i64>>(column)
+            .map(|at| at.map(from_millisecond))
+    };
+    let source: Option<String> = row.get("source")?;
     Ok(Entry {
         sequence: row.get("sequence")?,
         endpoint: row.get("endpoint")?,
@@ -119,28 +301,44 @@ fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
         event_type: row.get("event_type")?,
         event_id: row.get("event_id")?,
         resource_id: row.get("resource_id")?,
-        origin: origin(row)?,
+        // The schema allows these two.
+        origin: match row.get_ref("origin")?.as_str()? {
+            "catch-up" => Origin::CatchUp,
+            _ => Origin::Webhook,
+        },
+        source: source.and_then(|source| source.parse().ok()),
         // The schema allows these three.
         state: match row.get_ref("state")?.as_str()? {
             "done" => State::Done,
             "dead" => State::Dead,
             _ => State::Pending,
         },
+        leased: row.get("leased")?,
         attempts: row.get("attempts")?,
         received_at: from_millisecond(row.get("received_at")?),
-        expires_at: row
-            .get::<_, Option<i64>>("expires_at")?
-            .map(from_millisecond),
-        due_at: row.get::<_, Option<i64>>("due_at")?.map(from_millisecond),
+        expires_at: time("expires_at")?,
+        due_at: time("due_at")?,
         last_error: row.get("last_error")?,
-        body_len: row.get("body_len")?,
+        body_len,
     })
 }
 
-pub(super) fn origin(row: &Row<'_>) -> rusqlite::Result<Origin> {
-    // The schema allows these two.
-    Ok(match row.get_ref("origin")?.as_str()? {
-        "catch-up" => Origin::CatchUp,
-        _ => Origin::Webhook,
-    })
+fn attempt(row: &Row<'_>) -> rusqlite::Result<Attempt> {
+    let duration: Option<u64> = row.get("duration")?;
+    let result = match row.get_ref("result")?.as_str()? {
+        "done" => AttemptResult::Done,
+        "retry" => AttemptResult::Retry,
+        "dead" => AttemptResult::Dead,
+        "released" => AttemptResult::Released,
+        _ => AttemptResult::Lost,
+    };
+    let number: u32 = row.get("number")?;
+    Ok(Attempt::new(
+        NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN),
+        row.get::<_, String>("worker")?,
+        from_millisecond(row.get("started_at")?),
+        duration.map(Duration::from_millis),
+        result,
+        row.get("error")?,
+    ))
 }

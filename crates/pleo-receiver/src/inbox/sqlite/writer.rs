@@ -1,114 +1,31 @@
 //! The writer thread and its commands.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
-use core::time::Duration;
-use std::fs::File;
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use jiff::Timestamp;
 use rusqlite::Connection;
-use tokio::runtime::Handle;
-use tokio::sync::{Notify, oneshot};
-use tracing::error;
+use tokio::sync::watch;
+use tracing::{error, info};
 
 use super::append::{Appends, ParsedMessage};
 use super::checkpoint::Checkpointer;
-use super::error::failed;
-use super::file::OpenFiles;
-use super::statements::Statements;
+use super::command::Command;
+use super::dispatching::DispatchState;
+use super::error::{is_flush_failure, unavailable};
+use super::file::{self, OpenFiles};
+use super::lock::ServerLock;
+use super::replies::{PendingReplies, Reply};
+use super::{managing, rewrite};
 use crate::error::error_chain;
-use crate::inbox::error::InboxError;
-use crate::inbox::types::{Appended, LeaseId, LeaseRequest, Leased, Outcome, Selection, State};
+use crate::inbox::error::{InboxError, InboxErrorKind};
+use crate::inbox::message::Appended;
 
 /// The most commands in one transaction.
 const MAX_BATCH: usize = 1024;
 
-/// Sends the result of a command.
-pub(super) type Reply<T> = oneshot::Sender<Result<T, InboxError>>;
-
-pub(super) enum Command {
-    Append {
-        message: ParsedMessage,
-        /// The message's part of `queued_bytes`.
-        size: usize,
-        /// The caller's runtime; `None` outside of one.
-        runtime: Option<Handle>,
-        reply: Reply<Appended>,
-    },
-    Lease {
-        request: LeaseRequest,
-        now: Timestamp,
-        lease: Duration,
-        reply: Reply<Leased>,
-    },
-    Complete {
-        lease: LeaseId,
-        outcome: Outcome,
-        reply: Reply<()>,
-    },
-    /// Replays those of the messages that still match the selection.
-    Replay {
-        sequences: Vec<i64>,
-        selection: Arc<Selection>,
-        reply: Reply<u64>,
-    },
-    /// Deletes those of the messages that are in this state.
-    Prune {
-        sequences: Vec<i64>,
-        state: State,
-        reply: Reply<u64>,
-    },
-    Close {
-        reply: Reply<()>,
-    },
-    /// Panics in the writer thread.
-    #[cfg(test)]
-    Panic,
-}
-
-impl Command {
-    /// Returns `true` if the command must survive a crash of the machine. If a lease or an outcome is
-    /// lost, the message is redelivered.
-    const fn is_durable(&self) -> bool {
-        !matches!(
-            self,
-            Self::Lease { .. } | Self::Complete { .. } | Self::Close { .. }
-        )
-    }
-
-    fn refuse(self, error: InboxError) {
-        // The caller may have dropped its future.
-        match self {
-            Self::Append { reply, .. } => drop(reply.send(Err(error))),
-            Self::Lease { reply, .. } => drop(reply.send(Err(error))),
-            Self::Complete { reply, .. } | Self::Close { reply } => drop(reply.send(Err(error))),
-            Self::Replay { reply, .. } | Self::Prune { reply, .. } => drop(reply.send(Err(error))),
-            #[cfg(test)]
-            Self::Panic => {}
-        }
-    }
-}
-
-/// Replies that wait for the commit.
-#[derive(Default)]
-struct PendingReplies {
-    /// By the callers' runtime.
-    appends: Vec<(Option<Handle>, Vec<AppendReply>)>,
-    others: Vec<OtherReply>,
-}
-
-/// Takes the error if the commit failed.
-type OtherReply = Box<dyn FnOnce(Option<&InboxError>)>;
-
-type AppendReply = (Reply<Appended>, Result<Appended, InboxError>);
-
-/// Sends the replies to appends when it is dropped, after the commit.
-struct CommittedAppends {
-    replies: Vec<AppendReply>,
-    /// The error if the commit failed.
-    failure: Option<InboxError>,
-}
+/// Whether the writer can store messages, for [`Inbox::check`](crate::Inbox::check).
+pub(super) type Health = Arc<Mutex<Result<(), InboxError>>>;
 
 pub(super) struct Writer {
     pub(super) connection: Connection,
@@ -116,15 +33,16 @@ pub(super) struct Writer {
     /// `None` if the inbox is shared.
     pub(super) checkpointer: Option<Checkpointer>,
     /// Held while the writer runs; `None` if the inbox is shared.
-    pub(super) lock: Option<File>,
+    pub(super) lock: Option<ServerLock>,
     pub(super) queued_bytes: Arc<AtomicUsize>,
-    pub(super) ready: Arc<Notify>,
+    pub(super) version: watch::Sender<u64>,
+    pub(super) health: Health,
 }
 
 impl Writer {
     /// Executes commands until `Close`, or until all senders are dropped. Drops commands after
-    /// `Close`; their callers get [`InboxError::Closed`].
-    pub(super) fn run(self, commands: &Receiver<Command>) {
+    /// `Close`; their callers get [`InboxErrorKind::Closed`].
+    pub(super) fn run(self, commands: &Receiver<Command>, mut dispatch: DispatchState) {
         let mut closing = None;
         let mut batch = Vec::new();
         while closing.is_none()
@@ -145,27 +63,97 @@ impl Writer {
                 closing = Some(reply);
             }
             match begun {
-                Ok(()) => self.execute_all(&mut batch),
-                Err(error) => self.refuse_all(&mut batch, &failed(error)),
+                Ok(()) => self.execute_all(&mut batch, &mut dispatch),
+                Err(error) => self.refuse_all(&mut batch, &error),
             }
             if let Some(checkpointer) = &self.checkpointer {
                 checkpointer.after_commit(&self.connection);
             }
         }
+        let health = self.health();
         drop(self.checkpointer);
-        let closed = self.connection.close().map_err(|(_, error)| failed(error));
+        let closed = match health {
+            Ok(()) => file::close(self.connection),
+            // The log stays for the next server, which flushes it.
+            Err(_) => (self.connection.close()).map_err(|(_, error)| error),
+        };
         drop(self.lock);
         if let Some(reply) = closing {
             // The caller may have dropped its future.
-            let _ = reply.send(closed);
+            let _ = reply.send(closed.map_err(unavailable));
         }
     }
 
     /// Begins a transaction. Its commit is flushed to the disk if `durable`.
-    fn begin(&self, durable: bool) -> rusqlite::Result<()> {
+    fn begin(&self, durable: bool) -> Result<(), InboxError> {
+        self.flush_after_failure()?;
         let level = if durable { "FULL" } else { "NORMAL" };
-        self.connection.pragma_update(None, "synchronous", level)?;
-        self.connection.execute_batch("BEGIN IMMEDIATE")
+        (self.connection)
+            .pragma_update(None, "synchronous", level)
+            .and_then(|()| self.connection.execute_batch("BEGIN IMMEDIATE"))
+            .map_err(unavailable)
+    }
+
+    /// After a file could not be flushed, stores nothing more until everything that is
+    /// stored was flushed again. If that fails too, the inbox has failed.
+    fn flush_after_failure(&self) -> Result<(), InboxError> {
+        let has_failed = (self.checkpointer.as_ref()).is_some_and(Checkpointer::has_failed);
+        if has_failed && self.health().is_ok() {
+            let text = "a file could not be flushed";
+            self.set_health(Err(InboxError::new(InboxErrorKind::Unavailable, text)));
+        }
+        match self.health() {
+            Err(error) if error.kind() != InboxErrorKind::Fatal => self.flush(error),
+            health => health,
+        }
+    }
+
+    /// Flushes everything that is stored, after a failure. Only the server can: other processes must
+    /// not run checkpoints meanwhile.
+    fn flush(&self, failure: InboxError) -> Result<(), InboxError> {
+        if let Err(moved) = self.files.check() {
+            let error = InboxError::new(InboxErrorKind::Unavailable, moved);
+            self.set_health(Err(error.clone()));
+            return Err(error);
+        }
+        let flushed = if let (Some(checkpointer), Some(lock)) = (&self.checkpointer, &self.lock) {
+            let _paused = checkpointer.pause();
+            let flushed = rewrite::flush(&self.connection, self.files.log(), lock.database());
+            if matches!(flushed, Ok(true)) {
+                checkpointer.set_flushed();
+            }
+            flushed
+        } else {
+            Err(failure.clone().into())
+        };
+        let health = match flushed {
+            Ok(true) => {
+                info!("inbox flushed to the disk after a failure; storing messages again");
+                Ok(())
+            }
+            // The next batch tries again.
+            Ok(false) => Err(failure),
+            Err(error) => {
+                let error = InboxError::new(InboxErrorKind::Fatal, error);
+                let text = error_chain(&error);
+                error!(
+                    error = text,
+                    "cannot flush inbox to the disk after a failure; nothing more is stored"
+                );
+                Err(error)
+            }
+        };
+        self.set_health(health.clone());
+        health
+    }
+
+    fn health(&self) -> Result<(), InboxError> {
+        let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+        health.clone()
+    }
+
+    fn set_health(&self, health: Result<(), InboxError>) {
+        *self.health.lock().unwrap_or_else(PoisonError::into_inner) = health;
     }
 
     fn refuse_all(&self, batch: &mut Vec<Command>, error: &InboxError) {
@@ -183,13 +171,18 @@ impl Writer {
     }
 
     /// Executes the commands in the current transaction, commits, and then replies.
-    fn execute_all(&self, batch: &mut Vec<Command>) {
-        let statements = Statements(&self.connection);
-        let mut appends = None;
-        let mut replies = PendingReplies::default();
+    fn execute_all(&self, batch: &mut Vec<Command>, dispatch: &mut DispatchState) {
+        let mut executor = Executor {
+            connection: &self.connection,
+            appends: None,
+            dispatch,
+            version: &self.version,
+            flush_failure: false,
+            replies: PendingReplies::default(),
+        };
         let mut failure = None;
         let mut appended_bytes = 0;
-        let mut ready = false;
+        let mut changed = false;
         for command in batch.drain(..) {
             if let Command::Append { size, .. } = &command {
                 appended_bytes += size;
@@ -198,194 +191,160 @@ impl Writer {
                 command.refuse(InboxError::clone(failure));
                 continue;
             }
-            ready |= !matches!(command, Command::Lease { .. } | Command::Prune { .. });
-            execute(&statements, &mut appends, command, &mut replies);
+            changed |= command.changes();
+            executor.execute(command);
             // A failed statement may have rolled back the transaction. Further commands would then
             // commit on their own.
             if self.connection.is_autocommit() {
                 failure = Some(rolled_back());
             }
         }
-        if failure.is_none() {
-            failure = self.commit().err();
+        let Executor {
+            flush_failure,
+            replies,
+            ..
+        } = executor;
+        let mut flush_failure = flush_failure && failure.is_some();
+        if failure.is_none()
+            && let Err(error) = self.commit()
+        {
+            flush_failure = is_flush_failure(&error);
+            failure = Some(unavailable(error));
         }
-        if let Some(error) = &failure {
+        if failure.is_none() {
+            dispatch.committed();
+            let checked = self.files.check();
+            failure =
+                (checked.err()).map(|moved| InboxError::new(InboxErrorKind::Unavailable, moved));
+            if let Some(moved) = &failure
+                && self.lock.is_some()
+            {
+                // Until the files are back, and flushed.
+                self.set_health(Err(moved.clone()));
+            }
+        } else {
+            dispatch.rolled_back();
+        }
+        if let Some(failure) = &failure {
             error!(
-                error = error_chain(error),
+                error = error_chain(failure),
                 "cannot commit inbox transaction"
             );
+        }
+        if let Some(error) = failure.clone().filter(|_| flush_failure) {
+            if let Some(checkpointer) = &self.checkpointer {
+                checkpointer.set_failed();
+            }
+            // At once: what was written is still in memory. If it fails, the callers must know.
+            failure = self.flush(error.clone()).err().or(Some(error));
         }
         self.queued_bytes
             .fetch_sub(appended_bytes, Ordering::Relaxed);
         replies.send(failure.as_ref());
-        if ready {
-            self.ready.notify_one();
+        if changed {
+            self.version.send_modify(|version| *version += 1);
         }
     }
 
-    fn commit(&self) -> Result<(), InboxError> {
+    fn commit(&self) -> rusqlite::Result<()> {
         let result = self.connection.execute_batch("COMMIT");
         if result.is_err() && !self.connection.is_autocommit() {
-            self.connection.execute_batch("ROLLBACK").map_err(failed)?;
+            self.connection.execute_batch("ROLLBACK")?;
         }
-        result.map_err(failed)?;
-        let unchanged = self.files.check();
-        unchanged.map_err(|moved| InboxError::Failed(Arc::new(moved)))
+        result
     }
 }
 
-fn execute<'c>(
-    statements: &Statements<'c>,
-    appends: &mut Option<Appends<'c>>,
-    command: Command,
-    replies: &mut PendingReplies,
-) {
-    match command {
-        Command::Append {
-            message,
-            runtime,
-            reply,
-            ..
-        } => replies.add_append(runtime, reply, append(statements.0, appends, &message)),
-        Command::Lease {
-            request,
-            now,
-            lease,
-            reply,
-        } => replies.add(reply, statements.lease(&request, now, lease)),
-        Command::Complete {
-            lease,
-            outcome,
-            reply,
-        } => replies.add(reply, statements.complete(lease, outcome)),
-        Command::Replay {
-            sequences,
-            selection,
-            reply,
-        } => replies.add(reply, statements.replay(&sequences, &selection)),
-        Command::Prune {
-            sequences,
-            state,
-            reply,
-        } => replies.add(reply, statements.prune(&sequences, state)),
-        Command::Close { reply } => replies.add(reply, Ok(())),
-        #[cfg(test)]
-        Command::Panic => panic!("this is part of the test"),
-    }
-}
-
-fn append<'c>(
+/// Executes the commands of one transaction.
+struct Executor<'c, 'd> {
     connection: &'c Connection,
-    appends: &mut Option<Appends<'c>>,
-    message: &ParsedMessage,
-) -> rusqlite::Result<Appended> {
-    let appends = match appends {
-        Some(appends) => appends,
-        None => appends.insert(Appends::new(connection)?),
-    };
-    appends.append(message)
+    appends: Option<Appends<'c>>,
+    dispatch: &'d mut DispatchState,
+    version: &'c watch::Sender<u64>,
+    /// Whether the operating system could not flush a file.
+    flush_failure: bool,
+    replies: PendingReplies,
+}
+
+impl Executor<'_, '_> {
+    fn execute(&mut self, command: Command) {
+        let connection = self.connection;
+        match command {
+            Command::Append {
+                message,
+                runtime,
+                reply,
+                ..
+            } => {
+                let result = self.append(&message);
+                self.note_failure(&result);
+                self.replies.add_append(runtime, reply, result);
+            }
+            // The caller has dropped its future: nobody would handle the messages.
+            Command::Lease { reply, .. } if reply.is_closed() => {}
+            Command::Lease { request, reply } => {
+                let result = self.dispatch.lease(connection, &request, self.version);
+                self.reply(reply, result);
+            }
+            Command::Renew { leases, ttl, reply } => {
+                let lost = self.dispatch.renew(leases, ttl);
+                self.reply(reply, Ok(lost));
+            }
+            Command::Complete {
+                lease,
+                outcome,
+                reply,
+            } => {
+                let result = self.dispatch.complete(connection, lease, outcome);
+                self.reply(reply, result);
+            }
+            Command::Replay {
+                sequences,
+                selection,
+                reply,
+            } => self.reply(reply, managing::replay(connection, &sequences, &selection)),
+            Command::Prune {
+                sequences,
+                selection,
+                reply,
+            } => self.reply(reply, managing::prune(connection, &sequences, &selection)),
+            Command::SetPaused {
+                endpoint,
+                paused,
+                reply,
+            } => self.reply(reply, managing::set_paused(connection, &endpoint, paused)),
+            Command::Close { reply } => self.reply(reply, Ok(())),
+            #[cfg(test)]
+            Command::Panic => panic!("this is part of the test"),
+            #[cfg(test)]
+            Command::RollBack => drop(connection.execute_batch("ROLLBACK")),
+        }
+    }
+
+    fn append(&mut self, message: &ParsedMessage) -> rusqlite::Result<Appended> {
+        let appends = match &mut self.appends {
+            Some(appends) => appends,
+            None => self.appends.insert(Appends::new(self.connection)?),
+        };
+        appends.append(message)
+    }
+
+    fn reply<T: 'static>(&mut self, reply: Reply<T>, result: rusqlite::Result<T>) {
+        self.note_failure(&result);
+        self.replies.add(reply, result);
+    }
+
+    fn note_failure<T>(&mut self, result: &rusqlite::Result<T>) {
+        self.flush_failure |= result.as_ref().is_err_and(is_flush_failure);
+    }
 }
 
 fn rolled_back() -> InboxError {
-    InboxError::Failed(Arc::from(Box::from("the transaction was rolled back")))
-}
-
-impl PendingReplies {
-    fn add_append(
-        &mut self,
-        runtime: Option<Handle>,
-        reply: Reply<Appended>,
-        result: rusqlite::Result<Appended>,
-    ) {
-        let reply = (reply, result.map_err(failed));
-        let id = |runtime: &Option<Handle>| runtime.as_ref().map(Handle::id);
-        let mut all = self.appends.iter_mut();
-        match all.find(|(other, _)| id(other) == id(&runtime)) {
-            Some((_, replies)) => replies.push(reply),
-            None => self.appends.push((runtime, vec![reply])),
-        }
-    }
-
-    fn add<T: 'static>(&mut self, reply: Reply<T>, result: rusqlite::Result<T>) {
-        let result = result.map_err(failed);
-        self.others.push(Box::new(move |failure| {
-            // The caller may have dropped its future.
-            let _ = reply.send(failure.cloned().map_or(result, Err));
-        }));
-    }
-
-    /// Sends all replies after the commit, or its error.
-    fn send(self, failure: Option<&InboxError>) {
-        for (runtime, replies) in self.appends {
-            let failure = failure.cloned();
-            let committed = CommittedAppends { replies, failure };
-            // A task of the callers' runtime sends the replies: to wake a task from another thread
-            // takes a system call, and a commit has many callers.
-            if let Some(runtime) = runtime {
-                runtime.spawn(async move { drop(committed) });
-            }
-        }
-        for reply in self.others {
-            reply(failure);
-        }
-    }
-}
-
-impl Drop for CommittedAppends {
-    fn drop(&mut self) {
-        for (reply, result) in self.replies.drain(..) {
-            // The caller may have dropped its future.
-            let _ = reply.send(self.failure.clone().map_or(result, Err));
-        }
-    }
+    InboxError::new(
+        InboxErrorKind::Unavailable,
+        "the transaction was rolled back",
+    )
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails loudly")]
-mod tests {
-    use std::sync::mpsc;
-    use std::thread;
-
-    use super::super::file;
-    use super::*;
-    use crate::inbox::types::NewMessage;
-
-    #[test]
-    fn panic_stores_nothing_of_batch_and_sends_no_reply() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = file::create(&directory.path().join("inbox.db")).unwrap();
-        let writer = Writer {
-            connection: file::open(&path).unwrap(),
-            files: OpenFiles::new(&path).unwrap(),
-            checkpointer: None,
-            lock: None,
-            queued_bytes: Arc::default(),
-            ready: Arc::default(),
-        };
-        let (commands, receiver) = mpsc::channel();
-        let append = |id: &str| {
-            let (reply, result) = oneshot::channel();
-            let append = Command::Append {
-                message: ParsedMessage::parse(NewMessage::new("books", id, "{}")),
-                size: 0,
-                runtime: None,
-                reply,
-            };
-            commands.send(append).unwrap();
-            result
-        };
-        let before = append("before");
-        commands.send(Command::Panic).unwrap();
-        let after = append("after");
-        thread::spawn(move || writer.run(&receiver))
-            .join()
-            .unwrap_err();
-        assert!(before.blocking_recv().is_err());
-        assert!(after.blocking_recv().is_err());
-        let count = "SELECT count(*) FROM message";
-        let count = file::open(&path)
-            .unwrap()
-            .query_row(count, [], |row| row.get::<_, i64>(0));
-        assert_eq!(count.unwrap(), 0);
-    }
-}
+mod tests;

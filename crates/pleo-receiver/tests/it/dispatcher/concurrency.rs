@@ -5,13 +5,12 @@ use core::time::Duration;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use jiff::Timestamp;
-use pleo_receiver::{Delivery, Handler, HandlerError, LeaseRequest};
+use pleo_receiver::{Delivery, Handler, Inbox, NewMessage, handler_fn};
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::time;
 
-use super::{Running, assert_counts, assert_handled, message, options, run_until_idle, within};
+use super::{Running, assert_counts, memory, message, options, run_until_idle, within};
 use crate::support::PATH;
 
 #[tokio::test]
@@ -20,7 +19,7 @@ async fn limits_concurrency_per_endpoint() {
     let (release, running_now) = (Arc::new(Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
     let handler = {
         let release = Arc::clone(&release);
-        move |_: Delivery| {
+        handler_fn(move |_| {
             let (release, running_now) = (Arc::clone(&release), Arc::clone(&running_now));
             let entered = entered.clone();
             async move {
@@ -28,9 +27,9 @@ async fn limits_concurrency_per_endpoint() {
                 entered.send(before + 1).unwrap();
                 release.acquire().await.unwrap().forget();
                 running_now.fetch_sub(1, Ordering::SeqCst);
-                Ok::<_, HandlerError>(())
+                Ok(())
             }
-        }
+        })
     };
     let options = options().with_concurrency(3);
     let messages = ["a", "b", "c", "d", "e", "f", "g"].map(message);
@@ -54,29 +53,30 @@ async fn limits_concurrency_per_endpoint() {
 #[tokio::test]
 async fn hanging_endpoint_does_not_delay_others() {
     let (entered, mut entries) = unbounded_channel();
-    let handler = move |delivery: Delivery| {
-        entered.send(delivery.webhook_id).unwrap();
+    let handler = handler_fn(move |delivery: Delivery| {
+        entered.send(delivery.id().to_owned()).unwrap();
         async move {
-            if delivery.endpoint.as_ref() == PATH {
+            if delivery.endpoint() == PATH {
                 pending::<()>().await;
             }
-            Ok::<_, HandlerError>(())
+            Ok(())
         }
-    };
+    });
     let options = options().with_concurrency(2).with_grace(Duration::ZERO);
-    // All of these come first in dispatch order.
+    // All of these arrive first.
     let mut messages: Vec<_> = (0..100)
         .map(|number| message(&number.to_string()))
         .collect();
     for id in ["other 1", "other 2", "other 3"] {
-        let mut message = message(id);
-        message.endpoint = "other".into();
-        messages.push(message);
+        messages.push(NewMessage::new("other", id, "{}"));
     }
     let running = Running::start(options, handler, messages).await;
-    for id in ["0", "1", "other 1", "other 2", "other 3"] {
-        assert_eq!(within(entries.recv()).await.as_deref(), Some(id));
+    let mut entered = Vec::new();
+    for _ in 0..5 {
+        entered.push(within(entries.recv()).await.unwrap());
     }
+    entered.sort();
+    assert_eq!(entered, ["0", "1", "other 1", "other 2", "other 3"]);
     run_until_idle().await;
     assert!(
         entries.is_empty(),
@@ -88,18 +88,14 @@ async fn hanging_endpoint_does_not_delay_others() {
 #[tokio::test]
 async fn limits_total_concurrency() {
     let (entered, mut entries) = unbounded_channel();
-    let handler = move |_: Delivery| {
+    let handler = handler_fn(move |_| {
         entered.send(()).unwrap();
-        pending::<Result<(), HandlerError>>()
-    };
+        pending()
+    });
     let options = options()
         .with_total_concurrency(3)
         .with_grace(Duration::ZERO);
-    let messages = (0..10).map(|number| {
-        let mut message = message("a");
-        message.endpoint = number.to_string().into();
-        message
-    });
+    let messages = (0..10).map(|number| NewMessage::new(number.to_string(), "a", "{}"));
     let running = Running::start(options, handler, messages).await;
     for _ in 0..3 {
         within(entries.recv()).await.unwrap();
@@ -116,21 +112,15 @@ fn blocking_handler(
     release: &Arc<Semaphore>,
 ) -> impl Handler + use<> {
     let (entered, release) = (entered.clone(), Arc::clone(release));
-    move |delivery: Delivery| {
+    handler_fn(move |delivery: Delivery| {
         let (entered, release) = (entered.clone(), Arc::clone(&release));
         async move {
-            let Delivery {
-                webhook_id,
-                attempt,
-                ..
-            } = delivery;
-            entered
-                .send(format!("{name} has {webhook_id} {attempt}"))
-                .unwrap();
+            let (id, attempt) = (delivery.id(), delivery.attempt());
+            entered.send(format!("{name} has {id} {attempt}")).unwrap();
             release.acquire().await.unwrap().forget();
-            Ok::<_, HandlerError>(())
+            Ok(())
         }
-    }
+    })
 }
 
 #[tokio::test]
@@ -183,26 +173,27 @@ async fn redelivers_to_new_handler_after_old_grace() {
 }
 
 #[tokio::test]
-async fn does_not_redeliver_while_handler_runs_after_lease_ended() {
-    let (entered, mut entries) = unbounded_channel();
-    let release = Arc::new(Semaphore::new(0));
-    let options = options().with_max_attempts(1);
-    let handler = blocking_handler("one", &entered, &release);
-    let running = Running::start(options, handler, [message("a")]).await;
-    assert_eq!(within(entries.recv()).await.unwrap(), "one has a 1");
-    // The lease ends while the handler runs, for instance because the machine slept.
-    let tomorrow = Timestamp::now() + Duration::from_secs(24 * 3600);
-    let inbox = running.receiver.inbox();
-    let nothing = inbox
-        .lease(LeaseRequest::new(0), tomorrow, Duration::ZERO)
-        .await;
-    assert!(nothing.unwrap().messages.is_empty());
-    inbox.append(message("b")).await.unwrap();
-    assert_eq!(within(entries.recv()).await.unwrap(), "one has b 1");
-    run_until_idle().await;
-    assert!(entries.is_empty(), "{:?}", entries.try_recv());
-    release.add_permits(2);
-    let receiver = running.stop().await;
-    assert_counts(&receiver, 0, 2, 0).await;
-    assert_handled(&receiver, 2, 0, 0);
+async fn limits_concurrency_of_all_processes_that_share_inbox() {
+    for (concurrency, total_concurrency) in [(1, 64), (4, 1)] {
+        let inbox = Arc::new(memory());
+        for id in ["a", "b"] {
+            inbox.append(message(id)).await.unwrap();
+        }
+        let (entered, mut entries) = unbounded_channel();
+        let release = Arc::new(Semaphore::new(0));
+        let options = options()
+            .with_concurrency(concurrency)
+            .with_total_concurrency(total_concurrency);
+        let [first, second] = [(); 2].map(|()| {
+            let handler = blocking_handler("one", &entered, &release);
+            Running::start_with(Arc::clone(&inbox), options.clone(), handler)
+        });
+        assert_eq!(within(entries.recv()).await.unwrap(), "one has a 1");
+        run_until_idle().await;
+        assert!(entries.is_empty(), "{:?}", entries.try_recv());
+        release.add_permits(2);
+        assert_eq!(within(entries.recv()).await.unwrap(), "one has b 1");
+        first.stop().await;
+        assert_counts(&second.stop().await, 0, 2, 0).await;
+    }
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jiff::Timestamp;
-use pleo_receiver::{Delivery, HandlerError, LeaseRequest, Selection, State};
+use pleo_receiver::{Delivery, HandlerError, Inbox, LeaseRequest, Selection, State, handler_fn};
 use tokio::sync::mpsc::unbounded_channel;
+use tokio::time::{self, Instant};
 
 use super::{
-    Running, assert_counts, assert_handled, entry, failing_handler, message, options,
-    receiver_with, run_until_idle, within,
+    Failure, Running, assert_counts, assert_handled, entry, failing_handler, memory, message,
+    options, run_until_idle, within,
 };
 
 #[tokio::test]
@@ -19,10 +20,13 @@ async fn retries_until_success() {
     let running = Running::start(options(), handler, [message("a")]).await;
     for attempt in 1..=3 {
         let delivery = within(deliveries.recv()).await.unwrap();
-        assert_eq!((delivery.attempt, &*delivery.body), (attempt, &b"a"[..]));
+        assert_eq!(
+            (delivery.attempt(), &delivery.body()[..]),
+            (attempt, &b"a"[..])
+        );
     }
     let receiver = running.stop().await;
-    let entry = entry(&receiver, "a").await;
+    let entry = entry(receiver.inbox(), "a").await;
     assert_eq!((entry.state, entry.attempts), (State::Done, 3));
     assert_handled(&receiver, 1, 2, 0);
     assert!(deliveries.try_recv().is_err(), "redelivered after success");
@@ -37,7 +41,7 @@ async fn last_failure_marks_message_dead_with_error_chain() {
         within(deliveries.recv()).await.unwrap();
     }
     let receiver = running.stop().await;
-    let entry = entry(&receiver, "a").await;
+    let entry = entry(receiver.inbox(), "a").await;
     let recorded = (entry.state, entry.attempts, entry.due_at);
     assert_eq!(recorded, (State::Dead, 3, None));
     assert_eq!(
@@ -63,37 +67,112 @@ async fn attempts_at_least_once() {
     assert_counts(&running.stop().await, 0, 0, 1).await;
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn last_attempt_that_never_ended_marks_message_dead() {
-    let (handler, mut deliveries) = failing_handler(0);
-    let options = options().with_max_attempts(2);
-    let receiver = receiver_with(options, handler, ["a", "b"].map(message)).await;
-    // Two attempts of `a` and one of `b` start. None ends before its lease.
-    for (second, messages) in [(0, 2), (100, 1)] {
-        let now = Timestamp::from_second(second).unwrap();
-        let lease =
-            receiver
-                .inbox()
-                .lease(LeaseRequest::new(messages), now, Duration::from_secs(10));
-        assert_eq!(lease.await.unwrap().messages.len(), messages);
+    let inbox = Arc::new(memory());
+    for id in ["a", "b"] {
+        inbox.append(message(id)).await.unwrap();
     }
-    let mut dispatched = Vec::new();
-    let done = async { dispatched.push(deliveries.recv().await.unwrap()) };
-    within(receiver.dispatch(done)).await;
-    let dispatched = dispatched.remove(0);
-    assert_eq!((&*dispatched.webhook_id, dispatched.attempt), ("b", 2));
+    // Two attempts of `a` and one of `b` start. None ends before its lease.
+    for max in [2, 1] {
+        let request = LeaseRequest::new(max, Duration::from_secs(10), "killed");
+        assert_eq!(inbox.lease(request).await.unwrap().messages.len(), max);
+        time::sleep(Duration::from_secs(10)).await;
+    }
+    let options = options().with_max_attempts(2);
+    let (handler, mut deliveries) = failing_handler(0);
+    let running = Running::start_with(Arc::clone(&inbox), options.clone(), handler);
+    let delivery = within(deliveries.recv()).await.unwrap();
+    assert_eq!((delivery.id(), delivery.attempt()), ("b", 2));
+    assert!(delivery.is_last_attempt());
+    let receiver = running.stop().await;
     assert!(deliveries.try_recv().is_err(), "`a` was dispatched again");
-    let entry = entry(&receiver, "a").await;
-    assert_eq!((entry.state, entry.attempts), (State::Dead, 2));
+    let entry = entry(&*inbox, "a").await;
+    assert_eq!(entry.state, State::Dead);
     let error = entry.last_error.unwrap();
     assert!(error.starts_with("2 of 2 attempts started"), "{error}");
     assert_counts(&receiver, 0, 1, 1).await;
     assert_handled(&receiver, 1, 0, 1);
 
-    assert_eq!(receiver.inbox().replay(Selection::dead()).await.unwrap(), 1);
-    let again = async { assert_eq!(deliveries.recv().await.unwrap().attempt, 1) };
-    within(receiver.dispatch(again)).await;
-    assert_counts(&receiver, 0, 2, 0).await;
+    assert_eq!(inbox.replay(Selection::dead()).await.unwrap(), 1);
+    let (handler, mut deliveries) = failing_handler(0);
+    let running = Running::start_with(inbox, options, handler);
+    assert_eq!(within(deliveries.recv()).await.unwrap().attempt(), 1);
+    assert_counts(&running.stop().await, 0, 2, 0).await;
+}
+
+#[tokio::test]
+async fn permanent_failure_marks_message_dead_at_once() {
+    let handler = handler_fn(async |_| Err(HandlerError::permanent(Failure::default())));
+    let running = Running::start(options(), handler, [message("a")]).await;
+    run_until_idle().await;
+    let receiver = running.stop().await;
+    let entry = entry(receiver.inbox(), "a").await;
+    assert_eq!((entry.state, entry.attempts), (State::Dead, 1));
+    assert_eq!(
+        entry.last_error.as_deref(),
+        Some("cannot book the export: the ledger refused: the period is closed")
+    );
+    assert_handled(&receiver, 0, 0, 1);
+}
+
+#[tokio::test]
+async fn unreadable_event_marks_message_dead_at_once() {
+    let handler = handler_fn(async |delivery| {
+        delivery.event()?;
+        Ok(())
+    });
+    let running = Running::start(options(), handler, [message("not JSON")]).await;
+    run_until_idle().await;
+    assert_handled(&running.stop().await, 0, 0, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn handler_chooses_retry_delay_up_to_maximum() {
+    for (chosen, expected) in [(0, 0), (90, 90), (3600, 600)] {
+        let (sender, mut attempts) = unbounded_channel();
+        let handler = handler_fn(move |delivery: Delivery| {
+            sender.send((delivery.attempt(), Instant::now())).unwrap();
+            async move {
+                match delivery.attempt() {
+                    1 => Err(HandlerError::retry_after(
+                        Duration::from_secs(chosen),
+                        "busy",
+                    )),
+                    _ => Ok(()),
+                }
+            }
+        });
+        let options = options().with_max_delay(Duration::from_secs(600));
+        let running = Running::start(options, handler, [message("a")]).await;
+        let (_, first) = attempts.recv().await.unwrap();
+        let (attempt, second) = attempts.recv().await.unwrap();
+        assert_eq!(attempt, 2);
+        let delay = (second - first).as_secs_f64();
+        assert!(
+            (delay - f64::from(expected)).abs() < 0.1,
+            "{chosen}: {delay}"
+        );
+        assert_handled(&running.stop().await, 1, 1, 0);
+    }
+}
+
+#[tokio::test]
+async fn chosen_delay_does_not_add_attempts() {
+    let (sender, mut attempts) = unbounded_channel();
+    let handler = handler_fn(move |delivery: Delivery| {
+        sender.send(delivery.attempt()).unwrap();
+        async { Err(HandlerError::retry_after(Duration::ZERO, "busy")) }
+    });
+    let options = options().with_max_attempts(3);
+    let running = Running::start(options, handler, [message("a")]).await;
+    for attempt in 1..=3 {
+        assert_eq!(within(attempts.recv()).await, Some(attempt));
+    }
+    let receiver = running.stop().await;
+    let entry = entry(receiver.inbox(), "a").await;
+    assert_eq!((entry.state, entry.attempts), (State::Dead, 3));
+    assert_handled(&receiver, 0, 2, 1);
 }
 
 #[tokio::test]
@@ -106,7 +185,7 @@ async fn waits_for_retry_delay() {
     let running = Running::start(options, handler, [message("a")]).await;
     within(deliveries.recv()).await.unwrap();
     let receiver = running.stop().await;
-    let delay = entry(&receiver, "a")
+    let delay = entry(receiver.inbox(), "a")
         .await
         .due_at
         .unwrap()
@@ -122,14 +201,14 @@ async fn dispatches_dead_message_after_replay() {
     let healed = Arc::new(AtomicUsize::new(0));
     let handler = {
         let healed = Arc::clone(&healed);
-        move |delivery: Delivery| {
+        handler_fn(move |delivery: Delivery| {
             let result = match healed.load(Ordering::SeqCst) {
                 0 => Err(HandlerError::from("broken")),
                 _ => Ok(()),
             };
-            sender.send(delivery.attempt).unwrap();
+            sender.send(delivery.attempt()).unwrap();
             async { result }
-        }
+        })
     };
     let options = options().with_max_attempts(1);
     let running = Running::start(options, handler, [message("a")]).await;

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
-use pleo_receiver::{Appended, Filter, Inbox, InboxError, SqliteInbox, SqliteOptions};
+use pleo_receiver::{Appended, Inbox, InboxErrorKind, SqliteInbox, SqliteOptions};
 use rusqlite::Connection;
 use tokio::task::JoinSet;
 
-use super::{assert_intact, directory, message};
+use super::{assert_intact, directory, ids, lease, list, message};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn stores_each_concurrent_duplicate_once() {
@@ -36,18 +37,34 @@ async fn stores_each_concurrent_duplicate_once() {
 async fn close_stores_queued_appends() {
     let (_directory, path) = directory();
     let inbox = SqliteInbox::open(&path).unwrap();
-    let waiting: Vec<_> = (0..100)
-        .map(|number| inbox.append(message(&format!("msg_{number}"))))
-        .collect();
-    let closed = inbox.close();
-    let refused = inbox.append(message("late"));
-    closed.await.unwrap();
-    for appended in waiting {
-        assert_eq!(appended.await.unwrap(), Appended::Stored);
+    let ids: Vec<_> = (0..100).map(|number| format!("msg_{number}")).collect();
+    let appends = join_all(ids.iter().map(|id| inbox.append(message(id))));
+    let late = async {
+        let refused = inbox.append(message("late")).await;
+        assert_eq!(refused.unwrap_err().kind(), InboxErrorKind::Closed);
+    };
+    // Polled in this order.
+    let (appended, closed, ()) = tokio::join!(biased; appends, inbox.close(), late);
+    closed.unwrap();
+    for appended in appended {
+        assert_eq!(appended.unwrap(), Appended::Stored);
     }
-    assert!(matches!(refused.await, Err(InboxError::Closed)));
     drop(inbox);
     assert_intact(&path, (0..100).map(|number| format!("msg_{number}"))).await;
+}
+
+#[tokio::test]
+async fn leases_nothing_if_future_was_dropped_while_queued() {
+    let (_directory, path) = directory();
+    let inbox = SqliteInbox::open(&path).unwrap();
+    inbox.append(message("a")).await.unwrap();
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let dropped = lease(&inbox, 1).now_or_never();
+    assert!(dropped.is_none());
+    other.execute_batch("COMMIT").unwrap();
+    let leased = lease(&inbox, 1).await;
+    assert_eq!(leased[0].attempt.get(), 1);
 }
 
 #[tokio::test]
@@ -56,12 +73,18 @@ async fn refuses_appends_beyond_queue_limit() {
     // Each message counts with its overhead.
     let options = SqliteOptions::default().with_queue_bytes(1000);
     let inbox = SqliteInbox::open_with(&path, options).unwrap();
-    let appended = ["a", "b", "c", "d"].map(|id| inbox.append(message(id)));
-    let appended = join_all(appended).await;
+    // The writer waits for the transaction of another connection.
+    let other = Connection::open(&path).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let commit = async { other.execute_batch("COMMIT").unwrap() };
+    let appended = join_all(["a", "b", "c", "d"].map(|id| inbox.append(message(id))));
+    // Polled in this order.
+    let (appended, ()) = tokio::join!(biased; appended, commit);
     let stored: Vec<_> = appended.iter().map(Result::is_ok).collect();
     assert_eq!(stored, [true, true, false, false]);
-    assert!(matches!(appended[3], Err(InboxError::Full)));
-    assert_eq!(inbox.counts().await.unwrap().pending, 2);
+    let error = appended.into_iter().find_map(Result::err).unwrap();
+    assert_eq!(error.kind(), InboxErrorKind::Busy);
+    assert_eq!(inbox.stats().await.unwrap()[0].ready, 2);
     let later = join_all(["c", "d"].map(|id| inbox.append(message(id)))).await;
     assert!(later.iter().all(Result::is_ok), "the queue is empty again");
 }
@@ -73,21 +96,24 @@ async fn full_queue_refuses_append_and_failed_append_affects_no_other() {
     // The writer waits for the transaction of another connection.
     let other = Connection::open(&path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
-    let before = inbox.append(message("before"));
     let mut large = message("large");
     // One byte more than SQLite's limit. The memory is never touched.
     large.body = vec![0; 1_000_000_001].into();
-    let large = inbox.append(large);
-    let full = inbox.append(message("full")).await;
-    assert!(matches!(full, Err(InboxError::Full)), "{full:?}");
-
-    other.execute_batch("COMMIT").unwrap();
-    assert_eq!(before.await.unwrap(), Appended::Stored);
-    let failed = large.await;
-    assert!(matches!(failed, Err(InboxError::Failed(_))), "{failed:?}");
+    let full = async {
+        let full = inbox.append(message("full")).await;
+        assert_eq!(full.unwrap_err().kind(), InboxErrorKind::Busy);
+        other.execute_batch("COMMIT").unwrap();
+    };
+    // Polled in this order.
+    let (before, failed, ()) = tokio::join!(
+        biased;
+        inbox.append(message("before")),
+        inbox.append(large),
+        full
+    );
+    assert_eq!(before.unwrap(), Appended::Stored);
+    assert_eq!(failed.unwrap_err().kind(), InboxErrorKind::Unavailable);
     let after = inbox.append(message("after")).await.unwrap();
     assert_eq!(after, Appended::Stored);
-    let stored = inbox.list(Filter::default()).await.unwrap();
-    let stored: Vec<_> = stored.iter().map(|entry| &*entry.webhook_id).collect();
-    assert_eq!(stored, ["before", "after"]);
+    assert_eq!(ids(&list(&inbox).await), ["before", "after"]);
 }

@@ -4,17 +4,19 @@ use core::time::Duration;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pleo_receiver::{Appended, Counts, Filter, Inbox, InboxError, Outcome, Selection, SqliteInbox};
+use pleo_receiver::{
+    Appended, Inbox, InboxErrorKind, LeaseRequest, Outcome, Selection, SqliteInbox,
+    SqliteOpenError, SqliteOptions, Version,
+};
 
-use super::{body, directory, message};
-use crate::support::inbox::{at, lease};
+use super::{TTL, assert_open_fails, body, directory, key, lease, list, message};
 
 #[tokio::test]
 async fn allows_one_owner_at_a_time() {
     let (_directory, path) = directory();
     let inbox = SqliteInbox::open(&path).unwrap();
     let error = SqliteInbox::open(&path).unwrap_err();
-    assert!(matches!(error, InboxError::InUse { .. }), "{error:?}");
+    assert!(matches!(error, SqliteOpenError::InUse { .. }), "{error:?}");
     let text = error.to_string();
     assert!(text.contains(&*path.to_string_lossy()), "{text}");
     assert_eq!(
@@ -82,14 +84,48 @@ async fn finds_server_pid_while_server_runs() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn detects_same_inbox_through_symlink() {
+async fn refuses_symbolic_links() {
     let (directory, path) = directory();
     let link = directory.path().join("link.db");
-    let inbox = SqliteInbox::open(&path).unwrap();
     std::os::unix::fs::symlink(&path, &link).unwrap();
-    let error = SqliteInbox::open(&link).unwrap_err();
-    assert!(matches!(error, InboxError::InUse { .. }), "{error:?}");
+    let text = assert_open_fails(SqliteInbox::open(&link), &link);
+    assert!(text.contains("symbolic link"), "{text}");
+    assert!(!path.exists(), "the target of the link was created");
+    drop(SqliteInbox::open(&path).unwrap());
+    for suffix in ["-wal", ".lock"] {
+        let target = directory.path().join("target");
+        fs::write(&target, "not empty").unwrap();
+        let beside = directory.path().join(format!("inbox.db{suffix}"));
+        let _ = fs::remove_file(&beside);
+        std::os::unix::fs::symlink(&target, &beside).unwrap();
+        assert_open_fails(SqliteInbox::open(&path), &path);
+        assert_eq!(fs::read_to_string(&target).unwrap(), "not empty");
+        fs::remove_file(&beside).unwrap();
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn deleted_lock_file_lets_no_second_server_in() {
+    let (directory, path) = directory();
+    let inbox = SqliteInbox::open(&path).unwrap();
+    fs::remove_file(directory.path().join("inbox.db.lock")).unwrap();
+    let error = SqliteInbox::open(&path).unwrap_err();
+    assert!(matches!(error, SqliteOpenError::InUse { .. }), "{error:?}");
     assert_eq!(inbox.append(message("a")).await.unwrap(), Appended::Stored);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn refuses_directory_that_others_can_write_to_unless_allowed() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let (directory, path) = directory();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let text = assert_open_fails(SqliteInbox::open(&path), &path);
+    assert!(text.contains("other users can write"), "{text}");
+    let options = SqliteOptions::default().with_allow_shared_directory(true);
+    SqliteInbox::open_with(&path, options).unwrap();
 }
 
 #[tokio::test]
@@ -99,23 +135,30 @@ async fn shared_inbox_reads_and_replays() {
     for id in ["held", "dead"] {
         owner.append(message(id)).await.unwrap();
     }
-    let leased = lease(&owner, at(0)).await;
+    let leased = lease(&owner, 10).await;
     let error = "why".to_owned();
     let dead = Outcome::Dead { error };
     owner.complete(leased[1].lease, dead).await.unwrap();
 
     let shared = SqliteInbox::open_shared(&path).unwrap();
-    let all = shared.list(Filter::default()).await.unwrap();
-    assert_eq!(all, owner.list(Filter::default()).await.unwrap());
-    assert_eq!(all[0].due_at, Some(at(100)), "the owner's lease goes on");
-    assert_eq!(shared.show("dead".into()).await.unwrap()[0].1, body("dead"));
-    assert_eq!(shared.replay(Selection::dead()).await.unwrap(), 1);
+    let all = list(&shared).await;
+    assert_eq!(all, list(&owner).await);
+    assert!(all[0].leased, "the owner's lease goes on");
+    let dead = shared.get(key("dead")).await.unwrap().unwrap();
+    assert_eq!((dead.body, dead.attempts.len()), (body("dead"), 1));
+    let request = LeaseRequest::new(1, TTL, "test");
+    let error = shared.lease(request).await.unwrap_err();
+    assert_eq!(error.kind(), InboxErrorKind::Unsupported);
+    assert_eq!(shared.replay(Selection::all()).await.unwrap(), 1);
     drop(shared);
 
-    owner.ready().await;
-    assert_eq!(*lease(&owner, at(0)).await[0].message.webhook_id, *"dead");
+    // It does not know of the change, but resolves after its interval.
+    let request = LeaseRequest::new(1, TTL, "test");
+    owner.changed(Version::default()).await;
+    let leased = owner.lease(request).await.unwrap().messages;
+    assert_eq!(&*leased[0].message.entry.webhook_id, "dead");
     let error = SqliteInbox::open(&path).unwrap_err();
-    assert!(matches!(error, InboxError::InUse { .. }), "{error:?}");
+    assert!(matches!(error, SqliteOpenError::InUse { .. }), "{error:?}");
 }
 
 #[tokio::test]
@@ -123,18 +166,23 @@ async fn shared_inbox_needs_no_owner() {
     let (_directory, path) = directory();
     drop(SqliteInbox::open(&path).unwrap());
     let shared = SqliteInbox::open_shared(&path).unwrap();
-    assert_eq!(shared.counts().await.unwrap(), Counts::default());
+    assert_eq!(shared.stats().await.unwrap(), []);
     let owner = SqliteInbox::open(&path).unwrap();
     assert_eq!(owner.append(message("a")).await.unwrap(), Appended::Stored);
-    assert_eq!(shared.counts().await.unwrap().pending, 1);
+    assert_eq!(shared.stats().await.unwrap()[0].ready, 1);
 }
 
 #[cfg(unix)]
 #[tokio::test]
-async fn creates_files_readable_by_owner_only() {
+async fn makes_files_readable_by_owner_only() {
     use std::os::unix::fs::PermissionsExt;
 
     let (directory, path) = directory();
+    for name in ["inbox.db", "inbox.db.lock"] {
+        let file = directory.path().join(name);
+        fs::write(&file, "").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    }
     let inbox = SqliteInbox::open(&path).unwrap();
     inbox.append(message("a")).await.unwrap();
     let mut names = Vec::new();

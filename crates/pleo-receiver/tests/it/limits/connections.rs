@@ -123,7 +123,7 @@ async fn limits_connections_per_source() {
     wait_for("another connection is accepted", until_accepted).await;
     server.stop().await;
 
-    let proxied = builder().trusted_proxies(["127.0.0.2/32".parse().unwrap()]);
+    let proxied = builder().trusted_proxies(&["127.0.0.2/32".parse().unwrap()]);
     let server = Server::start_with(proxied, two).await;
     let mut clients = Vec::new();
     for _ in 0..5 {

@@ -92,10 +92,29 @@ async fn answers_408_to_slow_body() {
     server.stop().await;
 }
 
+#[tokio::test]
+async fn serves_without_time_limits() {
+    let limits = builder().body_timeout(Duration::MAX).min_body_rate(0);
+    let options = ServerOptions::default()
+        .with_header_timeout(Duration::MAX)
+        .with_idle_timeout(Duration::MAX);
+    let server = Server::start_with(limits, options).await;
+    let mut client = server.connect().await;
+    for id in ["msg_1", "msg_2"] {
+        let mut request = Request::signed(id, BODY).with("expect", "100-continue");
+        let body = core::mem::take(&mut request.body);
+        client.write(&request.bytes()).await;
+        assert_eq!(client.answer().await.status, 100);
+        client.write(&body).await;
+        assert_eq!(client.answer().await.status, 204);
+    }
+    server.stop().await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn rejects_body_below_min_rate_before_timeout() {
     for (rate, status, seconds) in [(1, 204, 30), (2, 408, 10), (1024, 408, 5), (0, 204, 30)] {
-        let receiver = builder()
+        let (receiver, _dispatcher) = builder()
             .body_timeout(Duration::from_secs(60))
             .min_body_rate(rate)
             .build()
@@ -143,7 +162,7 @@ async fn shares_incomplete_requests_among_sources() {
     let proxy = "127.0.0.9";
     let builder = builder()
         .max_in_flight(6)
-        .trusted_proxies(["127.0.0.9/32".parse().unwrap()]);
+        .trusted_proxies(&["127.0.0.9/32".parse().unwrap()]);
     let server = Server::start(builder).await;
     let request = Request::signed("msg_1", BODY);
     let proxied = request.clone().with("x-forwarded-for", OTHER_SOURCE);

@@ -1,7 +1,7 @@
 //! Helpers of the tests: a receiver on a real socket, and clients.
 
+pub(crate) mod clock;
 pub(crate) mod http;
-pub(crate) mod inbox;
 pub(crate) mod job;
 pub(crate) mod tls;
 #[macro_use]
@@ -12,7 +12,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use pleo_receiver::{
-    Endpoint, Inbox, MemoryInbox, Receiver, ReceiverBuilder, ServeError, ServerOptions,
+    Endpoint, Entry, Inbox, Key, MemoryInbox, Receiver, ReceiverBuilder, ServeError, ServerOptions,
+    State, StoredMessage,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -34,9 +35,7 @@ pub(crate) fn builder() -> ReceiverBuilder {
 }
 
 pub(crate) fn builder_with(endpoint: Endpoint) -> ReceiverBuilder {
-    Receiver::builder()
-        .endpoint(endpoint)
-        .inbox(MemoryInbox::new())
+    Receiver::builder(MemoryInbox::new()).endpoint(endpoint)
 }
 
 pub(crate) fn endpoint() -> Endpoint {
@@ -56,14 +55,14 @@ impl Server {
     }
 
     pub(crate) async fn start_with(builder: ReceiverBuilder, options: ServerOptions) -> Self {
-        let receiver = builder.build().unwrap();
+        let (receiver, dispatcher) = builder.build().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let shutdown = async {
             let _ = stopped.await;
         };
-        let server = pleo_receiver::Server::new(receiver.clone());
+        let server = pleo_receiver::Server::new(receiver.clone(), dispatcher);
         let running = tokio::spawn(server.options(options).listen(listener).run(shutdown));
         Self {
             address,
@@ -98,6 +97,32 @@ impl Server {
         self.stop.send(()).unwrap();
         self.running.await.unwrap().unwrap();
     }
+
+    /// Waits for the server to end by itself.
+    pub(crate) async fn ended(self) -> Result<(), ServeError> {
+        self.running.await.unwrap()
+    }
+}
+
+/// Returns the message with this id of the endpoint [`PATH`].
+pub(crate) async fn stored(inbox: &dyn Inbox, id: &str) -> StoredMessage {
+    inbox.get(Key::new(PATH, id)).await.unwrap().unwrap()
+}
+
+pub(crate) async fn entry(inbox: &dyn Inbox, id: &str) -> Entry {
+    stored(inbox, id).await.entry
+}
+
+/// Counts the messages of all endpoints in this state.
+pub(crate) async fn count(inbox: &dyn Inbox, state: State) -> u64 {
+    let stats = inbox.stats().await.unwrap();
+    let counts = stats.iter().map(|stats| match state {
+        State::Pending => stats.pending(),
+        State::Done => stats.done,
+        State::Dead => stats.dead,
+        other => panic!("unknown state {other}"),
+    });
+    counts.sum()
 }
 
 /// Reads the value of a metric. `line` is its name with its labels.

@@ -1,33 +1,30 @@
 //! A macro for inboxes that wrap another inbox.
 
-/// Delegates all methods of [`Inbox`](pleo_receiver::Inbox) to `self.inner`, except `append`, `lease`
-/// and `close`.
+/// Delegates these methods of [`Inbox`](pleo_receiver::Inbox) to `self.inner`, and those that no test
+/// changes.
 macro_rules! delegate_to_inner {
-    () => {
-        fn complete(
-            &self,
-            lease: pleo_receiver::LeaseId,
-            outcome: pleo_receiver::Outcome,
-        ) -> pleo_receiver::InboxFuture<'_, ()> {
-            self.inner.complete(lease, outcome)
-        }
+    ($($method:ident),*) => {
+        $(delegate_method_to_inner!($method);)*
 
-        fn ready(&self) -> core::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>> {
-            self.inner.ready()
+        fn changed(
+            &self,
+            seen: pleo_receiver::Version,
+        ) -> core::pin::Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+            self.inner.changed(seen)
         }
 
         fn list(
             &self,
-            filter: pleo_receiver::Filter,
-        ) -> pleo_receiver::InboxFuture<'_, Vec<pleo_receiver::Entry>> {
-            self.inner.list(filter)
+            query: pleo_receiver::Query,
+        ) -> pleo_receiver::InboxFuture<'_, pleo_receiver::Page> {
+            self.inner.list(query)
         }
 
-        fn show(
+        fn get(
             &self,
-            webhook_id: String,
-        ) -> pleo_receiver::InboxFuture<'_, Vec<(pleo_receiver::Entry, bytes::Bytes)>> {
-            self.inner.show(webhook_id)
+            key: pleo_receiver::Key,
+        ) -> pleo_receiver::InboxFuture<'_, Option<pleo_receiver::StoredMessage>> {
+            self.inner.get(key)
         }
 
         fn replay(
@@ -39,14 +36,70 @@ macro_rules! delegate_to_inner {
 
         fn prune(
             &self,
-            state: pleo_receiver::State,
-            before: jiff::Timestamp,
+            selection: pleo_receiver::Selection,
         ) -> pleo_receiver::InboxFuture<'_, u64> {
-            self.inner.prune(state, before)
+            self.inner.prune(selection)
         }
 
-        fn counts(&self) -> pleo_receiver::InboxFuture<'_, pleo_receiver::Counts> {
-            self.inner.counts()
+        fn set_paused(
+            &self,
+            endpoint: std::sync::Arc<str>,
+            paused: bool,
+        ) -> pleo_receiver::InboxFuture<'_, ()> {
+            self.inner.set_paused(endpoint, paused)
+        }
+
+        fn stats(
+            &self,
+        ) -> pleo_receiver::InboxFuture<'_, Vec<pleo_receiver::EndpointStats>> {
+            self.inner.stats()
+        }
+
+        fn check(&self) -> pleo_receiver::InboxFuture<'_, ()> {
+            self.inner.check()
+        }
+    };
+}
+
+/// Delegates one method that some tests change.
+macro_rules! delegate_method_to_inner {
+    (append) => {
+        fn append(
+            &self,
+            message: pleo_receiver::NewMessage,
+        ) -> pleo_receiver::InboxFuture<'_, pleo_receiver::Appended> {
+            self.inner.append(message)
+        }
+    };
+    (lease) => {
+        fn lease(
+            &self,
+            request: pleo_receiver::LeaseRequest,
+        ) -> pleo_receiver::InboxFuture<'_, pleo_receiver::Leased> {
+            self.inner.lease(request)
+        }
+    };
+    (renew) => {
+        fn renew(
+            &self,
+            leases: Vec<pleo_receiver::LeaseId>,
+            ttl: core::time::Duration,
+        ) -> pleo_receiver::InboxFuture<'_, Vec<pleo_receiver::LeaseId>> {
+            self.inner.renew(leases, ttl)
+        }
+    };
+    (complete) => {
+        fn complete(
+            &self,
+            lease: pleo_receiver::LeaseId,
+            outcome: pleo_receiver::Outcome,
+        ) -> pleo_receiver::InboxFuture<'_, pleo_receiver::Completed> {
+            self.inner.complete(lease, outcome)
+        }
+    };
+    (close) => {
+        fn close(&self) -> pleo_receiver::InboxFuture<'_, ()> {
+            self.inner.close()
         }
     };
 }

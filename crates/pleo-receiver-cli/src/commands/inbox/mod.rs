@@ -1,0 +1,135 @@
+//! `pleo-receiver inbox`: manages the messages. A server may be running.
+
+mod list;
+mod maintenance;
+mod show;
+mod stats;
+mod verify;
+
+use std::io;
+
+use pleo_receiver::{Inbox as _, Selection, SqliteInbox, State};
+use serde_json::json;
+
+use crate::args::inbox::{Inbox, InboxPause, InboxPrune, InboxReplay, InboxUrl};
+use crate::args::values::{self, Finished};
+use crate::config::load::inbox_url;
+use crate::failure::Failure;
+use crate::inbox_url::open_shared;
+use crate::output;
+
+pub(crate) async fn run(command: Inbox) -> Result<(), Failure> {
+    match command {
+        Inbox::List(args) => list::list(args).await,
+        Inbox::Show(args) => show::show(args).await,
+        Inbox::Verify(args) => verify::verify(args).await,
+        Inbox::Replay(args) => replay(args).await,
+        Inbox::Prune(args) => prune(args).await,
+        Inbox::Tail(args) => list::tail(args).await,
+        Inbox::Stats(args) => stats::stats(args).await,
+        Inbox::Pause(args) => set_paused(args, true).await,
+        Inbox::Resume(args) => set_paused(args, false).await,
+        Inbox::Backup(args) => maintenance::backup(args).await,
+        Inbox::Check(args) => maintenance::check(args).await,
+    }
+}
+
+fn url(args: &InboxUrl) -> Result<String, Failure> {
+    inbox_url(args.inbox.clone(), args.config.as_deref())
+}
+
+fn open(args: &InboxUrl) -> Result<SqliteInbox, Failure> {
+    open_shared(&url(args)?)
+}
+
+/// Reports that no message has this id.
+fn not_found(id: &str) -> Failure {
+    Failure::Run(format!(
+        "the inbox has no message `{id}`; `pleo-receiver inbox list` shows those it has"
+    ))
+}
+
+async fn replay(args: InboxReplay) -> Result<(), Failure> {
+    let inbox = open(&args.inbox)?;
+    let mut replayed = 0;
+    let mut missing = Vec::new();
+    if args.ids.is_empty() {
+        let mut selection = Selection::all();
+        selection.endpoint = args.endpoint;
+        selection.event_type = args.event_type;
+        selection.state = args.state.map(Into::into);
+        if args.dead {
+            selection.state = Some(State::Dead);
+        }
+        selection.since = args.since.map(|since| since.0);
+        selection.until = args.until.map(|until| until.0);
+        replayed = inbox.replay(selection).await?;
+    }
+    for id in args.ids {
+        match inbox.replay(Selection::id(&*id)).await? {
+            0 => missing.push(id),
+            count => replayed += count,
+        }
+    }
+    print_count("replayed", replayed, args.json)?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Run(format!(
+        "not replayed: {}; each is missing from the inbox, or a handler is processing it: \
+         `pleo-receiver inbox show ID` shows it",
+        missing.join(", ")
+    )))
+}
+
+async fn prune(args: InboxPrune) -> Result<(), Failure> {
+    let state = match args.state {
+        Finished::Done => State::Done,
+        Finished::Dead => State::Dead,
+    };
+    let selection = Selection::state(state).with_until(args.older_than.0);
+    let pruned = open(&args.inbox)?.prune(selection).await?;
+    Ok(print_count("pruned", pruned, args.json)?)
+}
+
+async fn set_paused(args: InboxPause, paused: bool) -> Result<(), Failure> {
+    let inbox = open(&args.inbox)?;
+    let endpoint = args.endpoint;
+    inbox.set_paused(endpoint.as_str().into(), paused).await?;
+    if args.json {
+        output::json(&json!({ "endpoint": endpoint, "paused": paused }))?;
+    } else {
+        let verb = if paused { "paused" } else { "resumed" };
+        output::line(format_args!("{verb} {endpoint}"))?;
+    }
+    let stats = inbox.stats().await?;
+    // A paused endpoint has statistics in any case.
+    let has_messages = |stats: &pleo_receiver::EndpointStats| {
+        *stats.endpoint == *endpoint && stats.pending() + stats.done + stats.dead > 0
+    };
+    if !stats.iter().any(has_messages) {
+        output::note(format_args!(
+            "the inbox has no message of an endpoint `{endpoint}`; `pleo-receiver inbox stats` \
+             lists the endpoints"
+        ))?;
+    }
+    Ok(())
+}
+
+fn print_count(verb: &str, count: u64, as_json: bool) -> io::Result<()> {
+    if as_json {
+        output::json(&json!({ verb: count }))
+    } else {
+        output::line(format_args!("{verb} {count}"))
+    }
+}
+
+impl From<values::State> for State {
+    fn from(state: values::State) -> Self {
+        match state {
+            values::State::Pending => Self::Pending,
+            values::State::Done => Self::Done,
+            values::State::Dead => Self::Dead,
+        }
+    }
+}

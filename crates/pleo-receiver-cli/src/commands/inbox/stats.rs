@@ -1,0 +1,98 @@
+//! `pleo-receiver inbox stats`: prints counts by endpoint and state, ages, expiries and sizes.
+
+use core::time::Duration;
+use std::fs;
+
+use jiff::SignedDuration;
+use pleo_receiver::{EndpointStats, Inbox as _};
+use serde_json::{Value, json};
+
+use super::url;
+use crate::args::inbox::InboxStats;
+use crate::failure::Failure;
+use crate::inbox_url::{open_shared, sqlite_path};
+use crate::output::{self, List, Row};
+
+pub(super) async fn stats(args: InboxStats) -> Result<(), Failure> {
+    let url = url(&args.inbox)?;
+    let stats = open_shared(&url)?.stats().await?;
+    let path = sqlite_path(&url)?;
+    let size = |path: &str| fs::metadata(path).map_or(0, |file| file.len());
+    let (file, log) = (size(path), size(&format!("{path}-wal")));
+    if args.json {
+        let endpoints: Vec<_> = stats.iter().map(Row::json).collect();
+        return Ok(output::json(&json!({
+            "endpoints": endpoints,
+            "file_bytes": file,
+            "log_bytes": log,
+        }))?);
+    }
+    let mut list = List::new(false);
+    list.print(&stats)?;
+    list.end("no messages")?;
+    Ok(output::line(format_args!(
+        "file {}, write-ahead log {}",
+        describe_size(file),
+        describe_size(log)
+    ))?)
+}
+
+impl Row for EndpointStats {
+    const COLUMNS: &'static [&'static str] = &[
+        "ENDPOINT",
+        "READY",
+        "LEASED",
+        "SCHEDULED",
+        "DONE",
+        "DEAD",
+        "PAUSED",
+        "OLDEST PENDING",
+        "NEXT EXPIRY",
+        "EXPIRED",
+    ];
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.endpoint.to_string(),
+            self.ready.to_string(),
+            self.leased.to_string(),
+            self.scheduled.to_string(),
+            self.done.to_string(),
+            self.dead.to_string(),
+            if self.paused { "yes" } else { "no" }.to_owned(),
+            (self.oldest_pending).map_or_else(|| "-".to_owned(), describe_age),
+            (self.nearest_expiry).map_or_else(|| "-".to_owned(), |at| format!("{at:.0}")),
+            self.expired.to_string(),
+        ]
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "endpoint": &*self.endpoint,
+            "paused": self.paused,
+            "pending": self.pending(),
+            "ready": self.ready,
+            "leased": self.leased,
+            "scheduled": self.scheduled,
+            "done": self.done,
+            "dead": self.dead,
+            "oldest_pending_seconds": self.oldest_pending.map(|age| age.as_secs()),
+            "nearest_expiry": self.nearest_expiry.map(|at| at.to_string()),
+            "expired": self.expired,
+        })
+    }
+}
+
+fn describe_age(age: Duration) -> String {
+    let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+    format!("{:#}", SignedDuration::from_secs(seconds))
+}
+
+/// Formats a size in KiB, or in MiB with one decimal.
+fn describe_size(bytes: u64) -> String {
+    if bytes < 1 << 20 {
+        return format!("{} KiB", bytes.div_ceil(1024));
+    }
+    let tenths = (bytes * 10) >> 20;
+    format!("{}.{} MiB", tenths / 10, tenths % 10)
+}
