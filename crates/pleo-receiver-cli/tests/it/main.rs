@@ -16,6 +16,7 @@ mod commands;
 mod config;
 mod deliveries;
 mod demo;
+mod disk;
 mod doctor;
 mod endless_lists;
 mod failing_handlers;

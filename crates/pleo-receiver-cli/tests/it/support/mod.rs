@@ -2,6 +2,7 @@
 
 #[cfg(target_os = "linux")]
 pub(crate) mod delay;
+pub(crate) mod disk;
 pub(crate) mod harness;
 #[path = "../../../../pleo-receiver/tests/it/support/http.rs"]
 pub(crate) mod http;
