@@ -4,9 +4,12 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pleo_receiver::inbox::{
+    Completed, InboxFuture, LeaseId, LeaseRequest, Leased, Outcome, Version,
+};
 use pleo_receiver::{
-    Appended, Completed, EndpointStats, Inbox, InboxError, InboxFuture, Key, LeaseId, LeaseRequest,
-    Leased, NewMessage, Outcome, Page, Query, Selection, StoredMessage, Version,
+    Appended, EndpointStats, Inbox, InboxError, Key, NewMessage, Page, Query, Selection,
+    StoredMessage,
 };
 
 /// Reports every message as stored, and discards it.

@@ -23,7 +23,7 @@ pub use error::{ApiMessage, ConfigError, Error, InvalidRequest};
 pub use export_jobs::{ExportJobs, ListedExportJob};
 pub use page_request::{Cursor, CursorError, PageRequest, PageStart, SortOrder};
 pub use pages::{CurrentRequest, Page, Pages, Pagination};
-pub use pleo_events::{ExportJob, ExportJobStatus};
+pub use pleo_events::{ExportJob, ExportJobStatus, FailureReasonType, OtherValue};
 pub use query::{ActivityQuery, ExportJobQuery, SubscriptionQuery};
 pub use request::SubscriptionRequest;
 pub use sensitive::{Extra, Sensitive};

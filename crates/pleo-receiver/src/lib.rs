@@ -7,7 +7,7 @@
 //!
 //! - [`Endpoint`] has a path, the signing secrets and further checks.
 //! - [`Inbox`] stores authentic messages: [`SqliteInbox`] in a file, [`MemoryInbox`] in memory. The
-//!   module [`inbox`] has everything for another store.
+//!   module [`inbox`] has the types that another store needs.
 //! - [`Handler`] processes messages, at least once each: an async function, [`Exec`] or [`Forward`].
 //! - [`Receiver`] combines them. It is a [`tower_service::Service`], so that it also mounts inside
 //!   another server. Its endpoints and handler can be replaced while it runs.
@@ -84,13 +84,14 @@ pub use handler::{
 pub use handler::{Exec, ExecError};
 #[cfg(feature = "forward")]
 pub use handler::{Forward, ForwardError};
+#[doc(inline)]
 pub use inbox::{
-    Appended, Attempt, AttemptResult, Clock, Completed, Cursor, EndpointStats, Entry, Inbox,
-    InboxError, InboxErrorKind, InboxFuture, InvalidCursor, Key, LeaseId, LeaseRequest, Leased,
-    LeasedMessage, MemoryInbox, NewMessage, Origin, Outcome, Page, Query, Selection, State,
-    StoredHeaders, StoredMessage, SystemClock, Version,
+    Appended, Attempt, AttemptResult, Cursor, EndpointStats, Entry, Inbox, InboxError,
+    InboxErrorKind, Key, MemoryInbox, NewMessage, Origin, Page, Query, Selection, State,
+    StoredHeaders, StoredMessage,
 };
 #[cfg(feature = "sqlite")]
+#[doc(inline)]
 pub use inbox::{
     SqliteBackupError, SqliteCheck, SqliteInbox, SqliteOpenError, SqliteOptions, UnreadableMessage,
 };

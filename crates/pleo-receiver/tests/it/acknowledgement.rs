@@ -11,9 +11,10 @@ use std::time::Instant;
 use crate::support::{
     Answer, BODY, PATH, Request, Server, counted, endpoint, run_until_idle, within,
 };
+use pleo_receiver::inbox::{InboxFuture, LeaseRequest, Leased};
 use pleo_receiver::{
-    Appended, Inbox, InboxError, InboxErrorKind, InboxFuture, LeaseRequest, Leased, MemoryInbox,
-    NewMessage, Receiver, ReceiverBuilder, ServeError, ServerOptions, handler_fn,
+    Appended, Inbox, InboxError, InboxErrorKind, MemoryInbox, NewMessage, Receiver,
+    ReceiverBuilder, ServeError, ServerOptions, handler_fn,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};

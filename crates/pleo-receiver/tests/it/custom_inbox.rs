@@ -7,9 +7,9 @@ use std::thread;
 use std::time::Instant;
 
 use crate::support::{BODY, Request, Server, TIMEOUT, endpoint};
+use pleo_receiver::inbox::InboxFuture;
 use pleo_receiver::{
-    Appended, Inbox, InboxError, InboxErrorKind, InboxFuture, MemoryInbox, NewMessage, Receiver,
-    ServerOptions,
+    Appended, Inbox, InboxError, InboxErrorKind, MemoryInbox, NewMessage, Receiver, ServerOptions,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};

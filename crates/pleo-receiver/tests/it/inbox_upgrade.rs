@@ -9,9 +9,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use pleo_receiver::inbox::{Clock, Completed, LeaseRequest, Outcome};
 use pleo_receiver::{
-    AttemptResult, Clock, Completed, Inbox, LeaseRequest, NewMessage, Origin, Outcome, Query,
-    Selection, SqliteInbox, SqliteOptions, State, StoredMessage,
+    AttemptResult, Inbox, NewMessage, Origin, Query, Selection, SqliteInbox, SqliteOptions, State,
+    StoredMessage,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;

@@ -28,7 +28,7 @@ pub trait Harness: Sized + 'static {
         ready(None)
     }
 
-    /// Lets time pass. A store with a [`Clock`](crate::Clock) gets a
+    /// Lets time pass. A store with a [`Clock`](crate::inbox::Clock) gets a
     /// [`ManualClock`](super::ManualClock). A database calls a function of its own for the time, which
     /// the harness replaces. Moving the stored times is not enough: the expiries stay.
     fn advance(&self, duration: Duration) -> impl Future<Output = ()>;

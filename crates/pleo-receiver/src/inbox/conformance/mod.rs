@@ -10,7 +10,8 @@
 //!
 //! use pleo_receiver::inbox::conformance::{self, Harness, ManualClock};
 //! use pleo_receiver::jiff::Timestamp;
-//! use pleo_receiver::{Clock, Inbox, MemoryInbox};
+//! use pleo_receiver::inbox::Clock;
+//! use pleo_receiver::{Inbox, MemoryInbox};
 //!
 //! struct Memory(ManualClock);
 //!

@@ -18,7 +18,7 @@ pub(super) struct Lease {
     pub(super) attempt: u32,
     pub(super) worker: Arc<str>,
     pub(super) started_at: Timestamp,
-    /// Times of [`Clock::elapsed`](crate::Clock::elapsed), so that setting the clock changes nothing.
+    /// Times of [`Clock::elapsed`](crate::inbox::Clock::elapsed), so that setting the clock changes nothing.
     pub(super) started: Duration,
     pub(super) ends: Duration,
 }

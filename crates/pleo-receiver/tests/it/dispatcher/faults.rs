@@ -5,10 +5,8 @@ use core::time::Duration;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use pleo_receiver::{
-    Completed, Inbox, InboxError, InboxErrorKind, InboxFuture, LeaseId, LeaseRequest, Leased,
-    MemoryInbox, Outcome, State,
-};
+use pleo_receiver::inbox::{Completed, InboxFuture, LeaseId, LeaseRequest, Leased, Outcome};
+use pleo_receiver::{Inbox, InboxError, InboxErrorKind, MemoryInbox, State};
 use tokio::time::{self, Instant};
 
 use super::leases::SlowHandler;

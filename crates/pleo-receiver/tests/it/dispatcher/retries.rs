@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jiff::Timestamp;
-use pleo_receiver::{Delivery, HandlerError, Inbox, LeaseRequest, Selection, State, handler_fn};
+use pleo_receiver::inbox::LeaseRequest;
+use pleo_receiver::{Delivery, HandlerError, Inbox, Selection, State, handler_fn};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::time::{self, Instant};
 

@@ -8,11 +8,13 @@ use std::io;
 use std::sync::Arc;
 
 use pleo_receiver::inbox::conformance::{self, Harness, ManualClock};
+use pleo_receiver::inbox::{
+    Clock, Completed, InboxFuture, LeaseId, LeaseRequest, Leased, Outcome, Version,
+};
 use pleo_receiver::jiff::{SignedDuration, Timestamp};
 use pleo_receiver::{
-    Appended, Clock, Completed, EndpointStats, Inbox, InboxError, InboxErrorKind, InboxFuture, Key,
-    LeaseId, LeaseRequest, Leased, MemoryInbox, NewMessage, Outcome, Page, Query, Selection,
-    StoredMessage, Version,
+    Appended, EndpointStats, Inbox, InboxError, InboxErrorKind, Key, MemoryInbox, NewMessage, Page,
+    Query, Selection, StoredMessage,
 };
 use tokio::sync::watch;
 

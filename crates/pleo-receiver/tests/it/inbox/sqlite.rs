@@ -3,9 +3,10 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use pleo_receiver::inbox::Clock;
 use pleo_receiver::inbox::conformance::{self, Harness, ManualClock};
 use pleo_receiver::jiff::{SignedDuration, Timestamp};
-use pleo_receiver::{Clock, Inbox, Key, SqliteInbox, SqliteOptions};
+use pleo_receiver::{Inbox, Key, SqliteInbox, SqliteOptions};
 use rusqlite::Connection;
 use tempfile::TempDir;
 

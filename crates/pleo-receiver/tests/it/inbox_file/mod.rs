@@ -16,10 +16,11 @@ use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
+use pleo_receiver::inbox::{Clock, Completed, LeaseRequest, LeasedMessage, Outcome};
 use pleo_receiver::jiff::Timestamp;
 use pleo_receiver::{
-    Appended, AttemptResult, Clock, Completed, Entry, Inbox, Key, LeaseRequest, LeasedMessage,
-    NewMessage, Outcome, Query, Selection, SqliteInbox, SqliteOpenError, SqliteOptions, State,
+    Appended, AttemptResult, Entry, Inbox, Key, NewMessage, Query, Selection, SqliteInbox,
+    SqliteOpenError, SqliteOptions, State,
 };
 use rusqlite::Connection;
 use tempfile::TempDir;

@@ -4,9 +4,9 @@ use core::time::Duration;
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use pleo_receiver::inbox::{LeaseRequest, Outcome, Version};
 use pleo_receiver::{
-    Appended, Inbox, InboxErrorKind, LeaseRequest, Outcome, Selection, SqliteInbox,
-    SqliteOpenError, SqliteOptions, Version,
+    Appended, Inbox, InboxErrorKind, Selection, SqliteInbox, SqliteOpenError, SqliteOptions,
 };
 
 use super::{TTL, assert_open_fails, body, directory, key, lease, list, message};

@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use jiff::Timestamp;
-use pleo_receiver::Clock;
+use pleo_receiver::inbox::Clock;
 use tokio::time::Instant;
 
 /// Follows the time of tokio, which a test can pause and advance.
