@@ -149,8 +149,8 @@ fn fit_columns(widths: &mut Vec<usize>, heads: &[&str], uncut: usize, terminal: 
     }
     while total(widths) > terminal {
         let cells = widths.iter_mut().zip(heads).skip(uncut);
-        let mut cells = cells.filter(|(width, head)| **width > head.chars().count());
-        let Some((width, _)) = cells.by_ref().max_by_key(|(width, _)| **width) else {
+        let cells = cells.filter(|(width, head)| **width > head.chars().count());
+        let Some((width, _)) = cells.max_by_key(|(width, _)| **width) else {
             return;
         };
         *width -= 1;
