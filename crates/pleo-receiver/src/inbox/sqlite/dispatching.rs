@@ -36,6 +36,9 @@ pub(super) struct DispatchState {
     set_aside: Vec<i64>,
     /// Messages that can neither be read nor set aside.
     skipped: HashSet<i64>,
+    /// Whether the current transaction met damage. SQLite may then refuse every further statement,
+    /// also for messages that are intact.
+    met_damage: bool,
     /// The time of day and the elapsed time at the last look at the clock, and at the last before
     /// this transaction.
     last_look: (Timestamp, Duration),
@@ -52,6 +55,7 @@ impl DispatchState {
             unreadable: HashMap::new(),
             set_aside: Vec::new(),
             skipped: HashSet::new(),
+            met_damage: false,
             last_look: look,
             committed_look: look,
         }
@@ -108,10 +112,11 @@ impl DispatchState {
                         messages.push(leased);
                         continue;
                     }
-                    Err(error) if is_damage(&error) => error,
+                    Err(error) if is_damage(&error) && !self.met_damage => error,
                     Err(error) => return Err(error),
                 },
             };
+            self.met_damage = true;
             let text = log_unreadable(sequence, &error);
             self.unreadable.insert(sequence, text);
             // An I/O error rolls back the transaction. Further statements would commit on their own.
@@ -260,8 +265,14 @@ impl DispatchState {
         Ok(())
     }
 
+    /// Notes that a statement of the current transaction met damage.
+    pub(super) const fn set_met_damage(&mut self) {
+        self.met_damage = true;
+    }
+
     /// Keeps the changes of a transaction that was committed.
     pub(super) fn committed(&mut self) {
+        self.met_damage = false;
         self.leases.keep();
         self.committed_look = self.last_look;
         for sequence in self.set_aside.drain(..) {
@@ -271,6 +282,7 @@ impl DispatchState {
 
     /// Undoes the changes of a transaction that was rolled back.
     pub(super) fn rolled_back(&mut self) {
+        self.met_damage = false;
         self.leases.undo_to(0);
         self.set_aside.clear();
         self.last_look = self.committed_look;
@@ -359,6 +371,7 @@ impl DispatchState {
         error: rusqlite::Error,
     ) -> rusqlite::Result<()> {
         if is_damage(&error)
+            && !core::mem::replace(&mut self.met_damage, true)
             && let Some(lease) = self.leases.drop(id)
         {
             let text = log_unreadable(lease.sequence, &error);

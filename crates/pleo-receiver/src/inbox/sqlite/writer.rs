@@ -12,7 +12,7 @@ use super::append::{Appends, ParsedMessage};
 use super::checkpoint::Checkpointer;
 use super::command::Command;
 use super::dispatching::DispatchState;
-use super::error::{is_flush_failure, unavailable};
+use super::error::{is_damage, is_flush_failure, unavailable};
 use super::file::{self, OpenFiles};
 use super::lock::ServerLock;
 use super::replies::{PendingReplies, Reply};
@@ -335,6 +335,9 @@ impl Executor<'_, '_> {
     }
 
     fn note_failure<T>(&mut self, result: &rusqlite::Result<T>) {
+        if result.as_ref().is_err_and(is_damage) {
+            self.dispatch.set_met_damage();
+        }
         self.flush_failure |= result.as_ref().is_err_and(is_flush_failure);
     }
 }
