@@ -43,7 +43,8 @@ pub type InboxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, InboxError>>
 /// of a message, and the first [`MAX_ERROR_LEN`](crate::inbox::MAX_ERROR_LEN) bytes of an error text.
 ///
 /// **Cancellation.** The futures do nothing before they are polled. One that is dropped later is
-/// either completely done or completely undone.
+/// either completely done or completely undone; [`replay`](Self::replay) and [`prune`](Self::prune)
+/// are so for each message.
 ///
 /// The module [`conformance`](crate::inbox::conformance) (feature `conformance`) tests a store against
 /// this contract.
