@@ -65,7 +65,8 @@ async fn answers_503_after_failed_flush_of_log_and_keeps_later_messages() {
     let Some(disk) = Disk::new() else { return };
     let mut server = disk.serve(&[]);
     let address = server.address().to_owned();
-    let mut acknowledged = acknowledge(&address, 0..10).await;
+    // Too few for a checkpoint.
+    let mut acknowledged = acknowledge(&address, 0..2).await;
     disk.fail(&[Fault::on("flush", LOG, "EIO")]);
     assert_eq!(deliver(&address, "msg_failed").await, 503);
     assert_eq!(disk.hits(), ["flush inbox.db-wal EIO"]);
@@ -126,7 +127,12 @@ async fn inbox_is_intact_if_power_is_cut_right_after_failed_flush() {
         // The log fails once. The copy into the database succeeds, and what empties the log is not
         // flushed before the power is cut.
         disk.fail(&[Fault::on("flush", LOG, "EIO")]);
-        assert_eq!(deliver(&address, &format!("msg_failed_{round}")).await, 503);
+        let id = format!("msg_failed_{round}");
+        // 204 if a checkpoint met the failure, and everything was flushed before the commit.
+        match deliver(&address, &id).await {
+            204 => acknowledged.push(id),
+            status => assert_eq!(status, 503),
+        }
         server.wait_for_log("inbox flushed to the disk after a failure");
         server.stop("-KILL");
         if round % 2 == 0 {
