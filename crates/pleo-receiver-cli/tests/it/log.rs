@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::program::{SECRET, WorkDir, free_address};
+use crate::support::program::{SECRET, WorkDir, free_address, read_metrics};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -79,12 +79,7 @@ impl<R: Read> UnreadServer<R> {
 
     /// Returns the number of dropped lines.
     fn dropped_lines(&self) -> usize {
-        let mut stream = TcpStream::connect(&self.metrics).unwrap();
-        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
-        let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
-        stream.write_all(request).unwrap();
-        let mut page = String::new();
-        stream.read_to_string(&mut page).unwrap();
+        let page = read_metrics(&self.metrics);
         assert!(page.ends_with("# EOF\n"), "{page}");
         assert_eq!(page.matches("# EOF").count(), 1, "{page}");
         let dropped = page.split("\npleo_receiver_log_lines_lost_total ").nth(1);

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::support::program::{ENV, OTHER_SECRET, SECRET, WorkDir, free_address};
+use crate::support::program::{ENV, OTHER_SECRET, SECRET, WorkDir, free_address, read_metrics};
 
 #[test]
 fn serves_metrics_to_many_open_connections() {
@@ -37,14 +37,7 @@ fn serves_metrics_on_separate_address() {
     let server = dir.serve(&["--metrics", &free], ENV);
     dir.send_with(SECRET, &server.url, &[]);
     dir.send_with(OTHER_SECRET, &server.url, &[]);
-    let mut stream = TcpStream::connect(&free).unwrap();
-    write!(
-        stream,
-        "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
-    )
-    .unwrap();
-    let mut page = String::new();
-    stream.read_to_string(&mut page).unwrap();
+    let page = read_metrics(&free);
     for line in [
         "pleo_receiver_accepted_total{endpoint=\"/webhooks/pleo\",outcome=\"stored\"} 1",
         "pleo_receiver_rejected_total{endpoint=\"/webhooks/pleo\",reason=\"signature_mismatch\"} 1",

@@ -1,25 +1,10 @@
 //! Tests of the tasks that `serve` runs on a schedule: retention and catch-up.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-
 use rusqlite::Connection;
 use serde_json::Value;
 
 use crate::support::harness::{EXPORT, Harness};
-use crate::support::program::{ENV, WorkDir, free_address};
-
-fn metrics(address: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
-    write!(
-        stream,
-        "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
-    )
-    .unwrap();
-    let mut page = String::new();
-    stream.read_to_string(&mut page).unwrap();
-    page
-}
+use crate::support::program::{ENV, WorkDir, free_address, read_metrics};
 
 /// Returns the numbers of pending, done and dead messages.
 fn counts(dir: &WorkDir) -> [u64; 3] {
@@ -57,7 +42,7 @@ fn deletes_messages_at_age_of_their_state() {
     let line = server.wait_for_log("old messages deleted");
     assert!(line.contains("state=dead messages=2"), "{line}");
     assert_eq!(counts(&dir), [1, 3, 1]);
-    let page = metrics(&listen);
+    let page = read_metrics(&listen);
     for line in [
         "pleo_receiver_pruned_total{state=\"done\"} 450",
         "pleo_receiver_pruned_total{state=\"dead\"} 2",
@@ -113,7 +98,7 @@ fn catches_up_on_schedule_and_continues_after_failure() {
     let origins: Vec<_> = stored.iter().map(|entry| &entry["origin"]).collect();
     assert_eq!(origins, ["catch-up", "webhook", "catch-up"]);
     server.wait_for_log("catch-up finished");
-    let page = metrics(&listen);
+    let page = read_metrics(&listen);
     for line in [
         "pleo_receiver_caught_up_total{endpoint=\"/webhooks/pleo\"} 2",
         "pleo_receiver_catch_ups_total{outcome=\"done\"} ",
