@@ -103,11 +103,11 @@ impl Key {
 ///
 /// The text form has a line `name: value` per header.
 #[derive(Clone, Default, PartialEq, Eq)]
-pub struct StoredHeaders(Box<str>);
+pub struct StoredHeaders(String);
 
 impl StoredHeaders {
     /// Reads the text form.
-    pub fn from_text(text: impl Into<Box<str>>) -> Self {
+    pub fn from_text(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
@@ -139,7 +139,7 @@ impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for StoredHeaders {
                 text.extend([name.as_ref(), ": ", value.as_ref(), "\n"]);
             }
         }
-        Self(text.into())
+        Self(text)
     }
 }
 

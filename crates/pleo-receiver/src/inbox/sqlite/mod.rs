@@ -28,12 +28,12 @@ use core::pin::Pin;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use core::time::Duration;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use rusqlite::Connection;
 use tokio::runtime::Handle;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::{task, time};
 
 use self::append::ParsedMessage;
@@ -106,7 +106,7 @@ pub struct SqliteInbox {
     is_server: bool,
     is_closed: AtomicBool,
     /// `None` only while the inbox is dropped.
-    commands: Option<mpsc::Sender<Command>>,
+    commands: Option<mpsc::UnboundedSender<Command>>,
     queued_bytes: Arc<AtomicUsize>,
     version: watch::Sender<u64>,
     health: Health,
@@ -189,7 +189,7 @@ impl SqliteInbox {
         let queued_bytes = Arc::new(AtomicUsize::new(0));
         let version = watch::Sender::new(0);
         let health: Health = Arc::new(Mutex::new(Ok(())));
-        let (commands, receiver) = mpsc::channel();
+        let (commands, receiver) = mpsc::unbounded_channel();
         let (ended, writer_ended) = watch::channel(false);
         let is_server = server.is_some();
         let (checkpointer, lock) = server.unzip();
@@ -206,7 +206,7 @@ impl SqliteInbox {
         let writer = thread::Builder::new()
             .name("pleo-inbox".into())
             .spawn(move || {
-                writer.run(&receiver, dispatch);
+                writer.run(receiver, dispatch);
                 ended.send_replace(true);
             })
             .map_err(|error| SqliteOpenError::new(path, error))?;

@@ -3,6 +3,7 @@
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use super::append::ParsedMessage;
 use super::error::unavailable;
 use crate::inbox::error::InboxError;
 use crate::inbox::message::Appended;
@@ -18,7 +19,12 @@ pub(super) struct PendingReplies {
     others: Vec<OtherReply>,
 }
 
-type AppendReply = (Reply<Appended>, Result<Appended, InboxError>);
+/// The message goes back to the runtime that allocated it: memory is freed faster there.
+type AppendReply = (
+    Box<ParsedMessage>,
+    Reply<Appended>,
+    Result<Appended, InboxError>,
+);
 
 /// Takes the error if the commit failed.
 type OtherReply = Box<dyn FnOnce(Option<&InboxError>)>;
@@ -27,10 +33,11 @@ impl PendingReplies {
     pub(super) fn add_append(
         &mut self,
         runtime: Option<Handle>,
+        message: Box<ParsedMessage>,
         reply: Reply<Appended>,
         result: rusqlite::Result<Appended>,
     ) {
-        let reply = (reply, result.map_err(unavailable));
+        let reply = (message, reply, result.map_err(unavailable));
         let id = |runtime: &Option<Handle>| runtime.as_ref().map(Handle::id);
         let mut all = self.appends.iter_mut();
         match all.find(|(other, _)| id(other) == id(&runtime)) {
@@ -73,7 +80,7 @@ struct CommittedAppends {
 
 impl Drop for CommittedAppends {
     fn drop(&mut self) {
-        for (reply, result) in self.replies.drain(..) {
+        for (_message, reply, result) in self.replies.drain(..) {
             // The caller may have dropped its future.
             let _ = reply.send(self.failure.clone().map_or(result, Err));
         }

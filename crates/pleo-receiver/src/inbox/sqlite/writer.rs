@@ -1,10 +1,11 @@
 //! The writer thread and its commands.
 
+use core::iter;
 use core::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rusqlite::Connection;
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 use tracing::{error, info};
 
@@ -42,19 +43,15 @@ pub(super) struct Writer {
 impl Writer {
     /// Executes commands until `Close`, or until all senders are dropped. Drops commands after
     /// `Close`; their callers get [`InboxErrorKind::Closed`].
-    pub(super) fn run(self, commands: &Receiver<Command>, mut dispatch: DispatchState) {
+    pub(super) fn run(self, mut commands: UnboundedReceiver<Command>, mut dispatch: DispatchState) {
         let mut closing = None;
         let mut batch = Vec::new();
-        while closing.is_none()
-            && let Ok(first) = commands.recv()
-        {
-            batch.push(first);
-            batch.extend(commands.try_iter().take(MAX_BATCH - 1));
+        while closing.is_none() && commands.blocking_recv_many(&mut batch, MAX_BATCH) > 0 {
             let begun = self.begin(batch.iter().any(Command::is_durable));
             if begun.is_err() {
                 // `begin` may have waited for the busy timeout, and each further batch would wait
                 // again. So the commands that arrived since are refused too.
-                batch.extend(commands.try_iter());
+                batch.extend(iter::from_fn(|| commands.try_recv().ok()));
             }
             let close = (batch.iter()).position(|command| matches!(command, Command::Close { .. }));
             if let Some(close) = close
@@ -278,7 +275,7 @@ impl Executor<'_, '_> {
             } => {
                 let result = self.append(&message);
                 self.note_failure(&result);
-                self.replies.add_append(runtime, reply, result);
+                self.replies.add_append(runtime, message, reply, result);
             }
             // The caller has dropped its future: nobody would handle the messages.
             Command::Lease { reply, .. } if reply.is_closed() => {}

@@ -5,13 +5,12 @@
 use core::sync::atomic::AtomicU64;
 use core::time::Duration;
 use std::fs;
-use std::sync::mpsc;
 use std::thread;
 
 use jiff::Timestamp;
 
 use tempfile::TempDir;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::super::{SqliteInbox, SqliteOptions};
 use super::*;
@@ -23,7 +22,7 @@ use crate::inbox::message::NewMessage;
 /// A writer that has not started, with its queue.
 struct Queue {
     directory: TempDir,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::UnboundedSender<Command>,
     writer: Box<dyn FnOnce() + Send>,
 }
 
@@ -41,12 +40,12 @@ impl Queue {
             version: watch::Sender::new(0),
             health: Arc::new(Mutex::new(Ok(()))),
         };
-        let (commands, receiver) = mpsc::channel();
+        let (commands, receiver) = mpsc::unbounded_channel();
         let dispatch = DispatchState::new(Arc::new(SystemClock::default()));
         Self {
             directory,
             commands,
-            writer: Box::new(move || writer.run(&receiver, dispatch)),
+            writer: Box::new(move || writer.run(receiver, dispatch)),
         }
     }
 
