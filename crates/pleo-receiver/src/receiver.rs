@@ -324,8 +324,8 @@ impl Receiver {
 
 /// Returns the headers to keep with a message.
 fn stored_headers(headers: &HeaderMap) -> StoredHeaders {
-    let kept = STORED_HEADERS.into_iter();
-    kept.filter_map(|name| Some((name, headers.get(name)?.to_str().ok()?)))
+    let kept = (headers.iter()).filter(|(name, _)| STORED_HEADERS.contains(&name.as_str()));
+    kept.filter_map(|(name, value)| Some((name, value.to_str().ok()?)))
         .collect()
 }
 

@@ -199,6 +199,8 @@ impl Connection {
             .header_read_timeout(None)
             // A response is one small piece.
             .writev(false)
+            // Otherwise hyper tries to read while a request is in flight, into a second buffer.
+            .half_close(true)
             .max_header_size(options.max_header_bytes)
             .max_buf_size(options.max_header_bytes.max(BUFFER));
         if options.max_headers != DEFAULT_HEADERS {
