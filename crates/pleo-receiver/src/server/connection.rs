@@ -23,6 +23,8 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tracing::debug;
 
+#[cfg(feature = "tls")]
+use super::control_frames::FrameLimit;
 use super::linger::LingeringStream;
 use super::options::ServerOptions;
 use super::phase::{Phase, Progress};
@@ -108,7 +110,7 @@ pub(super) enum ConnectionError {
     #[cfg(feature = "tls")]
     #[error("the TLS handshake failed")]
     Handshake(#[source] std::io::Error),
-    #[error("timed out waiting for the peer ({0:?})")]
+    #[error("closed while waiting for the peer ({0:?})")]
     Timeout(Phase),
     #[error("evicted for a connection of another source")]
     Evicted,
@@ -120,6 +122,7 @@ impl ConnectionError {
         match self {
             Self::Timeout(Phase::Headers) => Some("slow_headers"),
             Self::Timeout(Phase::Unread) => Some("slow_reader"),
+            Self::Timeout(Phase::Flood) => Some("control_frames"),
             Self::Evicted => Some("room"),
             _ => None,
         }
@@ -247,6 +250,7 @@ impl Connection {
             .initial_stream_window_size(h2_limits::STREAM_WINDOW)
             .initial_connection_window_size(h2_limits::CONNECTION_WINDOW)
             .max_header_list_size(header_bytes.unwrap_or(u32::MAX));
+        let stream = FrameLimit::new(stream, Arc::clone(&self.progress));
         let service = service_fn(|request| self.respond(request));
         self.drive(builder.serve_connection(TokioIo::new(stream), service))
             .await

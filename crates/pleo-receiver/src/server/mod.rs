@@ -1,6 +1,8 @@
 //! The server: accepts connections, enforces their limits and shuts down gracefully.
 
 mod connection;
+#[cfg(feature = "tls")]
+mod control_frames;
 mod linger;
 mod options;
 mod phase;

@@ -27,6 +27,9 @@ pub(super) enum Phase {
     Closing,
     /// Nothing: the peer took no bytes of a response for the write timeout.
     Unread,
+    /// Nothing: the peer sent too many HTTP/2 control frames.
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "HTTP/2 needs TLS"))]
+    Flood,
 }
 
 /// Tracks the phase of a connection. The stream and the service report what happens.
@@ -84,12 +87,18 @@ impl Progress {
         self.state().enter(Phase::Unread);
     }
 
+    /// Records that the peer sent too many control frames.
+    #[cfg(feature = "tls")]
+    pub(super) fn on_flood(&self) {
+        self.state().enter(Phase::Flood);
+    }
+
     /// Records the start of a request.
     pub(super) fn begin_request(self: &Arc<Self>) -> OpenRequest {
         let mut state = self.state();
         match &mut state.phase {
             Phase::Requests(open) => *open += 1,
-            Phase::Unread => {}
+            Phase::Unread | Phase::Flood => {}
             _ => state.enter(Phase::Requests(1)),
         }
         OpenRequest {
@@ -130,7 +139,7 @@ impl Progress {
                 Phase::Idle => self.idle_timeout,
                 Phase::Closing => CLOSE_TIMEOUT,
                 Phase::Requests(_) => return Poll::Pending,
-                Phase::Unread => return Poll::Ready(phase),
+                Phase::Unread | Phase::Flood => return Poll::Ready(phase),
             };
             let Some(deadline) = since.checked_add(timeout) else {
                 return Poll::Pending;
