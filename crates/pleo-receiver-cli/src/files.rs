@@ -1,4 +1,4 @@
-//! Replaces files atomically.
+//! Reads regular files, and replaces files atomically.
 
 use std::fs;
 use std::io::{self, Write};
@@ -15,6 +15,19 @@ pub(crate) enum Access {
     Owner,
     /// The same users as before. Only its owner if the file is new.
     Keep,
+}
+
+/// Reads a regular file as text. Refuses other files, such as pipes: reading them may block for ever,
+/// and a reload could not read them again.
+pub(crate) fn read_text(path: &Path) -> io::Result<String> {
+    let metadata = fs::metadata(path)?;
+    if metadata.is_file() || metadata.is_dir() {
+        fs::read_to_string(path)
+    } else {
+        Err(io::Error::other(
+            "it is a pipe or a device, not a regular file",
+        ))
+    }
 }
 
 /// Replaces a file. After a crash, the file holds either the old text or the new text.

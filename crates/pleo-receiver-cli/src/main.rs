@@ -22,6 +22,7 @@ mod samples;
 mod secret_ref;
 mod signals;
 
+use core::time::Duration;
 use std::collections::BTreeSet;
 use std::process::ExitCode;
 
@@ -35,6 +36,10 @@ use crate::commands::{
 };
 use crate::failure::Failure;
 use crate::log::Log;
+
+/// How long the end of the program waits for threads that may hang, as when they read a file on a
+/// network disk.
+const SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
@@ -51,7 +56,11 @@ fn main() -> ExitCode {
         .enable_all()
         .build();
     let result = match runtime {
-        Ok(runtime) => runtime.block_on(run(cli.command, &matches, &log)),
+        Ok(runtime) => {
+            let result = runtime.block_on(run(cli.command, &matches, &log));
+            runtime.shutdown_timeout(SHUTDOWN_LIMIT);
+            result
+        }
         Err(error) => Err(Failure::Run(format!(
             "cannot start threads: {error}; raise the limits of threads and memory (`ulimit -a`)"
         ))),

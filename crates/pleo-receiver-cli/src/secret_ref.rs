@@ -3,13 +3,14 @@
 use core::convert::Infallible;
 use core::fmt;
 use core::str::FromStr;
+use std::env;
 use std::path::Path;
-use std::{env, fs};
 
 use pleo_receiver::verify::{Secret, SecretError};
 use serde::{Deserialize, Deserializer, de};
 
 use crate::failure::Failure;
+use crate::files;
 
 /// The error of a command without a signing secret.
 pub(crate) const NO_SECRET: &str = "no signing secret: set PLEO_WEBHOOK_SECRET to the `whsec_…` of \
@@ -35,7 +36,7 @@ impl SecretRef {
         let Some(path) = self.0.strip_prefix("file:") else {
             return Ok(self.0.clone());
         };
-        match fs::read_to_string(path) {
+        match files::read_text(Path::new(path)) {
             Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
             Err(error) => Err(format!(
                 "cannot read the file {path}: {error}; create it, or correct the path"

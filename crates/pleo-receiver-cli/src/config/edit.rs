@@ -1,6 +1,5 @@
 //! Edits the configuration file and keeps its comments.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -39,7 +38,7 @@ impl ConfigDocument {
     /// Reads the file. A file that does not exist is empty.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let location = path.display();
-        let before = match fs::read_to_string(path) {
+        let before = match files::read_text(path) {
             Ok(text) => text,
             Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
             Err(error) => return Err(Failure::Usage(format!("cannot read {location}: {error}"))),

@@ -8,5 +8,6 @@ mod limits;
 pub(crate) mod load;
 mod location;
 pub(crate) mod schema;
+pub(crate) mod settled;
 pub(crate) mod tasks;
 mod values;

@@ -1,7 +1,6 @@
 //! The schema of the TOML file, which `serve`, `setup`, `sync`, `catch-up` and `doctor` all read.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -12,6 +11,7 @@ use super::limits::{Limits, Retry};
 use super::tasks::{CatchUp, Retention};
 use super::values::{Address, Level, Network, Secrets, Source, Words};
 use crate::failure::Failure;
+use crate::files;
 use crate::secret_ref::SecretRef;
 
 /// The default configuration file.
@@ -134,6 +134,19 @@ impl ConfigFile {
         secrets(&self.secret, &self.secrets)
     }
 
+    /// Returns the files that hold the secrets of the receiver.
+    pub(super) fn secret_files(&self) -> impl Iterator<Item = &Path> {
+        let handler = self.forward.iter().chain(&self.forward_secret);
+        let endpoints = self.endpoint.iter().flat_map(|endpoint| {
+            let basic = endpoint.basic.iter();
+            let basic = basic.flat_map(|basic| [&basic.username, &basic.password]);
+            let headers = endpoint.headers.values();
+            endpoint.secret_refs().1.iter().chain(basic).chain(headers)
+        });
+        let refs = self.secret_refs().1.iter().chain(handler).chain(endpoints);
+        refs.filter_map(SecretRef::file)
+    }
+
     /// Returns `true` if the file configures a single endpoint outside of `[[endpoint]]`.
     pub(crate) fn has_single_endpoint(&self) -> bool {
         self.endpoint.is_empty() && (self.path.is_some() || !self.secret_refs().1.is_empty())
@@ -174,7 +187,7 @@ impl EndpointTable {
 /// Reads a TOML file. The error never shows a value, since it may be a secret.
 fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
     let location = path.display().to_string();
-    let text = fs::read_to_string(path).map_err(|error| {
+    let text = files::read_text(path).map_err(|error| {
         let fix = match error.kind() {
             ErrorKind::NotFound => "; name another with `--config` (PLEO_CONFIG)",
             ErrorKind::PermissionDenied => "; run as a user who may read it",

@@ -68,7 +68,7 @@ pub(crate) fn in_use(path: &Path) -> Failure {
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
-    match fs::read_to_string(path) {
+    match files::read_text(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
         read => read.map_err(|error| {
             Failure::Usage(format!(

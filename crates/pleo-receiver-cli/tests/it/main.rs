@@ -36,6 +36,7 @@ mod read_only;
 mod readme;
 mod redaction;
 mod reload;
+mod reload_files;
 mod scheduled_tasks;
 mod send;
 mod serve;

@@ -125,6 +125,9 @@ impl Files {
     }
 
     fn load(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        for path in [&self.certificate, &self.key] {
+            check_regular(path).map_err(|error| unusable(path, pem::Error::Io(error)))?;
+        }
         let certificates = CertificateDer::pem_file_iter(&self.certificate)
             .and_then(Iterator::collect::<Result<Vec<_>, _>>)
             .map_err(|error| unusable(&self.certificate, error))?;
@@ -149,6 +152,17 @@ impl Files {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }
+}
+
+/// Refuses pipes and devices: reading them may block for ever.
+fn check_regular(path: &Path) -> io::Result<()> {
+    let metadata = fs::metadata(path)?;
+    if metadata.is_file() || metadata.is_dir() {
+        return Ok(());
+    }
+    Err(io::Error::other(
+        "it is a pipe or a device, not a regular file",
+    ))
 }
 
 fn unusable(path: &Path, error: pem::Error) -> TlsError {

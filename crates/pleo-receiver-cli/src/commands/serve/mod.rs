@@ -7,6 +7,8 @@ mod retention;
 mod scheduled_catch_up;
 mod tasks;
 
+use std::sync::Arc;
+
 use pleo_receiver::{DispatchOptions, Dispatcher, Endpoint, Receiver, Server, Tls};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -45,6 +47,8 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     };
     let hangup = Hangup::new()?;
     let fixed = config.fixed;
+    let names = config.endpoints.iter();
+    let names = names.map(Endpoint::name).cloned().collect();
     let paths: Vec<_> = (config.endpoints.iter())
         .map(|endpoint| endpoint.path().to_owned())
         .collect();
@@ -84,13 +88,15 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     let mut tasks = RunningTasks::new(receiver.inbox(), task_metrics, stopping.subscribe());
     tasks.restart(config.tasks);
     let reload = Reload {
-        args,
+        args: Arc::new(args),
         log,
         receiver,
         tls,
         tasks,
         handler_hash: config.handler_hash,
         fixed,
+        endpoints: names,
+        hanging: None,
     };
     tokio::select! {
         ended = server.run(stop) => ended?,

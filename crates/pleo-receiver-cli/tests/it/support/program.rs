@@ -265,7 +265,7 @@ impl RunningServer {
         (code, core::mem::take(&mut self.log))
     }
 
-    fn send_signal(&self, signal: &str) {
+    pub(crate) fn send_signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
         assert!(sent.success());
