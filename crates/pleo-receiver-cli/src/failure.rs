@@ -39,6 +39,16 @@ impl Failure {
         }
     }
 
+    /// Adds what else is to be said.
+    pub(crate) fn and(self, more: &str) -> Self {
+        match self {
+            Self::Usage(text) => Self::Usage(format!("{text}; {more}")),
+            Self::Run(text) => Self::Run(format!("{text}; {more}")),
+            Self::AlreadyReported => Self::Run(more.to_owned()),
+            Self::Output(_) => Self::Run(format!("{self}; {more}")),
+        }
+    }
+
     /// Returns the exit code of the program.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {

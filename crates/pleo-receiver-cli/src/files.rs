@@ -1,7 +1,7 @@
 //! Reads regular files, and replaces files atomically.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
@@ -30,21 +30,51 @@ pub(crate) fn read_text(path: &Path) -> io::Result<String> {
     }
 }
 
-/// Replaces a file. After a crash, the file holds either the old text or the new text.
+/// Reads a regular file as text. A missing one is empty.
+pub(crate) fn read_if_exists(path: &Path) -> io::Result<String> {
+    match read_text(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
+        read => read,
+    }
+}
+
+/// Replaces a file that holds the text `before`; empty if it is missing. Fails, and leaves the file as
+/// it is, if another program has changed it. After a crash, the file holds either the old text or the
+/// new text.
 ///
 /// The owner of the file stays the same. A symbolic link stays, and its target is replaced.
-pub(crate) fn replace(path: &Path, text: &str, access: Access) -> Result<(), Failure> {
-    let replace = || {
-        let target = target(path, access)?;
+pub(crate) fn replace(
+    path: &Path,
+    before: &str,
+    text: &str,
+    access: Access,
+) -> Result<(), Failure> {
+    let failed = |error| cannot_write(path, &error);
+    let target = target(path, access).map_err(failed)?;
+    let write = || {
         // `tempfile` creates it with mode 0600.
         let mut file = temporary(&target)?;
         keep_owner(&file, &target, access)?;
         file.write_all(text.as_bytes())?;
         file.as_file().sync_all()?;
-        file.persist(&target)?;
-        sync_directory(&target)
+        Ok(file)
     };
-    replace().map_err(|error| cannot_write(path, &error))
+    let file = write().map_err(failed)?;
+    // As late as possible: an editor takes no lock.
+    if read_if_exists(&target).map_err(failed)? != before {
+        return Err(changed(path));
+    }
+    let is_missing = fs::symlink_metadata(&target).is_err();
+    let replaced = if is_missing {
+        file.persist_noclobber(&target)
+    } else {
+        file.persist(&target)
+    };
+    match replaced {
+        Ok(_) => sync_directory(&target).map_err(failed),
+        Err(error) if error.error.kind() == ErrorKind::AlreadyExists => Err(changed(path)),
+        Err(error) => Err(failed(error.error)),
+    }
 }
 
 /// Checks that a file can be replaced.
@@ -56,7 +86,7 @@ pub(crate) fn check_writable(path: &Path, access: Access) -> Result<(), Failure>
 
 /// Resolves symbolic links. Refuses a directory in which other users may create files: they may have
 /// placed the link or the file, and can replace it.
-fn target(path: &Path, access: Access) -> io::Result<PathBuf> {
+pub(crate) fn target(path: &Path, access: Access) -> io::Result<PathBuf> {
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     for directory in [directory(path), directory(&target)] {
         if is_shared(directory, access) {
@@ -85,7 +115,16 @@ fn directory(file: &Path) -> &Path {
     }
 }
 
-fn cannot_write(path: &Path, error: &io::Error) -> Failure {
+fn changed(path: &Path) -> Failure {
+    Failure::Run(format!(
+        "cannot write {}: another program has changed it meanwhile, so it is left as it is; run the \
+         command again",
+        path.display()
+    ))
+}
+
+/// Reports a file that cannot be written.
+pub(crate) fn cannot_write(path: &Path, error: &io::Error) -> Failure {
     let fix = "choose a file in a directory that only this user can write to (`chmod go-w`)";
     Failure::Usage(format!("cannot write {}: {error}; {fix}", path.display()))
 }

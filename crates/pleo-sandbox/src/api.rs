@@ -59,7 +59,7 @@ async fn handle(
         }) => return Ok(faults::response(*status, retry_after.clone(), body.clone())),
         Some(Fault::Silence) => core::future::pending().await,
         Some(Fault::Closed) => return Err(io::Error::other("injected fault")),
-        Some(Fault::AnswerLost | Fault::None) | None => {}
+        Some(Fault::AnswerLost | Fault::Held(_) | Fault::None) | None => {}
     }
     let result = {
         let mut state = shared.state();
@@ -70,8 +70,10 @@ async fn handle(
         }
     };
     shared.changed.notify_waiters();
-    if matches!(fault, Some(Fault::AnswerLost)) {
-        return Err(io::Error::other("injected fault"));
+    match fault {
+        Some(Fault::AnswerLost) => return Err(io::Error::other("injected fault")),
+        Some(Fault::Held(released)) => released.notified().await,
+        _ => {}
     }
     let (status, body) = match result {
         Ok(Value::Null) => (204, String::new()),

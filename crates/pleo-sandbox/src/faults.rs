@@ -1,8 +1,11 @@
 //! Faults that a test injects into API requests.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::{Response, StatusCode};
 use http_body_util::Full;
+use tokio::sync::Notify;
 
 /// A fault of one API request.
 #[derive(Clone, Debug)]
@@ -22,6 +25,8 @@ pub enum Fault {
     AnswerLost,
     /// The API never responds.
     Silence,
+    /// The API handles the request, and responds once it is notified.
+    Held(Arc<Notify>),
     /// No fault: the API responds as usual.
     None,
 }

@@ -1,10 +1,11 @@
 //! `pleo-receiver setup`: subscribes at Pleo and configures the endpoint.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use pleo_api::Subscription;
+use pleo_api::{Client, Subscription};
 use pleo_receiver::SqliteInbox;
 use pleo_receiver::events::EventType;
 use pleo_receiver::verify::Secret;
@@ -13,12 +14,13 @@ use uuid::Uuid;
 
 use crate::args::pleo::Setup;
 use crate::config::edit::{ConfigDocument, EndpointEdit};
+use crate::config::lock::ConfigLock;
 use crate::config::schema::{ConfigFile, EndpointTable};
 use crate::failure::{Failure, chain};
 use crate::files::{self, Access};
 use crate::inbox_url::sqlite_path;
 use crate::output;
-use crate::pleo::apply::apply;
+use crate::pleo::apply::{apply, undo_create};
 use crate::pleo::client::{CredentialsRef, client_with, find_subscriptions, signing_secret};
 use crate::pleo::declared::{self, DeliveryHeaders};
 use crate::pleo::owner::{check_not_copied, is_owned, new_name, owned_by};
@@ -30,6 +32,11 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
     let config = &args.receiver.config;
     let events = events(&args)?;
     let path = endpoint_path(&args)?;
+    let _lock = if args.dry_run {
+        None
+    } else {
+        ConfigLock::acquire(config).await?
+    };
     let mut document = ConfigDocument::open(config)?;
     let file = if config.exists() {
         declared::read(&args.receiver)?
@@ -88,36 +95,22 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
         }
     }
     let id = apply(&change, &client).await?;
-    match &change {
-        Change::Keep { .. } => {}
-        Change::Create(_) => progress.subscription("created", id)?,
-        Change::Update { .. } => progress.subscription("updated", id)?,
-    }
-
-    let (text, secret) = signing_secret(&client, id).await?;
-    let reference = if has_secret(endpoint, &secret) {
-        None
-    } else {
-        let other = if !is_new && file.is_only_user(&path, &secret_file) {
-            OtherSecret::Replace
-        } else {
-            OtherSecret::Refuse
-        };
-        if secret_file::write(&secret_file, text.expose(), other)? {
-            progress.wrote("secret", &secret_file)?;
-        }
-        Some(format!("file:{}", secret_file.display()))
-    };
-    document.set_endpoint(&EndpointEdit {
+    let plan = Plan {
+        args: &args,
+        file: &file,
         path: &path,
-        name: args.name.as_deref(),
-        secret: reference.as_deref(),
-        url: &args.url,
+        endpoint,
         events: &events,
-        credentials: credentials.reference(),
-    })?;
-    if document.save()? {
-        progress.wrote("config", config)?;
+        credentials,
+        secret_file: &secret_file,
+        change: &change,
+    };
+    if let Err(failure) = plan.write(id, &client, &mut document, &mut progress).await {
+        return Err(if is_new {
+            undo_create(id, &client, &args.api, failure).await
+        } else {
+            failure
+        });
     }
     if progress.changes.is_empty() {
         progress.print("done", "nothing to change")?;
@@ -125,6 +118,68 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
     print_replaced(endpoint, &existing, id, &progress)?;
     reload_receiver(&args, &file, &mut progress)?;
     Ok(progress.end(change.verb(), Some(id))?)
+}
+
+/// What to write once Pleo has the subscription.
+struct Plan<'a> {
+    args: &'a Setup,
+    file: &'a ConfigFile,
+    path: &'a str,
+    endpoint: Option<&'a EndpointTable>,
+    events: &'a [String],
+    credentials: CredentialsRef<'a>,
+    secret_file: &'a Path,
+    change: &'a Change,
+}
+
+impl Plan<'_> {
+    /// Writes the signing secret and the configuration. If the latter fails, removes the file of a
+    /// new subscription's secret.
+    async fn write(
+        &self,
+        id: Uuid,
+        client: &Client,
+        document: &mut ConfigDocument,
+        progress: &mut Progress<'_>,
+    ) -> Result<(), Failure> {
+        match self.change {
+            Change::Keep { .. } => {}
+            Change::Create(_) => progress.subscription("created", id)?,
+            Change::Update { .. } => progress.subscription("updated", id)?,
+        }
+        let is_new = matches!(self.change, Change::Create(_));
+        let (text, secret) = signing_secret(client, id).await?;
+        let reference = if has_secret(self.endpoint, &secret) {
+            None
+        } else {
+            let other = if !is_new && self.file.is_only_user(self.path, self.secret_file) {
+                OtherSecret::Replace
+            } else {
+                OtherSecret::Refuse
+            };
+            if secret_file::write(self.secret_file, text.expose(), other)? {
+                progress.wrote("secret", self.secret_file)?;
+            }
+            Some(format!("file:{}", self.secret_file.display()))
+        };
+        document.set_endpoint(&EndpointEdit {
+            path: self.path,
+            name: self.args.name.as_deref(),
+            secret: reference.as_deref(),
+            url: &self.args.url,
+            events: self.events,
+            credentials: self.credentials.reference(),
+        })?;
+        let saved = document.save().inspect_err(|_| {
+            if is_new && reference.is_some() {
+                let _ = fs::remove_file(self.secret_file);
+            }
+        });
+        if saved? {
+            progress.wrote("config", &self.args.receiver.config)?;
+        }
+        Ok(())
+    }
 }
 
 /// Returns the event types without duplicates. Refuses unknown types, which are often typing errors.

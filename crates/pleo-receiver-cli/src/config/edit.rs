@@ -1,6 +1,5 @@
 //! Edits the configuration file and keeps its comments.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use toml_edit::{
@@ -38,11 +37,8 @@ impl ConfigDocument {
     /// Reads the file. A file that does not exist is empty.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let location = path.display();
-        let before = match files::read_text(path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(Failure::Usage(format!("cannot read {location}: {error}"))),
-        };
+        let before = files::read_if_exists(path)
+            .map_err(|error| Failure::Usage(format!("cannot read {location}: {error}")))?;
         // The parser's error shows the line, which may hold a secret.
         let toml = before.parse();
         let toml = toml.map_err(|_| Failure::Usage(format!("{location} is not valid TOML")))?;
@@ -117,19 +113,21 @@ impl ConfigDocument {
         Ok(())
     }
 
-    /// Writes the file if it has changed. Returns `true` if it has.
-    pub(crate) fn save(&self) -> Result<bool, Failure> {
+    /// Writes the file if the document has changed. Returns `true` if it has. Fails if another program
+    /// has changed the file since it was read or saved.
+    pub(crate) fn save(&mut self) -> Result<bool, Failure> {
         let text = self.toml.to_string();
         if text == self.before {
             return Ok(false);
         }
         // `toml_edit` starts each table with an empty line, also the first one of a new file.
         let text = if self.before.is_empty() {
-            text.trim_start()
+            text.trim_start().to_owned()
         } else {
-            &text
+            text
         };
-        files::replace(&self.path, text, Access::Keep)?;
+        files::replace(&self.path, &self.before, &text, Access::Keep)?;
+        self.before = text;
         Ok(true)
     }
 }

@@ -7,6 +7,7 @@ pub(crate) mod handler;
 mod limits;
 pub(crate) mod load;
 mod location;
+pub(crate) mod lock;
 pub(crate) mod schema;
 pub(crate) mod settled;
 pub(crate) mod tasks;

@@ -1,7 +1,5 @@
 //! Files that hold signing secrets.
 
-use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::failure::Failure;
@@ -34,12 +32,12 @@ pub(crate) fn write(path: &Path, secret: &str, other: OtherSecret) -> Result<boo
             path.display()
         )));
     }
-    let text = if has_secret {
-        text
+    let new = if has_secret {
+        text.clone()
     } else {
         format!("{secret}\n")
     };
-    files::replace(path, &text, Access::Owner)?;
+    files::replace(path, &text, &new, Access::Owner)?;
     Ok(true)
 }
 
@@ -68,21 +66,18 @@ pub(crate) fn in_use(path: &Path) -> Failure {
 }
 
 fn read(path: &Path) -> Result<String, Failure> {
-    match files::read_text(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
-        read => read.map_err(|error| {
-            Failure::Usage(format!(
-                "cannot read {}: {error}; run as a user who may read it, or name another file",
-                path.display()
-            ))
-        }),
-    }
+    files::read_if_exists(path).map_err(|error| {
+        Failure::Usage(format!(
+            "cannot read {}: {error}; run as a user who may read it, or name another file",
+            path.display()
+        ))
+    })
 }
 
 #[cfg(unix)]
 fn is_private(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
-    fs::metadata(path).is_ok_and(|file| file.mode() & 0o077 == 0)
+    std::fs::metadata(path).is_ok_and(|file| file.mode() & 0o077 == 0)
 }
 
 #[cfg(not(unix))]

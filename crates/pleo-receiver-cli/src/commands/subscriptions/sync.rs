@@ -6,14 +6,16 @@ use std::path::Path;
 
 use pleo_api::{Client, Subscription};
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::args::subscriptions::Sync;
 use crate::config::edit::ConfigDocument;
+use crate::config::lock::ConfigLock;
 use crate::config::schema::{ConfigFile, EndpointTable, SubscriptionTable};
 use crate::failure::Failure;
 use crate::files::{self, Access};
 use crate::output;
-use crate::pleo::apply::apply;
+use crate::pleo::apply::{apply, undo_create};
 use crate::pleo::client::{CredentialsRef, client_with, find_subscriptions, signing_secret};
 use crate::pleo::declared;
 use crate::pleo::owner::{check_not_copied, is_owned, new_name, owned_by};
@@ -38,6 +40,12 @@ struct Step<'a> {
 
 pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
     let config = &args.receiver.config;
+    let _lock = if args.yes {
+        ConfigLock::acquire(config).await?
+    } else {
+        None
+    };
+    let mut document = ConfigDocument::open(config)?;
     let file = declared::read(&args.receiver)?;
     let owner = file.subscriptions.as_ref().map(|owner| owner.name.as_str());
     let declared = declared_subscriptions(&file);
@@ -77,7 +85,6 @@ pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
         .any(|step| matches!(step.change, Change::Create(_)));
     if args.yes && creates && owner.is_none() {
         // Saved first: after an interruption, the next run finds the subscriptions by this name.
-        let mut document = ConfigDocument::open(config)?;
         document.set_owner(&new_owner);
         document.save()?;
     }
@@ -200,9 +207,13 @@ async fn run_step(
         }
         return Ok(false);
     };
-    if let Some(id) = id {
-        let (secret, _) = signing_secret(client, id).await?;
-        secret_file::write(file, secret.expose(), OtherSecret::Refuse)?;
+    if let Some(id) = id
+        && let Err(failure) = fetch_secret(client, id, file).await
+    {
+        return Err(match change {
+            Change::Create(_) => undo_create(id, client, &printer.args.api, failure).await,
+            _ => failure,
+        });
     }
     printer.change(
         "fetch",
@@ -210,6 +221,12 @@ async fn run_step(
         &[],
     )?;
     Ok(id.is_some())
+}
+
+async fn fetch_secret(client: &Client, id: Uuid, file: &Path) -> Result<(), Failure> {
+    let (secret, _) = signing_secret(client, id).await?;
+    secret_file::write(file, secret.expose(), OtherSecret::Refuse)?;
+    Ok(())
 }
 
 /// Prints the owned subscriptions that the file no longer declares. Deletes them with `--yes

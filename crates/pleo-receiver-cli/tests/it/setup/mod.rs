@@ -1,5 +1,6 @@
 //! `setup`: from a token to a dispatched export job.
 
+mod concurrent;
 mod files;
 
 use std::net::SocketAddr;
