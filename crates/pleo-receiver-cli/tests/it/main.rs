@@ -46,3 +46,4 @@ mod soak;
 mod startup;
 mod subscriptions;
 mod terminal;
+mod verify_limits;

@@ -2,6 +2,13 @@
 
 use serde::de::IgnoredAny;
 
+/// How many times longer than the body its original may be. Deep brackets, each on a line of its own,
+/// would take quadratic memory.
+const MAX_GROWTH: usize = 8;
+
+/// By how many bytes the original of a short body may exceed that.
+const MIN_GROWTH: usize = 4096;
+
 /// Returns possible originals of a body, each with a description.
 pub(super) fn candidates(body: &[u8]) -> impl Iterator<Item = (String, Vec<u8>)> {
     let plain = [
@@ -34,10 +41,10 @@ fn reformatted(body: Vec<u8>) -> impl Iterator<Item = (String, Vec<u8>)> {
     text.into_iter().flat_map(move |text| {
         spacings.into_iter().flat_map(move |(spacing, space)| {
             let text = text.clone();
-            letters.into_iter().map(move |(letters, letter)| {
+            letters.into_iter().filter_map(move |(letters, letter)| {
                 let what = [space, letter].into_iter().filter(|part| !part.is_empty());
                 let what = what.collect::<Vec<_>>().join(" and ");
-                (what, format(&text, spacing, letters).into_bytes())
+                Some((what, format(&text, spacing, letters)?.into_bytes()))
             })
         })
     })
@@ -59,23 +66,27 @@ enum Letters {
     Slashes,
 }
 
-/// Writes JSON with another spacing and other escapes, in the same order.
-fn format(json: &str, spacing: Spacing, letters: Letters) -> String {
-    let mut out = String::with_capacity(json.len() * 2);
+/// Writes JSON with another spacing and other escapes, in the same order. Returns `None` if it gets
+/// too long. Takes time linear in the length.
+fn format(json: &str, spacing: Spacing, letters: Letters) -> Option<String> {
+    let limit = json.len() * MAX_GROWTH + MIN_GROWTH;
+    let mut out = String::with_capacity(json.len());
     let mut depth = 0_usize;
     let mut rest = json;
     while let Some(next) = rest.chars().next() {
+        if out.len() > limit {
+            return None;
+        }
         let (part, behind) = rest.split_at(match next {
             '"' => string_len(rest),
             other => other.len_utf8(),
         });
         rest = behind;
-        let empty = matches!(rest.trim_start().as_bytes().first(), Some(b'}' | b']'));
         match (next, spacing) {
             ('"', _) => out.push_str(&rewrite_string(part, letters)),
             (_, Spacing::Unchanged) => out.push_str(part),
             (' ' | '\t' | '\r' | '\n', _) => {}
-            ('{' | '[', Spacing::Lines(width)) if !empty => {
+            ('{' | '[', Spacing::Lines(width)) if !rest.trim_start().starts_with(['}', ']']) => {
                 depth += 1;
                 out.push_str(part);
                 new_line(&mut out, depth * width);
@@ -96,7 +107,7 @@ fn format(json: &str, spacing: Spacing, letters: Letters) -> String {
             _ => out.push_str(part),
         }
     }
-    out
+    Some(out)
 }
 
 fn new_line(out: &mut String, width: usize) {
