@@ -1,7 +1,11 @@
 //! Prometheus metrics of the receiver.
 
+#[cfg(feature = "tls")]
+use std::path::Path;
 use std::sync::Arc;
 
+#[cfg(feature = "tls")]
+use jiff::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -32,6 +36,13 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
+#[cfg(feature = "tls")]
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CertificateLabels {
+    /// The path of its file.
+    certificate: String,
+}
+
 /// The metrics of one receiver.
 #[derive(Debug)]
 pub(crate) struct Metrics {
@@ -44,6 +55,8 @@ pub(crate) struct Metrics {
     in_flight: Gauge,
     connections: Gauge,
     refused_connections: Family<ReasonLabels, Counter>,
+    #[cfg(feature = "tls")]
+    certificate_expiry: Family<CertificateLabels, Gauge>,
 }
 
 impl Metrics {
@@ -77,6 +90,12 @@ impl Metrics {
                 &mut registry,
                 "refused_connections",
                 "Connections closed by the server by reason",
+            ),
+            #[cfg(feature = "tls")]
+            certificate_expiry: register(
+                &mut registry,
+                "certificate_expiry_timestamp_seconds",
+                "Unix time at which the TLS certificate in use expires",
             ),
             registry,
         }
@@ -137,6 +156,16 @@ impl Metrics {
     /// Counts a restart of the dispatcher.
     pub(crate) fn dispatcher_restarted(&self) {
         self.dispatcher_restarts.inc();
+    }
+
+    /// Sets the expiry of the certificate in use.
+    #[cfg(feature = "tls")]
+    pub(crate) fn certificate_expiry(&self, certificate: &Path, expires_at: Timestamp) {
+        let certificate = certificate.display().to_string();
+        let gauge = self
+            .certificate_expiry
+            .get_or_create(&CertificateLabels { certificate });
+        gauge.set(expires_at.as_second());
     }
 
     /// Encodes all metrics in the OpenMetrics text format.

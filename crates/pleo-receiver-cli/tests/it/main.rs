@@ -12,6 +12,7 @@ mod support;
 
 mod attacks;
 mod catch_up;
+mod certificate;
 mod commands;
 mod config;
 mod deliveries;

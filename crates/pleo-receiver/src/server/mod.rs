@@ -3,6 +3,8 @@
 mod connection;
 #[cfg(feature = "tls")]
 mod control_frames;
+#[cfg(feature = "tls")]
+mod expiry;
 mod linger;
 mod options;
 mod phase;
@@ -125,7 +127,7 @@ impl Server {
         for listener in self.listeners {
             #[cfg(feature = "tls")]
             if let Some(tls) = &listener.tls {
-                reloading.spawn(tls.clone().watch());
+                reloading.spawn(tls.clone().watch(server.receiver.clone()));
             }
             let socket = listener.socket.into_std().map_err(ServeError::Start)?;
             for worker in &workers.handles {

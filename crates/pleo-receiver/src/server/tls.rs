@@ -8,8 +8,9 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
+use jiff::Timestamp;
 use tokio::{task, time};
 use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
@@ -17,20 +18,27 @@ use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tracing::{info, warn};
 
+use super::expiry::{self, ExpiryWarnings};
 use crate::error::error_chain;
+use crate::receiver::Receiver;
 
 /// How often the files are checked for changes.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The delay until files that could not be used are read again, and its maximum after several failures.
+const RETRY_DELAY: Duration = Duration::from_secs(1);
+const MAX_RETRY_DELAY: Duration = Duration::from_secs(60);
+
 /// A certificate and its private key, read from PEM files.
 ///
-/// A server reloads them when a file changes. Open connections keep the old certificate.
+/// A server reloads them when a file changes. If it cannot use them, it reads them again a little
+/// later: a key may become readable after its certificate. Open connections keep the old certificate.
 #[derive(Clone)]
 pub struct Tls {
     files: Arc<Files>,
     /// The stamps of the files before they were first read.
     stamps: Stamps,
-    config: Arc<RwLock<Arc<ServerConfig>>>,
+    loaded: Arc<RwLock<Loaded>>,
 }
 
 /// Modification time and length of both files.
@@ -40,6 +48,13 @@ type Stamps = [Option<(SystemTime, u64)>; 2];
 struct Files {
     certificate: PathBuf,
     key: PathBuf,
+}
+
+/// A certificate in use.
+#[derive(Clone)]
+struct Loaded {
+    config: Arc<ServerConfig>,
+    expires_at: Option<Timestamp>,
 }
 
 impl Tls {
@@ -59,7 +74,7 @@ impl Tls {
         Ok(Self {
             // Taken before the files are read, so that a later change is noticed.
             stamps: files.stamps(),
-            config: Arc::new(RwLock::new(files.load()?)),
+            loaded: Arc::new(RwLock::new(files.load()?)),
             files: Arc::new(files),
         })
     }
@@ -69,42 +84,105 @@ impl Tls {
     /// # Errors
     /// The same as [`Self::from_pem_files`]. Then the old certificate stays in use.
     pub fn reload(&self) -> Result<(), TlsError> {
-        let config = self.files.load()?;
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        let loaded = self.files.load()?;
+        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         Ok(())
+    }
+
+    /// Returns the file of the certificate.
+    #[must_use]
+    pub fn certificate(&self) -> &Path {
+        &self.files.certificate
+    }
+
+    /// Returns the time at which the server's certificate expires (`notAfter`, RFC 5280 section
+    /// 4.1.2.5); `None` if it cannot be parsed. It changes when the certificate is reloaded.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        self.loaded().expires_at
     }
 
     /// Returns the configuration for a new connection.
     pub(super) fn config(&self) -> Arc<ServerConfig> {
-        Arc::clone(&self.config.read().unwrap_or_else(PoisonError::into_inner))
+        self.loaded().config
     }
 
-    /// Reloads the files whenever they change.
-    pub(super) async fn watch(self) -> Infallible {
-        let mut loaded = self.stamps;
+    /// Reloads the files whenever they change, and exports and warns of the expiry.
+    pub(super) async fn watch(self, receiver: Receiver) -> Infallible {
+        let mut watch = Watch {
+            stamps: self.stamps,
+            failed: None,
+        };
+        let mut warnings = ExpiryWarnings::default();
         loop {
+            if let Some(expires_at) = self.expires_at() {
+                let metrics = receiver.counters();
+                metrics.certificate_expiry(self.certificate(), expires_at);
+                warnings.log(self.certificate(), expires_at, Timestamp::now());
+            }
             time::sleep(CHECK_INTERVAL).await;
             let tls = self.clone();
             let check = move || {
-                // Taken before the files are read, so that a later change is noticed.
-                let stamps = tls.files.stamps();
-                if loaded != stamps {
-                    tls.reload_and_log();
-                }
-                stamps
+                watch.check(&tls);
+                watch
             };
             // The task is never aborted and doesn't panic.
-            loaded = task::spawn_blocking(check).await.unwrap_or(loaded);
+            watch = task::spawn_blocking(check).await.unwrap_or(Watch {
+                stamps: self.stamps,
+                failed: None,
+            });
         }
     }
 
-    fn reload_and_log(&self) {
-        let certificate = self.files.certificate.display();
-        match self.reload() {
+    fn loaded(&self) -> Loaded {
+        let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
+        loaded.clone()
+    }
+}
+
+/// The files as they were last read.
+struct Watch {
+    stamps: Stamps,
+    failed: Option<Failed>,
+}
+
+/// A failed reload.
+struct Failed {
+    error: String,
+    at: Instant,
+    /// The time until the files are read again.
+    delay: Duration,
+}
+
+impl Watch {
+    /// Reloads the files if they have changed, or if it is time to try again after a failure.
+    fn check(&mut self, tls: &Tls) {
+        // Taken before the files are read, so that a later change is noticed.
+        let stamps = tls.files.stamps();
+        let changed = stamps != self.stamps;
+        self.stamps = stamps;
+        let failed = self.failed.take();
+        let delay = match &failed {
+            _ if changed => RETRY_DELAY,
+            Some(failed) if failed.at.elapsed() >= failed.delay => {
+                (failed.delay * 2).min(MAX_RETRY_DELAY)
+            }
+            _ => {
+                self.failed = failed;
+                return;
+            }
+        };
+        let certificate = tls.certificate().display();
+        match tls.reload() {
             Ok(()) => info!(%certificate, "TLS certificate reloaded"),
             Err(error) => {
                 let error = error_chain(&error);
-                warn!(%certificate, error, "TLS certificate not reloaded; the old one stays in use");
+                // Said once, and not at each try.
+                if changed || failed.is_none_or(|failed| failed.error != error) {
+                    warn!(%certificate, error, "TLS certificate not reloaded; the old one stays in use");
+                }
+                let at = Instant::now();
+                self.failed = Some(Failed { error, at, delay });
             }
         }
     }
@@ -124,7 +202,7 @@ impl Files {
         })
     }
 
-    fn load(&self) -> Result<Arc<ServerConfig>, TlsError> {
+    fn load(&self) -> Result<Loaded, TlsError> {
         for path in [&self.certificate, &self.key] {
             check_regular(path).map_err(|error| unusable(path, pem::Error::Io(error)))?;
         }
@@ -137,6 +215,7 @@ impl Files {
             let path = self.certificate.clone();
             return Err(TlsError::Empty { path });
         }
+        let expires_at = certificates.first().and_then(expiry::expires_at);
         let provider = Arc::new(ring::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -150,7 +229,10 @@ impl Files {
                 source: error.into(),
             })?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
+        Ok(Loaded {
+            config: Arc::new(config),
+            expires_at,
+        })
     }
 }
 
