@@ -10,7 +10,7 @@ use tracing::warn;
 
 use super::location::Location;
 use super::schema::ConfigFile;
-use super::values::Words;
+use super::values::{ForwardFormat, Words};
 use crate::args::Serve;
 use crate::failure::{Failure, chain};
 use crate::secret_ref::signing_secrets;
@@ -76,6 +76,21 @@ pub(super) fn target(
                 let [secret] =
                     <[_; 1]>::try_from(secrets).map_err(|_| usage("several secrets: give one"))?;
                 forward = forward.signed_with(secret);
+            }
+            let source = file.forward_source.as_deref();
+            (file.forward_format, source).hash(hash);
+            match (file.forward_format, source) {
+                (ForwardFormat::CloudEvents, source) => {
+                    let named = forward.with_cloud_events(source.unwrap_or_default());
+                    forward = named.map_err(|error| {
+                        Failure::usage(&location.key("forward_source"), &chain(&error))
+                    })?;
+                }
+                (ForwardFormat::Webhook, None) => {}
+                (ForwardFormat::Webhook, Some(_)) => {
+                    let why = "only for `forward_format = \"cloudevents\"`: set it too";
+                    return Err(Failure::usage(&location.key("forward_source"), why));
+                }
             }
             Ok(Some(Target::Forward(Box::new(forward))))
         }

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::limits::{Limits, Retry};
 use super::tasks::{CatchUp, Retention};
-use super::values::{Address, Level, Network, Secrets, Source, Words};
+use super::values::{Address, ForwardFormat, Level, Network, Secrets, Source, Words};
 use crate::failure::Failure;
 use crate::files;
 use crate::secret_ref::SecretRef;
@@ -38,6 +38,9 @@ pub(crate) struct ConfigFile {
     pub(super) tolerance: Option<u64>,
     pub(super) forward: Option<SecretRef>,
     pub(super) forward_secret: Option<SecretRef>,
+    #[serde(default)]
+    pub(super) forward_format: ForwardFormat,
+    pub(super) forward_source: Option<String>,
     pub(super) exec: Option<Words>,
     #[serde(default)]
     pub(super) exec_env: Vec<String>,

@@ -78,6 +78,17 @@ impl<'de> Deserialize<'de> for Words {
     }
 }
 
+/// The format of forwarded messages.
+#[derive(Clone, Copy, Debug, Default, Hash, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ForwardFormat {
+    /// The body, with the headers of this program.
+    #[default]
+    Webhook,
+    /// The headers of a CloudEvent in binary mode too.
+    CloudEvents,
+}
+
 /// A network, or a single address.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Network(pub(super) IpNet);

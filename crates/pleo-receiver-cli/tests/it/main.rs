@@ -13,6 +13,7 @@ mod support;
 mod attacks;
 mod catch_up;
 mod certificate;
+mod cloud_events;
 mod commands;
 mod config;
 mod deliveries;

@@ -12,6 +12,7 @@ use pleo_http::{Target, read_limited};
 use pleo_webhook_verify::{InvalidId, Secret, unix_now};
 use tokio::time;
 
+use super::cloud_events::CloudEvents;
 use super::contract::{Handler, HandlerError, HandlerFuture};
 use super::delivery::Delivery;
 
@@ -43,6 +44,7 @@ pub struct Forward {
     target: Target,
     timeout: Duration,
     secret: Option<Secret>,
+    cloud_events: Option<CloudEvents>,
 }
 
 impl Forward {
@@ -66,6 +68,7 @@ impl Forward {
             target,
             timeout: Duration::from_secs(30),
             secret: None,
+            cloud_events: None,
         })
     }
 
@@ -82,6 +85,24 @@ impl Forward {
     pub fn signed_with(mut self, secret: Secret) -> Self {
         self.secret = Some(secret);
         self
+    }
+
+    /// Sends each message as a CloudEvent 1.0.2 too, in binary mode: adds the headers
+    /// `ce-specversion`, `ce-id` (the message id), `ce-source`, `ce-type` (the event type, or
+    /// `unknown` if the body is not an envelope) and `ce-time` (the time of arrival). Their values are
+    /// percent-encoded, as the HTTP binding says in section 3.1.3.2.
+    ///
+    /// `source` is the start of `ce-source`, such as `https://hooks.example.com`; the endpoint's name
+    /// follows as a path. Without a start (`""`), the source is a relative URI reference such as
+    /// `/webhooks/pleo`.
+    ///
+    /// # Errors
+    /// [`ForwardError::Source`] if `source` can't be the start of a URI.
+    pub fn with_cloud_events(mut self, source: &str) -> Result<Self, ForwardError> {
+        let cloud_events = CloudEvents::new(source);
+        let cloud_events = cloud_events.map_err(|reason| ForwardError::Source { reason })?;
+        self.cloud_events = Some(cloud_events);
+        Ok(self)
     }
 
     async fn forward(&self, delivery: Delivery) -> Result<(), HandlerError> {
@@ -126,6 +147,10 @@ impl Forward {
         if delivery.is_expired() {
             set("pleo-expired", "true");
         }
+        for (name, value) in (self.cloud_events.iter()).flat_map(|format| format.headers(delivery))
+        {
+            set(name, &value);
+        }
         if let Some(secret) = &self.secret {
             let now = unix_now();
             let signature = secret.sign(delivery.id(), now, delivery.body())?;
@@ -150,6 +175,7 @@ impl fmt::Debug for Forward {
             .field("target", &self.target.url().origin().ascii_serialization())
             .field("timeout", &self.timeout)
             .field("is_signed", &self.secret.is_some())
+            .field("cloud_events", &self.cloud_events)
             .finish_non_exhaustive()
     }
 }
@@ -163,6 +189,12 @@ pub enum ForwardError {
     Url {
         /// What is invalid.
         reason: String,
+    },
+    /// The start of a CloudEvent's source is not the start of a URI.
+    #[error("invalid source of CloudEvents: {reason}")]
+    Source {
+        /// What is invalid.
+        reason: &'static str,
     },
     /// The system has no certificate authorities to verify an `https` target with.
     #[error("no certificate authorities found; install `ca-certificates` or set `SSL_CERT_FILE`")]

@@ -1,5 +1,7 @@
 //! Handlers of messages: their contract, and the handlers that come with the crate.
 
+#[cfg(feature = "forward")]
+mod cloud_events;
 mod contract;
 mod delivery;
 #[cfg(feature = "exec")]

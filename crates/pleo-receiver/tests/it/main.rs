@@ -12,6 +12,7 @@ mod support;
 
 mod accept_panic;
 mod acknowledgement;
+mod cloud_events;
 mod custom_inbox;
 mod dispatcher;
 mod exec;
