@@ -16,9 +16,9 @@ use crate::dispatch::{self, DispatchOptions, Dispatcher, Dispatching};
 use crate::endpoint::Endpoint;
 use crate::handler::Handler;
 use crate::inbox::Inbox;
-use crate::metrics::Metrics;
 use crate::receiver::{Inner, Receiver};
 use crate::routes::{self, BuildError};
+use crate::telemetry::Telemetry;
 
 impl Receiver {
     /// Creates a builder of a receiver with this inbox and the default limits. Pass an
@@ -143,8 +143,8 @@ impl ReceiverBuilder {
     /// # Errors
     /// There is no endpoint, or two endpoints have the same path or name.
     pub fn build(self) -> Result<(Receiver, Dispatcher), BuildError> {
-        let metrics = Arc::new(Metrics::new());
-        let routes = routes::routes(self.endpoints, &metrics)?;
+        let telemetry = Arc::new(Telemetry::new());
+        let routes = routes::routes(self.endpoints, &telemetry.metrics)?;
         let dispatching = watch::Sender::new(Arc::new(Dispatching {
             handler: self.handler,
             options: self.dispatch_options,
@@ -153,7 +153,7 @@ impl ReceiverBuilder {
         let dispatcher = Dispatcher::new(dispatch::Shared {
             inbox: Arc::clone(&self.inbox),
             dispatching: dispatching.subscribe(),
-            metrics: Arc::clone(&metrics),
+            telemetry: Arc::clone(&telemetry),
             failure: failure.subscribe(),
         });
         let receiver = Receiver::new(Inner {
@@ -165,10 +165,11 @@ impl ReceiverBuilder {
                 self.max_in_flight,
                 self.max_unverified_bytes,
                 self.body_limits.bytes,
+                Arc::clone(&telemetry),
             ),
             trusted_proxies: self.trusted_proxies,
             peer_from: self.peer_from,
-            metrics,
+            telemetry,
             failure,
             shutting_down: AtomicBool::new(false),
             has_warned: AtomicBool::new(false),

@@ -72,6 +72,7 @@ mod rejection;
 mod routes;
 mod server;
 mod service;
+mod telemetry;
 
 pub use builder::ReceiverBuilder;
 pub use client_ip::{PLEO_EU, PLEO_US, PeerAddr};

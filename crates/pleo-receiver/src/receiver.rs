@@ -13,21 +13,20 @@ use http::{Extensions, HeaderMap, Request, Response};
 use http_body::Body;
 use http_body_util::Full;
 use ipnet::IpNet;
-use pleo_webhook_verify::SignatureHeaders;
+use pleo_webhook_verify::{SignatureHeaders, VerifyError};
 use tokio::sync::watch;
-use tracing::{error, field, info, warn};
+use tokio::time::Instant;
 
 use crate::admission::{Admission, Source};
 use crate::body;
 use crate::client_ip;
 use crate::dispatch::{DispatchOptions, Dispatching};
 use crate::endpoint::Endpoint;
-use crate::error::error_chain;
 use crate::handler::Handler;
 use crate::inbox::{Appended, Inbox, InboxError, InboxErrorKind, NewMessage, StoredHeaders};
-use crate::metrics::Metrics;
 use crate::rejection::{self, Rejection};
 use crate::routes::{self, BuildError, Route, Routes};
+use crate::telemetry::{self, AuthenticDelivery, RejectedRequest, Telemetry};
 
 /// The headers that are kept with a message. Each is in one of the two sets of signature headers, or
 /// says where the message belongs in a trace.
@@ -41,8 +40,8 @@ const STORED_HEADERS: [&str; 7] = [
     "traceparent",
 ];
 
-/// How many bytes of an unknown path are logged.
-const LOGGED_PATH: usize = 256;
+/// How many bytes of the message id of a rejected request are logged.
+const LOGGED_ID: usize = 256;
 
 /// Receives deliveries at its endpoints, stores them in its inbox and dispatches them to its handler.
 ///
@@ -63,7 +62,7 @@ pub(crate) struct Inner {
     pub(crate) trusted_proxies: Vec<IpNet>,
     /// Finds the peer address in the extensions of a request.
     pub(crate) peer_from: fn(&Extensions) -> Option<IpAddr>,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) telemetry: Arc<Telemetry>,
     /// The fatal error of the inbox, once there is one.
     pub(crate) failure: watch::Sender<Option<InboxError>>,
     pub(crate) shutting_down: AtomicBool,
@@ -119,12 +118,21 @@ impl Receiver {
         let Some(route) = route else {
             return self.reject_unrouted(parts.uri.path(), source, Rejection::NoSuchPath);
         };
-        match self.receive(&route.endpoint, source, parts, body).await {
-            Ok(appended) => {
-                route.accepted.count(appended);
-                rejection::accepted()
+        match self.receive(&route, source, parts, body).await {
+            Ok(()) => rejection::accepted(),
+            Err(Rejected {
+                rejection,
+                webhook_id,
+            }) => {
+                let request = RejectedRequest {
+                    endpoint: Some(route.endpoint.name()),
+                    webhook_id: webhook_id.as_deref(),
+                    source,
+                    ..RejectedRequest::default()
+                };
+                self.inner.telemetry.rejected(request, &rejection);
+                rejection::rejected(&rejection)
             }
-            Err(rejection) => self.reject(&route.endpoint, source, rejection),
         }
     }
 
@@ -151,7 +159,7 @@ impl Receiver {
         &self,
         endpoints: impl IntoIterator<Item = Endpoint>,
     ) -> Result<(), BuildError> {
-        let new = routes::routes(endpoints, &self.inner.metrics)?;
+        let new = routes::routes(endpoints, &self.inner.telemetry.metrics)?;
         let routes = self.inner.routes.write();
         *routes.unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
@@ -180,15 +188,15 @@ impl Receiver {
     /// flight, open connections, and connections closed by the server by reason.
     #[must_use]
     pub fn metrics(&self) -> String {
-        self.inner.metrics.encode()
+        self.inner.telemetry.metrics.encode()
     }
 
     pub(crate) fn admission(&self) -> &Admission {
         &self.inner.admission
     }
 
-    pub(crate) fn counters(&self) -> &Metrics {
-        &self.inner.metrics
+    pub(crate) fn telemetry(&self) -> &Telemetry {
+        &self.inner.telemetry
     }
 
     /// Returns `true` for the address of a trusted proxy.
@@ -215,45 +223,69 @@ impl Receiver {
     /// nothing before the signature holds.
     async fn receive<B>(
         &self,
-        endpoint: &Endpoint,
+        route: &Route,
         source: Option<IpAddr>,
         parts: Parts,
         body: B,
-    ) -> Result<Appended, Rejection>
+    ) -> Result<(), Rejected>
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let inner = &*self.inner;
+        let started = Instant::now();
+        let (inner, endpoint) = (&*self.inner, &route.endpoint);
         let limits = inner.body_limits;
         endpoint.check_request(&parts.method, &parts.headers, source, limits.bytes)?;
         if inner.shutting_down.load(Ordering::Relaxed) {
-            return Err(Rejection::ShuttingDown);
+            return Err(Rejection::ShuttingDown.into());
         }
         endpoint.check_credentials(&parts.headers)?;
         let headers = SignatureHeaders::from_pairs(&parts.headers)?;
         let ip = source;
         let source = Source::from(source);
-        let _in_flight = inner.metrics.in_flight();
+        let _in_flight = inner.telemetry.metrics.in_flight();
         let permit = inner.admission.body(source);
         let verified = body::verify(body, endpoint.verifier(), &headers, limits, permit);
-        let (id, body) = verified.await?;
+        let (id, body) = verified.await.map_err(|rejection| Rejected {
+            rejection,
+            webhook_id: headers.id().map(claimed_id),
+        })?;
+        let rejected = |rejection| Rejected {
+            rejection,
+            webhook_id: Some(Arc::clone(&id)),
+        };
         // Only an authentic message takes a slot: nobody else can use them up.
-        let _slot = inner.admission.store()?;
-        let message = NewMessage::new(Arc::clone(endpoint.name()), id, body)
+        let _slot = inner.admission.store().map_err(rejected)?;
+        let message = NewMessage::new(Arc::clone(endpoint.name()), Arc::clone(&id), body)
             .with_source(ip)
             .with_headers(stored_headers(&parts.headers));
         // Frees the connection's read buffer, which the headers point into.
         drop(parts);
-        let appended = self.store(endpoint.name(), message).await?;
+        let appended = self
+            .store(endpoint.name(), &id, message)
+            .await
+            .map_err(rejected)?;
         if appended == Appended::Stored {
             // Not for a duplicate: anybody who saw a delivery can repeat it.
             inner.admission.delivered(source);
         }
-        Ok(appended)
+        let delivery = AuthenticDelivery {
+            endpoint: endpoint.name(),
+            webhook_id: &id,
+            source: ip,
+            elapsed: started.elapsed(),
+        };
+        inner
+            .telemetry
+            .accepted(&route.accepted, delivery, appended);
+        Ok(())
     }
 
-    async fn store(&self, endpoint: &str, message: NewMessage) -> Result<Appended, Rejection> {
-        let webhook_id = Arc::clone(&message.webhook_id);
+    async fn store(
+        &self,
+        endpoint: &Arc<str>,
+        webhook_id: &str,
+        message: NewMessage,
+    ) -> Result<Appended, Rejection> {
         // A panic of the inbox must not close the connection without a response.
         let append = AssertUnwindSafe(async { self.inner.inbox.append(message).await });
         let panicked = |_| {
@@ -263,17 +295,14 @@ impl Receiver {
             ))
         };
         match append.catch_unwind().await.unwrap_or_else(panicked) {
-            Ok(Appended::Conflict) => {
-                warn!(%endpoint, webhook_id = &*webhook_id, "duplicate id with another body; the first is kept");
-                Ok(Appended::Conflict)
-            }
             Ok(appended) => Ok(appended),
             Err(error) => match error.kind() {
                 InboxErrorKind::Busy => Err(Rejection::InboxFull),
                 InboxErrorKind::Closed => Err(Rejection::ShuttingDown),
                 kind => {
-                    let text = error_chain(&error);
-                    error!(%endpoint, webhook_id = &*webhook_id, error = text, "append failed");
+                    self.inner
+                        .telemetry
+                        .append_failed(endpoint, webhook_id, &error);
                     if kind == InboxErrorKind::Fatal {
                         self.inner.failure.send_replace(Some(error));
                     }
@@ -291,7 +320,7 @@ impl Receiver {
             && !self.is_trusted_proxy(peer)
             && !self.inner.has_warned.swap(true, Ordering::Relaxed)
         {
-            warn!(%peer, "forwarded request from an untrusted proxy; if it is yours, set `trusted_proxies`");
+            telemetry::untrusted_proxy(peer);
         }
     }
 
@@ -302,24 +331,42 @@ impl Receiver {
         source: Option<IpAddr>,
         rejection: Rejection,
     ) -> Response<Full<Bytes>> {
-        let code = rejection.code();
-        let path = &path[..path.floor_char_boundary(LOGGED_PATH)];
-        self.inner.metrics.rejected(&Arc::default(), code);
-        info!(path, source = source.map(field::display), %code, "delivery rejected");
+        let request = RejectedRequest {
+            path: Some(path),
+            source,
+            ..RejectedRequest::default()
+        };
+        self.inner.telemetry.rejected(request, &rejection);
         rejection::rejected(&rejection)
     }
+}
 
-    fn reject(
-        &self,
-        endpoint: &Endpoint,
-        source: Option<IpAddr>,
-        rejection: Rejection,
-    ) -> Response<Full<Bytes>> {
-        let (endpoint, code) = (endpoint.name(), rejection.code());
-        self.inner.metrics.rejected(endpoint, code);
-        info!(%endpoint, source = source.map(field::display), %code, detail = %rejection, "delivery rejected");
-        rejection::rejected(&rejection)
+/// A request that is rejected.
+struct Rejected {
+    rejection: Rejection,
+    /// The message id in the headers, if they were read. It may be forged.
+    webhook_id: Option<Arc<str>>,
+}
+
+impl From<Rejection> for Rejected {
+    fn from(rejection: Rejection) -> Self {
+        Self {
+            rejection,
+            webhook_id: None,
+        }
     }
+}
+
+impl From<VerifyError> for Rejected {
+    fn from(error: VerifyError) -> Self {
+        Rejection::from(error).into()
+    }
+}
+
+/// Returns the start of the message id of a request that is not authentic.
+fn claimed_id(id: &[u8]) -> Arc<str> {
+    let id = id.get(..LOGGED_ID).unwrap_or(id);
+    String::from_utf8_lossy(id).into()
 }
 
 /// Returns the headers to keep with a message.

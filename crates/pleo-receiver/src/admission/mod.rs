@@ -4,7 +4,6 @@
 //! goes first. When one of them runs out, the source that holds most of it makes room, and never the
 //! sender.
 
-mod eviction_log;
 mod pool;
 mod source;
 mod trusted;
@@ -15,7 +14,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::rejection::Rejection;
-use eviction_log::EvictionLog;
+use crate::telemetry::Telemetry;
 pub(crate) use pool::{FairPool, Permit, Refused, Standing};
 pub(crate) use source::Source;
 use trusted::TrustedSources;
@@ -27,7 +26,7 @@ pub(crate) struct Admission {
     waiting: Arc<FairPool>,
     waiting_bytes: Arc<FairPool>,
     trusted: TrustedSources,
-    evictions: EvictionLog,
+    telemetry: Arc<Telemetry>,
 }
 
 /// The slot and the memory that a request holds while it waits for its body.
@@ -50,13 +49,18 @@ struct Held {
 impl Admission {
     /// Creates limits: `max_in_flight` requests wait for their bodies, as many messages are being
     /// stored, and incomplete bodies hold `bytes` together, at least one of the size `body_limit`.
-    pub(crate) fn new(max_in_flight: usize, bytes: usize, body_limit: usize) -> Self {
+    pub(crate) fn new(
+        max_in_flight: usize,
+        bytes: usize,
+        body_limit: usize,
+        telemetry: Arc<Telemetry>,
+    ) -> Self {
         Self {
             storing: Semaphore::new(max_in_flight.min(Semaphore::MAX_PERMITS)),
             waiting: FairPool::new(max_in_flight, usize::MAX),
             waiting_bytes: FairPool::new(bytes.max(body_limit), usize::MAX),
             trusted: TrustedSources::default(),
-            evictions: EvictionLog::default(),
+            telemetry,
         }
     }
 
@@ -79,11 +83,6 @@ impl Admission {
     /// Records that a source delivered something authentic.
     pub(crate) fn delivered(&self, source: Source) {
         self.trusted.record(source, Instant::now());
-    }
-
-    /// Logs that a source lost a connection or a request to another source.
-    pub(crate) fn log_eviction(&self, what: &'static str, source: Source) {
-        self.evictions.log(what, source, Instant::now());
     }
 
     /// Returns how a source stands to others.
@@ -138,7 +137,7 @@ impl BodyPermit<'_> {
             },
             None => core::future::pending().await,
         }
-        self.admission.log_eviction("request", self.source);
+        self.admission.telemetry.evicted("request", self.source);
         Rejection::SourceOverloaded
     }
 }
@@ -146,6 +145,10 @@ impl BodyPermit<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn admission(max_in_flight: usize, bytes: usize, body_limit: usize) -> Admission {
+        Admission::new(max_in_flight, bytes, body_limit, Arc::new(Telemetry::new()))
+    }
 
     fn source(text: &str) -> Source {
         Source::from(text.parse::<core::net::IpAddr>().unwrap())
@@ -166,7 +169,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_new_source_gets_memory_while_others_hold_all_of_it() {
-        let admission = Admission::new(100, 90, 30);
+        let admission = admission(100, 90, 30);
         let attackers = ["192.0.2.1", "192.0.2.2", "192.0.2.3"];
         let held = attackers.map(|one| waiting(&admission, one, 30));
         let sender = waiting(&admission, "198.51.100.1", 20);
@@ -180,7 +183,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_source_that_delivered_keeps_what_it_holds() {
-        let admission = Admission::new(6, 1000, 1);
+        let admission = admission(6, 1000, 1);
         admission.delivered(source("198.51.100.1"));
         let sender = [0; 6].map(|bytes| waiting(&admission, "198.51.100.1", bytes));
         let mut other = admission.body(source("192.0.2.1"));
@@ -192,7 +195,7 @@ mod tests {
 
     #[test]
     fn incomplete_requests_take_no_slot_of_messages_being_stored() {
-        let admission = Admission::new(6, 1000, 1);
+        let admission = admission(6, 1000, 1);
         let _waiting = [0; 6].map(|bytes| waiting(&admission, "192.0.2.1", bytes));
         let mut seventh = admission.body(source("192.0.2.1"));
         assert_eq!(seventh.hold(0), Err(Rejection::SourceOverloaded));
@@ -204,7 +207,7 @@ mod tests {
 
     #[test]
     fn there_is_room_for_one_body_however_narrow_the_limits() {
-        let admission = Admission::new(1, 0, 1000);
+        let admission = admission(1, 0, 1000);
         let mut body = waiting(&admission, "192.0.2.1", 1000);
         assert_eq!(body.hold(1001), Err(Rejection::SourceOverloaded));
     }

@@ -7,20 +7,19 @@ use std::sync::Arc;
 use tokio::sync::Mutex;
 use tokio::task::{self, AbortHandle, JoinError, JoinSet};
 use tokio::time::{self, Instant};
-use tracing::{error, info, warn};
 
 use super::leases::Leases;
 use super::outcomes::Outcomes;
 use super::{Dispatching, SHUTDOWN_TIMEOUT, retry, sleep_until};
 use crate::handler::Delivery;
 use crate::inbox::{Inbox, InboxError, Key, LeaseId, LeaseRequest, LeasedMessage, Outcome};
-use crate::metrics::Metrics;
+use crate::telemetry::{self, HandlerAttempt, Telemetry};
 
 /// The outcome if the handler failed. Its task describes the error, whose methods may panic.
 type HandlerResult = Result<(), Outcome>;
 
 pub(super) struct Attempts {
-    metrics: Arc<Metrics>,
+    telemetry: Arc<Telemetry>,
     handlers: JoinSet<HandlerResult>,
     /// The attempt of each task in `handlers`, also if it panics or is aborted.
     running: HashMap<task::Id, Running>,
@@ -33,6 +32,8 @@ struct Running {
     lease: LeaseId,
     attempt: u32,
     key: Key,
+    event_type: Option<String>,
+    started: Instant,
     /// The handler and the options that the attempt started with.
     started_with: Arc<Dispatching>,
     task: AbortHandle,
@@ -43,10 +44,23 @@ struct Running {
     turn: Arc<Mutex<()>>,
 }
 
+impl Running {
+    /// Returns the fields of the attempt's events.
+    fn telemetry(&self) -> HandlerAttempt<'_> {
+        HandlerAttempt {
+            endpoint: &self.key.endpoint,
+            webhook_id: &self.key.webhook_id,
+            event_type: self.event_type.as_deref(),
+            attempt: self.attempt,
+            elapsed: self.started.elapsed(),
+        }
+    }
+}
+
 impl Attempts {
-    pub(super) fn new(inbox: Arc<dyn Inbox>, metrics: Arc<Metrics>) -> Self {
+    pub(super) fn new(inbox: Arc<dyn Inbox>, telemetry: Arc<Telemetry>) -> Self {
         Self {
-            metrics,
+            telemetry,
             handlers: JoinSet::new(),
             running: HashMap::new(),
             leases: Leases::new(Arc::clone(&inbox)),
@@ -94,23 +108,24 @@ impl Attempts {
         let options = &current.options;
         let attempt = attempt.get();
         let key = message.entry.key();
-        let (endpoint, webhook_id) = (&key.endpoint, &*key.webhook_id);
+        let event_type = message.entry.event_type.clone();
         if retry::is_exhausted(options, attempt) {
             let (started, max) = (attempt - 1, options.max_attempts.max(1));
             let error = format!(
                 "{started} of {max} attempts started and none completed; the receiver may have \
                  stopped during the last one"
             );
-            error!(%endpoint, webhook_id, error, "no attempts left; message is dead");
-            self.metrics.handled(endpoint, "dead");
+            self.telemetry
+                .attempts_exhausted(&key, event_type.as_deref(), &error);
             return self.outcomes.record(lease, key, Outcome::Dead { error });
         }
         let is_last = retry::is_last(options, attempt);
         let limit = options.timeout;
         let delivery = Delivery::new(message, attempt, is_last, limit);
         if delivery.is_expired() {
-            warn!(%endpoint, webhook_id, expires_at = ?delivery.expires_at(), "export job expired before dispatch");
-            self.metrics.expired(endpoint);
+            let expires_at = delivery.expires_at();
+            self.telemetry
+                .expired(&key, event_type.as_deref(), expires_at);
         }
         // A handler whose lease was lost may run until its next await point.
         let mut stopped = self.running.values().filter(|attempt| attempt.is_lost);
@@ -129,6 +144,8 @@ impl Attempts {
             lease,
             attempt,
             key,
+            event_type,
+            started: Instant::now(),
             started_with: Arc::clone(current),
             task,
             grace_ends: None,
@@ -205,7 +222,7 @@ impl Attempts {
                 result = self.progress() => { result?; }
                 () = time::sleep_until(deadline) => {
                     let outcomes = self.outcomes.len();
-                    error!(outcomes, "cannot record outcomes; messages will be redelivered");
+                    telemetry::outcomes_abandoned(outcomes);
                     break;
                 }
             }
@@ -224,36 +241,15 @@ impl Attempts {
         if running.is_lost {
             return;
         }
-        let Running {
-            lease,
-            attempt,
-            key,
-            started_with,
-            ..
-        } = running;
-        let (endpoint, webhook_id) = (&key.endpoint, &*key.webhook_id);
+        let options = &running.started_with.options;
         let outcome = match ended {
             Ok(Ok(())) => Outcome::Done,
             Ok(Err(outcome)) => outcome,
             Err(error) if error.is_cancelled() => Outcome::Release,
-            Err(_) => retry::outcome(&started_with.options, attempt, &"handler panicked".into()),
+            Err(_) => retry::outcome(options, running.attempt, &"handler panicked".into()),
         };
-        match &outcome {
-            Outcome::Done => {
-                info!(%endpoint, webhook_id, attempt, "message handled");
-                self.metrics.handled(endpoint, "done");
-            }
-            Outcome::Retry { after, error } => {
-                warn!(%endpoint, webhook_id, attempt, retry_in = ?after, error, "handler failed");
-                self.metrics.handled(endpoint, "retry");
-            }
-            Outcome::Dead { error } => {
-                error!(%endpoint, webhook_id, attempt, error, "handler failed; message is dead");
-                self.metrics.handled(endpoint, "dead");
-            }
-            Outcome::Release => {}
-        }
-        self.outcomes.record(lease, key, outcome);
+        self.telemetry.attempt_ended(running.telemetry(), &outcome);
+        self.outcomes.record(running.lease, running.key, outcome);
     }
 
     /// Aborts handlers whose leases are lost, since another process may get their messages. Their
@@ -267,10 +263,7 @@ impl Attempts {
             }
             running.is_lost = true;
             running.task.abort();
-            let (endpoint, webhook_id) = (&running.key.endpoint, &*running.key.webhook_id);
-            let attempt = running.attempt;
-            warn!(%endpoint, webhook_id, attempt, "lease lost; handler stopped");
-            self.metrics.handled(endpoint, "lost");
+            self.telemetry.lease_lost(running.telemetry());
         }
     }
 
@@ -286,7 +279,7 @@ impl Attempts {
             }
         }
         if handlers > 0 {
-            warn!(handlers, "grace period over; handlers stopped");
+            telemetry::grace_period_over(handlers);
         }
     }
 }

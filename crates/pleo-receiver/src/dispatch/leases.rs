@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::warn;
 
 use super::{INBOX_RETRY_DELAY, limit, sleep_until, unwind};
-use crate::error::error_chain;
 use crate::inbox::{Inbox, InboxError, InboxErrorKind, LeaseId};
+use crate::telemetry;
 
 /// Renews leases after a third of their time, so that two renewals may fail.
 pub(super) struct Leases {
@@ -117,7 +116,7 @@ impl Leases {
             Ok(lost) => lost,
             Err(error) if error.kind() == InboxErrorKind::Fatal => return Err(error),
             Err(error) => {
-                warn!(error = error_chain(&error), "cannot renew leases; retrying");
+                telemetry::renewal_failed(&error);
                 let delay = INBOX_RETRY_DELAY.min(renewal.ttl / 6);
                 self.renew_at = Some(Instant::now() + delay);
                 return Ok(Vec::new());

@@ -15,13 +15,11 @@ use std::sync::Arc;
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{self, Instant};
-use tracing::error;
 
 use self::attempts::Attempts;
-use crate::error::error_chain;
 use crate::handler::Handler;
 use crate::inbox::{Inbox, InboxError, InboxErrorKind, InboxFuture, Leased, Version};
-use crate::metrics::Metrics;
+use crate::telemetry::{self, Telemetry};
 
 pub use options::DispatchOptions;
 
@@ -45,7 +43,7 @@ pub(crate) struct Dispatching {
 pub(crate) struct Shared {
     pub(crate) inbox: Arc<dyn Inbox>,
     pub(crate) dispatching: watch::Receiver<Arc<Dispatching>>,
-    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) telemetry: Arc<Telemetry>,
     /// The fatal error of the inbox, once there is one.
     pub(crate) failure: watch::Receiver<Option<InboxError>>,
 }
@@ -125,8 +123,7 @@ impl Dispatcher {
             };
             match ended {
                 Some(Err(error)) => {
-                    error!(%error, "dispatcher panicked");
-                    self.shared.metrics.dispatcher_restarted();
+                    self.shared.telemetry.dispatcher_panicked(error);
                 }
                 Some(Ok(result)) => return result,
                 None => return Ok(()),
@@ -189,11 +186,11 @@ async fn dispatch(shared: Shared, mut until: Until) -> Result<(), InboxError> {
     let Shared {
         inbox,
         mut dispatching,
-        metrics,
+        telemetry,
         mut failure,
     } = shared;
     let mut current = Arc::clone(&dispatching.borrow_and_update());
-    let mut attempts = Attempts::new(Arc::clone(&inbox), metrics);
+    let mut attempts = Attempts::new(Arc::clone(&inbox), telemetry);
     // The request runs in a task, so that a request that hangs delays no other event.
     let mut leasing = Leasing::new();
     let (mut requested, mut ttl) = (Instant::now(), current.options.lease_ttl());
@@ -248,8 +245,7 @@ async fn dispatch(shared: Shared, mut until: Until) -> Result<(), InboxError> {
                 }
                 Some(Err(error)) if error.kind() == InboxErrorKind::Fatal => return Err(error),
                 Some(Err(error)) => {
-                    let error = error_chain(&error);
-                    error!(error, "cannot lease messages; retrying");
+                    telemetry::lease_request_failed(&error);
                     // A change of the inbox does not shorten the delay.
                     seen = None;
                     wake_at = Instant::now().checked_add(INBOX_RETRY_DELAY);
@@ -270,7 +266,7 @@ async fn dispatch(shared: Shared, mut until: Until) -> Result<(), InboxError> {
             }
             result = attempts.progress() => { result?; }
             () = sleep_until(deadline) => {
-                error!("lease request in progress at shutdown; its messages will be redelivered");
+                telemetry::lease_request_abandoned();
                 break;
             }
         }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tokio::time;
-use tracing::{error, warn};
 
 use super::{INBOX_RETRY_DELAY, limit, unwind};
-use crate::error::error_chain;
 use crate::inbox::{Completed, Inbox, InboxError, InboxErrorKind, Key, LeaseId, Outcome};
+use crate::telemetry;
 
 /// How long one call of [`Inbox::complete`] may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -33,26 +32,26 @@ impl Outcomes {
     pub(super) fn record(&mut self, lease: LeaseId, key: Key, outcome: Outcome) {
         let inbox = Arc::clone(&self.inbox);
         self.recording.spawn(async move {
-            let Key {
-                endpoint,
-                webhook_id,
-                ..
-            } = key;
+            let mut has_failed = false;
             let result = loop {
                 match limit(CALL_TIMEOUT, inbox.complete(lease, outcome.clone())).await {
                     Ok(Completed::Recorded) => break Ok(()),
                     Ok(Completed::Lost) => {
-                        warn!(%endpoint, webhook_id = &*webhook_id, "lease lost before its outcome was recorded; message will be redelivered");
+                        // A try that failed may have recorded the outcome and so ended the lease.
+                        if has_failed {
+                            telemetry::outcome_unknown(&key);
+                        } else {
+                            telemetry::outcome_lost(&key);
+                        }
                         break Ok(());
                     }
                     Err(error) if error.is_retryable() => {
-                        let error = error_chain(&error);
-                        error!(%endpoint, webhook_id = &*webhook_id, error, "cannot record outcome; retrying");
+                        telemetry::outcome_delayed(&key, &error);
+                        has_failed = true;
                         time::sleep(INBOX_RETRY_DELAY).await;
                     }
                     Err(error) => {
-                        let text = error_chain(&error);
-                        error!(%endpoint, webhook_id = &*webhook_id, error = text, "cannot record outcome; message will be redelivered");
+                        telemetry::outcome_unrecorded(&key, &error);
                         let is_fatal = error.kind() == InboxErrorKind::Fatal;
                         break if is_fatal { Err(error) } else { Ok(()) };
                     }

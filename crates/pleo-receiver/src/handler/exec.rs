@@ -9,10 +9,10 @@ use std::process::{ExitStatus, Stdio};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 use tokio::time;
-use tracing::debug;
 
 use super::contract::{Handler, HandlerError, HandlerFuture};
 use super::delivery::Delivery;
+use crate::telemetry;
 
 /// How many bytes of a command's output are kept.
 const MAX_OUTPUT: usize = 1024;
@@ -124,8 +124,7 @@ impl Exec {
         group.disarm();
         let status = status.map_err(ExecError::Wait)?;
         let (stdout, stderr) = (out.text(), err.text());
-        let webhook_id = delivery.id();
-        debug!(webhook_id, %status, stdout, stderr, "command exited");
+        telemetry::command_exited(delivery.id(), status, &stdout, &stderr);
         if status.success() {
             return Ok(());
         }

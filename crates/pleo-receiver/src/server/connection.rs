@@ -21,7 +21,6 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tracing::debug;
 
 #[cfg(feature = "tls")]
 use super::control_frames::FrameLimit;
@@ -31,7 +30,6 @@ use super::phase::{Phase, Progress};
 #[cfg(feature = "tls")]
 use super::tls::Tls;
 use crate::admission::{FairPool, Source, Standing};
-use crate::error::error_chain;
 use crate::receiver::Receiver;
 use crate::rejection::Rejection;
 
@@ -152,8 +150,7 @@ impl Connection {
             }
         };
         let Ok(permit) = server.connections.acquire(source, 1, &standing) else {
-            receiver.counters().refused_connection("source");
-            debug!(%peer, reason = "source", "connection refused");
+            receiver.telemetry().connection_refused(peer);
             return None;
         };
         Some(Self {
@@ -167,7 +164,7 @@ impl Connection {
     pub(super) async fn serve(self, stream: TcpStream, #[cfg(feature = "tls")] tls: Option<Tls>) {
         let connection = Arc::new(self);
         let Self { peer, server, .. } = &*connection;
-        let _open = server.receiver.counters().connection();
+        let _open = server.receiver.telemetry().metrics.connection();
         let timeout = server.options.write_timeout;
         let stream = LingeringStream::new(stream, Arc::clone(&connection.progress), timeout);
         #[cfg(feature = "tls")]
@@ -179,15 +176,11 @@ impl Connection {
         #[cfg(not(feature = "tls"))]
         let served = connection.http1(stream).await;
         if let Err(error) = served {
-            if let Some(reason) = error.reason() {
-                server.receiver.counters().refused_connection(reason);
-            }
+            let telemetry = server.receiver.telemetry();
+            telemetry.connection_closed(*peer, error.reason(), &error);
             if matches!(error, ConnectionError::Evicted) {
-                let admission = server.receiver.admission();
-                admission.log_eviction("connection", (*peer).into());
+                telemetry.evicted("connection", Source::from(*peer));
             }
-            let reason = error_chain(&error);
-            debug!(%peer, reason, "connection closed early");
         }
     }
 

@@ -22,11 +22,11 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time;
-use tracing::{error, warn};
 
 use crate::dispatch::Dispatcher;
 use crate::inbox::InboxError;
 use crate::receiver::Receiver;
+use crate::telemetry;
 use connection::{Connection, ServerState};
 pub use options::ServerOptions;
 #[cfg(feature = "tls")]
@@ -152,7 +152,7 @@ impl Server {
             let mut ended = tokio::select! {
                 () = shutdown => None,
                 () = failed.notified() => {
-                    error!("inbox failed; shutting down");
+                    telemetry::inbox_failed();
                     None
                 }
                 // Until shutdown, only a panic ends a task that accepts connections.
@@ -163,7 +163,7 @@ impl Server {
             let mut result = Ok(());
             loop {
                 if let Some(Err(_)) = ended {
-                    error!("server task panicked; shutting down");
+                    telemetry::server_panicked();
                     result = Err(ServeError::Panicked);
                 }
                 ended = accepting.join_next().await;
@@ -173,6 +173,7 @@ impl Server {
             }
         };
         let (served, dispatched) = tokio::join!(serving, dispatching);
+        receiver.telemetry().report_suppressed();
         let closed = receiver.inbox().close().await;
         // The inbox may need the threads until it is closed, for example for a connection to a
         // database.
@@ -223,7 +224,7 @@ async fn accept(listener: Listener, server: Arc<ServerState>) {
             Ok((stream, peer)) => (stream, peer.ip()),
             Err(error) => {
                 // Usually no file descriptor is free.
-                warn!(%error, "cannot accept connection");
+                server.receiver.telemetry().accept_failed(&error);
                 time::sleep(ACCEPT_RETRY_DELAY).await;
                 continue;
             }
@@ -242,10 +243,7 @@ async fn accept(listener: Listener, server: Arc<ServerState>) {
     drop(listener);
     let closed = async { while connections.join_next().await.is_some() {} };
     if time::timeout(server.options.grace, closed).await.is_err() {
-        warn!(
-            connections = connections.len(),
-            "connections closed at the end of the grace period"
-        );
+        telemetry::connections_aborted(connections.len());
         connections.shutdown().await;
     }
 }

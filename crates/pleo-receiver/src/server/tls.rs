@@ -16,11 +16,11 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tracing::{info, warn};
 
 use super::expiry::{self, ExpiryWarnings};
 use crate::error::error_chain;
 use crate::receiver::Receiver;
+use crate::telemetry;
 
 /// How often the files are checked for changes.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
@@ -174,15 +174,18 @@ impl Watch {
         };
         let certificate = tls.certificate().display();
         match tls.reload() {
-            Ok(()) => info!(%certificate, "TLS certificate reloaded"),
+            Ok(()) => telemetry::certificate_reloaded(certificate),
             Err(error) => {
-                let error = error_chain(&error);
-                // Said once, and not at each try.
-                if changed || failed.is_none_or(|failed| failed.error != error) {
-                    warn!(%certificate, error, "TLS certificate not reloaded; the old one stays in use");
+                // Logged once, and not at each try.
+                let text = error_chain(&error);
+                if changed || failed.is_none_or(|failed| failed.error != text) {
+                    telemetry::certificate_not_reloaded(certificate, &error);
                 }
-                let at = Instant::now();
-                self.failed = Some(Failed { error, at, delay });
+                self.failed = Some(Failed {
+                    error: text,
+                    at: Instant::now(),
+                    delay,
+                });
             }
         }
     }

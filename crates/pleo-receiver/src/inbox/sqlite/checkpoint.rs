@@ -11,10 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::{self, JoinHandle};
 
 use rusqlite::Connection;
-use tracing::warn;
 
 use super::error::is_flush_failure;
-use crate::error::error_chain;
+use crate::telemetry;
 
 /// The minimum number of pages per checkpoint of the thread: 400 KiB. Larger flushes delay
 /// concurrent commits.
@@ -183,7 +182,7 @@ impl Wal {
             // Another process runs a checkpoint.
             Ok((true, _)) => {}
             Err(error) => {
-                warn!(error = error_chain(&error), "cannot checkpoint inbox");
+                telemetry::checkpoint_failed(&error);
                 self.has_failed
                     .fetch_or(is_flush_failure(&error), Ordering::Relaxed);
             }

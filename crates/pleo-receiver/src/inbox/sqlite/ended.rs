@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::Connection;
-use tracing::error;
 
 use super::error::is_damage;
 use super::held::Lease;
@@ -13,6 +12,7 @@ use crate::error::error_chain;
 use crate::inbox::attempt::{AttemptResult, MAX_ATTEMPTS_KEPT};
 use crate::inbox::lost::delay_after_loss;
 use crate::inbox::message::{State, from_millisecond};
+use crate::telemetry;
 
 /// Ends the leases of a server that crashed. Sets messages aside whose leases cannot be ended.
 pub(super) fn end_all_leases(connection: &mut Connection, now: Timestamp) -> rusqlite::Result<()> {
@@ -68,7 +68,7 @@ fn end_crashed(connection: &mut Connection, sequence: i64, now: Timestamp) -> ru
 /// Logs that a message cannot be read or changed. Returns the error to store.
 pub(super) fn log_unreadable(sequence: i64, error: &rusqlite::Error) -> String {
     let error = format!("unreadable: {}", error_chain(error));
-    error!(sequence, error, "message is unreadable; run `inbox check`");
+    telemetry::message_unreadable(sequence, &error);
     error
 }
 

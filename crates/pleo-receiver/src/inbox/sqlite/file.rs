@@ -11,6 +11,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::error::{OpenCause, SqliteOpenError};
 use super::{checkpoint, rewrite, schema};
+use crate::telemetry;
 
 /// How long to wait for a transaction of another process.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -264,8 +265,7 @@ fn make_private(path: &Path) -> Result<(), Box<dyn Error + Send + Sync>> {
     check_owner(&metadata)?;
     if metadata.mode() & 0o077 != 0 {
         fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
-        let mode = format!("{:o}", metadata.mode() & 0o777);
-        tracing::warn!(path = %path.display(), mode, "inbox file was accessible to other users; now owner only");
+        telemetry::file_made_private(path, metadata.mode());
     }
     Ok(())
 }

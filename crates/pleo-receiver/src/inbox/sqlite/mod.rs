@@ -53,6 +53,7 @@ use super::error::{InboxError, InboxErrorKind};
 use super::lease::{Completed, LeaseId, LeaseRequest, Leased, Outcome, Version};
 use super::message::{Appended, Key, NewMessage, StoredMessage};
 use super::query::{EndpointStats, Page, Query, Selection};
+use crate::telemetry::RateLimit;
 
 /// The estimated memory of a queued message without its body, in bytes.
 const MESSAGE_OVERHEAD: usize = 512;
@@ -201,6 +202,7 @@ impl SqliteInbox {
             queued_bytes: Arc::clone(&queued_bytes),
             version: version.clone(),
             health: Arc::clone(&health),
+            log_limit: RateLimit::new(),
         };
         let dispatch = DispatchState::new(Arc::clone(&options.clock));
         let writer = thread::Builder::new()

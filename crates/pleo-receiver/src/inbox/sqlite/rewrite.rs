@@ -13,11 +13,10 @@ use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode};
-use tracing::warn;
 
 use super::file::{BUSY_TIMEOUT, open_private};
-use crate::error::error_chain;
 use crate::inbox::message::to_u64;
+use crate::telemetry;
 
 /// The number of tries. Each open file reports a failed flush once, also if another one has reported
 /// it: the log and the database, of this module and of SQLite.
@@ -51,7 +50,7 @@ pub(super) fn flush(
             copied = copied.or_else(|_| copy_log(connection));
         }
         if let Err(error) = copied {
-            warn!(error = error_chain(&error), "cannot checkpoint inbox");
+            telemetry::checkpoint_failed(&error);
         }
     }
     Ok(is_flushed)

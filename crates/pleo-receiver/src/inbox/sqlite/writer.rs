@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
-use tracing::{error, info};
 
 use super::append::{Appends, ParsedMessage};
 use super::checkpoint::Checkpointer;
@@ -18,9 +17,9 @@ use super::file::{self, OpenFiles};
 use super::lock::ServerLock;
 use super::replies::{PendingReplies, Reply};
 use super::{managing, rewrite};
-use crate::error::error_chain;
 use crate::inbox::error::{InboxError, InboxErrorKind};
 use crate::inbox::message::Appended;
+use crate::telemetry::{self, RateLimit};
 
 /// The most commands in one transaction.
 const MAX_BATCH: usize = 1024;
@@ -38,6 +37,7 @@ pub(super) struct Writer {
     pub(super) queued_bytes: Arc<AtomicUsize>,
     pub(super) version: watch::Sender<u64>,
     pub(super) health: Health,
+    pub(super) log_limit: RateLimit,
 }
 
 impl Writer {
@@ -125,18 +125,14 @@ impl Writer {
         };
         let health = match flushed {
             Ok(true) => {
-                info!("inbox flushed to the disk after a failure; storing messages again");
+                telemetry::inbox_flushed();
                 Ok(())
             }
             // The next batch tries again.
             Ok(false) => Err(failure),
             Err(error) => {
                 let error = InboxError::new(InboxErrorKind::Fatal, error);
-                let text = error_chain(&error);
-                error!(
-                    error = text,
-                    "cannot flush inbox to the disk after a failure; nothing more is stored"
-                );
+                telemetry::flush_failed(&error);
                 Err(error)
             }
         };
@@ -155,10 +151,7 @@ impl Writer {
 
     fn refuse_all(&self, batch: &mut Vec<Command>, error: &InboxError) {
         let commands = batch.len();
-        error!(
-            error = error_chain(error),
-            commands, "cannot begin inbox transaction"
-        );
+        telemetry::begin_failed(&self.log_limit, error, commands);
         for command in batch.drain(..) {
             if let Command::Append { size, .. } = &command {
                 self.queued_bytes.fetch_sub(*size, Ordering::Relaxed);
@@ -223,10 +216,7 @@ impl Writer {
             dispatch.rolled_back();
         }
         if let Some(failure) = &failure {
-            error!(
-                error = error_chain(failure),
-                "cannot commit inbox transaction"
-            );
+            telemetry::commit_failed(&self.log_limit, failure);
         }
         if let Some(error) = failure.clone().filter(|_| flush_failure) {
             if let Some(checkpointer) = &self.checkpointer {

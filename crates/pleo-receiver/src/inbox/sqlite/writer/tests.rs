@@ -39,6 +39,7 @@ impl Queue {
             queued_bytes: Arc::default(),
             version: watch::Sender::new(0),
             health: Arc::new(Mutex::new(Ok(()))),
+            log_limit: RateLimit::new(),
         };
         let (commands, receiver) = mpsc::unbounded_channel();
         let dispatch = DispatchState::new(Arc::new(SystemClock::default()));

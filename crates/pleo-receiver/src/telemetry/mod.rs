@@ -1,0 +1,109 @@
+//! The events of a receiver, for its operator: each function writes a log line, and moves the counter
+//! of the event if it has one. So the log and the metrics agree.
+//!
+//! Log lines that a client without the secret can cause are limited. An event that only the sender,
+//! a handler or the operator can cause is always logged.
+
+/// Writes a log line unless the limit of its event is exceeded. The field `suppressed` has the number
+/// of lines that were left out since the last one.
+macro_rules! limited {
+    ($limit:expr, $level:ident, $endpoint:expr, $code:expr, $text:literal, $($fields:tt)+) => {
+        let level = tracing::Level::$level;
+        if let Some(suppressed) = $limit.check(level, $text, $code, $endpoint) {
+            tracing::event!(tracing::Level::$level, $($fields)+, suppressed, $text);
+        }
+    };
+}
+
+mod dispatching;
+#[cfg(feature = "sqlite")]
+mod inbox;
+mod rate_limit;
+mod requests;
+mod serving;
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use tracing::level_filters::LevelFilter;
+use tracing::{Level, info};
+
+use self::rate_limit::Event;
+use crate::metrics::Metrics;
+
+pub(crate) use self::dispatching::*;
+#[cfg(feature = "sqlite")]
+pub(crate) use self::inbox::*;
+pub(crate) use self::rate_limit::RateLimit;
+pub(crate) use self::requests::{AuthenticDelivery, RejectedRequest, untrusted_proxy};
+pub(crate) use self::serving::*;
+
+/// The metrics and the limits of log lines of one receiver.
+#[derive(Debug)]
+pub(crate) struct Telemetry {
+    pub(crate) metrics: Metrics,
+    limit: RateLimit,
+}
+
+impl Telemetry {
+    pub(crate) fn new() -> Self {
+        Self {
+            metrics: Metrics::new(),
+            limit: RateLimit::new(),
+        }
+    }
+
+    /// Logs the counts of suppressed lines that no line has reported.
+    pub(crate) fn report_suppressed(&self) {
+        for (event, suppressed) in self.limit.take_suppressed() {
+            let Event {
+                text,
+                code,
+                endpoint,
+            } = event;
+            info!(
+                event = text,
+                endpoint = some(&endpoint),
+                code = some(code),
+                suppressed,
+                "log lines suppressed"
+            );
+        }
+    }
+}
+
+impl RateLimit {
+    /// Returns `None` if a line must not be written now. Otherwise returns the field `suppressed`,
+    /// which is absent if no line was suppressed since the last one.
+    fn check(
+        &self,
+        level: Level,
+        text: &'static str,
+        code: &'static str,
+        endpoint: &Arc<str>,
+    ) -> Option<Option<u64>> {
+        if level > LevelFilter::current() {
+            return None;
+        }
+        let event = Event {
+            text,
+            code,
+            endpoint: Arc::clone(endpoint),
+        };
+        let suppressed = self.permit(event, Instant::now())?;
+        Some((suppressed > 0).then_some(suppressed))
+    }
+}
+
+/// Returns whole milliseconds.
+fn milliseconds(elapsed: Duration) -> u64 {
+    u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn some(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! Limits how often a log line is written, for events that a client without the secret can trigger.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::Instant;
+
+/// How many lines of one event may follow each other at once.
+const BURST: u32 = 5;
+
+/// After a burst, one line is written in this time.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Counts the events that are not logged. The next line of the same event has the count.
+#[derive(Debug)]
+pub(crate) struct RateLimit(Mutex<BTreeMap<Event, State>>);
+
+/// The events that share a limit. There are few: endpoints are configured.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Event {
+    pub(super) text: &'static str,
+    pub(super) code: &'static str,
+    /// Empty for an event of no endpoint.
+    pub(super) endpoint: Arc<str>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// When a complete burst is possible again.
+    full_at: Instant,
+    suppressed: u64,
+}
+
+impl RateLimit {
+    pub(crate) const fn new() -> Self {
+        Self(Mutex::new(BTreeMap::new()))
+    }
+
+    /// Returns how many events were suppressed since the last line, if another line may be written
+    /// now. Counts the event as suppressed otherwise.
+    pub(super) fn permit(&self, event: Event, now: Instant) -> Option<u64> {
+        let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = events.entry(event).or_insert(State {
+            full_at: now,
+            suppressed: 0,
+        });
+        let full_at = state.full_at.max(now);
+        if full_at - now > INTERVAL * (BURST - 1) {
+            state.suppressed += 1;
+            return None;
+        }
+        state.full_at = full_at + INTERVAL;
+        Some(core::mem::take(&mut state.suppressed))
+    }
+
+    /// Returns the events that no line has reported, and their counts.
+    pub(super) fn take_suppressed(&self) -> Vec<(Event, u64)> {
+        let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let suppressed = events.iter_mut().map(|(event, state)| {
+            let count = core::mem::take(&mut state.suppressed);
+            (event.clone(), count)
+        });
+        suppressed.filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(endpoint: &str, code: &'static str) -> Event {
+        Event {
+            text: "delivery rejected",
+            code,
+            endpoint: endpoint.into(),
+        }
+    }
+
+    #[test]
+    fn permits_burst_and_then_one_line_per_interval_with_count_of_suppressed() {
+        let (limit, start) = (RateLimit::new(), Instant::now());
+        let after = |millis| {
+            let now = start + Duration::from_millis(millis);
+            limit.permit(event("/a", "not_json"), now)
+        };
+        for millis in 0..5 {
+            assert_eq!(after(millis), Some(0), "{millis}");
+        }
+        for millis in 5..105 {
+            assert_eq!(after(millis), None, "{millis}");
+        }
+        assert_eq!(after(9_999), None);
+        assert_eq!(after(10_000), Some(101));
+        assert_eq!(after(19_999), None);
+        assert_eq!(after(20_000), Some(1));
+        // After a quiet minute, a complete burst.
+        for millis in 80_000..80_005 {
+            assert_eq!(after(millis), Some(0), "{millis}");
+        }
+        assert_eq!(after(80_005), None);
+    }
+
+    #[test]
+    fn limits_each_code_and_endpoint_apart() {
+        let (limit, now) = (RateLimit::new(), Instant::now());
+        for _ in 0..100 {
+            limit.permit(event("/a", "not_json"), now);
+        }
+        assert_eq!(limit.permit(event("/a", "not_json"), now), None);
+        assert_eq!(limit.permit(event("/a", "body_broken"), now), Some(0));
+        assert_eq!(limit.permit(event("/b", "not_json"), now), Some(0));
+    }
+
+    #[test]
+    fn takes_each_suppressed_count_once() {
+        let (limit, now) = (RateLimit::new(), Instant::now());
+        for _ in 0..12 {
+            limit.permit(event("/a", "not_json"), now);
+        }
+        limit.permit(event("/b", "not_json"), now);
+        assert_eq!(limit.take_suppressed(), [(event("/a", "not_json"), 7)]);
+        assert_eq!(limit.take_suppressed(), []);
+        let later = now + Duration::from_secs(10);
+        assert_eq!(limit.permit(event("/a", "not_json"), later), Some(0));
+    }
+}

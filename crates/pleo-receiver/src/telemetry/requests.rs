@@ -1,0 +1,149 @@
+//! The events of requests.
+
+use core::fmt::Display;
+use core::time::Duration;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use pleo_webhook_verify::VerifyError;
+use tracing::{Level, field, info, warn};
+
+use super::{Telemetry, milliseconds};
+use crate::error::error_chain;
+use crate::inbox::{Appended, InboxError};
+use crate::metrics::Accepted;
+use crate::rejection::Rejection;
+
+/// How many bytes of an unknown path are logged.
+const MAX_PATH: usize = 256;
+
+/// A delivery whose signature holds.
+#[derive(Clone, Copy)]
+pub(crate) struct AuthenticDelivery<'a> {
+    pub(crate) endpoint: &'a Arc<str>,
+    pub(crate) webhook_id: &'a str,
+    pub(crate) source: Option<IpAddr>,
+    /// The time since the request's headers arrived.
+    pub(crate) elapsed: Duration,
+}
+
+/// A request that is rejected.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct RejectedRequest<'a> {
+    /// `None` if the request reached no endpoint.
+    pub(crate) endpoint: Option<&'a Arc<str>>,
+    /// The path, if the request reached no endpoint.
+    pub(crate) path: Option<&'a str>,
+    /// The message id in the headers, if they were read. It may be forged.
+    pub(crate) webhook_id: Option<&'a str>,
+    pub(crate) source: Option<IpAddr>,
+}
+
+impl Telemetry {
+    /// A delivery is stored, or was stored before. It is answered 204.
+    pub(crate) fn accepted(
+        &self,
+        counters: &Accepted,
+        delivery: AuthenticDelivery<'_>,
+        appended: Appended,
+    ) {
+        counters.count(appended);
+        let AuthenticDelivery {
+            endpoint,
+            webhook_id,
+            source,
+            elapsed,
+        } = delivery;
+        let source = source.map(field::display);
+        let milliseconds = milliseconds(elapsed);
+        // Anybody who saw a delivery can repeat it: only the first is not limited.
+        match appended {
+            Appended::Stored => {
+                info!(%endpoint, webhook_id, source, milliseconds, "delivery stored");
+            }
+            Appended::Duplicate => {
+                limited!(
+                    self.limit, INFO, endpoint, "", "duplicate delivery",
+                    %endpoint, webhook_id, source, milliseconds
+                );
+            }
+            Appended::Conflict => {
+                limited!(
+                    self.limit, WARN, endpoint, "",
+                    "duplicate id with another body; the first is kept",
+                    %endpoint, webhook_id, source, milliseconds
+                );
+            }
+        }
+    }
+
+    /// A request is rejected.
+    pub(crate) fn rejected(&self, request: RejectedRequest<'_>, rejection: &Rejection) {
+        let RejectedRequest {
+            endpoint,
+            path,
+            webhook_id,
+            source,
+        } = request;
+        let (code, no_endpoint) = (rejection.code(), Arc::default());
+        let label = endpoint.unwrap_or(&no_endpoint);
+        self.metrics.rejected(label, code);
+        let path = path.map(|path| &path[..path.floor_char_boundary(MAX_PATH)]);
+        let endpoint = endpoint.map(field::display);
+        let source = source.map(field::display);
+        match level(rejection) {
+            Level::WARN => {
+                limited!(
+                    self.limit, WARN, label, code, "delivery rejected",
+                    endpoint, path, webhook_id, source, code = %code, detail = %rejection
+                );
+            }
+            Level::INFO => {
+                limited!(
+                    self.limit, INFO, label, code, "delivery rejected",
+                    endpoint, path, webhook_id, source, code = %code, detail = %rejection
+                );
+            }
+            _ => {
+                limited!(
+                    self.limit, DEBUG, label, code, "delivery rejected",
+                    endpoint, path, webhook_id, source, code = %code, detail = %rejection
+                );
+            }
+        }
+    }
+
+    /// The inbox could not store a message.
+    pub(crate) fn append_failed(&self, endpoint: &Arc<str>, webhook_id: &str, error: &InboxError) {
+        let error = error_chain(error);
+        limited!(
+            self.limit, ERROR, endpoint, "", "append failed",
+            %endpoint, webhook_id, error
+        );
+    }
+
+    /// A request or a connection lost its place to another source.
+    pub(crate) fn evicted(&self, what: &'static str, source: impl Display) {
+        limited!(
+            self.limit, WARN, &Arc::default(), what, "evicted for another source",
+            what, %source
+        );
+    }
+}
+
+/// Requests seem to come through a proxy that is not trusted.
+pub(crate) fn untrusted_proxy(peer: IpAddr) {
+    warn!(%peer, "forwarded request from an untrusted proxy; if it is yours, set `trusted_proxies`");
+}
+
+/// Returns the level of a rejection: a secret that differs needs the operator, and scanners need
+/// nobody.
+const fn level(rejection: &Rejection) -> Level {
+    match rejection {
+        Rejection::Signature(VerifyError::SignatureMismatch)
+        | Rejection::WrongCredentials
+        | Rejection::WrongHeader => Level::WARN,
+        Rejection::NoSuchPath | Rejection::MethodNotAllowed => Level::DEBUG,
+        _ => Level::INFO,
+    }
+}

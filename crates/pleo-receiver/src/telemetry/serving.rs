@@ -1,0 +1,81 @@
+//! The events of connections and the server.
+
+use core::error::Error;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use tracing::{error, warn};
+
+use super::Telemetry;
+use crate::error::error_chain;
+
+impl Telemetry {
+    /// A source may not have one more connection.
+    pub(crate) fn connection_refused(&self, peer: IpAddr) {
+        self.metrics.refused_connection("source");
+        limited!(
+            self.limit, DEBUG, &Arc::default(), "", "connection refused",
+            %peer, reason = "source"
+        );
+    }
+
+    /// A connection ended early. `limit` is the limit that it exceeded.
+    pub(crate) fn connection_closed(
+        &self,
+        peer: IpAddr,
+        limit: Option<&'static str>,
+        error: &(dyn Error + 'static),
+    ) {
+        if let Some(reason) = limit {
+            self.metrics.refused_connection(reason);
+        }
+        let code = limit.unwrap_or_default();
+        limited!(
+            self.limit, DEBUG, &Arc::default(), code, "connection closed early",
+            %peer, reason = error_chain(error)
+        );
+    }
+
+    /// A connection cannot be accepted, usually because no file descriptor is free.
+    pub(crate) fn accept_failed(&self, error: &io::Error) {
+        limited!(
+            self.limit, WARN, &Arc::default(), "", "cannot accept connection",
+            %error
+        );
+    }
+}
+
+/// Connections were open at the end of the grace period.
+pub(crate) fn connections_aborted(connections: usize) {
+    warn!(
+        connections,
+        "connections closed at the end of the grace period"
+    );
+}
+
+/// The inbox failed permanently.
+pub(crate) fn inbox_failed() {
+    error!("inbox failed; shutting down");
+}
+
+/// A task that accepts connections panicked.
+pub(crate) fn server_panicked() {
+    error!("server task panicked; shutting down");
+}
+
+/// The certificate or its key changed, and is used for new connections.
+#[cfg(feature = "tls")]
+pub(crate) fn certificate_reloaded(certificate: impl core::fmt::Display) {
+    tracing::info!(%certificate, "TLS certificate reloaded");
+}
+
+/// The certificate or its key changed, and cannot be used.
+#[cfg(feature = "tls")]
+pub(crate) fn certificate_not_reloaded(
+    certificate: impl core::fmt::Display,
+    error: &(dyn Error + 'static),
+) {
+    let error = error_chain(error);
+    warn!(%certificate, error, "TLS certificate not reloaded; the old one stays in use");
+}
