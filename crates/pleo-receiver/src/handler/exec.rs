@@ -124,7 +124,7 @@ impl Exec {
         group.disarm();
         let status = status.map_err(ExecError::Wait)?;
         let (stdout, stderr) = (out.text(), err.text());
-        telemetry::command_exited(delivery.id(), status, &stdout, &stderr);
+        telemetry::command_exited(delivery.endpoint(), delivery.id(), status, &stdout, &stderr);
         if status.success() {
             return Ok(());
         }

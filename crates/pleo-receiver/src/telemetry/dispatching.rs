@@ -154,6 +154,12 @@ pub(crate) fn outcomes_abandoned(outcomes: usize) {
 
 /// The command of a handler exited.
 #[cfg(feature = "exec")]
-pub(crate) fn command_exited(webhook_id: &str, status: impl Display, stdout: &str, stderr: &str) {
-    tracing::debug!(webhook_id, %status, stdout, stderr, "command exited");
+pub(crate) fn command_exited(
+    endpoint: &str,
+    webhook_id: &str,
+    status: impl Display,
+    stdout: &str,
+    stderr: &str,
+) {
+    tracing::debug!(%endpoint, webhook_id, %status, stdout, stderr, "command exited");
 }

@@ -27,7 +27,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 use tracing::level_filters::LevelFilter;
-use tracing::{Level, info};
+use tracing::{Level, field, info};
 
 use self::rate_limit::Event;
 use crate::metrics::Metrics;
@@ -64,8 +64,8 @@ impl Telemetry {
             } = event;
             info!(
                 event = text,
-                endpoint = some(&endpoint),
-                code = some(code),
+                endpoint = some(&endpoint).map(field::display),
+                code = some(code).map(field::display),
                 suppressed,
                 "log lines suppressed"
             );

@@ -198,7 +198,7 @@ fn emit_dispatch_events(telemetry: &Telemetry) {
     outcome_delayed(&key, &inbox_error());
     outcome_unrecorded(&key, &inbox_error());
     outcomes_abandoned(2);
-    command_exited("msg_1", "exit status: 0", "out", "err");
+    command_exited(&endpoint, "msg_1", "exit status: 0", "out", "err");
 }
 
 fn emit_inbox_events() {
