@@ -70,6 +70,7 @@ impl Server {
             .env("PLEO_TOLERANCE", "1000000")
             .env("PLEO_CONFIG", write_config(folder))
             .current_dir(folder)
+            .env("PLEO_LOG_FORMAT", "text")
             .stderr(Stdio::piped());
         let mut process = command.spawn().expect("the server's program");
         let mut log = BufReader::new(process.stderr.take().expect("piped")).lines();

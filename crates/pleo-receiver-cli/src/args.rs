@@ -10,12 +10,12 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use tracing_subscriber::filter::LevelFilter;
 
 use self::inbox::{Inbox, InboxUrl};
 use self::pleo::{CatchUp, Doctor, Setup};
 use self::subscriptions::Subscriptions;
 use self::values::address;
+use crate::log::{LogFilter, LogFormat};
 use crate::secret_ref::SecretRef;
 
 /// Receives Pleo webhooks: verifies each delivery, stores it durably, answers, and dispatches it to
@@ -37,7 +37,8 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
 
-    /// The level of the log on standard error: off, error, warn, info, debug or trace.
+    /// The level of the log on standard error: off, error, warn, info, debug or trace. With levels of
+    /// dependencies: `info,h2=warn`.
     #[arg(
         long,
         env = "PLEO_LOG",
@@ -45,7 +46,19 @@ pub(crate) struct Cli {
         value_name = "LEVEL",
         help_heading = "Log"
     )]
-    pub(crate) log: Option<LevelFilter>,
+    pub(crate) log: Option<LogFilter>,
+
+    /// The format of the log. `auto` is text on a terminal. Otherwise it is JSON for `serve`, and text
+    /// for the other commands.
+    #[arg(
+        long,
+        env = "PLEO_LOG_FORMAT",
+        global = true,
+        value_name = "FORMAT",
+        hide_possible_values = true,
+        help_heading = "Log"
+    )]
+    pub(crate) log_format: Option<LogFormat>,
 }
 
 #[derive(Debug, Subcommand)]

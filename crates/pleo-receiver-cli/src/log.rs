@@ -2,24 +2,32 @@
 //! server. If its queue is full, lines are dropped and counted.
 
 mod fields;
+mod filter;
+mod format;
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use core::time::Duration;
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::panic::{self, PanicHookInfo};
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
-use tracing::warn;
+use tracing::{error, field, warn};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, fmt, reload};
 
 use self::fields::LogfmtFields;
+pub(crate) use self::filter::LogFilter;
+use self::format::LineFormat;
+pub(crate) use self::format::LogFormat;
+use crate::escape::escape;
 
 /// The maximum number of lines in the queue.
 const QUEUE: usize = 4096;
@@ -27,55 +35,91 @@ const QUEUE: usize = 4096;
 /// How long to wait if standard error is non-blocking and full.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// The size at which collected lines are written, in bytes.
+const WRITE_SIZE: usize = 64 * 1024;
+
+/// The settings of a log. Those that are `None` have their defaults.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LogSettings {
+    pub(crate) filter: Option<LogFilter>,
+    pub(crate) format: Option<LogFormat>,
+}
+
+/// What the log of a command is without settings.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LogDefaults {
+    pub(crate) level: LevelFilter,
+    /// The format that `auto` stands for if standard error is no terminal.
+    pub(crate) piped: LogFormat,
+}
+
 /// The log of this process.
 pub(crate) struct Log {
-    level: reload::Handle<LevelFilter, Registry>,
-    /// The level from the flag or the environment. It beats the file.
-    given: Option<LevelFilter>,
-    default: LevelFilter,
+    filter: reload::Handle<Targets, Registry>,
+    is_json: Arc<AtomicBool>,
+    /// The settings from flags and the environment. They beat the file.
+    given: LogSettings,
+    defaults: LogDefaults,
     queue: NonBlocking,
     guard: Option<WorkerGuard>,
     lost: LostLines,
 }
 
 impl Log {
-    /// Starts to log at the `given` level, or at the default one.
-    pub(crate) fn start(given: Option<LevelFilter>, default: LevelFilter) -> Self {
+    /// Starts to log with these settings.
+    pub(crate) fn start(given: LogSettings, defaults: LogDefaults) -> Self {
         let lost = LostLines::default();
         let (queue, guard) = NonBlockingBuilder::default()
             .buffered_lines_limit(QUEUE)
             .thread_name("pleo-log")
             .finish(Stderr {
+                lines: Vec::new(),
                 lost: lost.clone(),
                 reported: 0,
             });
         // The cell is still empty.
         let _ = lost.dropped.set(queue.error_counter());
-        let (filter, level) = reload::Layer::new(given.unwrap_or(default));
+        let (filter, handle) = reload::Layer::new(Targets::new());
+        let is_json = Arc::new(AtomicBool::new(false));
         let lines = fmt::layer()
             .with_writer(queue.clone())
             .with_ansi(io::stderr().is_terminal())
-            .with_target(false)
-            .fmt_fields(LogfmtFields);
+            .fmt_fields(LogfmtFields)
+            .event_format(LineFormat::new(Arc::clone(&is_json)));
+        let log = Self {
+            filter: handle,
+            is_json,
+            given,
+            defaults,
+            queue,
+            guard: Some(guard),
+            lost,
+        };
+        log.configure(LogSettings::default());
         tracing_subscriber::registry()
             .with(filter)
             .with(lines)
             .init();
-        Self {
-            level,
-            given,
-            default,
-            queue,
-            guard: Some(guard),
-            lost,
-        }
+        panic::set_hook(Box::new(log_panic));
+        log
     }
 
-    /// Sets the level to the one in the configuration, unless a flag or the environment gives one.
-    pub(crate) fn configure(&self, file: Option<LevelFilter>) {
-        let level = self.given.or(file).unwrap_or(self.default);
+    /// Applies the settings in the configuration, unless a flag or the environment gives others.
+    pub(crate) fn configure(&self, file: LogSettings) {
+        let filter = self
+            .given
+            .filter
+            .clone()
+            .or(file.filter)
+            .unwrap_or_default();
         // Fails only after the subscriber is dropped.
-        let _ = self.level.reload(level);
+        let _ = self.filter.reload(filter.targets(self.defaults.level));
+        let format = match self.given.format.or(file.format).unwrap_or_default() {
+            LogFormat::Auto if io::stderr().is_terminal() => LogFormat::Text,
+            LogFormat::Auto => self.defaults.piped,
+            format => format,
+        };
+        (self.is_json).store(format == LogFormat::Json, Ordering::Relaxed);
     }
 
     /// Returns the count of lost lines.
@@ -83,10 +127,16 @@ impl Log {
         self.lost.clone()
     }
 
-    /// Writes a line, whatever the level.
-    pub(crate) fn print(&self, text: &str) {
+    /// Writes an error, whatever the level.
+    pub(crate) fn print_error(&self, text: &str) {
+        let lines = if self.is_json.load(Ordering::Relaxed) {
+            format::json_line("ERROR", text).unwrap_or_default()
+        } else {
+            let lines: Vec<_> = text.lines().map(escape).collect();
+            format!("error: {}\n", lines.join("\n"))
+        };
         // If the queue is full, the line is counted as lost.
-        let _ = self.queue.clone().write_all(format!("{text}\n").as_bytes());
+        let _ = self.queue.clone().write_all(lines.as_bytes());
     }
 }
 
@@ -100,6 +150,20 @@ impl Drop for Log {
             core::mem::forget(self.guard.take());
         }
     }
+}
+
+/// Logs a panic, so that its line has the format of the others.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let thread = thread::current();
+    let backtrace = Backtrace::capture();
+    let is_captured = backtrace.status() == BacktraceStatus::Captured;
+    error!(
+        thread = thread.name(),
+        location = panic.location().map(field::display),
+        error = panic.payload_as_str(),
+        backtrace = is_captured.then(|| field::display(&backtrace)),
+        "panic"
+    );
 }
 
 /// Counts the lines that were dropped because the queue was full, or that could not be written.
@@ -127,37 +191,55 @@ impl Collector for LostLines {
     }
 }
 
-/// Writes lines to standard error. Never fails; counts the lines that cannot be written.
+/// Writes lines to standard error, several at once. Never fails; counts the lines that cannot be
+/// written.
 struct Stderr {
+    /// The lines that are not written yet.
+    lines: Vec<u8>,
     lost: LostLines,
     /// How many lost lines the log has reported.
     reported: u64,
 }
 
-impl Write for Stderr {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let mut rest = line;
+impl Stderr {
+    fn write_lines(&mut self) {
+        let mut rest = &*self.lines;
         while !rest.is_empty() {
             match io::stderr().write(rest) {
                 Ok(written) if written > 0 => rest = rest.get(written..).unwrap_or_default(),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(PAUSE),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 _ => {
-                    self.lost.unwritten.fetch_add(1, Ordering::Relaxed);
+                    let lines = rest.split_inclusive(|byte| *byte == b'\n').count();
+                    let lines = u64::try_from(lines).unwrap_or(u64::MAX);
+                    self.lost.unwritten.fetch_add(lines, Ordering::Relaxed);
                     break;
                 }
             }
         }
+        self.lines.clear();
+    }
+}
+
+impl Write for Stderr {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.lines.extend_from_slice(line);
+        if self.lines.len() >= WRITE_SIZE {
+            self.write_lines();
+        }
         Ok(line.len())
     }
 
-    /// Reports lost lines. The log's thread calls it when the queue is empty.
+    /// Reports lost lines, and writes the collected lines. The log's thread calls it when the queue is
+    /// empty.
     fn flush(&mut self) -> io::Result<()> {
         let lost = self.lost.count();
         if lost > self.reported {
+            // Before the write, which may block while the queue fills: the report needs a place in it.
             warn!(lines = lost - self.reported, "log lines lost");
             self.reported = lost;
         }
+        self.write_lines();
         Ok(())
     }
 }

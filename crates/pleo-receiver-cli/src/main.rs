@@ -35,7 +35,7 @@ use crate::commands::{
     catch_up, demo, doctor, inbox, send, serve, setup, sign, subscriptions, verify,
 };
 use crate::failure::Failure;
-use crate::log::Log;
+use crate::log::{Log, LogDefaults, LogFormat, LogSettings};
 
 /// How long the end of the program waits for threads that may hang, as when they read a file on a
 /// network disk.
@@ -44,14 +44,11 @@ const SHUTDOWN_LIMIT: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
-    // The demo prints its own progress.
-    let is_demo = matches!(cli.command, Command::Demo(_));
-    let default = if is_demo {
-        LevelFilter::ERROR
-    } else {
-        LevelFilter::INFO
+    let given = LogSettings {
+        filter: cli.log,
+        format: cli.log_format,
     };
-    let log = Log::start(cli.log, default);
+    let log = Log::start(given, log_defaults(&cli.command));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
@@ -70,9 +67,7 @@ fn main() -> ExitCode {
         && code != 0
         && !matches!(failure, Failure::AlreadyReported)
     {
-        let text = format!("error: {failure}");
-        let lines: Vec<_> = text.lines().map(escape::escape).collect();
-        log.print(&lines.join("\n"));
+        log.print_error(&failure.to_string());
     }
     // Dropping the log writes its pending lines.
     drop(log);
@@ -95,6 +90,16 @@ async fn run(command: Command, matches: &ArgMatches, log: &Log) -> Result<(), Fa
         Command::Doctor(args) => doctor::run(*args).await,
         Command::CatchUp(args) => catch_up::run(*args).await,
     }
+}
+
+const fn log_defaults(command: &Command) -> LogDefaults {
+    let (level, piped) = match command {
+        Command::Serve(_) => (LevelFilter::INFO, LogFormat::Json),
+        // The demo prints its own progress.
+        Command::Demo(_) => (LevelFilter::ERROR, LogFormat::Text),
+        _ => (LevelFilter::INFO, LogFormat::Text),
+    };
+    LogDefaults { level, piped }
 }
 
 /// Returns the ids of the arguments on the command line, without those from the environment.

@@ -70,7 +70,10 @@ pub(crate) async fn run(args: Send) -> Result<(), Failure> {
                 output::note("the receiver has another secret: set PLEO_WEBHOOK_SECRET to it")?;
             }
             "no_such_path" => {
-                output::note("give the URL of an endpoint, as `pleo-receiver serve` logs it")?;
+                output::note(
+                    "give the URL of an endpoint: `pleo-receiver serve` logs its address and the \
+                     paths of its endpoints",
+                )?;
             }
             _ => {}
         }

@@ -39,8 +39,9 @@ pub(super) fn endpoints(
             warn!(
                 variable,
                 file = location,
-                "environment variable ignored beside [[endpoint]] tables; unset it, and set \
-                 `{flag}` in the table"
+                key = flag,
+                "environment variable ignored beside [[endpoint]] tables; unset it, and set the \
+                 key in the table"
             );
         }
     }

@@ -21,6 +21,16 @@ pub(crate) enum Target {
     Exec(Exec),
 }
 
+impl Target {
+    /// Returns the key that configures the handler.
+    pub(crate) const fn kind(&self) -> &'static str {
+        match self {
+            Self::Forward(_) => "forward",
+            Self::Exec(_) => "exec",
+        }
+    }
+}
+
 /// Builds the handler, and feeds its settings to `hash`.
 pub(super) fn target(
     args: &Serve,

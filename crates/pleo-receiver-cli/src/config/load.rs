@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use pleo_receiver::{DispatchOptions, Endpoint};
-use tracing_subscriber::filter::LevelFilter;
 
 use super::endpoints::endpoints;
 use super::handler::{Target, target};
@@ -19,6 +18,7 @@ use super::values::{Address, networks, parse_network};
 use crate::args::Serve;
 use crate::failure::Failure;
 use crate::inbox_url::DEFAULT_INBOX;
+use crate::log::LogSettings;
 
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8787);
 
@@ -31,8 +31,8 @@ pub(crate) struct Config {
     /// A hash of the settings of `handler` and `retry`. A reload compares it.
     pub(crate) handler_hash: u64,
     pub(crate) tasks: Tasks,
-    /// The log level in the file.
-    pub(crate) log: Option<LevelFilter>,
+    /// The settings of the log in the file.
+    pub(crate) log: LogSettings,
 }
 
 /// The settings that a reload does not change.
@@ -104,7 +104,10 @@ impl Config {
             retry,
             handler_hash: hash.finish(),
             tasks,
-            log: file.log.map(|level| level.0),
+            log: LogSettings {
+                filter: file.log,
+                format: file.log_format,
+            },
         })
     }
 }

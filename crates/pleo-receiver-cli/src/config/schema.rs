@@ -9,9 +9,10 @@ use serde::de::DeserializeOwned;
 
 use super::limits::{Limits, Retry};
 use super::tasks::{CatchUp, Retention};
-use super::values::{Address, ForwardFormat, Level, Network, Secrets, Source, Words};
+use super::values::{Address, ForwardFormat, Network, Secrets, Source, Words};
 use crate::failure::Failure;
 use crate::files;
+use crate::log::{LogFilter, LogFormat};
 use crate::secret_ref::SecretRef;
 
 /// The default configuration file.
@@ -31,7 +32,8 @@ pub(crate) struct ConfigFile {
     pub(crate) inbox: Option<String>,
     #[serde(default)]
     pub(super) allow_shared_directory: bool,
-    pub(super) log: Option<Level>,
+    pub(super) log: Option<LogFilter>,
+    pub(super) log_format: Option<LogFormat>,
     pub(crate) path: Option<String>,
     secret: Option<Secrets>,
     secrets: Option<Secrets>,

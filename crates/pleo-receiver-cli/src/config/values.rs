@@ -6,7 +6,6 @@ use std::net::{IpAddr, SocketAddr};
 use ipnet::IpNet;
 use jiff::SpanRelativeTo;
 use serde::{Deserialize, Deserializer, Serialize, de};
-use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::values::address;
 use crate::secret_ref::SecretRef;
@@ -146,19 +145,5 @@ impl<'de> Deserialize<'de> for Span {
         let span = span.and_then(|span| Duration::try_from(span).ok());
         span.map(Self)
             .ok_or_else(|| de::Error::custom(format!("`{text}` is not a time span such as \"5s\"")))
-    }
-}
-
-/// A level of the log.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Level(pub(super) LevelFilter);
-
-impl<'de> Deserialize<'de> for Level {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        text.parse().map(Self).map_err(|_| {
-            let levels = "off, error, warn, info, debug or trace";
-            de::Error::custom(format!("`{text}` is not a level: give {levels}"))
-        })
     }
 }

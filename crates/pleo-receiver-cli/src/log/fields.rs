@@ -73,7 +73,11 @@ fn is_bare(value: &str) -> bool {
 }
 
 /// Escapes quotes, backslashes and unprintable characters, as JSON does.
-fn escape(writer: &mut Writer<'_>, text: &str) -> fmt::Result {
+pub(super) fn escape(writer: &mut Writer<'_>, text: &str) -> fmt::Result {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+    if text.bytes().all(is_plain) {
+        return writer.write_str(text);
+    }
     let mut units = [0; 2];
     for letter in text.chars() {
         match letter {

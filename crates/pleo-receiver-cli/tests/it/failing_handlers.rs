@@ -72,7 +72,8 @@ fn failures(server: &mut RunningServer, attempts: &[(&str, u32)]) -> Vec<String>
     while !attempts.iter().all(|attempt| lines.contains_key(attempt)) {
         let line = server.wait_for_log("handler failed");
         let is_about = |(id, attempt): &&(&str, u32)| {
-            line.contains(&format!("webhook_id=\"{id}\" attempt={attempt} "))
+            line.contains(&format!("webhook_id=\"{id}\" "))
+                && line.contains(&format!(" attempt={attempt} "))
         };
         if let Some(attempt) = attempts.iter().find(is_about) {
             lines.insert(attempt, line);

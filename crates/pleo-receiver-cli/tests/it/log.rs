@@ -5,10 +5,15 @@ use std::net::TcpStream;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::support::Request;
 use crate::support::program::{SECRET, WorkDir, free_address, read_metrics};
+
+/// The number of connections that send deliveries.
+const SENDERS: usize = 4;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -18,13 +23,15 @@ struct UnreadServer<R> {
     log: BufReader<R>,
     address: String,
     metrics: String,
+    /// The number of deliveries.
+    sent: AtomicUsize,
 }
 
-impl<R: Read> UnreadServer<R> {
+impl<R: Read + Sync> UnreadServer<R> {
     fn start(dir: &WorkDir, stderr: Stdio, log: R) -> Self {
         let metrics = free_address();
         let args = ["serve", "--listen", "127.0.0.1:0", "--metrics", &metrics];
-        let handler = ["--log", "trace", "--exec", "sh -c 'cat; echo output >&2'"];
+        let handler = ["--log", "trace", "--exec", "cat"];
         let child = dir
             .command(&[&args[..], &handler].concat())
             .env("PLEO_WEBHOOK_SECRET", SECRET)
@@ -44,37 +51,47 @@ impl<R: Read> UnreadServer<R> {
             log,
             address,
             metrics,
+            sent: AtomicUsize::new(0),
         }
     }
 
-    /// Sends requests that are rejected. Each writes one log line.
-    fn send_rejected(&self, requests: usize) {
+    /// Sends deliveries on a few connections. Each writes a log line when it is stored, and another
+    /// one when it is handled.
+    fn deliver(&self, deliveries: usize) {
+        thread::scope(|scope| {
+            for _ in 0..SENDERS {
+                scope.spawn(|| self.deliver_on_connection(deliveries / SENDERS));
+            }
+        });
+    }
+
+    fn deliver_on_connection(&self, deliveries: usize) {
         let stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         let mut stream = BufReader::new(stream);
-        for _ in 0..requests {
-            let request = b"POST /nowhere HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
-            stream.get_mut().write_all(request).unwrap();
+        for _ in 0..deliveries {
+            let number = self.sent.fetch_add(1, Ordering::Relaxed);
+            let request = Request::signed(&format!("msg_{number}"), b"{}");
+            stream.get_mut().write_all(&request.bytes()).unwrap();
             let mut head = String::new();
             while !head.ends_with("\r\n\r\n") {
                 assert_ne!(stream.read_line(&mut head).unwrap(), 0, "{head}");
             }
-            assert!(head.starts_with("HTTP/1.1 404"), "{head}");
-            let length = head.split("content-length: ").nth(1).unwrap();
-            let length = length.lines().next().unwrap().parse().unwrap();
-            stream.read_exact(&mut vec![0; length]).unwrap();
+            assert!(head.starts_with("HTTP/1.1 204"), "{head}");
         }
     }
 
-    /// Fills the log until the server drops lines.
-    fn overflow(&self) {
+    /// Fills the log until the server drops lines. Waits until all messages are handled, so that
+    /// nothing more is logged.
+    fn overflow(&self, dir: &WorkDir) {
         for _ in 0..100 {
-            self.send_rejected(500);
+            self.deliver(400);
             if self.dropped_lines() > 0 {
-                return;
+                break;
             }
         }
         assert_ne!(self.dropped_lines(), 0, "no line was dropped");
+        wait_until_handled(dir);
     }
 
     /// Returns the number of dropped lines.
@@ -93,7 +110,7 @@ impl<R: Read> UnreadServer<R> {
         let env = [("PLEO_WEBHOOK_SECRET", SECRET)];
         let sent = dir.run_with(&["send", &url], &env, b"");
         assert!(sent.stdout.starts_with("204"), "{sent:?}");
-        wait_until(|| dir.json(&["inbox", "list", "--json"])[0]["state"] == "done");
+        wait_until_handled(dir);
     }
 
     /// Shuts the server down. Returns its exit code.
@@ -121,12 +138,17 @@ fn wait_until(mut condition: impl FnMut() -> bool) {
     }
 }
 
+fn wait_until_handled(dir: &WorkDir) {
+    let pending = ["inbox", "list", "--state", "pending", "--json"];
+    wait_until(|| dir.json(&pending).is_empty());
+}
+
 #[test]
 fn unread_log_blocks_neither_deliveries_nor_shutdown() {
     let dir = WorkDir::new();
     let (log, stderr) = std::io::pipe().unwrap();
     let mut server = UnreadServer::start(&dir, stderr.into(), log);
-    server.overflow();
+    server.overflow(&dir);
     server.assert_serves(&dir);
     assert_eq!(server.stop(), Some(0));
 }
@@ -136,9 +158,9 @@ fn reports_dropped_lines_once_log_is_read_again() {
     let dir = WorkDir::new();
     let (log, stderr) = std::io::pipe().unwrap();
     let mut server = UnreadServer::start(&dir, stderr.into(), log);
-    server.overflow();
+    server.overflow(&dir);
     let mut line = String::new();
-    let mut rejections = 0;
+    let mut stored = 0;
     while !line.contains("log lines lost") {
         line.clear();
         assert_ne!(
@@ -146,11 +168,11 @@ fn reports_dropped_lines_once_log_is_read_again() {
             0,
             "the server exited"
         );
-        rejections += line.matches("rejected").count();
+        stored += line.matches("delivery stored").count();
     }
     let count = format!("lines={}", server.dropped_lines());
     assert!(line.contains(&count), "{count} is not in {line}");
-    assert!(rejections > 100, "only {rejections} lines arrived");
+    assert!(stored > 100, "only {stored} lines arrived");
     server.assert_serves(&dir);
     assert_eq!(server.stop(), Some(0));
     let mut end = String::new();
@@ -161,19 +183,19 @@ fn reports_dropped_lines_once_log_is_read_again() {
 
 #[test]
 fn drops_no_line_on_non_blocking_log_with_slow_reader() {
-    const LINES: usize = 1500;
+    const LINES: usize = 1000;
     let dir = WorkDir::new();
     let (log, stderr) = UnixStream::pair().unwrap();
     stderr.set_nonblocking(true).unwrap();
     log.set_read_timeout(Some(TIMEOUT)).unwrap();
     let mut server = UnreadServer::start(&dir, OwnedFd::from(stderr).into(), log);
-    server.send_rejected(LINES);
+    server.deliver(LINES);
     assert_eq!(server.dropped_lines(), 0);
     let mut lines = server.log.by_ref().lines();
     let mut next = || lines.next().unwrap().unwrap();
-    for _ in 0..LINES {
-        let line = next();
-        assert!(line.contains("rejected"), "{line}");
+    let mut handled = 0;
+    while handled < LINES {
+        handled += usize::from(next().contains("message handled"));
     }
 }
 
@@ -182,7 +204,7 @@ fn stalled_reader_leaves_standard_output_empty() {
     let dir = WorkDir::new();
     let (log, stderr) = std::io::pipe().unwrap();
     let mut server = UnreadServer::start(&dir, stderr.into(), log);
-    server.overflow();
+    server.overflow(&dir);
     assert_eq!(server.stop(), Some(0));
     let mut stdout = String::new();
     let mut pipe = server.child.stdout.take().unwrap();

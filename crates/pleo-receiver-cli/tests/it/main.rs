@@ -33,6 +33,7 @@ mod inbox_list;
 mod inbox_manage;
 mod kill;
 mod log;
+mod log_format;
 mod metrics;
 mod read_only;
 mod readme;

@@ -236,27 +236,27 @@ fn names_keys_that_need_restart() {
 #[test]
 fn applies_new_log_level() {
     let dir = WorkDir::new();
-    // Rejections are logged at level `info`.
+    // Deliveries are logged at level `info`.
     let configure = |more: &str| dir.write("pleo.toml", &format!("secret = \"{SECRET}\"\n{more}"));
     configure("log = \"info\"\n");
     let mut server = dir.serve(ARGS, &[]);
     let mut sender = Sender::new(server.address(), 0);
-    let mut send_rejected = || assert!(sender.send("/nowhere", &[SECRET]).contains("404"));
-    send_rejected();
+    let mut deliver = || assert!(sender.send("/webhooks/pleo", &[SECRET]).contains("204"));
+    deliver();
     // A reload is logged at `info`, a change that needs a restart at `warn`.
     configure("log = \"warn\"\nmetrics = \"127.0.0.1:1\"\n");
     server.signal_and_wait("-HUP", "restart the receiver to apply it key=\"metrics\"");
-    send_rejected();
+    deliver();
     configure("log = \"loud\"\n");
     let line = server.signal_and_wait("-HUP", "configuration not reloaded");
     assert!(line.contains("pleo.toml, line 2, key `log`"), "{line}");
-    send_rejected();
+    deliver();
     configure("log = \"info\"\n");
     server.signal_and_wait("-HUP", RELOADED);
-    send_rejected();
+    deliver();
     let (code, log) = server.stop("-TERM");
     assert_eq!(code, Some(0));
-    assert_eq!(log.matches("rejected").count(), 2, "{log}");
+    assert_eq!(log.matches("delivery stored").count(), 2, "{log}");
 }
 
 #[test]

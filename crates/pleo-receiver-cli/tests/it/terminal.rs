@@ -88,10 +88,31 @@ fn escapes_every_field_of_hostile_message() {
     assert_harmless(&check.stdout, "field");
     let missing = dir.run(&["inbox", "show", "field\u{9b}2J"]);
     assert_harmless(&missing.stderr, "field");
+    let missing = dir.run(&["inbox", "show", "field\u{9b}2J", "--log-format", "json"]);
+    assert_harmless(&missing.stderr, "field");
+    let error: serde_json::Value = serde_json::from_str(&missing.stderr).unwrap();
+    assert_eq!(error["level"], "ERROR");
+    let message = error["message"].as_str().unwrap();
+    assert!(message.contains("field\u{9b}2J"), "{message}");
 }
 
 #[test]
 fn escapes_hostile_body_and_error_in_log() {
+    for format in ["text", "json"] {
+        let log = log_of_hostile_message(format);
+        assert_harmless(&log, "field");
+        if format == "json" {
+            for line in log.lines() {
+                let value: serde_json::Value = serde_json::from_str(line).unwrap();
+                assert!(value["message"].is_string(), "{line}");
+            }
+            assert!(log.contains("\\u202e"), "{log}");
+        }
+    }
+}
+
+/// Returns the log of a server whose handler prints a hostile body and fails.
+fn log_of_hostile_message(format: &str) -> String {
     let dir = WorkDir::new();
     dir.write("pleo.toml", "[retry]\nmax_attempts = 1\n");
     let body = format!(
@@ -99,7 +120,8 @@ fn escapes_hostile_body_and_error_in_log() {
     );
     dir.write("body", &body.replace(['\x1b', '\x07', '\r'], ""));
     let exec = "sh -c 'cat >&2; exit 1'";
-    let server = dir.serve(&["--log", "trace", "--exec", exec], ENV);
+    let log = ["--log", "trace", "--log-format", format];
+    let server = dir.serve(&[&log[..], &["--exec", exec]].concat(), ENV);
     let sent = dir.send(&server.url, &["--id", "msg_1", "--body", "body"]);
     assert_harmless(&sent.stdout, "msg_1");
     let started = Instant::now();
@@ -112,5 +134,5 @@ fn escapes_hostile_body_and_error_in_log() {
     }
     let (code, log) = server.stop("-TERM");
     assert_eq!(code, Some(0));
-    assert_harmless(&log, "field");
+    log
 }

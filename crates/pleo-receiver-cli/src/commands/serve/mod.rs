@@ -49,41 +49,33 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     let fixed = config.fixed;
     let names = config.endpoints.iter();
     let names = names.map(Endpoint::name).cloned().collect();
-    let paths: Vec<_> = (config.endpoints.iter())
-        .map(|endpoint| endpoint.path().to_owned())
-        .collect();
-    let has_handler = config.handler.is_some();
+    for endpoint in &config.endpoints {
+        info!(endpoint = %endpoint.name(), path = endpoint.path(), "endpoint configured");
+    }
+    match &config.handler {
+        Some(target) => info!(handler = target.kind(), "handler configured"),
+        None => warn!("no handler; messages stay pending until `exec` or `forward` is set"),
+    }
     let (receiver, dispatcher) =
         build_receiver(&fixed, config.endpoints, config.handler, config.retry)?;
     let task_metrics = TaskMetrics::default();
     if let Some(address) = fixed.metrics {
         let listener = bind(address, "metrics")?;
+        info!(url = url("http", &listener, "/metrics")?, "serving metrics");
         let registry = metrics::registry(log.lost_lines(), &task_metrics);
         tokio::spawn(metrics::serve(listener, receiver.clone(), registry));
     }
     let options = within_file_limit(fixed.limits.server());
     let mut server = Server::new(receiver.clone(), dispatcher).options(options);
-    let report = |scheme, listener: &TcpListener| {
-        let address = listener.local_addr();
-        let address = address.map_err(|error| Failure::run(&error))?;
-        for path in &paths {
-            let url = format!("{scheme}://{address}{path}");
-            info!(url, inbox = fixed.inbox, "listening");
-        }
-        Ok::<_, Failure>(())
-    };
     if let Some(address) = fixed.listen {
         let listener = bind(address, "listen")?;
-        report("http", &listener)?;
+        info!(url = url("http", &listener, "/")?, "listening");
         server = server.listen(listener);
     }
     if let (Some(files), Some(tls)) = (&fixed.tls, &tls) {
         let listener = bind(files.listen, "tls-listen")?;
-        report("https", &listener)?;
+        info!(url = url("https", &listener, "/")?, "listening");
         server = server.listen_tls(listener, tls.clone());
-    }
-    if !has_handler {
-        info!("no handler; messages stay pending until `exec` or `forward` is set");
     }
     let mut tasks = RunningTasks::new(receiver.inbox(), task_metrics, stopping.subscribe());
     tasks.restart(config.tasks);
@@ -104,6 +96,12 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     }
     info!("shutdown complete");
     Ok(())
+}
+
+fn url(scheme: &str, listener: &TcpListener, path: &str) -> Result<String, Failure> {
+    let address = listener.local_addr();
+    let address = address.map_err(|error| Failure::run(&error))?;
+    Ok(format!("{scheme}://{address}{path}"))
 }
 
 fn load_tls(files: &TlsFiles) -> Result<Tls, Failure> {
@@ -134,6 +132,7 @@ fn build_receiver(
     let options = fixed.limits.inbox();
     let options = options.with_allow_shared_directory(fixed.allow_shared_directory);
     let inbox = inbox_url::open(&fixed.inbox, options)?;
+    info!(inbox = fixed.inbox, "inbox opened");
     let mut builder = Receiver::builder(inbox)
         .trusted_proxies(&fixed.trusted_proxies)
         .dispatch_options(retry);

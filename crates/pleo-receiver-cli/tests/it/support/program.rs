@@ -82,6 +82,8 @@ impl WorkDir {
         for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PLEO_")) {
             command.env_remove(name);
         }
+        // Tests read the log as text.
+        command.env("PLEO_LOG_FORMAT", "text");
         command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -182,14 +184,17 @@ impl RunningServer {
         let mut child = command.spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut log = String::new();
-        while !log.contains("listening url=") {
+        let is_listening =
+            |log: &str| log.contains("listening url=") || log.contains("\"message\":\"listening\"");
+        while !is_listening(&log) {
             if stderr.read_line(&mut log).unwrap() == 0 {
                 child.wait().unwrap();
                 return Err(log);
             }
         }
-        let url = log.split("listening url=").nth(1).unwrap();
-        let url = url.split('"').nth(1).unwrap().to_owned();
+        let last = log.lines().last().unwrap();
+        let base = field(last, "url").trim_end_matches('/');
+        let url = format!("{base}{}", field(&log, "path"));
         // Reads the log all the time, since the server drops lines if the log is not read.
         let (sender, lines) = mpsc::channel();
         thread::spawn(move || {
@@ -270,6 +275,13 @@ impl RunningServer {
         let sent = Command::new("kill").args([signal, &pid]).status().unwrap();
         assert!(sent.success());
     }
+}
+
+/// Returns the first value of a field with a text, in a log of either format.
+fn field<'l>(log: &'l str, name: &str) -> &'l str {
+    let after = log.split_once(&format!(" {name}=\""));
+    let after = after.or_else(|| log.split_once(&format!("\"{name}\":\"")));
+    after.unwrap().1.split('"').next().unwrap()
 }
 
 /// Returns a memory figure of a process in KiB, as in [`RunningServer::memory_kib`].
