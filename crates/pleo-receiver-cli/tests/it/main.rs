@@ -33,6 +33,8 @@ mod inbox_list;
 mod inbox_manage;
 mod kill;
 mod log;
+mod log_events;
+mod log_floods;
 mod log_format;
 mod metrics;
 mod read_only;
