@@ -24,6 +24,8 @@ pub(super) enum Behavior {
     Slow,
     /// Reports all leases as lost.
     Lose,
+    /// Works, and returns an error nevertheless.
+    LoseReply,
 }
 
 /// The behavior of one method, and the number of its calls.
@@ -53,7 +55,7 @@ impl Method {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let behavior = *self.behavior.lock().unwrap();
         match behavior {
-            Behavior::Work | Behavior::Lose => {}
+            Behavior::Work | Behavior::Lose | Behavior::LoseReply => {}
             Behavior::Fail(kind) => return Err(kind.into()),
             Behavior::Hang => pending().await,
             Behavior::Panic => panic!("this panic is part of the test"),
@@ -102,8 +104,15 @@ impl Inbox for FaultyInbox {
 
     fn complete(&self, lease: LeaseId, outcome: Outcome) -> InboxFuture<'_, Completed> {
         Box::pin(async move {
-            self.complete.call().await?;
-            self.inner.complete(lease, outcome).await
+            let behavior = self.complete.call().await?;
+            if let Behavior::Lose = behavior {
+                return Ok(Completed::Lost);
+            }
+            let completed = self.inner.complete(lease, outcome).await;
+            if let Behavior::LoseReply = behavior {
+                return Err(InboxErrorKind::Unavailable.into());
+            }
+            completed
         })
     }
 
@@ -111,7 +120,7 @@ impl Inbox for FaultyInbox {
 }
 
 /// Returns an inbox with message `a`.
-async fn inbox() -> Arc<FaultyInbox> {
+pub(super) async fn inbox() -> Arc<FaultyInbox> {
     let inbox = Arc::new(FaultyInbox::new());
     inbox.append(message("a")).await.unwrap();
     inbox

@@ -4,6 +4,7 @@ mod concurrency;
 mod delivery;
 mod faults;
 mod leases;
+mod outcome_log;
 mod retries;
 
 use core::future::pending;
