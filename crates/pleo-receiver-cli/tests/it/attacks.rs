@@ -270,6 +270,7 @@ fn serve(dir: &WorkDir, limits: &str, shell: &str) -> (RunningServer, Target) {
         .arg(program.get_program())
         .args(program.get_args())
         .env("PLEO_WEBHOOK_SECRET", SECRET)
+        .env("PLEO_LOG_FORMAT", "text")
         .current_dir(dir.path())
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -56,6 +56,7 @@ fn serve_after(dir: &WorkDir, setup: &str) -> (ShellServer, String) {
     command
         .args(["-c", &script, env!("CARGO_BIN_EXE_pleo-receiver")])
         .current_dir(dir.path())
+        .env("PLEO_LOG_FORMAT", "text")
         .envs(ENV.iter().copied());
     let server = ShellServer(command.spawn().unwrap());
     let (log, start) = (dir.path().join("log"), Instant::now());

@@ -173,6 +173,7 @@ fn raises_open_file_limit_only_as_needed() {
             .arg(program.get_program())
             .args(program.get_args())
             .current_dir(dir.path())
+            .env("PLEO_LOG_FORMAT", "text")
             .envs(ENV.iter().copied())
             .stderr(std::process::Stdio::piped());
         let server = crate::support::program::RunningServer::start(limited);
@@ -375,6 +376,7 @@ fn reports_failed_thread_creation() {
         .arg(program.get_program())
         .args(program.get_args())
         .current_dir(dir.path())
+        .env("PLEO_LOG_FORMAT", "text")
         .envs(ENV.iter().copied())
         .env("RUST_MIN_STACK", "100000000")
         .output();
