@@ -25,7 +25,7 @@ pub(crate) struct HandlerAttempt<'a> {
 }
 
 impl Telemetry {
-    /// A handler ended or was stopped with this outcome.
+    /// Reports a handler that ended, or was stopped, with this outcome.
     pub(crate) fn attempt_ended(&self, ended: HandlerAttempt<'_>, outcome: &Outcome) {
         let HandlerAttempt {
             endpoint,
@@ -54,7 +54,7 @@ impl Telemetry {
         }
     }
 
-    /// A handler is stopped, because another process may get its message.
+    /// Reports a handler that is stopped, because another process may get its message.
     pub(crate) fn lease_lost(&self, stopped: HandlerAttempt<'_>) {
         let HandlerAttempt {
             endpoint,
@@ -68,14 +68,14 @@ impl Telemetry {
         warn!(%endpoint, webhook_id, event_type, attempt, milliseconds, "lease lost; handler stopped");
     }
 
-    /// A message is dead without another attempt.
+    /// Reports a message that is dead without another attempt.
     pub(crate) fn attempts_exhausted(&self, key: &Key, event_type: Option<&str>, error: &str) {
         let (endpoint, webhook_id) = (&key.endpoint, &*key.webhook_id);
         self.metrics.handled(endpoint, "dead");
         error!(%endpoint, webhook_id, event_type, error, "no attempts left; message is dead");
     }
 
-    /// An attempt starts after the export job expired.
+    /// Reports an attempt that starts after the export job expired.
     pub(crate) fn expired(
         &self,
         key: &Key,
@@ -88,63 +88,63 @@ impl Telemetry {
         warn!(%endpoint, webhook_id, event_type, expires_at, "export job expired before dispatch");
     }
 
-    /// The dispatcher panicked, and restarts.
+    /// Reports that the dispatcher panicked, and restarts.
     pub(crate) fn dispatcher_panicked(&self, error: impl Display) {
         self.metrics.dispatcher_restarted();
         error!(%error, "dispatcher panicked");
     }
 }
 
-/// Handlers ran at the end of the grace period.
+/// Reports how many handlers ran at the end of the grace period.
 pub(crate) fn grace_period_over(handlers: usize) {
     warn!(handlers, "grace period over; handlers stopped");
 }
 
-/// The inbox returned an error instead of messages.
+/// Reports that the inbox returned an error instead of messages.
 pub(crate) fn lease_request_failed(error: &InboxError) {
     let error = error_chain(error);
     error!(error, "cannot lease messages; retrying");
 }
 
-/// The inbox has not answered a lease request when the dispatcher ends.
+/// Reports that the inbox has not answered a lease request when the dispatcher ends.
 pub(crate) fn lease_request_abandoned() {
     error!("lease request in progress at shutdown; its messages will be redelivered");
 }
 
-/// The inbox returned an error instead of renewing leases.
+/// Reports that the inbox returned an error instead of renewing leases.
 pub(crate) fn renewal_failed(error: &InboxError) {
     let error = error_chain(error);
     warn!(error, "cannot renew leases; retrying");
 }
 
-/// A lease ended before the outcome of its attempt was recorded.
+/// Reports a lease that ended before the outcome of its attempt was recorded.
 pub(crate) fn outcome_lost(key: &Key) {
     let (endpoint, webhook_id) = (&key.endpoint, &*key.webhook_id);
     warn!(%endpoint, webhook_id, "lease lost before its outcome was recorded; message will be redelivered");
 }
 
-/// A lease has ended when an outcome is recorded again. An earlier try failed, and may have recorded it
-/// nevertheless.
+/// Reports a lease that had ended when its outcome was recorded again. An earlier try failed, and may
+/// have recorded the outcome nevertheless.
 pub(crate) fn outcome_unknown(key: &Key) {
     let (endpoint, webhook_id) = (&key.endpoint, &*key.webhook_id);
     warn!(%endpoint, webhook_id, "outcome was recorded by an earlier try, or its lease was lost; message may be redelivered");
 }
 
-/// The inbox could not record an outcome; another try follows.
+/// Reports that the inbox could not record an outcome. Another try follows.
 pub(crate) fn outcome_delayed(key: &Key, error: &InboxError) {
     let (endpoint, webhook_id) = (&key.endpoint, &*key.webhook_id);
     let error = error_chain(error);
     error!(%endpoint, webhook_id, error, "cannot record outcome; retrying");
 }
 
-/// The inbox cannot record an outcome.
+/// Reports that the inbox cannot record an outcome.
 pub(crate) fn outcome_unrecorded(key: &Key, error: &InboxError) {
     let (endpoint, webhook_id) = (&key.endpoint, &*key.webhook_id);
     let error = error_chain(error);
     error!(%endpoint, webhook_id, error, "cannot record outcome; message will be redelivered");
 }
 
-/// Outcomes are not recorded when the dispatcher ends.
+/// Reports how many outcomes are not recorded when the dispatcher ends.
 pub(crate) fn outcomes_abandoned(outcomes: usize) {
     error!(
         outcomes,
@@ -152,7 +152,7 @@ pub(crate) fn outcomes_abandoned(outcomes: usize) {
     );
 }
 
-/// The command of a handler exited.
+/// Reports that the command of a handler exited.
 #[cfg(feature = "exec")]
 pub(crate) fn command_exited(
     endpoint: &str,

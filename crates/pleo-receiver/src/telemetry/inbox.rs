@@ -9,29 +9,29 @@ use tracing::{error, info, warn};
 use super::RateLimit;
 use crate::error::error_chain;
 
-/// Other users could read or write a file of the inbox.
+/// Reports a file of the inbox that other users could read or write.
 pub(crate) fn file_made_private(path: &Path, mode: u32) {
     let (path, mode) = (path.display(), format!("{:o}", mode & 0o777));
     warn!(%path, mode, "inbox file was accessible to other users; now owner only");
 }
 
-/// Committed pages could not be copied into the file.
+/// Reports that committed pages could not be copied into the file.
 pub(crate) fn checkpoint_failed(error: &(dyn Error + 'static)) {
     let error = error_chain(error);
     warn!(error, "cannot checkpoint inbox");
 }
 
-/// A message cannot be read or changed.
+/// Reports a message that cannot be read or changed.
 pub(crate) fn message_unreadable(sequence: i64, error: &str) {
     error!(sequence, error, "message is unreadable; run `inbox check`");
 }
 
-/// Everything that is stored is on the disk after a failure.
+/// Reports that everything that is stored is on the disk after a failure.
 pub(crate) fn inbox_flushed() {
     info!("inbox flushed to the disk after a failure; storing messages again");
 }
 
-/// What is stored could not be flushed after a failure.
+/// Reports that the stored messages could not be flushed after a failure.
 pub(crate) fn flush_failed(error: &(dyn Error + 'static)) {
     let error = error_chain(error);
     error!(
@@ -40,7 +40,7 @@ pub(crate) fn flush_failed(error: &(dyn Error + 'static)) {
     );
 }
 
-/// A transaction could not begin, and its commands failed.
+/// Reports a transaction that could not begin, so that its commands failed.
 pub(crate) fn begin_failed(limit: &RateLimit, error: &(dyn Error + 'static), commands: usize) {
     limited!(
         limit,
@@ -53,7 +53,7 @@ pub(crate) fn begin_failed(limit: &RateLimit, error: &(dyn Error + 'static), com
     );
 }
 
-/// A transaction could not be committed, and its commands failed.
+/// Reports a transaction that could not be committed, so that its commands failed.
 pub(crate) fn commit_failed(limit: &RateLimit, error: &(dyn Error + 'static)) {
     limited!(
         limit,

@@ -23,11 +23,8 @@ mod requests;
 mod serving;
 
 use core::time::Duration;
-use std::sync::Arc;
 
-use tokio::time::Instant;
-use tracing::level_filters::LevelFilter;
-use tracing::{Level, field, info};
+use tracing::{field, info};
 
 use self::rate_limit::Event;
 use crate::metrics::Metrics;
@@ -70,29 +67,6 @@ impl Telemetry {
                 "log lines suppressed"
             );
         }
-    }
-}
-
-impl RateLimit {
-    /// Returns `None` if a line must not be written now. Otherwise returns the field `suppressed`,
-    /// which is absent if no line was suppressed since the last one.
-    fn check(
-        &self,
-        level: Level,
-        text: &'static str,
-        code: &'static str,
-        endpoint: &Arc<str>,
-    ) -> Option<Option<u64>> {
-        if level > LevelFilter::current() {
-            return None;
-        }
-        let event = Event {
-            text,
-            code,
-            endpoint: Arc::clone(endpoint),
-        };
-        let suppressed = self.permit(event, Instant::now())?;
-        Some((suppressed > 0).then_some(suppressed))
     }
 }
 

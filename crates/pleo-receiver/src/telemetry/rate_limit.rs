@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::time::Instant;
+use tracing::Level;
+use tracing::level_filters::LevelFilter;
 
 /// How many lines of one event may follow each other at once.
 const BURST: u32 = 5;
@@ -37,9 +39,30 @@ impl RateLimit {
         Self(Mutex::new(BTreeMap::new()))
     }
 
+    /// Returns the field `suppressed` of a line, which is absent if no line was suppressed since the
+    /// last one. Returns `None` if no line may be written now, or none of this level is logged.
+    pub(super) fn check(
+        &self,
+        level: Level,
+        text: &'static str,
+        code: &'static str,
+        endpoint: &Arc<str>,
+    ) -> Option<Option<u64>> {
+        if level > LevelFilter::current() {
+            return None;
+        }
+        let event = Event {
+            text,
+            code,
+            endpoint: Arc::clone(endpoint),
+        };
+        let suppressed = self.permit(event, Instant::now())?;
+        Some((suppressed > 0).then_some(suppressed))
+    }
+
     /// Returns how many events were suppressed since the last line, if another line may be written
     /// now. Counts the event as suppressed otherwise.
-    pub(super) fn permit(&self, event: Event, now: Instant) -> Option<u64> {
+    fn permit(&self, event: Event, now: Instant) -> Option<u64> {
         let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let state = events.entry(event).or_insert(State {
             full_at: now,

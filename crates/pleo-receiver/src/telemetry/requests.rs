@@ -40,7 +40,7 @@ pub(crate) struct RejectedRequest<'a> {
 }
 
 impl Telemetry {
-    /// A delivery is stored, or was stored before. It is answered 204.
+    /// Reports a delivery that is stored, or was stored before. It is answered 204.
     pub(crate) fn accepted(
         &self,
         counters: &Accepted,
@@ -77,7 +77,7 @@ impl Telemetry {
         }
     }
 
-    /// A request is rejected.
+    /// Reports a request that is rejected.
     pub(crate) fn rejected(&self, request: RejectedRequest<'_>, rejection: &Rejection) {
         let RejectedRequest {
             endpoint,
@@ -113,7 +113,7 @@ impl Telemetry {
         }
     }
 
-    /// The inbox could not store a message.
+    /// Reports that the inbox could not store a message.
     pub(crate) fn append_failed(&self, endpoint: &Arc<str>, webhook_id: &str, error: &InboxError) {
         let error = error_chain(error);
         limited!(
@@ -122,7 +122,7 @@ impl Telemetry {
         );
     }
 
-    /// A request or a connection lost its place to another source.
+    /// Reports a request or a connection that lost its place to another source.
     pub(crate) fn evicted(&self, what: &'static str, source: impl Display) {
         limited!(
             self.limit, WARN, &Arc::default(), what, "evicted for another source",
@@ -131,7 +131,7 @@ impl Telemetry {
     }
 }
 
-/// Requests seem to come through a proxy that is not trusted.
+/// Reports that requests seem to come through a proxy that is not trusted.
 pub(crate) fn untrusted_proxy(peer: IpAddr) {
     warn!(%peer, "forwarded request from an untrusted proxy; if it is yours, set `trusted_proxies`");
 }

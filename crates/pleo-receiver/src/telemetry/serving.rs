@@ -11,7 +11,7 @@ use super::Telemetry;
 use crate::error::error_chain;
 
 impl Telemetry {
-    /// A source may not have one more connection.
+    /// Reports a connection of a source that may not have one more.
     pub(crate) fn connection_refused(&self, peer: IpAddr) {
         self.metrics.refused_connection("source");
         limited!(
@@ -20,7 +20,7 @@ impl Telemetry {
         );
     }
 
-    /// A connection ended early. `limit` is the limit that it exceeded.
+    /// Reports a connection that ended early. `limit` is the limit that it exceeded.
     pub(crate) fn connection_closed(
         &self,
         peer: IpAddr,
@@ -37,7 +37,7 @@ impl Telemetry {
         );
     }
 
-    /// A connection cannot be accepted, usually because no file descriptor is free.
+    /// Reports that a connection cannot be accepted, usually because no file descriptor is free.
     pub(crate) fn accept_failed(&self, error: &io::Error) {
         limited!(
             self.limit, WARN, &Arc::default(), "", "cannot accept connection",
@@ -46,7 +46,7 @@ impl Telemetry {
     }
 }
 
-/// Connections were open at the end of the grace period.
+/// Reports how many connections were open at the end of the grace period.
 pub(crate) fn connections_aborted(connections: usize) {
     warn!(
         connections,
@@ -54,23 +54,23 @@ pub(crate) fn connections_aborted(connections: usize) {
     );
 }
 
-/// The inbox failed permanently.
+/// Reports that the inbox failed permanently.
 pub(crate) fn inbox_failed() {
     error!("inbox failed; shutting down");
 }
 
-/// A task that accepts connections panicked.
+/// Reports that a task that accepts connections panicked.
 pub(crate) fn server_panicked() {
     error!("server task panicked; shutting down");
 }
 
-/// The certificate or its key changed, and is used for new connections.
+/// Reports that the certificate or its key changed, and is used for new connections.
 #[cfg(feature = "tls")]
 pub(crate) fn certificate_reloaded(certificate: impl core::fmt::Display) {
     tracing::info!(%certificate, "TLS certificate reloaded");
 }
 
-/// The certificate or its key changed, and cannot be used.
+/// Reports that the certificate or its key changed, and cannot be used.
 #[cfg(feature = "tls")]
 pub(crate) fn certificate_not_reloaded(
     certificate: impl core::fmt::Display,
