@@ -4,9 +4,10 @@ use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
 use tokio_rustls::rustls::pki_types::CertificateDer;
-use tracing::warn;
 use x509_parser::certificate::X509Certificate;
 use x509_parser::prelude::FromDer;
+
+use crate::telemetry;
 
 /// How long before its expiry a certificate is warned of.
 const NOTICE: SignedDuration = SignedDuration::from_hours(14 * 24);
@@ -36,9 +37,9 @@ impl ExpiryWarnings {
         }
         let certificate = certificate.display();
         if now < expires_at {
-            warn!(%certificate, %expires_at, "TLS certificate expires soon; renew it");
+            telemetry::certificate_expires_soon(certificate, expires_at);
         } else {
-            warn!(%certificate, %expires_at, "TLS certificate has expired; clients reject it");
+            telemetry::certificate_expired(certificate, expires_at);
         }
     }
 

@@ -116,7 +116,7 @@ impl Tls {
         let mut warnings = ExpiryWarnings::default();
         loop {
             if let Some(expires_at) = self.expires_at() {
-                let metrics = receiver.counters();
+                let metrics = &receiver.telemetry().metrics;
                 metrics.certificate_expiry(self.certificate(), expires_at);
                 warnings.log(self.certificate(), expires_at, Timestamp::now());
             }

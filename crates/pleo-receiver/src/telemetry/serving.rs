@@ -79,3 +79,21 @@ pub(crate) fn certificate_not_reloaded(
     let error = error_chain(error);
     warn!(%certificate, error, "TLS certificate not reloaded; the old one stays in use");
 }
+
+/// Reports that the certificate expires soon.
+#[cfg(feature = "tls")]
+pub(crate) fn certificate_expires_soon(
+    certificate: impl core::fmt::Display,
+    expires_at: jiff::Timestamp,
+) {
+    warn!(%certificate, %expires_at, "TLS certificate expires soon; renew it");
+}
+
+/// Reports that the certificate has expired.
+#[cfg(feature = "tls")]
+pub(crate) fn certificate_expired(
+    certificate: impl core::fmt::Display,
+    expires_at: jiff::Timestamp,
+) {
+    warn!(%certificate, %expires_at, "TLS certificate has expired; clients reject it");
+}

@@ -160,6 +160,8 @@ fn emit_server_events(telemetry: &Telemetry) {
     server_panicked();
     certificate_reloaded("cert.pem");
     certificate_not_reloaded("cert.pem", &io::Error::other("no PEM certificate"));
+    certificate_expires_soon("cert.pem", Timestamp::UNIX_EPOCH);
+    certificate_expired("cert.pem", Timestamp::UNIX_EPOCH);
 }
 
 fn emit_dispatch_events(telemetry: &Telemetry) {
