@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use crate::support::delay::DelayMeter;
-use crate::support::program::{SECRET, WorkDir};
+use crate::support::program::{RunningServer, SECRET, WorkDir};
 use crate::support::tls::{certify, connect, connector};
 use crate::support::{Answer, PATH, Request, send_to};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadHalf, split};
@@ -31,14 +31,20 @@ const MAX_GROWTH_KIB: usize = 32 * 1024;
 
 const TIMEOUT: Duration = Duration::from_secs(60);
 
+/// The time in which the server closes a connection that floods; below its header timeout.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Frame types and flags (RFC 9113 section 6).
 const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
+const UNKNOWN: u8 = 0xfa;
+const ACK: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 /// The error code for excessive load (RFC 9113 section 7).
@@ -48,6 +54,12 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     let head = [&length[1..], &[kind, flags], &stream.to_be_bytes()];
     [&head.concat(), payload].concat()
+}
+
+/// Encodes the start of a connection (RFC 9113 section 3.4).
+fn preface() -> Vec<u8> {
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    [&preface[..], &frame(SETTINGS, 0, 0, &[])].concat()
 }
 
 /// Encodes a literal header field without indexing (RFC 7541 section 6.2.2).
@@ -159,11 +171,7 @@ impl Attack {
         let (read, mut write) = split(stream);
         let (pong, mut pongs) = unbounded_channel();
         let received = tokio::spawn(reason(read, pong));
-        let preface = [
-            &b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
-            &frame(SETTINGS, 0, 0, &[]),
-        ];
-        write.write_all(&preface.concat()).await.unwrap();
+        write.write_all(&preface()).await.unwrap();
         for number in 0..self.streams {
             let frames = (self.frames)(2 * number + 1);
             // The server may have closed the connection.
@@ -206,18 +214,49 @@ async fn reason(
     None
 }
 
+/// Starts a server with TLS. The inbox is in memory, so that disk latency is not measured.
+fn serve(dir: &WorkDir) -> RunningServer {
+    let config = "inbox = \"memory:\"\ntls_listen = \"127.0.0.1:0\"\n\
+                  tls_certificate = \"cert.pem\"\ntls_key = \"key.pem\"";
+    dir.write("pleo.toml", config);
+    dir.serve(
+        &["--config", "pleo.toml"],
+        &[("PLEO_WEBHOOK_SECRET", SECRET)],
+    )
+}
+
+#[tokio::test]
+async fn closes_connection_with_too_many_control_frames() {
+    let dir = WorkDir::new();
+    let certificate = certify(dir.path());
+    let mut server = serve(&dir);
+    let http2 = connector(&certificate, &["h2"]);
+    for (name, frame) in [
+        ("PING", frame(PING, ACK, 0, &[0; 8])),
+        ("PRIORITY", frame(PRIORITY, 0, 1, &[0, 0, 0, 3, 0])),
+        ("WINDOW_UPDATE", frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])),
+        ("unknown", frame(UNKNOWN, 0, 0, &[])),
+    ] {
+        let stream = connect(&http2, server.https_address()).await.unwrap();
+        let (read, mut write) = split(stream);
+        let (pong, _pongs) = unbounded_channel();
+        write.write_all(&preface()).await.unwrap();
+        // The server may have closed the connection before it gets all.
+        let _ = write.write_all(&frame.repeat(1100)).await;
+        let _ = write.flush().await;
+        let closed = time::timeout(CLOSE_TIMEOUT, reason(read, pong)).await;
+        assert_eq!(closed.ok(), Some(None), "{name}");
+    }
+    let request = Request::signed("msg_1", b"{}");
+    assert_eq!(send_to(server.address(), &request).await.status, 204);
+    assert_eq!(server.stop("-TERM").0, Some(0));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ends_http2_floods_and_serves_other_clients() {
     let dir = WorkDir::exclusive();
     let certificate = certify(dir.path());
-    // The inbox is in memory, so that disk latency is not measured.
-    let config = "inbox = \"memory:\"\ntls_listen = \"127.0.0.1:0\"\n\
-                  tls_certificate = \"cert.pem\"\ntls_key = \"key.pem\"";
-    dir.write("pleo.toml", config);
-    let mut server = dir.serve(
-        &["--config", "pleo.toml"],
-        &[("PLEO_WEBHOOK_SECRET", SECRET)],
-    );
+    let mut server = serve(&dir);
     let https = server.https_address();
     let http1 = connector(&certificate, &["http/1.1"]);
     let http2 = connector(&certificate, &["h2"]);
