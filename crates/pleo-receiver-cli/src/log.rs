@@ -76,6 +76,7 @@ impl Log {
                 lines: Vec::new(),
                 lost: lost.clone(),
                 reported: 0,
+                is_broken: false,
             });
         // The cell is still empty.
         let _ = lost.dropped.set(queue.error_counter());
@@ -199,6 +200,8 @@ struct Stderr {
     lost: LostLines,
     /// How many lost lines the log has reported.
     reported: u64,
+    /// Whether the last write failed, as after the reader is gone.
+    is_broken: bool,
 }
 
 impl Stderr {
@@ -206,18 +209,30 @@ impl Stderr {
         let mut rest = &*self.lines;
         while !rest.is_empty() {
             match io::stderr().write(rest) {
-                Ok(written) if written > 0 => rest = rest.get(written..).unwrap_or_default(),
+                Ok(written) if written > 0 => {
+                    self.is_broken = false;
+                    rest = rest.get(written..).unwrap_or_default();
+                }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => thread::sleep(PAUSE),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 _ => {
                     let lines = rest.split_inclusive(|byte| *byte == b'\n').count();
                     let lines = u64::try_from(lines).unwrap_or(u64::MAX);
                     self.lost.unwritten.fetch_add(lines, Ordering::Relaxed);
+                    self.is_broken = true;
                     break;
                 }
             }
         }
         self.lines.clear();
+    }
+
+    fn report_lost(&mut self) {
+        let lost = self.lost.count();
+        if lost > self.reported {
+            warn!(lines = lost - self.reported, "log lines lost");
+            self.reported = lost;
+        }
     }
 }
 
@@ -233,13 +248,15 @@ impl Write for Stderr {
     /// Reports lost lines, and writes the collected lines. The log's thread calls it when the queue is
     /// empty.
     fn flush(&mut self) -> io::Result<()> {
-        let lost = self.lost.count();
-        if lost > self.reported {
+        let was_broken = self.is_broken;
+        if !was_broken {
             // Before the write, which may block while the queue fills: the report needs a place in it.
-            warn!(lines = lost - self.reported, "log lines lost");
-            self.reported = lost;
+            self.report_lost();
         }
         self.write_lines();
+        if was_broken && !self.is_broken {
+            self.report_lost();
+        }
         Ok(())
     }
 }

@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::support::Request;
 use crate::support::program::{SECRET, WorkDir, free_address, read_metrics};
+use crate::support::{Request, counting_target};
+use tokio::runtime::Runtime;
 
 /// The number of connections that send deliveries.
 const SENDERS: usize = 4;
@@ -25,15 +26,20 @@ struct UnreadServer<R> {
     metrics: String,
     /// The number of deliveries.
     sent: AtomicUsize,
+    /// Runs the target that messages are forwarded to.
+    _target: Runtime,
 }
 
 impl<R: Read + Sync> UnreadServer<R> {
-    fn start(dir: &WorkDir, stderr: Stdio, log: R) -> Self {
+    /// Starts a server. At level `trace`, a delivery writes many lines; at `info`, two.
+    fn start(dir: &WorkDir, level: &str, stderr: Stdio, log: R) -> Self {
+        let target = Runtime::new().unwrap();
+        let (url, _) = target.block_on(counting_target());
         let metrics = free_address();
         let args = ["serve", "--listen", "127.0.0.1:0", "--metrics", &metrics];
-        let handler = ["--log", "trace", "--exec", "cat"];
+        let more = ["--log", level, "--forward", &url];
         let child = dir
-            .command(&[&args[..], &handler].concat())
+            .command(&[&args[..], &more].concat())
             .env("PLEO_WEBHOOK_SECRET", SECRET)
             .stderr(stderr)
             .spawn()
@@ -52,11 +58,11 @@ impl<R: Read + Sync> UnreadServer<R> {
             address,
             metrics,
             sent: AtomicUsize::new(0),
+            _target: target,
         }
     }
 
-    /// Sends deliveries on a few connections. Each writes a log line when it is stored, and another
-    /// one when it is handled.
+    /// Sends deliveries on a few connections.
     fn deliver(&self, deliveries: usize) {
         thread::scope(|scope| {
             for _ in 0..SENDERS {
@@ -85,7 +91,7 @@ impl<R: Read + Sync> UnreadServer<R> {
     /// nothing more is logged.
     fn overflow(&self, dir: &WorkDir) {
         for _ in 0..100 {
-            self.deliver(400);
+            self.deliver(100);
             if self.dropped_lines() > 0 {
                 break;
             }
@@ -147,7 +153,7 @@ fn wait_until_handled(dir: &WorkDir) {
 fn unread_log_blocks_neither_deliveries_nor_shutdown() {
     let dir = WorkDir::new();
     let (log, stderr) = std::io::pipe().unwrap();
-    let mut server = UnreadServer::start(&dir, stderr.into(), log);
+    let mut server = UnreadServer::start(&dir, "trace", stderr.into(), log);
     server.overflow(&dir);
     server.assert_serves(&dir);
     assert_eq!(server.stop(), Some(0));
@@ -157,7 +163,7 @@ fn unread_log_blocks_neither_deliveries_nor_shutdown() {
 fn reports_dropped_lines_once_log_is_read_again() {
     let dir = WorkDir::new();
     let (log, stderr) = std::io::pipe().unwrap();
-    let mut server = UnreadServer::start(&dir, stderr.into(), log);
+    let mut server = UnreadServer::start(&dir, "trace", stderr.into(), log);
     server.overflow(&dir);
     let mut line = String::new();
     let mut stored = 0;
@@ -182,13 +188,27 @@ fn reports_dropped_lines_once_log_is_read_again() {
 }
 
 #[test]
+fn counts_each_line_once_if_reader_is_gone() {
+    let dir = WorkDir::new();
+    let (log, stderr) = std::io::pipe().unwrap();
+    let mut server = UnreadServer::start(&dir, "info", stderr.into(), log);
+    server.log = BufReader::new(std::io::pipe().unwrap().0);
+    server.deliver(SENDERS);
+    wait_until(|| server.dropped_lines() >= 2 * SENDERS);
+    wait_until_handled(&dir);
+    // The report of a lost line is not written either, and must not be reported.
+    assert_eq!(server.dropped_lines(), 2 * SENDERS);
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
 fn drops_no_line_on_non_blocking_log_with_slow_reader() {
     const LINES: usize = 1000;
     let dir = WorkDir::new();
     let (log, stderr) = UnixStream::pair().unwrap();
     stderr.set_nonblocking(true).unwrap();
     log.set_read_timeout(Some(TIMEOUT)).unwrap();
-    let mut server = UnreadServer::start(&dir, OwnedFd::from(stderr).into(), log);
+    let mut server = UnreadServer::start(&dir, "info", OwnedFd::from(stderr).into(), log);
     server.deliver(LINES);
     assert_eq!(server.dropped_lines(), 0);
     let mut lines = server.log.by_ref().lines();
@@ -203,7 +223,7 @@ fn drops_no_line_on_non_blocking_log_with_slow_reader() {
 fn stalled_reader_leaves_standard_output_empty() {
     let dir = WorkDir::new();
     let (log, stderr) = std::io::pipe().unwrap();
-    let mut server = UnreadServer::start(&dir, stderr.into(), log);
+    let mut server = UnreadServer::start(&dir, "trace", stderr.into(), log);
     server.overflow(&dir);
     assert_eq!(server.stop(), Some(0));
     let mut stdout = String::new();
