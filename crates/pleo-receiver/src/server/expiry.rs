@@ -1,11 +1,12 @@
 //! The expiry of a certificate, and when to warn of it.
 
+use core::time::Duration;
 use std::path::Path;
 
+use der::asn1::{AnyRef, GeneralizedTime, UtcTime};
+use der::{Decode, Reader, SliceReader, Tag};
 use jiff::{SignedDuration, Timestamp};
 use tokio_rustls::rustls::pki_types::CertificateDer;
-use x509_parser::certificate::X509Certificate;
-use x509_parser::prelude::FromDer;
 
 use crate::telemetry;
 
@@ -18,8 +19,25 @@ const INTERVAL: SignedDuration = SignedDuration::from_hours(24);
 /// Returns the end of a certificate's validity (`notAfter`, RFC 5280 section 4.1.2.5); `None` if it
 /// cannot be parsed.
 pub(super) fn expires_at(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
-    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
-    Timestamp::from_second(parsed.validity().not_after.timestamp()).ok()
+    let since_epoch = not_after(certificate).ok()?;
+    Timestamp::from_second(since_epoch.as_secs().try_into().ok()?).ok()
+}
+
+/// Reads `notAfter` of a certificate (RFC 5280 section 4.1), as the time since the Unix epoch.
+fn not_after(certificate: &[u8]) -> Result<Duration, der::Error> {
+    let mut certificate = SliceReader::new(AnyRef::from_der(certificate)?.value())?;
+    let mut fields = SliceReader::new(certificate.decode::<AnyRef<'_>>()?.value())?;
+    let has_version = Tag::peek(&fields)?.is_context_specific();
+    // The serial number, the algorithm of the signature and the issuer follow.
+    for _ in 0..3 + usize::from(has_version) {
+        fields.tlv_bytes()?;
+    }
+    let mut validity = SliceReader::new(fields.decode::<AnyRef<'_>>()?.value())?;
+    let _not_before = validity.tlv_bytes()?;
+    match Tag::peek(&validity)? {
+        Tag::UtcTime => Ok(validity.decode::<UtcTime>()?.to_unix_duration()),
+        _ => Ok(validity.decode::<GeneralizedTime>()?.to_unix_duration()),
+    }
 }
 
 /// Warns daily of a certificate that expires soon or has expired.
@@ -97,12 +115,29 @@ mod tests {
 
     #[test]
     fn reads_expiry_of_certificate() {
-        let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
-        params.not_after = rcgen::date_time_ymd(2100, 2, 28);
         let key = rcgen::KeyPair::generate().unwrap();
-        let certificate = params.self_signed(&key).unwrap();
-        let expected = "2100-02-28T00:00:00Z".parse().unwrap();
-        assert_eq!(expires_at(certificate.der()), Some(expected));
-        assert_eq!(expires_at(&CertificateDer::from_slice(b"none")), None);
+        let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        // `UTCTime` until 2049, then `GeneralizedTime`.
+        for (year, expected) in [
+            (2026, "2026-02-28T00:00:00Z"),
+            (2049, "2049-02-28T00:00:00Z"),
+            (2050, "2050-02-28T00:00:00Z"),
+            (9999, "9999-02-28T00:00:00Z"),
+        ] {
+            params.not_after = rcgen::date_time_ymd(year, 2, 28);
+            let certificate = params.self_signed(&key).unwrap();
+            let der = certificate.der();
+            assert_eq!(expires_at(der), expected.parse().ok());
+            // No prefix and no changed byte makes it panic.
+            for length in 0..der.len() {
+                assert_eq!(
+                    expires_at(&CertificateDer::from_slice(&der[..length])),
+                    None
+                );
+                let mut changed = der.to_vec();
+                changed[length] ^= 0x55;
+                let _ = expires_at(&changed.into());
+            }
+        }
     }
 }
