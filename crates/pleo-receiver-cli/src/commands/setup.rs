@@ -107,7 +107,7 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
     };
     if let Err(failure) = plan.write(id, &client, &mut document, &mut progress).await {
         return Err(if is_new {
-            undo_create(id, &client, &args.api, failure).await
+            undo_create(id, &client, credentials, &args.api, failure).await
         } else {
             failure
         });

@@ -56,7 +56,7 @@ impl ConfigLock {
             let config = config.display();
             if start.elapsed() > LIMIT {
                 return Err(Failure::Run(format!(
-                    "another command is changing {config} for {LIMIT:?}: end it, and run this one \
+                    "another command has been changing {config} for {LIMIT:?}: end it, and run this one \
                      again"
                 )));
             }

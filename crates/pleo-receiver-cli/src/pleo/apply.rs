@@ -3,10 +3,10 @@
 use pleo_api::{Client, Error};
 use uuid::Uuid;
 
+use super::client::CredentialsRef;
 use super::plan::Change;
 use crate::args::pleo::ApiArgs;
 use crate::failure::{Failure, chain};
-use crate::secret_ref::SecretRef;
 
 /// Applies a change. Returns the id of the subscription.
 pub(crate) async fn apply(change: &Change, client: &Client) -> Result<Uuid, Failure> {
@@ -29,6 +29,7 @@ pub(crate) async fn apply(change: &Change, client: &Client) -> Result<Uuid, Fail
 pub(crate) async fn undo_create(
     id: Uuid,
     client: &Client,
+    credentials: CredentialsRef<'_>,
     args: &ApiArgs,
     failure: Failure,
 ) -> Failure {
@@ -38,19 +39,17 @@ pub(crate) async fn undo_create(
             "the subscription that was just created is still at Pleo ({}): delete it with \
              `{}`, or run this command again",
             chain(&error),
-            delete_command(id, args)
+            delete_command(id, credentials, args)
         )),
     }
 }
 
-/// Returns the command that deletes a subscription with these arguments.
-fn delete_command(id: Uuid, args: &ApiArgs) -> String {
+/// Returns the command that deletes a subscription with these credentials. Plain ones are left out:
+/// they are in the environment.
+fn delete_command(id: Uuid, credentials: CredentialsRef<'_>, args: &ApiArgs) -> String {
     let mut command = format!("pleo-receiver subscriptions delete {id}");
-    let references = [("token", &args.token), ("api-key", &args.api_key)];
-    for (flag, secret) in references {
-        if let Some(reference) = secret.as_ref().and_then(SecretRef::reference) {
-            command.push_str(&format!(" --{flag} {reference}"));
-        }
+    if let Some((key, reference)) = credentials.reference() {
+        command.push_str(&format!(" --{} {reference}", key.replace('_', "-")));
     }
     if args.staging {
         command.push_str(" --staging");

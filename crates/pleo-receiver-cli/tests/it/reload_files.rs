@@ -84,6 +84,30 @@ fn shuts_down_while_reading_a_file_hangs() {
 }
 
 #[test]
+fn refuses_reload_that_hangs_and_shuts_down() {
+    let dir = WorkDir::new();
+    let other = WorkDir::new();
+    let pipe = dir.path().join("authorities.pem");
+    make_pipe(&pipe);
+    dir.write("pleo.toml", &table("/a"));
+    let env = [("SSL_CERT_FILE", pipe.to_str().unwrap())];
+    let mut server = dir.serve(ARGS, &env);
+    // The certificate authorities of an `https` target are read with it.
+    let forward = "forward = \"https://localhost/\"\n".to_owned();
+    dir.write("pleo.toml", &(forward + &table("/b")));
+    server.send_signal("-HUP");
+    // Opens once the server opens it for reading.
+    let _writer = std::fs::File::options().write(true).open(&pipe).unwrap();
+    other.send_with(SECRET, &server.url, &[]);
+    let line = server.wait_for_log(NOT_RELOADED);
+    assert!(line.contains("takes longer than 15s"), "{line}");
+    let line = server.signal_and_wait("-HUP", NOT_RELOADED);
+    assert!(line.contains("restart the receiver"), "{line}");
+    other.send_with(SECRET, &server.url, &[]);
+    assert_stops_at_once(server);
+}
+
+#[test]
 fn shuts_down_while_reload_waits_for_changed_file() {
     let dir = WorkDir::new();
     write_all_files(&dir);

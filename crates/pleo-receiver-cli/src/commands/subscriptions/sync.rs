@@ -45,8 +45,8 @@ pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
     } else {
         None
     };
-    let mut document = ConfigDocument::open(config)?;
     let file = declared::read(&args.receiver)?;
+    let mut document = ConfigDocument::open(config)?;
     let owner = file.subscriptions.as_ref().map(|owner| owner.name.as_str());
     let declared = declared_subscriptions(&file);
     if declared.is_empty() && owner.is_none() {
@@ -92,7 +92,7 @@ pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
     let mut printer = Printer::new(&args);
     let mut fetched = false;
     for step in &steps {
-        fetched |= run_step(step, &accounts[step.account].client, &mut printer).await?;
+        fetched |= run_step(step, &accounts[step.account], &mut printer).await?;
     }
     if fetched {
         output::note("reload a running receiver: `kill -HUP PID`, or restart it")?;
@@ -178,7 +178,7 @@ fn check_secret_file(
 /// Prints a step, and applies it with `--yes`. Returns `true` if a secret was fetched.
 async fn run_step(
     step: &Step<'_>,
-    client: &Client,
+    account: &Account<'_>,
     printer: &mut Printer<'_>,
 ) -> Result<bool, Failure> {
     let Step {
@@ -187,6 +187,7 @@ async fn run_step(
         change,
         ..
     } = step;
+    let client = &account.client;
     // An interrupted run may have created the subscription without fetching its secret.
     let missing = endpoint
         .secret_file()
@@ -211,7 +212,9 @@ async fn run_step(
         && let Err(failure) = fetch_secret(client, id, file).await
     {
         return Err(match change {
-            Change::Create(_) => undo_create(id, client, &printer.args.api, failure).await,
+            Change::Create(_) => {
+                undo_create(id, client, account.credentials, &printer.args.api, failure).await
+            }
             _ => failure,
         });
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pleo_sandbox::Fault;
 use tokio::sync::Notify;
 
-use crate::support::harness::{EXPORT, Harness, assert_failed};
+use crate::support::harness::{EXPORT, Harness, TOKEN, assert_failed};
 use crate::support::program::CommandOutput;
 
 const LOCK: &str = "pleo.toml.lock";
@@ -176,7 +176,10 @@ fn prints_command_that_deletes_subscription_if_pleo_fails() {
         &harness.url("/a"),
         "--secret-file",
         "keys/a",
+        "--token",
+        "file:token",
     ];
+    harness.dir.write("token", TOKEN);
     let mut faults = vec![Fault::None];
     faults.resize(20, Fault::status(500));
     let held = HeldSetup::start(&harness, &setup, &faults);
@@ -190,7 +193,9 @@ fn prints_command_that_deletes_subscription_if_pleo_fails() {
         .split('`')
         .find(|part| part.contains("subscriptions delete"));
     let words: Vec<_> = command.unwrap().split(' ').skip(1).collect();
-    assert!(words.contains(&"--api-url"), "{words:?}");
+    for word in ["--api-url", "--token", "file:token"] {
+        assert!(words.contains(&word), "{words:?}");
+    }
     harness.run_ok(&words);
     assert!(harness.json(&["subscriptions", "list"]).is_empty());
 }
