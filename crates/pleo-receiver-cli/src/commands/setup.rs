@@ -105,12 +105,24 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
         secret_file: &secret_file,
         change: &change,
     };
-    if let Err(failure) = plan.write(id, &client, &mut document, &mut progress).await {
-        return Err(if is_new {
-            undo_create(id, &client, credentials, &args.api, failure).await
-        } else {
-            failure
-        });
+    // Nothing is printed before all is written: the reader of the output may be gone.
+    let written = match plan.write(id, &client, &mut document).await {
+        Ok(written) => written,
+        Err(failure) if is_new => {
+            return Err(undo_create(id, &client, credentials, &args.api, failure).await);
+        }
+        Err(failure) => return Err(failure),
+    };
+    match &change {
+        Change::Keep { .. } => {}
+        Change::Create(_) => progress.subscription("created", id)?,
+        Change::Update { .. } => progress.subscription("updated", id)?,
+    }
+    if written.secret {
+        progress.wrote("secret", &secret_file)?;
+    }
+    if written.config {
+        progress.wrote("config", config)?;
     }
     if progress.changes.is_empty() {
         progress.print("done", "nothing to change")?;
@@ -132,23 +144,27 @@ struct Plan<'a> {
     change: &'a Change,
 }
 
+/// The files that have changed.
+struct Written {
+    secret: bool,
+    config: bool,
+}
+
 impl Plan<'_> {
-    /// Writes the signing secret and the configuration. If the latter fails, removes the file of a
-    /// new subscription's secret.
+    /// Writes the signing secret and the configuration. If the latter fails, removes the secret of a
+    /// new subscription.
     async fn write(
         &self,
         id: Uuid,
         client: &Client,
         document: &mut ConfigDocument,
-        progress: &mut Progress<'_>,
-    ) -> Result<(), Failure> {
-        match self.change {
-            Change::Keep { .. } => {}
-            Change::Create(_) => progress.subscription("created", id)?,
-            Change::Update { .. } => progress.subscription("updated", id)?,
-        }
+    ) -> Result<Written, Failure> {
         let is_new = matches!(self.change, Change::Create(_));
         let (text, secret) = signing_secret(client, id).await?;
+        let mut written = Written {
+            secret: false,
+            config: false,
+        };
         let reference = if has_secret(self.endpoint, &secret) {
             None
         } else {
@@ -157,28 +173,24 @@ impl Plan<'_> {
             } else {
                 OtherSecret::Refuse
             };
-            if secret_file::write(self.secret_file, text.expose(), other)? {
-                progress.wrote("secret", self.secret_file)?;
-            }
+            written.secret = secret_file::write(self.secret_file, text.expose(), other)?;
             Some(format!("file:{}", self.secret_file.display()))
         };
-        document.set_endpoint(&EndpointEdit {
+        let edited = document.set_endpoint(&EndpointEdit {
             path: self.path,
             name: self.args.name.as_deref(),
             secret: reference.as_deref(),
             url: &self.args.url,
             events: self.events,
             credentials: self.credentials.reference(),
-        })?;
-        let saved = document.save().inspect_err(|_| {
-            if is_new && reference.is_some() {
+        });
+        let saved = edited.and_then(|()| document.save()).inspect_err(|_| {
+            if is_new && written.secret {
                 let _ = fs::remove_file(self.secret_file);
             }
         });
-        if saved? {
-            progress.wrote("config", &self.args.receiver.config)?;
-        }
-        Ok(())
+        written.config = saved?;
+        Ok(written)
     }
 }
 

@@ -199,3 +199,15 @@ fn prints_command_that_deletes_subscription_if_pleo_fails() {
     harness.run_ok(&words);
     assert!(harness.json(&["subscriptions", "list"]).is_empty());
 }
+
+#[test]
+fn completes_if_nobody_reads_its_output() {
+    let harness = Harness::new();
+    let setup = ["setup", "--url", &harness.url("/a")];
+    let mut held = HeldSetup::start(&harness, &setup, &[]);
+    drop(held.child.stdout.take());
+    let output = held.finish();
+    assert_eq!(output.code, 0, "{output:?}");
+    assert!(harness.read_file("pleo.toml").contains("a.secret"));
+    assert!(harness.run_ok(&setup).contains("nothing to change"));
+}
