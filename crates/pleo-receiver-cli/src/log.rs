@@ -35,6 +35,10 @@ const QUEUE: usize = 4096;
 /// How long to wait if standard error is non-blocking and full.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// How long the log's thread collects lines after each write. Otherwise, each line under load would
+/// wake it.
+const COLLECT_TIME: Duration = Duration::from_millis(2);
+
 /// The size at which collected lines are written, in bytes.
 const WRITE_SIZE: usize = 64 * 1024;
 
@@ -257,6 +261,7 @@ impl Write for Stderr {
         if was_broken && !self.is_broken {
             self.report_lost();
         }
+        thread::sleep(COLLECT_TIME);
         Ok(())
     }
 }

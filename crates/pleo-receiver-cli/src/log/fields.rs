@@ -1,7 +1,7 @@
 //! Writes the fields of an event as logfmt: `text key=value key="a value"`. The default formatter
 //! never quotes `%` values, which may contain spaces, quotes and line breaks.
 
-use core::fmt::{self, Debug};
+use core::fmt::{self, Debug, Write as _};
 
 use tracing::field::{Field, Visit};
 use tracing_subscriber::field::RecordFields;
@@ -19,6 +19,7 @@ impl<'w> FormatFields<'w> for LogfmtFields {
         let mut line = Line {
             writer,
             is_empty: true,
+            value: String::new(),
             result: Ok(()),
         };
         fields.record(&mut line);
@@ -29,6 +30,8 @@ impl<'w> FormatFields<'w> for LogfmtFields {
 struct Line<'w> {
     writer: Writer<'w>,
     is_empty: bool,
+    /// The memory of formatted values.
+    value: String,
     result: fmt::Result,
 }
 
@@ -63,7 +66,12 @@ impl Visit for Line<'_> {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        self.record(field, &format!("{value:?}"), false);
+        let mut text = core::mem::take(&mut self.value);
+        text.clear();
+        // Writing to a string fails only if the value does.
+        let _ = write!(text, "{value:?}");
+        self.record(field, &text, false);
+        self.value = text;
     }
 }
 
