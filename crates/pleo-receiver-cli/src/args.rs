@@ -279,15 +279,57 @@ pub(crate) struct Serve {
     #[arg(long, env = "PLEO_ALLOW_SHARED_DIRECTORY", help_heading = "Operation")]
     pub(crate) allow_shared_directory: bool,
 
-    /// The address that serves Prometheus metrics at `/metrics`.
+    /// The address of the admin listener: `/livez`, `/readyz` and `/metrics`. Without credentials only
+    /// an address of this machine itself.
+    #[arg(
+        long,
+        env = "PLEO_ADMIN",
+        value_name = "ADDR",
+        value_parser = address,
+        help_heading = "Operation"
+    )]
+    pub(crate) admin: Option<SocketAddr>,
+
+    /// The former name of `--admin`.
     #[arg(
         long,
         env = "PLEO_METRICS",
         value_name = "ADDR",
         value_parser = address,
-        help_heading = "Operation"
+        hide = true
     )]
     pub(crate) metrics: Option<SocketAddr>,
+
+    /// Require this bearer token of the admin listener's clients, except for `/livez`: `env:NAME` or
+    /// `file:PATH`.
+    #[arg(
+        long,
+        env = "PLEO_ADMIN_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN",
+        help_heading = "Operation"
+    )]
+    pub(crate) admin_token: Option<SecretRef>,
+
+    /// Allow these Basic credentials too, or instead.
+    #[arg(
+        long,
+        env = "PLEO_ADMIN_USER",
+        hide_env_values = true,
+        value_name = "NAME",
+        help_heading = "Operation"
+    )]
+    pub(crate) admin_user: Option<SecretRef>,
+
+    /// The password of `--admin-user`: `env:NAME` or `file:PATH`.
+    #[arg(
+        long,
+        env = "PLEO_ADMIN_PASSWORD",
+        hide_env_values = true,
+        value_name = "PASSWORD",
+        help_heading = "Operation"
+    )]
+    pub(crate) admin_password: Option<SecretRef>,
 
     /// The ids of the arguments on the command line, without those from the environment.
     #[arg(skip)]

@@ -6,26 +6,41 @@ use tokio::signal;
 
 use crate::failure::Failure;
 
-/// Returns a future that resolves on SIGTERM or SIGINT.
-pub(crate) fn stop() -> Result<impl Future<Output = ()>, Failure> {
+/// Receives SIGTERM and SIGINT.
+pub(crate) struct Stop {
     #[cfg(unix)]
-    {
-        use signal::unix::{SignalKind, signal};
-        let mut terminate = signal(SignalKind::terminate()).map_err(cannot_wait)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(cannot_wait)?;
-        Ok(async move {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
+    terminate: signal::unix::Signal,
+    #[cfg(unix)]
+    interrupt: signal::unix::Signal,
+    #[cfg(not(unix))]
+    interrupt: signal::windows::CtrlC,
+}
+
+impl Stop {
+    pub(crate) fn new() -> Result<Self, Failure> {
+        #[cfg(unix)]
+        {
+            use signal::unix::{SignalKind, signal};
+            Ok(Self {
+                terminate: signal(SignalKind::terminate()).map_err(cannot_wait)?,
+                interrupt: signal(SignalKind::interrupt()).map_err(cannot_wait)?,
+            })
+        }
+        #[cfg(not(unix))]
+        Ok(Self {
+            interrupt: signal::windows::ctrl_c().map_err(cannot_wait)?,
         })
     }
-    #[cfg(not(unix))]
-    {
-        let mut interrupt = signal::windows::ctrl_c().map_err(cannot_wait)?;
-        Ok(async move {
-            interrupt.recv().await;
-        })
+
+    /// Resolves on the next SIGTERM or SIGINT.
+    pub(crate) async fn wait(&mut self) {
+        #[cfg(unix)]
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+        #[cfg(not(unix))]
+        self.interrupt.recv().await;
     }
 }
 

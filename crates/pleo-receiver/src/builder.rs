@@ -150,11 +150,13 @@ impl ReceiverBuilder {
             options: self.dispatch_options,
         }));
         let failure = watch::Sender::new(None);
+        let is_dispatching = Arc::new(AtomicBool::new(false));
         let dispatcher = Dispatcher::new(dispatch::Shared {
             inbox: Arc::clone(&self.inbox),
             dispatching: dispatching.subscribe(),
             telemetry: Arc::clone(&telemetry),
             failure: failure.subscribe(),
+            is_running: Arc::clone(&is_dispatching),
         });
         let receiver = Receiver::new(Inner {
             routes: RwLock::new(routes),
@@ -171,6 +173,7 @@ impl ReceiverBuilder {
             peer_from: self.peer_from,
             telemetry,
             failure,
+            is_dispatching,
             shutting_down: AtomicBool::new(false),
             has_warned: AtomicBool::new(false),
         });

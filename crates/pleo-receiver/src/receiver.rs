@@ -65,6 +65,7 @@ pub(crate) struct Inner {
     pub(crate) telemetry: Arc<Telemetry>,
     /// The fatal error of the inbox, once there is one.
     pub(crate) failure: watch::Sender<Option<InboxError>>,
+    pub(crate) is_dispatching: Arc<AtomicBool>,
     pub(crate) shutting_down: AtomicBool,
     /// Whether the warning of an untrusted proxy was logged.
     pub(crate) has_warned: AtomicBool,
@@ -175,6 +176,13 @@ impl Receiver {
     /// Rejects all further requests with 503.
     pub fn start_shutdown(&self) {
         self.inner.shutting_down.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns `true` while its [`Dispatcher`](crate::Dispatcher) runs, except while it restarts
+    /// after a panic.
+    #[must_use]
+    pub fn is_dispatching(&self) -> bool {
+        self.inner.is_dispatching.load(Ordering::Relaxed)
     }
 
     /// Returns the inbox.

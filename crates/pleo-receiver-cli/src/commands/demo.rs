@@ -34,7 +34,7 @@ const DISPATCHED: &str = "stored, dispatched";
 const DUPLICATE: &str = "duplicate";
 
 pub(crate) async fn run(args: Demo) -> Result<(), Failure> {
-    let stop = signals::stop()?;
+    let mut stop = signals::Stop::new()?;
     let folder = temporary_folder()?;
     let secret_text = new_secret();
     let secret: Secret = secret_text.parse().map_err(fail)?;
@@ -78,10 +78,9 @@ pub(crate) async fn run(args: Demo) -> Result<(), Failure> {
         )?;
         output::line("")?;
         output::line(format_args!("PLEO_WEBHOOK_SECRET={secret_text} {command}"))?;
-        let mut stop = core::pin::pin!(stop);
         loop {
             tokio::select! {
-                () = &mut stop => break,
+                () = stop.wait() => break,
                 Some(delivery) = deliveries.recv() => {
                     let event = delivery.event_type().unwrap_or("no event type");
                     output::line(format_args!("received {}: {event}", delivery.id()))?;

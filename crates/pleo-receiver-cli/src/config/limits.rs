@@ -37,6 +37,7 @@ pub(crate) struct Limits {
     body_rate: Option<u32>,
     write_timeout: Option<Span>,
     idle_timeout: Option<Span>,
+    shutdown_delay: Option<Span>,
     grace: Option<Span>,
     threads: Option<usize>,
 }
@@ -83,6 +84,11 @@ impl Limits {
         set_span(&mut options.grace, self.grace);
         set(&mut options.threads, self.threads);
         options
+    }
+
+    /// Returns how long the listeners stay open after the signal to stop.
+    pub(crate) fn shutdown_delay(&self) -> Duration {
+        self.shutdown_delay.map(|delay| delay.0).unwrap_or_default()
     }
 
     /// Returns the limits of the inbox.

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use pleo_receiver::{DispatchOptions, Endpoint};
 
+use super::admin::AdminSettings;
 use super::endpoints::endpoints;
 use super::handler::{Target, target};
 use super::limits::Limits;
@@ -25,6 +26,7 @@ const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOS
 /// The configuration of a server.
 pub(crate) struct Config {
     pub(crate) fixed: Fixed,
+    pub(crate) admin: AdminSettings,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) handler: Option<Target>,
     pub(crate) retry: DispatchOptions,
@@ -40,7 +42,7 @@ pub(crate) struct Config {
 pub(crate) struct Fixed {
     pub(crate) listen: Option<SocketAddr>,
     pub(crate) tls: Option<TlsFiles>,
-    pub(crate) metrics: Option<SocketAddr>,
+    pub(crate) admin: Option<SocketAddr>,
     pub(crate) inbox: String,
     pub(crate) allow_shared_directory: bool,
     pub(crate) trusted_proxies: Vec<IpNet>,
@@ -71,6 +73,7 @@ impl Config {
         let endpoints = endpoints(args, &file, location)?;
         let handler = target(args, &file, retry.timeout, location, &mut hash)?;
         let tls = tls(args, &file, location)?;
+        let admin = AdminSettings::new(args, &file, location)?;
         let default = tls.is_none().then_some(DEFAULT_LISTEN);
         let mut trusted_proxies = Vec::new();
         for network in &args.trusted_proxies {
@@ -93,12 +96,13 @@ impl Config {
             fixed: Fixed {
                 listen: args.listen.or_else(|| address(file.listen)).or(default),
                 tls,
-                metrics: args.metrics.or_else(|| address(file.metrics)),
+                admin: admin.address,
                 inbox: inbox.unwrap_or_else(|| DEFAULT_INBOX.to_owned()),
                 allow_shared_directory: args.allow_shared_directory || file.allow_shared_directory,
                 trusted_proxies,
                 limits: file.limits,
             },
+            admin,
             endpoints,
             handler,
             retry,
@@ -132,7 +136,7 @@ impl Fixed {
                 "tls_key",
                 tls(self, |tls| &tls.key) != tls(other, |tls| &tls.key),
             ),
-            ("metrics", self.metrics != other.metrics),
+            ("admin", self.admin != other.admin),
             ("inbox", self.inbox != other.inbox),
             (
                 "allow_shared_directory",

@@ -1,6 +1,7 @@
 //! The configuration: the schema of the TOML file, and the settings that `serve` merges from file,
 //! flags and environment.
 
+pub(crate) mod admin;
 pub(crate) mod edit;
 mod endpoints;
 pub(crate) mod handler;

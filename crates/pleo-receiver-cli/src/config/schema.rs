@@ -28,7 +28,11 @@ pub(crate) struct ConfigFile {
     pub(super) tls_listen: Option<Address>,
     pub(super) tls_certificate: Option<PathBuf>,
     pub(super) tls_key: Option<PathBuf>,
-    pub(super) metrics: Option<Address>,
+    #[serde(alias = "metrics")]
+    pub(super) admin: Option<Address>,
+    pub(super) admin_token: Option<SecretRef>,
+    pub(super) admin_user: Option<SecretRef>,
+    pub(super) admin_password: Option<SecretRef>,
     pub(crate) inbox: Option<String>,
     #[serde(default)]
     pub(super) allow_shared_directory: bool,
@@ -148,7 +152,9 @@ impl ConfigFile {
             let headers = endpoint.headers.values();
             endpoint.secret_refs().1.iter().chain(basic).chain(headers)
         });
-        let refs = self.secret_refs().1.iter().chain(handler).chain(endpoints);
+        let admin = [&self.admin_token, &self.admin_user, &self.admin_password];
+        let receiver = self.secret_refs().1.iter().chain(handler);
+        let refs = receiver.chain(admin.into_iter().flatten()).chain(endpoints);
         refs.filter_map(SecretRef::file)
     }
 

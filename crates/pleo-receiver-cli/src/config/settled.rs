@@ -50,7 +50,10 @@ pub(crate) fn read(args: &Serve, more: &[&Path]) -> Result<Config, Failure> {
 fn files(args: &Serve, more: &[&Path]) -> Vec<PathBuf> {
     let refs = (args.secret.iter())
         .chain(&args.forward)
-        .chain(&args.forward_secret);
+        .chain(&args.forward_secret)
+        .chain(&args.admin_token)
+        .chain(&args.admin_user)
+        .chain(&args.admin_password);
     let mut files: Vec<_> = refs
         .filter_map(SecretRef::file)
         .map(Path::to_owned)

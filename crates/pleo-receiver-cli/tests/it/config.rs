@@ -233,11 +233,15 @@ fn refuses_to_start_on_port_in_use() {
     let dir = WorkDir::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    for flag in ["--listen", "--metrics"] {
+    for (flag, named) in [
+        ("--listen", "--listen"),
+        ("--admin", "--admin"),
+        ("--metrics", "--admin"),
+    ] {
         let args = ["serve", flag, &address, "--inbox", "memory:"];
         assert_failed(
             &dir.run_with(&args, ENV, b""),
-            &[flag, &address, "in use", "choose another"],
+            &[named, &address, "in use", "choose another"],
         );
     }
 }

@@ -10,6 +10,7 @@
 
 mod support;
 
+mod admin;
 mod attacks;
 mod catch_up;
 mod certificate;

@@ -219,13 +219,13 @@ fn names_keys_that_need_restart() {
     let secret = format!("secret = \"{SECRET}\"\n");
     dir.write("pleo.toml", &secret);
     let mut server = dir.serve(ARGS, &[]);
-    let changed = "metrics = \"127.0.0.1:1\"\ninbox = \"sqlite:other.db\"\n\
+    let changed = "admin = \"127.0.0.1:1\"\ninbox = \"sqlite:other.db\"\n\
                    trusted_proxies = [\"10.0.0.0/8\"]\n[limits]\ngrace = \"1s\"\n";
     dir.write("pleo.toml", &(secret + changed));
     server.signal_and_wait("-HUP", RELOADED);
     let (code, log) = server.stop("-TERM");
     assert_eq!(code, Some(0));
-    for key in ["metrics", "inbox", "trusted_proxies", "limits.grace"] {
+    for key in ["admin", "inbox", "trusted_proxies", "limits.grace"] {
         let line = format!("restart the receiver to apply it key=\"{key}\"");
         assert!(log.contains(&line), "{log}");
     }
@@ -245,7 +245,7 @@ fn applies_new_log_level() {
     deliver();
     // A reload is logged at `info`, a change that needs a restart at `warn`.
     configure("log = \"warn\"\nmetrics = \"127.0.0.1:1\"\n");
-    server.signal_and_wait("-HUP", "restart the receiver to apply it key=\"metrics\"");
+    server.signal_and_wait("-HUP", "restart the receiver to apply it key=\"admin\"");
     deliver();
     configure("log = \"loud\"\n");
     let line = server.signal_and_wait("-HUP", "configuration not reloaded");

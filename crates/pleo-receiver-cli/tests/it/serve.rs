@@ -357,7 +357,7 @@ fn prefers_flag_over_environment_over_file() {
         assert!(dir.send_with(secret, &server.url, &[]).starts_with("204"));
         let (_, log) = server.stop("-TERM");
         assert!(!log.contains("whsec_"), "{log}");
-        let warns = log.contains("every user of this machine can read `--secret` in the arguments");
+        let warns = log.contains("every user of this machine can read the flag in the arguments");
         assert_eq!(warns, args.contains(&"--secret"), "{log}");
     }
     assert!(dir.path().join("file.db").exists());

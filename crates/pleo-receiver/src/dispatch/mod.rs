@@ -11,6 +11,7 @@ use core::pin::pin;
 use core::time::Duration;
 use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::{oneshot, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -46,6 +47,8 @@ pub(crate) struct Shared {
     pub(crate) telemetry: Arc<Telemetry>,
     /// The fatal error of the inbox, once there is one.
     pub(crate) failure: watch::Receiver<Option<InboxError>>,
+    /// Whether [`Dispatcher::run`] dispatches messages.
+    pub(crate) is_running: Arc<AtomicBool>,
 }
 
 /// Dispatches the messages of a [`Receiver`](crate::Receiver) to its handler. There is one per
@@ -114,6 +117,7 @@ impl Dispatcher {
             let mut task = JoinSet::new();
             let (stop, stopped) = oneshot::channel();
             task.spawn(dispatch(self.shared.clone(), Until::Dropped(stopped)));
+            let running = Running::new(&self.shared.is_running);
             let (is_shutdown, ended) = tokio::select! {
                 () = &mut shutdown => {
                     drop(stop);
@@ -121,6 +125,7 @@ impl Dispatcher {
                 }
                 ended = task.join_next() => (false, ended),
             };
+            drop(running);
             match ended {
                 Some(Err(error)) => {
                     self.shared.telemetry.dispatcher_panicked(error);
@@ -157,6 +162,22 @@ impl fmt::Debug for Dispatcher {
     }
 }
 
+/// Sets a flag until it is dropped.
+struct Running<'f>(&'f AtomicBool);
+
+impl<'f> Running<'f> {
+    fn new(flag: &'f AtomicBool) -> Self {
+        flag.store(true, Ordering::Relaxed);
+        Self(flag)
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 /// When dispatching ends.
 enum Until {
     /// After the sender is dropped.
@@ -188,6 +209,7 @@ async fn dispatch(shared: Shared, mut until: Until) -> Result<(), InboxError> {
         mut dispatching,
         telemetry,
         mut failure,
+        ..
     } = shared;
     let mut current = Arc::clone(&dispatching.borrow_and_update());
     let mut attempts = Attempts::new(Arc::clone(&inbox), telemetry);

@@ -94,7 +94,7 @@ pub(super) async fn tail(args: InboxTail) -> Result<(), Failure> {
     if !args.follow {
         return Ok(output.end("no messages")?);
     }
-    let stop = signals::stop()?;
+    let mut stop = signals::Stop::new()?;
     let follow = async {
         loop {
             let page = inbox.list(query.clone()).await?.entries;
@@ -106,7 +106,7 @@ pub(super) async fn tail(args: InboxTail) -> Result<(), Failure> {
         }
     };
     tokio::select! {
-        () = stop => Ok(()),
+        () = stop.wait() => Ok(()),
         ended = follow => ended,
     }
 }

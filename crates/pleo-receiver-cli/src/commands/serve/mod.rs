@@ -7,44 +7,36 @@ mod retention;
 mod scheduled_catch_up;
 mod tasks;
 
+use core::time::Duration;
 use std::sync::Arc;
 
 use pleo_receiver::{DispatchOptions, Dispatcher, Endpoint, Receiver, Server, Tls};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::time;
 use tracing::{info, warn};
 
 use self::file_limit::within_file_limit;
 use self::reload::Reload;
 use self::tasks::RunningTasks;
-use crate::admin::metrics::{self, TaskMetrics};
+use crate::admin::metrics::{ProgramMetrics, TaskMetrics};
+use crate::admin::{self, Admin};
 use crate::args::Serve;
 use crate::config::handler::Target;
 use crate::config::load::{Config, Fixed, TlsFiles};
 use crate::failure::{Failure, chain};
+use crate::inbox_url;
 use crate::listen::bind;
 use crate::log::Log;
 use crate::secret_ref::SecretRef;
-use crate::signals::Hangup;
-use crate::{inbox_url, signals};
+use crate::signals::{Hangup, Stop};
 
 pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     let config = Config::new(&args)?;
     log.configure(config.log);
-    if args.flags.contains("secret") && args.secret.iter().any(SecretRef::is_plain) {
-        warn!(
-            "every user of this machine can read `--secret` in the arguments; use `env:NAME` or \
-             `file:PATH`"
-        );
-    }
+    warn_of_plain_secrets(&args);
     let tls = config.fixed.tls.as_ref().map(load_tls).transpose()?;
-    let stop = signals::stop()?;
-    let stopping = watch::Sender::new(false);
-    let stop = async {
-        stop.await;
-        info!("shutting down");
-        stopping.send_replace(true);
-    };
+    let mut stop = Stop::new()?;
     let hangup = Hangup::new()?;
     let fixed = config.fixed;
     let names = config.endpoints.iter();
@@ -59,11 +51,13 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     let (receiver, dispatcher) =
         build_receiver(&fixed, config.endpoints, config.handler, config.retry)?;
     let task_metrics = TaskMetrics::default();
-    if let Some(address) = fixed.metrics {
-        let listener = bind(address, "metrics")?;
-        info!(url = url("http", &listener, "/metrics")?, "serving metrics");
-        let registry = metrics::registry(log.lost_lines(), &task_metrics);
-        tokio::spawn(metrics::serve(listener, receiver.clone(), registry));
+    let program_metrics = ProgramMetrics::new(log.lost_lines(), &task_metrics);
+    let admin = Admin::new(config.admin.credentials, &receiver, program_metrics);
+    let admin = Arc::new(admin);
+    if let Some(address) = fixed.admin {
+        let listener = bind(address, "admin")?;
+        info!(url = url("http", &listener, "/")?, "admin listener started");
+        tokio::spawn(admin::serve(listener, Arc::clone(&admin)));
     }
     let options = within_file_limit(fixed.limits.server());
     let mut server = Server::new(receiver.clone(), dispatcher).options(options);
@@ -77,11 +71,21 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
         info!(url = url("https", &listener, "/")?, "listening");
         server = server.listen_tls(listener, tls.clone());
     }
+    let stopping = watch::Sender::new(false);
     let mut tasks = RunningTasks::new(receiver.inbox(), task_metrics, stopping.subscribe());
     tasks.restart(config.tasks);
+    let shutdown_delay = fixed.limits.shutdown_delay();
+    let shutdown = async {
+        stop.wait().await;
+        info!("shutting down");
+        admin.start_shutdown();
+        stopping.send_replace(true);
+        delay_shutdown(shutdown_delay, &mut stop).await;
+    };
     let reload = Reload {
         args: Arc::new(args),
         log,
+        admin: Arc::clone(&admin),
         receiver,
         tls,
         tasks,
@@ -91,7 +95,7 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
         hanging: None,
     };
     tokio::select! {
-        ended = server.run(stop) => ended?,
+        ended = server.run(shutdown) => ended?,
         never = reload.run(hangup) => match never {},
     }
     info!("shutdown complete");
@@ -102,6 +106,35 @@ fn url(scheme: &str, listener: &TcpListener, path: &str) -> Result<String, Failu
     let address = listener.local_addr();
     let address = address.map_err(|error| Failure::run(&error))?;
     Ok(format!("{scheme}://{address}{path}"))
+fn warn_of_plain_secrets(args: &Serve) {
+    let is_plain = |secret: &Option<SecretRef>| secret.as_ref().is_some_and(SecretRef::is_plain);
+    for (flag, is_plain) in [
+        ("secret", args.secret.iter().any(SecretRef::is_plain)),
+        ("admin_token", is_plain(&args.admin_token)),
+        ("admin_password", is_plain(&args.admin_password)),
+    ] {
+        if is_plain && args.flags.contains(flag) {
+            let flag = format!("--{}", flag.replace('_', "-"));
+            warn!(
+                flag,
+                "every user of this machine can read the flag in the arguments; use `env:NAME` or \
+                 `file:PATH`"
+            );
+        }
+    }
+}
+
+/// Keeps the listeners open, so that a load balancer sees that the receiver is not ready before
+/// connections are refused. Another signal ends the delay.
+async fn delay_shutdown(delay: Duration, stop: &mut Stop) {
+    if delay.is_zero() {
+        return;
+    }
+    info!(?delay, "not ready; listeners close after the delay");
+    tokio::select! {
+        () = time::sleep(delay) => {}
+        () = stop.wait() => {}
+    }
 }
 
 fn load_tls(files: &TlsFiles) -> Result<Tls, Failure> {

@@ -12,6 +12,7 @@ use tokio::time;
 use tracing::{error, info, warn};
 
 use super::tasks::RunningTasks;
+use crate::admin::Admin;
 use crate::args::Serve;
 use crate::config::handler::Target;
 use crate::config::load::{Config, Fixed};
@@ -30,6 +31,7 @@ const COUNT_LIMIT: Duration = Duration::from_secs(5);
 pub(super) struct Reload<'a> {
     pub(super) args: Arc<Serve>,
     pub(super) log: &'a Log,
+    pub(super) admin: Arc<Admin>,
     pub(super) receiver: Receiver,
     pub(super) tls: Option<Tls>,
     pub(super) tasks: RunningTasks,
@@ -68,6 +70,10 @@ impl Reload<'_> {
         (self.receiver.replace_endpoints(config.endpoints))
             .map_err(|error| Failure::Usage(chain(&error)))?;
         self.log.configure(config.log);
+        // The credentials that belong to another address may not be enough for this one.
+        if config.fixed.admin == self.fixed.admin {
+            self.admin.set_credentials(config.admin.credentials);
+        }
         if config.handler_hash != self.handler_hash {
             self.handler_hash = config.handler_hash;
             let handler = config.handler.map(|target| -> Arc<dyn Handler> {

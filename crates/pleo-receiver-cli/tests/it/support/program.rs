@@ -215,6 +215,12 @@ impl RunningServer {
         self.url.split('/').nth(2).unwrap()
     }
 
+    /// Returns the address of the admin listener.
+    pub(crate) fn admin_address(&self) -> &str {
+        let address = self.log.split("admin listener started address=").nth(1);
+        address.unwrap().split_whitespace().next().unwrap()
+    }
+
     /// Waits until the server logs its HTTPS address. Returns the address.
     #[cfg(target_os = "linux")]
     pub(crate) fn https_address(&mut self) -> SocketAddr {
@@ -270,6 +276,7 @@ impl RunningServer {
         (code, core::mem::take(&mut self.log))
     }
 
+    /// Sends a signal.
     pub(crate) fn send_signal(&self, signal: &str) {
         let pid = self.child.id().to_string();
         let sent = Command::new("kill").args([signal, &pid]).status().unwrap();

@@ -1,0 +1,97 @@
+//! Checks whether the receiver is ready for deliveries.
+
+use core::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use pleo_receiver::Receiver;
+use serde_json::{Map, Value, json};
+use tokio::sync::Mutex;
+use tokio::time::{self, Instant};
+
+use crate::failure::chain;
+
+/// How long the result of the inbox's check is kept, so that frequent probes cost nothing.
+const CACHED: Duration = Duration::from_secs(1);
+
+/// How long the inbox's check may take.
+const TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The result of a check, with the reason.
+type Check = Result<String, String>;
+
+/// Checks whether the receiver is ready for deliveries.
+pub(super) struct Readiness {
+    receiver: Receiver,
+    shutting_down: AtomicBool,
+    /// The last check of the inbox. Locked during a check, so that one runs at a time.
+    inbox: Mutex<Option<(Instant, Check)>>,
+}
+
+impl Readiness {
+    pub(super) fn new(receiver: Receiver) -> Self {
+        Self {
+            receiver,
+            shutting_down: AtomicBool::new(false),
+            inbox: Mutex::new(None),
+        }
+    }
+
+    pub(super) fn start_shutdown(&self) {
+        self.shutting_down.store(true, Ordering::Relaxed);
+    }
+
+    /// Runs the checks. Returns `true` if all succeed, and a JSON object with the result and the
+    /// reason of each.
+    pub(super) async fn report(&self) -> (bool, String) {
+        let checks = [
+            ("shutdown", self.shutdown()),
+            ("dispatcher", self.dispatcher()),
+            ("inbox", self.inbox().await),
+        ];
+        let is_ready = checks.iter().all(|(_, check)| check.is_ok());
+        let checks = checks.into_iter().map(|(name, check)| {
+            let (Ok(reason) | Err(reason)) = &check;
+            let check = json!({ "ok": check.is_ok(), "reason": reason });
+            (name.to_owned(), check)
+        });
+        let checks: Map<String, Value> = checks.collect();
+        let report = json!({ "ready": is_ready, "checks": checks });
+        (is_ready, format!("{report}\n"))
+    }
+
+    fn shutdown(&self) -> Check {
+        if self.shutting_down.load(Ordering::Relaxed) {
+            Err("the receiver is shutting down".to_owned())
+        } else {
+            Ok("the receiver is not shutting down".to_owned())
+        }
+    }
+
+    fn dispatcher(&self) -> Check {
+        if self.receiver.is_dispatching() {
+            Ok("the dispatcher runs".to_owned())
+        } else {
+            Err("the dispatcher does not run; see the log".to_owned())
+        }
+    }
+
+    /// Checks the inbox, at most once in [`CACHED`].
+    async fn inbox(&self) -> Check {
+        let mut last = self.inbox.lock().await;
+        if let Some((at, check)) = &*last
+            && at.elapsed() < CACHED
+        {
+            return check.clone();
+        }
+        let check = match time::timeout(TIMEOUT, self.receiver.inbox().check()).await {
+            Ok(Ok(())) => Ok("the inbox can store messages".to_owned()),
+            Ok(Err(error)) => Err(format!(
+                "the inbox cannot store messages: {}",
+                chain(&error)
+            )),
+            Err(_) => Err(format!("the inbox did not respond within {TIMEOUT:?}")),
+        };
+        *last = Some((Instant::now(), check.clone()));
+        check
+    }
+}

@@ -1,0 +1,76 @@
+//! The admin listener: its address and credentials.
+
+use std::net::SocketAddr;
+
+use super::location::Location;
+use super::schema::ConfigFile;
+use crate::admin::Credentials;
+use crate::args::Serve;
+use crate::failure::Failure;
+use crate::secret_ref::SecretRef;
+
+/// The settings of the admin listener.
+pub(crate) struct AdminSettings {
+    /// `None` if there is no admin listener.
+    pub(crate) address: Option<SocketAddr>,
+    pub(crate) credentials: Option<Credentials>,
+}
+
+impl AdminSettings {
+    /// Merges flags, variables and file.
+    ///
+    /// # Errors
+    /// A secret cannot be resolved, or other machines could read the pages without credentials.
+    pub(super) fn new(
+        args: &Serve,
+        file: &ConfigFile,
+        location: Location<'_>,
+    ) -> Result<Self, Failure> {
+        let is_flag = |flag: &str| args.flags.contains(flag);
+        let given = if is_flag("metrics") && !is_flag("admin") {
+            args.metrics
+        } else {
+            args.admin.or(args.metrics)
+        };
+        let address = given.or_else(|| file.admin.map(|address| address.0));
+        let resolve = |flag: &str, arg: &Option<SecretRef>, key: &Option<SecretRef>| {
+            let secret = arg.as_ref().or(key.as_ref());
+            let secret = secret.map(|secret| secret.resolve().and_then(not_empty));
+            secret
+                .transpose()
+                .map_err(|why| Failure::usage(&location.flag(flag), &why))
+        };
+        let token = resolve("admin-token", &args.admin_token, &file.admin_token)?;
+        let user = resolve("admin-user", &args.admin_user, &file.admin_user)?;
+        let password = resolve("admin-password", &args.admin_password, &file.admin_password)?;
+        let missing = |flag| Err(Failure::usage(&location.flag(flag), "missing: set it too"));
+        let basic = match (user, password) {
+            (None, None) => None,
+            (Some(user), Some(password)) => Some((user, password)),
+            (None, Some(_)) => return missing("admin-user"),
+            (Some(_), None) => return missing("admin-password"),
+        };
+        let credentials = Credentials::new(token, basic);
+        if let Some(address) = address
+            && !address.ip().to_canonical().is_loopback()
+            && credentials.is_none()
+        {
+            let why = format!(
+                "other machines could reach {address} without credentials: set `admin_token`, or \
+                 `admin_user` and `admin_password`, or listen on 127.0.0.1"
+            );
+            return Err(Failure::usage(&location.flag("admin"), &why));
+        }
+        Ok(Self {
+            address,
+            credentials,
+        })
+    }
+}
+
+fn not_empty(secret: String) -> Result<String, String> {
+    if secret.is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    Ok(secret)
+}
