@@ -23,7 +23,7 @@ fn example_configuration_starts_server() {
         ("ACME_SECRET", SECRET),
         ("ACME_PASSWORD", "pass"),
         ("BOOKS_SECRET", OTHER_SECRET),
-        ("PLEO_METRICS", "127.0.0.1:0"),
+        ("PLEO_ADMIN", "127.0.0.1:0"),
         ("PLEO_TLS_LISTEN", "127.0.0.1:0"),
     ];
     let server = dir.serve(&["--config", "pleo.toml"], &env);
@@ -53,7 +53,7 @@ fn example_configuration_has_every_key() {
             block("toml").lines().any(is_line)
         };
         // Aliases of keys that the README shows.
-        let aliases = ["trusted-proxy", "secret"];
+        let aliases = ["trusted-proxy", "secret", "metrics"];
         let keys = keys.split('`').skip(1).step_by(2);
         for key in keys.filter(|key| !aliases.contains(key)) {
             assert!(shown(key), "{table}{key}");
