@@ -16,8 +16,8 @@ use super::error::InboxErrorKind;
 use super::lease::{Completed, LeaseId, LeaseRequest, Leased, LeasedMessage, Outcome, Version};
 use super::lost::delay_after_loss;
 use super::message::{
-    Appended, Entry, Key, NewMessage, State, StoredMessage, ceil_millisecond, from_millisecond,
-    to_u64, truncate_error,
+    Appended, Entry, Key, NewMessage, Origin, State, StoredMessage, ceil_millisecond,
+    from_millisecond, to_u64, truncate_error,
 };
 use super::order::{Rank, Turns};
 use super::query::{EndpointStats, Page, Query, Selection};
@@ -377,6 +377,9 @@ impl Store {
                 State::Pending => &mut stats.ready,
             };
             *count += 1;
+            if entry.origin == Origin::Webhook {
+                stats.delivered_at = Some(entry.received_at);
+            }
             if entry.state == State::Pending {
                 // The age is negative if the clock was set back.
                 let age = now.duration_since(entry.received_at).try_into();

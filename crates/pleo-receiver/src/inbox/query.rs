@@ -279,6 +279,9 @@ pub struct EndpointStats {
     pub nearest_expiry: Option<Timestamp>,
     /// Pending messages that have expired.
     pub expired: u64,
+    /// When the last message arrived that the sender posted; `None` if there is none. A store may keep
+    /// the time of a message that was pruned.
+    pub delivered_at: Option<Timestamp>,
 }
 
 impl EndpointStats {
@@ -295,6 +298,7 @@ impl EndpointStats {
             oldest_pending: None,
             nearest_expiry: None,
             expired: 0,
+            delivered_at: None,
         }
     }
 

@@ -20,7 +20,10 @@ use tempfile::TempDir;
 /// A file of layout 1, which the program of that layout wrote. A server was killed with a lease.
 const V1: &[u8] = include_bytes!("../fixtures/inbox-v1.db");
 
-/// Its messages: id, state, attempts, and whether it has an error.
+/// A file of layout 2. A server was killed with a lease; an endpoint without messages is paused.
+const V2: &[u8] = include_bytes!("../fixtures/inbox-v2.db");
+
+/// The messages of layout 1: id, state, attempts, and whether it has an error.
 const V1_MESSAGES: [(&str, State, u32, bool); 8] = [
     ("msg_done_1", State::Done, 1, false),
     ("msg_done_2", State::Done, 1, false),
@@ -52,9 +55,13 @@ impl Clock for Stopped {
 }
 
 fn copy_v1() -> (TempDir, PathBuf) {
+    copy(V1)
+}
+
+fn copy(file: &[u8]) -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("inbox.db");
-    fs::write(&path, V1).unwrap();
+    fs::write(&path, file).unwrap();
     (directory, path)
 }
 
@@ -153,15 +160,98 @@ async fn dispatches_messages_of_layout_1() {
     assert_eq!(all(&inbox).await.last().unwrap().entry.sequence, 9);
 }
 
+#[tokio::test]
+async fn upgrades_file_of_layout_2_with_all_messages() {
+    let (_directory, path) = copy(V2);
+    assert_eq!(layout(&path), 2);
+    let inbox = open_at(&path, "2026-11-26T07:00:00Z");
+    let messages = all(&inbox).await;
+    let keys: Vec<_> = (messages.iter())
+        .map(|message| (&*message.entry.endpoint, &*message.entry.webhook_id))
+        .collect();
+    let expected = [
+        ("books", "msg_done_1"),
+        ("other", "msg_done_2"),
+        ("books", "msg_dead"),
+        ("books", "msg_scheduled"),
+        ("books", "msg_leased"),
+        ("books", "msg_pending"),
+        ("books", "msg_pending_2"),
+        ("other", "msg_done_3"),
+    ];
+    assert_eq!(keys, expected);
+    for message in &messages {
+        let id = &message.entry.webhook_id;
+        assert!(message.headers.get("webhook-signature").is_some(), "{id}");
+        let attempts = usize::from(!id.contains("pending"));
+        assert_eq!(message.attempts.len(), attempts, "{id}");
+    }
+    drop(inbox);
+    assert!(layout(&path) > 2);
+    let check = SqliteInbox::check_file(&path).unwrap();
+    assert!(check.is_intact(), "{check:?}");
+}
+
+/// Older layouts have no statistics.
+#[tokio::test]
+async fn counts_messages_of_older_layouts() {
+    let (_directory, path) = copy_v1();
+    let inbox = open_at(&path, "2026-11-26T04:15:00Z");
+    let stats = inbox.stats().await.unwrap();
+    assert_eq!(stats.len(), 1);
+    let books = &stats[0];
+    assert_eq!((books.ready, books.leased, books.scheduled), (4, 0, 1));
+    assert_eq!((books.done, books.dead), (2, 1));
+
+    let (_directory, path) = copy(V2);
+    let inbox = open_at(&path, "2026-11-26T07:00:00Z");
+    let stats = inbox.stats().await.unwrap();
+    let states: Vec<_> = (stats.iter())
+        .map(|stats| {
+            let counts = [
+                stats.ready,
+                stats.leased,
+                stats.scheduled,
+                stats.done,
+                stats.dead,
+            ];
+            (&*stats.endpoint, stats.paused, counts)
+        })
+        .collect();
+    let expected = [
+        ("books", true, [3, 0, 1, 1, 1]),
+        ("other", false, [0, 0, 0, 2, 0]),
+        ("paused-only", true, [0, 0, 0, 0, 0]),
+    ];
+    assert_eq!(states, expected);
+    let books = &stats[0];
+    let scheduled = &all(&inbox).await[3].entry;
+    assert_eq!(&*scheduled.webhook_id, "msg_scheduled");
+    // It is the oldest, and the next to expire.
+    assert_eq!(books.nearest_expiry, scheduled.expires_at);
+    let age = books.oldest_pending.unwrap();
+    let now: Timestamp = "2026-11-26T07:00:00Z".parse().unwrap();
+    assert_eq!(
+        age,
+        now.duration_since(scheduled.received_at).unsigned_abs()
+    );
+    let last = |id: &str| id == "msg_pending_2";
+    let messages = all(&inbox).await;
+    let last = messages.iter().find(|one| last(&one.entry.webhook_id));
+    assert_eq!(books.delivered_at, Some(last.unwrap().entry.received_at));
+}
+
 #[test]
-fn backs_up_and_checks_file_of_layout_1_unchanged() {
-    let (directory, path) = copy_v1();
-    let backup = directory.path().join("backup.db");
-    SqliteInbox::backup(&path, &backup).unwrap();
-    for path in [&path, &backup] {
-        let check = SqliteInbox::check_file(path).unwrap();
-        assert!(check.is_intact() && check.messages == 8, "{check:?}");
-        assert_eq!(layout(path), 1);
+fn backs_up_and_checks_file_of_older_layouts_unchanged() {
+    for (version, file) in [(1, V1), (2, V2)] {
+        let (directory, path) = copy(file);
+        let backup = directory.path().join("backup.db");
+        SqliteInbox::backup(&path, &backup).unwrap();
+        for path in [&path, &backup] {
+            let check = SqliteInbox::check_file(path).unwrap();
+            assert!(check.is_intact() && check.messages == 8, "{check:?}");
+            assert_eq!(layout(path), version);
+        }
     }
 }
 

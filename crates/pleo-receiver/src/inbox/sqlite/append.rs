@@ -1,10 +1,13 @@
 //! Appends, inside a transaction.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use bytes::Bytes;
 use jiff::Timestamp;
 use rusqlite::{CachedStatement, Connection};
 
-use crate::inbox::message::{Appended, Entry, NewMessage, StoredHeaders};
+use crate::inbox::message::{Appended, Entry, NewMessage, Origin, StoredHeaders};
 
 /// A message to append with its entry. Parsed before it is queued, so that the writer does not parse.
 pub(super) struct ParsedMessage {
@@ -30,8 +33,18 @@ pub(super) struct Appends<'c> {
     connection: &'c Connection,
     message: CachedStatement<'c>,
     body: CachedStatement<'c>,
+    /// The inserted messages by endpoint.
+    inserted: HashMap<Arc<str>, Inserted>,
     /// The sequence of the next new message.
     next_sequence: i64,
+}
+
+/// The inserted messages of one endpoint.
+#[derive(Default)]
+struct Inserted {
+    messages: u64,
+    /// When the last one arrived that the sender posted.
+    delivered_at: Option<i64>,
 }
 
 impl<'c> Appends<'c> {
@@ -53,8 +66,24 @@ impl<'c> Appends<'c> {
             )?,
             body: connection
                 .prepare_cached("INSERT INTO body (sequence, body, headers) VALUES (?1, ?2, ?3)")?,
+            inserted: HashMap::new(),
             next_sequence,
         })
+    }
+
+    /// Records the number of inserted messages, before the commit.
+    pub(super) fn record_stats(self) -> rusqlite::Result<()> {
+        let mut record = self.connection.prepare_cached(
+            "INSERT INTO endpoint_stats (endpoint, pending, scheduled, done, dead, delivered_at)
+             VALUES (?1, ?2, 0, 0, 0, ?3)
+             ON CONFLICT (endpoint) DO UPDATE SET
+                 pending = pending + excluded.pending,
+                 delivered_at = coalesce(excluded.delivered_at, delivered_at)",
+        )?;
+        for (endpoint, inserted) in &self.inserted {
+            record.execute((&**endpoint, inserted.messages, inserted.delivered_at))?;
+        }
+        Ok(())
     }
 
     pub(super) fn append(&mut self, parsed: &ParsedMessage) -> rusqlite::Result<Appended> {
@@ -78,6 +107,7 @@ impl<'c> Appends<'c> {
         if inserted == 0 {
             return self.compare(entry, body);
         }
+        self.count(entry);
         let headers = headers.as_text();
         let headers = (!headers.is_empty()).then_some(headers);
         let row = (self.next_sequence, &**body, headers);
@@ -87,6 +117,17 @@ impl<'c> Appends<'c> {
         }
         self.next_sequence += 1;
         Ok(Appended::Stored)
+    }
+
+    fn count(&mut self, entry: &Entry) {
+        let inserted = match self.inserted.get_mut(&entry.endpoint) {
+            Some(inserted) => inserted,
+            None => (self.inserted.entry(Arc::clone(&entry.endpoint))).or_default(),
+        };
+        inserted.messages += 1;
+        if entry.origin == Origin::Webhook {
+            inserted.delivered_at = Some(entry.received_at.as_millisecond());
+        }
     }
 
     fn compare(&self, entry: &Entry, body: &[u8]) -> rusqlite::Result<Appended> {
@@ -103,7 +144,7 @@ impl<'c> Appends<'c> {
         })
     }
 
-    /// Deletes a message whose body could not be inserted. If that fails too, rolls back the
+    /// Deletes a message whose body could not be inserted, which also uncounts it. If that fails too, rolls back the
     /// transaction.
     fn undo_insert(&self) -> rusqlite::Result<()> {
         if self.connection.is_autocommit() {

@@ -151,7 +151,8 @@ fn check(path: &Path) -> Result<SqliteCheck, Box<dyn Error + Send + Sync>> {
     }
     check.unreadable = unreadable.into_values().collect();
     let mut tables = vec!["body"];
-    if !schema::is_outdated(&transaction)? {
+    // Layout 1 has no attempts.
+    if schema::version(&transaction)? > 1 {
         tables.push("attempt");
     }
     for table in tables {

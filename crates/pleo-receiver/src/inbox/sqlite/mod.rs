@@ -21,6 +21,7 @@ mod queries;
 mod replies;
 mod rewrite;
 mod schema;
+mod stats;
 mod writer;
 
 use core::fmt;
@@ -100,7 +101,8 @@ const CHUNK: u64 = 500;
 /// | `last_error` | why the last failed attempt failed |
 ///
 /// Leases end with the process, and they are measured with a monotonic clock. The table `attempt` has
-/// the history of attempts, `body.headers` the headers that were kept.
+/// the history of attempts, `body.headers` the headers that were kept, `endpoint_stats` the numbers of
+/// messages by endpoint and state.
 pub struct SqliteInbox {
     path: String,
     options: SqliteOptions,
@@ -404,7 +406,7 @@ impl Inbox for SqliteInbox {
 
     fn stats(&self) -> InboxFuture<'_, Vec<EndpointStats>> {
         let now = self.options.clock.now();
-        self.read(move |connection| queries::stats(connection, now))
+        self.read(move |connection| stats::stats(connection, now))
     }
 
     fn check(&self) -> InboxFuture<'_, ()> {

@@ -2,7 +2,6 @@
 
 use core::num::NonZeroU32;
 use core::time::Duration;
-use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use rusqlite::types::Value;
@@ -12,7 +11,7 @@ use crate::inbox::attempt::{Attempt, AttemptResult};
 use crate::inbox::message::{
     Entry, Key, Origin, State, StoredHeaders, StoredMessage, ceil_millisecond, from_millisecond,
 };
-use crate::inbox::query::{EndpointStats, Page, Query, Selection};
+use crate::inbox::query::{Page, Query, Selection};
 
 /// The columns of [`entry`].
 const ENTRY_COLUMNS: &str = "sequence, endpoint, webhook_id, event_type, event_id, resource_id, \
@@ -142,119 +141,6 @@ pub(super) fn message(connection: &Connection, sequence: i64) -> rusqlite::Resul
     let entry = message.query_row([sequence], |row| entry(row, body_len))?;
     let headers = StoredHeaders::from_text(headers);
     Ok(StoredMessage::new(entry, headers, body.into()))
-}
-
-/// Returns the statistics of each endpoint. Reads only indexes.
-pub(super) fn stats(
-    connection: &Connection,
-    now: Timestamp,
-) -> rusqlite::Result<Vec<EndpointStats>> {
-    // In one transaction, so that a message that changes its state is counted once.
-    let transaction = connection.unchecked_transaction()?;
-    let mut stats = BTreeMap::new();
-    let mut add = |query: &str, set: fn(&mut EndpointStats, u64)| -> rusqlite::Result<()> {
-        let mut query = transaction.prepare_cached(query)?;
-        if query.parameter_count() > 0 {
-            query.raw_bind_parameter(1, now.as_millisecond())?;
-        }
-        let mut rows = query.raw_query();
-        while let Some(row) = rows.next()? {
-            let endpoint: String = row.get(0)?;
-            let stats = stats
-                .entry(endpoint)
-                .or_insert_with_key(|endpoint| EndpointStats::new(&**endpoint));
-            set(stats, row.get(1)?);
-        }
-        Ok(())
-    };
-    add(
-        "SELECT endpoint, count(*) FROM message GROUP BY endpoint",
-        |stats, all| stats.done = all,
-    )?;
-    add(
-        "SELECT endpoint, count(*) FROM message INDEXED BY message_dead
-         WHERE state = 'dead' GROUP BY endpoint",
-        |stats, dead| stats.dead = dead,
-    )?;
-    add(
-        "SELECT endpoint, count(*) FROM message INDEXED BY message_leased
-         WHERE leased = 1 GROUP BY endpoint",
-        |stats, leased| stats.leased = leased,
-    )?;
-    add(
-        "SELECT endpoint, count(*) FROM message INDEXED BY message_scheduled
-         WHERE state = 'pending' AND due_at IS NOT NULL AND due_at > ?1 GROUP BY endpoint",
-        |stats, scheduled| stats.scheduled = scheduled,
-    )?;
-    for ready in [
-        "SELECT endpoint, count(*) FROM message INDEXED BY message_scheduled
-         WHERE state = 'pending' AND due_at IS NOT NULL AND due_at <= ?1 GROUP BY endpoint",
-        "SELECT endpoint, count(*) FROM message INDEXED BY message_ready
-         WHERE state = 'pending' AND due_at IS NULL AND leased = 0 GROUP BY endpoint",
-    ] {
-        add(ready, |stats, ready| stats.ready += ready)?;
-    }
-    add("SELECT endpoint, 1 FROM paused", |stats, _| {
-        stats.paused = true
-    })?;
-    for (endpoint, stats) in &mut stats {
-        // Each message is in one of these states.
-        stats.done = stats.done.saturating_sub(stats.pending() + stats.dead);
-        if stats.pending() > 0 {
-            add_times(&transaction, endpoint, stats, now.as_millisecond())?;
-        }
-    }
-    Ok(stats.into_values().collect())
-}
-
-/// Adds the age and the expiries of an endpoint's pending messages.
-fn add_times(
-    connection: &Connection,
-    endpoint: &str,
-    stats: &mut EndpointStats,
-    now: i64,
-) -> rusqlite::Result<()> {
-    // The first reads only an index; few messages are scheduled or leased.
-    let mut oldest = None;
-    for (pending, expires_at) in [
-        (
-            "message INDEXED BY message_ready
-             WHERE state = 'pending' AND due_at IS NULL AND leased = 0",
-            "nullif(coalesce(expires_at, 9223372036854775807), 9223372036854775807)",
-        ),
-        (
-            "message INDEXED BY message_scheduled WHERE state = 'pending' AND due_at IS NOT NULL",
-            "expires_at",
-        ),
-        (
-            "message INDEXED BY message_leased WHERE leased = 1",
-            "expires_at",
-        ),
-    ] {
-        let mut times = connection.prepare_cached(&format!(
-            "SELECT min(sequence), min(iif({expires_at} > ?2, {expires_at}, NULL)),
-                    count(*) FILTER (WHERE {expires_at} <= ?2)
-             FROM {pending} AND endpoint = ?1"
-        ))?;
-        times.query_row((endpoint, now), |row| {
-            let first: Option<i64> = row.get(0)?;
-            oldest = oldest.into_iter().chain(first).min();
-            let nearest: Option<i64> = row.get(1)?;
-            let nearest = nearest.map(from_millisecond);
-            stats.nearest_expiry = stats.nearest_expiry.into_iter().chain(nearest).min();
-            stats.expired += row.get::<_, u64>(2)?;
-            Ok(())
-        })?;
-    }
-    let received_at: Option<i64> = connection
-        .prepare_cached("SELECT received_at FROM message WHERE sequence = ?1")?
-        .query_row([oldest], |row| row.get(0))
-        .optional()?;
-    stats.oldest_pending = received_at.map(|at| {
-        let age = now.saturating_sub(at);
-        Duration::from_millis(age.try_into().unwrap_or_default())
-    });
-    Ok(())
 }
 
 /// Returns the sequence of the last message; 0 if there are none.

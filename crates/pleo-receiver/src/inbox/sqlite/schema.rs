@@ -11,7 +11,7 @@ const APPLICATION_ID: i32 = 0x506C_6549;
 
 /// The migrations. SQLite's `user_version` is the number of those that were applied. Never change
 /// one that was released.
-const MIGRATIONS: [&str; 2] = [V1, V2];
+const MIGRATIONS: [&str; 3] = [V1, V2, V3];
 
 /// Bodies have a table of their own, so that an update of the state does not rewrite the body.
 ///
@@ -108,6 +108,61 @@ const V2: &str = "
     CREATE INDEX message_leased ON message (endpoint) WHERE leased = 1;
 ";
 
+/// Adds the numbers of messages by endpoint and state, and what else statistics need, so that their
+/// time does not depend on the number of messages.
+///
+/// Triggers count all changes except inserts: the writer counts those, once per transaction and
+/// endpoint. A number may be negative within a transaction.
+const V3: &str = "
+    CREATE TABLE endpoint_stats (
+        endpoint    TEXT PRIMARY KEY,
+        pending     INTEGER NOT NULL,
+        scheduled   INTEGER NOT NULL,
+        done        INTEGER NOT NULL,
+        dead        INTEGER NOT NULL,
+        delivered_at INTEGER
+    ) STRICT, WITHOUT ROWID;
+    INSERT INTO endpoint_stats
+        SELECT endpoint,
+               count(*) FILTER (WHERE state = 'pending'),
+               count(*) FILTER (WHERE state = 'pending' AND due_at IS NOT NULL),
+               count(*) FILTER (WHERE state = 'done'),
+               count(*) FILTER (WHERE state = 'dead'),
+               max(received_at) FILTER (WHERE origin = 'webhook')
+        FROM message GROUP BY endpoint;
+    CREATE TRIGGER message_changed AFTER UPDATE OF state, due_at ON message
+    WHEN OLD.state <> NEW.state OR (OLD.due_at IS NULL) <> (NEW.due_at IS NULL) BEGIN
+        INSERT INTO endpoint_stats (endpoint, pending, scheduled, done, dead) VALUES (
+            NEW.endpoint,
+            (NEW.state = 'pending') - (OLD.state = 'pending'),
+            (NEW.state = 'pending' AND NEW.due_at IS NOT NULL)
+                - (OLD.state = 'pending' AND OLD.due_at IS NOT NULL),
+            (NEW.state = 'done') - (OLD.state = 'done'),
+            (NEW.state = 'dead') - (OLD.state = 'dead')
+        ) ON CONFLICT (endpoint) DO UPDATE SET
+            pending = pending + excluded.pending,
+            scheduled = scheduled + excluded.scheduled,
+            done = done + excluded.done,
+            dead = dead + excluded.dead;
+    END;
+    CREATE TRIGGER message_uncounted AFTER DELETE ON message BEGIN
+        INSERT INTO endpoint_stats (endpoint, pending, scheduled, done, dead) VALUES (
+            OLD.endpoint,
+            -(OLD.state = 'pending'),
+            -(OLD.state = 'pending' AND OLD.due_at IS NOT NULL),
+            -(OLD.state = 'done'),
+            -(OLD.state = 'dead')
+        ) ON CONFLICT (endpoint) DO UPDATE SET
+            pending = pending + excluded.pending,
+            scheduled = scheduled + excluded.scheduled,
+            done = done + excluded.done,
+            dead = dead + excluded.dead;
+    END;
+    CREATE INDEX message_pending ON message (endpoint) WHERE state = 'pending';
+    CREATE INDEX message_scheduled_expiry ON message (endpoint, expires_at)
+        WHERE state = 'pending' AND due_at IS NOT NULL AND expires_at IS NOT NULL;
+";
+
 /// Applies the missing migrations, in one transaction. An empty file becomes an inbox.
 ///
 /// # Errors
@@ -143,7 +198,10 @@ pub(super) fn is_outdated(connection: &Connection) -> Result<bool, Box<dyn Error
 }
 
 /// Returns the number of migrations that were applied; 0 if the file is empty.
-fn version(connection: &Connection) -> Result<usize, Box<dyn Error + Send + Sync>> {
+///
+/// # Errors
+/// As [`migrate`].
+pub(super) fn version(connection: &Connection) -> Result<usize, Box<dyn Error + Send + Sync>> {
     let pragma = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0));
     let (application, version) = (pragma("application_id")?, pragma("user_version")?);
     if (application, version) == (0, 0) && is_empty(connection)? {

@@ -190,13 +190,14 @@ impl Writer {
             }
         }
         let Executor {
+            appends,
             flush_failure,
             replies,
             ..
         } = executor;
         let mut flush_failure = flush_failure && failure.is_some();
         if failure.is_none()
-            && let Err(error) = self.commit()
+            && let Err(error) = self.commit(appends)
         {
             flush_failure = is_flush_failure(&error);
             failure = Some(unavailable(error));
@@ -233,8 +234,9 @@ impl Writer {
         }
     }
 
-    fn commit(&self) -> rusqlite::Result<()> {
-        let result = self.connection.execute_batch("COMMIT");
+    fn commit(&self, appends: Option<Appends<'_>>) -> rusqlite::Result<()> {
+        let recorded = appends.map_or(Ok(()), Appends::record_stats);
+        let result = recorded.and_then(|()| self.connection.execute_batch("COMMIT"));
         if result.is_err() && !self.connection.is_autocommit() {
             self.connection.execute_batch("ROLLBACK")?;
         }

@@ -1,5 +1,6 @@
 //! Tests of messages that can be read, but not changed: they block no other.
 
+use super::stats::assert_counts;
 use super::*;
 
 /// Makes changes of the first message fail, as a damaged page does.
@@ -43,6 +44,7 @@ async fn assert_set_aside(inbox: &SqliteInbox) {
     assert_eq!((entries[0].state, entries[0].leased), (State::Dead, false));
     let error = entries[0].last_error.as_deref().unwrap();
     assert!(error.starts_with("unreadable: "), "{error}");
+    assert_counts(inbox, &entries).await;
 }
 
 #[tokio::test]

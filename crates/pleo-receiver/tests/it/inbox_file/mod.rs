@@ -6,6 +6,7 @@ mod damaged;
 mod opening;
 mod queue;
 mod sharing;
+mod stats;
 
 use core::time::Duration;
 use std::collections::{BTreeMap, BTreeSet};

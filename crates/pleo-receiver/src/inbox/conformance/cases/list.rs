@@ -7,7 +7,9 @@ use tokio::task::JoinHandle;
 
 use super::{Harness, Suite};
 use crate::inbox::conformance::suite::{TTL, dead, message, message_to, request, retry};
-use crate::inbox::{Cursor, Entry, Key, NewMessage, Outcome, Page, Query, Selection, State};
+use crate::inbox::{
+    Appended, Cursor, Entry, Key, NewMessage, Origin, Outcome, Page, Query, Selection, State,
+};
 
 pub async fn lists_by_arrival_in_pages<H: Harness>(suite: Suite<H>) {
     // Neither the expiry nor the key decides.
@@ -259,6 +261,24 @@ pub async fn shows_ages_and_expiries_of_pending_messages<H: Harness>(suite: Suit
     let stats = suite.inbox.stats().await.unwrap().remove(0);
     assert_eq!((stats.oldest_pending, stats.nearest_expiry), (None, None));
     assert_eq!((stats.expired, stats.done), (0, 6));
+}
+
+pub async fn shows_time_of_last_delivery<H: Harness>(suite: Suite<H>) {
+    suite.store(message("first")).await;
+    suite.advance(100).await;
+    suite.store(message("last")).await;
+    suite.advance(100).await;
+    // Not sent by the sender.
+    let caught_up = message("caught up").with_origin(Origin::CatchUp);
+    suite.store(caught_up).await;
+    let repeated = suite.inbox.append(message("last")).await.unwrap();
+    assert_eq!(repeated, Appended::Duplicate);
+    let delivered_at = suite.inbox.stats().await.unwrap()[0].delivered_at;
+    assert_eq!(delivered_at, Some(suite.entry("last").await.received_at));
+    let other = message_to("other", "caught up").with_origin(Origin::CatchUp);
+    suite.store(other).await;
+    let stats = suite.inbox.stats().await.unwrap();
+    assert_eq!(stats[1].delivered_at, None);
 }
 
 pub async fn counts_message_once_while_state_changes<H: Harness>(suite: Suite<H>) {

@@ -70,8 +70,11 @@ impl Queue {
         let ended = thread::spawn(self.writer).join();
         let inbox = file::connect(&self.directory.path().join("inbox.db")).unwrap();
         let count = "SELECT count(*) FROM message";
-        let count = inbox.query_row(count, [], |row| row.get(0));
-        (count.unwrap(), ended.is_err())
+        let count = inbox.query_row(count, [], |row| row.get(0)).unwrap();
+        let stats = "SELECT coalesce(sum(pending), 0) FROM endpoint_stats";
+        let pending: i64 = inbox.query_row(stats, [], |row| row.get(0)).unwrap();
+        assert_eq!(pending, count);
+        (count, ended.is_err())
     }
 }
 
