@@ -50,7 +50,25 @@ impl Limits {
     }
 }
 
-/// Reads a body to its end and verifies its signature. Returns the message id and the body.
+/// What the signature of a delivery covers.
+pub(crate) struct Authentic {
+    pub(crate) id: Arc<str>,
+    pub(crate) body: Bytes,
+    /// The index of the secret that matched.
+    pub(crate) secret_index: usize,
+}
+
+impl Authentic {
+    fn new(verified: &Verified<()>, body: Bytes) -> Self {
+        Self {
+            id: verified.id().into(),
+            body,
+            secret_index: verified.secret_index(),
+        }
+    }
+}
+
+/// Reads a body to its end and verifies its signature.
 ///
 /// Checks the headers before it reads. Feeds each piece to the MAC as it arrives. Holds
 /// a share of the memory for incomplete bodies while it waits.
@@ -60,7 +78,7 @@ pub(crate) async fn verify<B: Body<Data = Bytes> + Unpin>(
     headers: &SignatureHeaders<'_>,
     limits: Limits,
     permit: BodyPermit<'_>,
-) -> Result<(Arc<str>, Bytes), Rejection> {
+) -> Result<Authentic, Rejection> {
     // Most bodies arrive complete with the headers. The large future that reads the rest is
     // created only if there is more.
     let first = poll_fn(|cx| {
@@ -79,14 +97,14 @@ pub(crate) async fn verify<B: Body<Data = Bytes> + Unpin>(
             // A copy: the piece is a view into the connection's read buffer and would keep it alive.
             let complete = |verified: Verified<()>| {
                 let body = Bytes::copy_from_slice(piece);
-                FirstPoll::Complete(verified.id().into(), body)
+                FirstPoll::Complete(Authentic::new(&verified, body))
             };
             return Poll::Ready(verified.map(complete).map_err(Rejection::from));
         }
         Poll::Ready(Ok(FirstPoll::Incomplete(Box::new(verification), frame)))
     });
     match first.await? {
-        FirstPoll::Complete(id, body) => Ok((id, body)),
+        FirstPoll::Complete(authentic) => Ok(authentic),
         FirstPoll::Incomplete(verification, first) => {
             Box::pin(read_rest(first, body, verification, limits, permit)).await
         }
@@ -96,7 +114,7 @@ pub(crate) async fn verify<B: Body<Data = Bytes> + Unpin>(
 /// The result of the first poll.
 enum FirstPoll<'h, E> {
     /// The complete body arrived and is authentic.
-    Complete(Arc<str>, Bytes),
+    Complete(Authentic),
     /// A part arrived, or nothing yet, or the end.
     Incomplete(Box<Verification<'h>>, Poll<Option<Result<Frame<Bytes>, E>>>),
 }
@@ -108,7 +126,7 @@ async fn read_rest<B: Body<Data = Bytes> + Unpin>(
     mut verification: Box<Verification<'_>>,
     limits: Limits,
     mut permit: BodyPermit<'_>,
-) -> Result<(Arc<str>, Bytes), Rejection> {
+) -> Result<Authentic, Rejection> {
     let mut read = Vec::new();
     let start = Instant::now();
     let mut timer = pin!(time::sleep(limits.time_for(0)));
@@ -154,7 +172,7 @@ async fn read_rest<B: Body<Data = Bytes> + Unpin>(
         read.extend_from_slice(&piece);
     }
     let verified = verification.finish()?;
-    Ok((verified.id().into(), read.into()))
+    Ok(Authentic::new(&verified, read.into()))
 }
 
 #[cfg(test)]

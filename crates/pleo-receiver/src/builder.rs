@@ -16,6 +16,7 @@ use crate::dispatch::{self, DispatchOptions, Dispatcher, Dispatching};
 use crate::endpoint::Endpoint;
 use crate::handler::Handler;
 use crate::inbox::Inbox;
+use crate::measure::InboxMeter;
 use crate::receiver::{Inner, Receiver};
 use crate::routes::{self, BuildError};
 use crate::telemetry::Telemetry;
@@ -144,7 +145,7 @@ impl ReceiverBuilder {
     /// There is no endpoint, or two endpoints have the same path or name.
     pub fn build(self) -> Result<(Receiver, Dispatcher), BuildError> {
         let telemetry = Arc::new(Telemetry::new());
-        let routes = routes::routes(self.endpoints, &telemetry.metrics)?;
+        let routes = routes::routes(self.endpoints, &telemetry)?;
         let dispatching = watch::Sender::new(Arc::new(Dispatching {
             handler: self.handler,
             options: self.dispatch_options,
@@ -172,6 +173,7 @@ impl ReceiverBuilder {
             trusted_proxies: self.trusted_proxies,
             peer_from: self.peer_from,
             telemetry,
+            inbox_meter: InboxMeter::default(),
             failure,
             is_dispatching,
             shutting_down: AtomicBool::new(false),

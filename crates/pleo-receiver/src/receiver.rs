@@ -5,6 +5,7 @@ use core::panic::AssertUnwindSafe;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Instant;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
@@ -15,7 +16,6 @@ use http_body_util::Full;
 use ipnet::IpNet;
 use pleo_webhook_verify::{SignatureHeaders, VerifyError};
 use tokio::sync::watch;
-use tokio::time::Instant;
 
 use crate::admission::{Admission, Source};
 use crate::body;
@@ -24,6 +24,7 @@ use crate::dispatch::{DispatchOptions, Dispatching};
 use crate::endpoint::Endpoint;
 use crate::handler::Handler;
 use crate::inbox::{Appended, Inbox, InboxError, InboxErrorKind, NewMessage, StoredHeaders};
+use crate::measure::InboxMeter;
 use crate::rejection::{self, Rejection};
 use crate::routes::{self, BuildError, Route, Routes};
 use crate::telemetry::{self, AuthenticDelivery, RejectedRequest, Telemetry};
@@ -63,6 +64,7 @@ pub(crate) struct Inner {
     /// Finds the peer address in the extensions of a request.
     pub(crate) peer_from: fn(&Extensions) -> Option<IpAddr>,
     pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) inbox_meter: InboxMeter,
     /// The fatal error of the inbox, once there is one.
     pub(crate) failure: watch::Sender<Option<InboxError>>,
     pub(crate) is_dispatching: Arc<AtomicBool>,
@@ -119,8 +121,12 @@ impl Receiver {
         let Some(route) = route else {
             return self.reject_unrouted(parts.uri.path(), source, Rejection::NoSuchPath);
         };
-        match self.receive(&route, source, parts, body).await {
-            Ok(()) => rejection::accepted(),
+        let arrived = Instant::now();
+        match self.receive(&route, source, arrived, parts, body).await {
+            Ok(()) => {
+                route.meter.acknowledged(arrived);
+                rejection::accepted()
+            }
             Err(Rejected {
                 rejection,
                 webhook_id,
@@ -160,7 +166,7 @@ impl Receiver {
         &self,
         endpoints: impl IntoIterator<Item = Endpoint>,
     ) -> Result<(), BuildError> {
-        let new = routes::routes(endpoints, &self.inner.telemetry.metrics)?;
+        let new = routes::routes(endpoints, &self.inner.telemetry)?;
         let routes = self.inner.routes.write();
         *routes.unwrap_or_else(PoisonError::into_inner) = new;
         Ok(())
@@ -191,12 +197,28 @@ impl Receiver {
         &self.inner.inbox
     }
 
-    /// Returns all metrics in the OpenMetrics 1.0 text format: accepted deliveries by outcome,
-    /// rejected requests by reason and handler attempts by outcome, each by endpoint; requests in
-    /// flight, open connections, and connections closed by the server by reason.
+    /// Returns the metrics of deliveries, handlers and connections in the OpenMetrics 1.0 text format.
     #[must_use]
     pub fn metrics(&self) -> String {
-        self.inner.telemetry.metrics.encode()
+        let Telemetry {
+            meters, metrics, ..
+        } = &*self.inner.telemetry;
+        meters.encode() + &metrics.encode()
+    }
+
+    /// Returns the metrics of the inbox in the same format, without its last line, so that
+    /// [`metrics`](Self::metrics) can follow. Asks the inbox at most once a second, and leaves out its
+    /// metrics if it cannot be read within five seconds.
+    pub async fn inbox_metrics(&self) -> String {
+        let endpoints: Vec<_> = {
+            let routes = self.inner.routes.read();
+            let routes = routes.unwrap_or_else(PoisonError::into_inner);
+            let meter =
+                |route: &Arc<Route>| (Arc::clone(route.endpoint.name()), Arc::clone(&route.meter));
+            routes.values().map(meter).collect()
+        };
+        let inbox = &*self.inner.inbox;
+        self.inner.inbox_meter.encode(inbox, &endpoints).await
     }
 
     pub(crate) fn admission(&self) -> &Admission {
@@ -233,13 +255,13 @@ impl Receiver {
         &self,
         route: &Route,
         source: Option<IpAddr>,
+        arrived: Instant,
         parts: Parts,
         body: B,
     ) -> Result<(), Rejected>
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let started = Instant::now();
         let (inner, endpoint) = (&*self.inner, &route.endpoint);
         let limits = inner.body_limits;
         endpoint.check_request(&parts.method, &parts.headers, source, limits.bytes)?;
@@ -253,17 +275,20 @@ impl Receiver {
         let _in_flight = inner.telemetry.metrics.in_flight();
         let permit = inner.admission.body(source);
         let verified = body::verify(body, endpoint.verifier(), &headers, limits, permit);
-        let (id, body) = verified.await.map_err(|rejection| Rejected {
+        let authentic = verified.await.map_err(|rejection| Rejected {
             rejection,
             webhook_id: headers.id().map(claimed_id),
         })?;
+        (route.meter).authentic(authentic.secret_index, authentic.body.len(), arrived);
+        let id = authentic.id;
         let rejected = |rejection| Rejected {
             rejection,
             webhook_id: Some(Arc::clone(&id)),
         };
         // Only an authentic message takes a slot: nobody else can use them up.
         let _slot = inner.admission.store().map_err(rejected)?;
-        let message = NewMessage::new(Arc::clone(endpoint.name()), Arc::clone(&id), body)
+        let name = Arc::clone(endpoint.name());
+        let message = NewMessage::new(name, Arc::clone(&id), authentic.body)
             .with_source(ip)
             .with_headers(stored_headers(&parts.headers));
         // Frees the connection's read buffer, which the headers point into.
@@ -280,7 +305,7 @@ impl Receiver {
             endpoint: endpoint.name(),
             webhook_id: &id,
             source: ip,
-            elapsed: started.elapsed(),
+            elapsed: arrived.elapsed(),
         };
         inner
             .telemetry

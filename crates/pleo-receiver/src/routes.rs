@@ -4,21 +4,24 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::endpoint::Endpoint;
-use crate::metrics::{Accepted, Metrics};
+use crate::measure::EndpointMeter;
+use crate::metrics::Accepted;
+use crate::telemetry::Telemetry;
 
 /// Endpoints by path.
 pub(crate) type Routes = HashMap<String, Arc<Route>>;
 
-/// An endpoint with its counters.
+/// An endpoint with its counters and meter.
 pub(crate) struct Route {
     pub(crate) endpoint: Endpoint,
     pub(crate) accepted: Accepted,
+    pub(crate) meter: Arc<EndpointMeter>,
 }
 
 /// Maps endpoints by path. There must be at least one, and paths and names must be unique.
 pub(crate) fn routes(
     endpoints: impl IntoIterator<Item = Endpoint>,
-    metrics: &Metrics,
+    telemetry: &Telemetry,
 ) -> Result<Routes, BuildError> {
     let (mut routes, mut names) = (Routes::new(), HashSet::new());
     for endpoint in endpoints {
@@ -30,8 +33,12 @@ pub(crate) fn routes(
             let name = name.to_string();
             return Err(BuildError::SameName { name });
         }
-        let accepted = metrics.accepted(name);
-        routes.insert(path, Arc::new(Route { endpoint, accepted }));
+        let route = Route {
+            accepted: telemetry.metrics.accepted(name),
+            meter: telemetry.meters.endpoint(name),
+            endpoint,
+        };
+        routes.insert(path, Arc::new(route));
     }
     if routes.is_empty() {
         return Err(BuildError::NoEndpoint);

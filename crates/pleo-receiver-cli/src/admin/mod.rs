@@ -103,7 +103,10 @@ impl Admin {
                 answer(status, JSON, report)
             }
             Page::Metrics => {
-                let page = self.metrics.encode() + &self.receiver.metrics();
+                let checks = self.readiness.checks().await;
+                let program = self.metrics.encode(&checks);
+                let inbox = self.receiver.inbox_metrics().await;
+                let page = program + &inbox + &self.receiver.metrics();
                 answer(StatusCode::OK, OPENMETRICS, page)
             }
         }

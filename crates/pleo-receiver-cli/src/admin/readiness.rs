@@ -17,7 +17,7 @@ const CACHED: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The result of a check, with the reason.
-type Check = Result<String, String>;
+pub(super) type Check = Result<String, String>;
 
 /// Checks whether the receiver is ready for deliveries.
 pub(super) struct Readiness {
@@ -40,14 +40,19 @@ impl Readiness {
         self.shutting_down.store(true, Ordering::Relaxed);
     }
 
-    /// Runs the checks. Returns `true` if all succeed, and a JSON object with the result and the
-    /// reason of each.
-    pub(super) async fn report(&self) -> (bool, String) {
-        let checks = [
+    /// Runs the checks.
+    pub(super) async fn checks(&self) -> [(&'static str, Check); 3] {
+        [
             ("shutdown", self.shutdown()),
             ("dispatcher", self.dispatcher()),
             ("inbox", self.inbox().await),
-        ];
+        ]
+    }
+
+    /// Runs the checks. Returns `true` if all succeed, and a JSON object with the result and the
+    /// reason of each.
+    pub(super) async fn report(&self) -> (bool, String) {
+        let checks = self.checks().await;
         let is_ready = checks.iter().all(|(_, check)| check.is_ok());
         let checks = checks.into_iter().map(|(name, check)| {
             let (Ok(reason) | Err(reason)) = &check;

@@ -133,8 +133,10 @@ impl Attempts {
         let turn = stopped.map_or_else(Arc::default, |attempt| Arc::clone(&attempt.turn));
         let started_with = Arc::clone(current);
         let own_turn = Arc::clone(&turn);
+        let (telemetry, endpoint) = (Arc::clone(&self.telemetry), Arc::clone(&key.endpoint));
         let task = self.handlers.spawn(async move {
             let _turn = own_turn.lock().await;
+            let _measured = telemetry.meters.handler(&endpoint);
             let handled = time::timeout(limit, handler.handle(delivery)).await;
             let handled = handled
                 .unwrap_or_else(|_| Err(format!("handler timed out after {limit:?}").into()));

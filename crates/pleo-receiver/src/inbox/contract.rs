@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use super::error::InboxError;
 use super::lease::{Completed, LeaseId, LeaseRequest, Leased, Outcome, Version};
+use super::measurements::Measurements;
 use super::message::{Appended, Key, NewMessage, StoredMessage};
 use super::query::{EndpointStats, Page, Query, Selection};
 
@@ -110,6 +111,11 @@ pub trait Inbox: fmt::Debug + Send + Sync + 'static {
     /// Returns statistics of each endpoint that has messages or is paused, by name.
     fn stats(&self) -> InboxFuture<'_, Vec<EndpointStats>>;
 
+    /// Measures the store, for metrics. Measures nothing by default.
+    fn measurements(&self) -> InboxFuture<'_, Measurements> {
+        Box::pin(async { Ok(Measurements::default()) })
+    }
+
     /// Checks whether an append would succeed now, without writing.
     ///
     /// # Errors
@@ -164,6 +170,10 @@ impl<I: Inbox + ?Sized> Inbox for Arc<I> {
 
     fn stats(&self) -> InboxFuture<'_, Vec<EndpointStats>> {
         (**self).stats()
+    }
+
+    fn measurements(&self) -> InboxFuture<'_, Measurements> {
+        (**self).measurements()
     }
 
     fn check(&self) -> InboxFuture<'_, ()> {

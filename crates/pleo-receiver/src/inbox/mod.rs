@@ -8,6 +8,7 @@ mod contract;
 mod error;
 mod lease;
 mod lost;
+mod measurements;
 mod memory;
 mod message;
 mod order;
@@ -15,12 +16,14 @@ mod query;
 #[cfg(feature = "sqlite")]
 mod sqlite;
 
+pub use crate::histogram::Distribution;
 pub use attempt::{Attempt, AttemptResult, MAX_ATTEMPTS_KEPT};
 pub use clock::{Clock, SystemClock};
 pub use contract::{Inbox, InboxFuture};
 pub use error::{InboxError, InboxErrorKind};
 pub use lease::{Completed, LeaseId, LeaseRequest, Leased, LeasedMessage, Outcome, Version};
 pub use lost::delay_after_loss;
+pub use measurements::Measurements;
 pub use memory::MemoryInbox;
 pub use message::{
     Appended, Entry, Key, MAX_ERROR_LEN, NewMessage, Origin, State, StoredHeaders, StoredMessage,

@@ -27,6 +27,7 @@ use core::time::Duration;
 use tracing::{field, info};
 
 use self::rate_limit::Event;
+use crate::measure::Meters;
 use crate::metrics::Metrics;
 
 pub(crate) use self::dispatching::*;
@@ -40,6 +41,7 @@ pub(crate) use self::serving::*;
 #[derive(Debug)]
 pub(crate) struct Telemetry {
     pub(crate) metrics: Metrics,
+    pub(crate) meters: Meters,
     limit: RateLimit,
 }
 
@@ -47,6 +49,7 @@ impl Telemetry {
     pub(crate) fn new() -> Self {
         Self {
             metrics: Metrics::new(),
+            meters: Meters::new(),
             limit: RateLimit::new(),
         }
     }

@@ -19,7 +19,7 @@ use tracing::{info, warn};
 use self::file_limit::within_file_limit;
 use self::reload::Reload;
 use self::tasks::RunningTasks;
-use crate::admin::metrics::{ProgramMetrics, TaskMetrics};
+use crate::admin::metrics::{ProgramMetrics, ReloadMetrics, TaskMetrics};
 use crate::admin::{self, Admin};
 use crate::args::Serve;
 use crate::config::handler::Target;
@@ -51,7 +51,8 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     let (receiver, dispatcher) =
         build_receiver(&fixed, config.endpoints, config.handler, config.retry)?;
     let task_metrics = TaskMetrics::default();
-    let program_metrics = ProgramMetrics::new(log.lost_lines(), &task_metrics);
+    let reload_metrics = ReloadMetrics::default();
+    let program_metrics = ProgramMetrics::new(log.lost_lines(), &task_metrics, &reload_metrics);
     let admin = Admin::new(config.admin.credentials, &receiver, program_metrics);
     let admin = Arc::new(admin);
     if let Some(address) = fixed.admin {
@@ -86,6 +87,7 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
         args: Arc::new(args),
         log,
         admin: Arc::clone(&admin),
+        metrics: reload_metrics,
         receiver,
         tls,
         tasks,
@@ -106,6 +108,8 @@ fn url(scheme: &str, listener: &TcpListener, path: &str) -> Result<String, Failu
     let address = listener.local_addr();
     let address = address.map_err(|error| Failure::run(&error))?;
     Ok(format!("{scheme}://{address}{path}"))
+}
+
 fn warn_of_plain_secrets(args: &Serve) {
     let is_plain = |secret: &Option<SecretRef>| secret.as_ref().is_some_and(SecretRef::is_plain);
     for (flag, is_plain) in [

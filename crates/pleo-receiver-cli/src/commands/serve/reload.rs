@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 
 use super::tasks::RunningTasks;
 use crate::admin::Admin;
+use crate::admin::metrics::ReloadMetrics;
 use crate::args::Serve;
 use crate::config::handler::Target;
 use crate::config::load::{Config, Fixed};
@@ -32,6 +33,7 @@ pub(super) struct Reload<'a> {
     pub(super) args: Arc<Serve>,
     pub(super) log: &'a Log,
     pub(super) admin: Arc<Admin>,
+    pub(super) metrics: ReloadMetrics,
     pub(super) receiver: Receiver,
     pub(super) tls: Option<Tls>,
     pub(super) tasks: RunningTasks,
@@ -48,7 +50,9 @@ impl Reload<'_> {
     pub(super) async fn run(mut self, mut hangup: Hangup) -> Infallible {
         loop {
             hangup.wait().await;
-            match self.reload().await {
+            let reloaded = self.reload().await;
+            self.metrics.reloaded(reloaded.is_ok());
+            match reloaded {
                 Ok(endpoints) => info!(endpoints, "configuration reloaded"),
                 Err(failure) => {
                     let error = failure.to_string();

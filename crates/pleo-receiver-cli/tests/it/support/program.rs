@@ -217,8 +217,11 @@ impl RunningServer {
 
     /// Returns the address of the admin listener.
     pub(crate) fn admin_address(&self) -> &str {
-        let address = self.log.split("admin listener started address=").nth(1);
-        address.unwrap().split_whitespace().next().unwrap()
+        let address = self
+            .log
+            .split("admin listener started url=\"http://")
+            .nth(1);
+        address.unwrap().split('/').next().unwrap()
     }
 
     /// Waits until the server logs its HTTPS address. Returns the address.

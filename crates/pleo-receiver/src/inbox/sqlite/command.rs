@@ -15,7 +15,7 @@ use crate::inbox::query::Selection;
 pub(super) enum Command {
     Append {
         message: Box<ParsedMessage>,
-        /// The message's part of `queued_bytes`.
+        /// The message's part of the queue in bytes.
         size: usize,
         /// The caller's runtime; `None` outside of one.
         runtime: Option<Handle>,

@@ -16,6 +16,7 @@ mod held;
 mod lock;
 mod maintenance;
 mod managing;
+mod meter;
 mod options;
 mod queries;
 mod replies;
@@ -26,9 +27,9 @@ mod writer;
 
 use core::fmt;
 use core::pin::Pin;
-use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 use core::time::Duration;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
@@ -46,12 +47,14 @@ use self::error::unavailable;
 use self::file::OpenFiles;
 use self::lock::ServerLock;
 pub use self::maintenance::{SqliteBackupError, SqliteCheck, UnreadableMessage};
+use self::meter::Meter;
 pub use self::options::SqliteOptions;
 use self::replies::Reply;
 use self::writer::{Health, Writer};
 use super::contract::{Inbox, InboxFuture};
 use super::error::{InboxError, InboxErrorKind};
 use super::lease::{Completed, LeaseId, LeaseRequest, Leased, Outcome, Version};
+use super::measurements::Measurements;
 use super::message::{Appended, Key, NewMessage, StoredMessage};
 use super::query::{EndpointStats, Page, Query, Selection};
 use crate::telemetry::RateLimit;
@@ -110,7 +113,7 @@ pub struct SqliteInbox {
     is_closed: AtomicBool,
     /// `None` only while the inbox is dropped.
     commands: Option<mpsc::UnboundedSender<Command>>,
-    queued_bytes: Arc<AtomicUsize>,
+    meter: Arc<Meter>,
     version: watch::Sender<u64>,
     health: Health,
     /// `true` once the writer has ended. The sender is dropped without that if the writer panicked.
@@ -189,7 +192,7 @@ impl SqliteInbox {
     ) -> Result<Self, SqliteOpenError> {
         let reader = file::connect(path).map_err(|error| SqliteOpenError::new(path, error))?;
         let files = OpenFiles::new(path).map_err(|error| SqliteOpenError::new(path, error))?;
-        let queued_bytes = Arc::new(AtomicUsize::new(0));
+        let meter = Arc::<Meter>::default();
         let version = watch::Sender::new(0);
         let health: Health = Arc::new(Mutex::new(Ok(())));
         let (commands, receiver) = mpsc::unbounded_channel();
@@ -201,7 +204,7 @@ impl SqliteInbox {
             files,
             checkpointer,
             lock,
-            queued_bytes: Arc::clone(&queued_bytes),
+            meter: Arc::clone(&meter),
             version: version.clone(),
             health: Arc::clone(&health),
             log_limit: RateLimit::new(),
@@ -220,7 +223,7 @@ impl SqliteInbox {
             is_server,
             is_closed: AtomicBool::new(false),
             commands: Some(commands),
-            queued_bytes,
+            meter,
             version,
             health,
             writer_ended,
@@ -332,8 +335,8 @@ impl Inbox for SqliteInbox {
             if self.is_closed.load(Ordering::Relaxed) {
                 return Err(self.ended());
             }
-            if self.queued_bytes.fetch_add(size, Ordering::Relaxed) > self.options.queue_bytes {
-                self.queued_bytes.fetch_sub(size, Ordering::Relaxed);
+            if self.meter.queue(size) > self.options.queue_bytes {
+                self.meter.unqueue(1, size);
                 return Err(InboxErrorKind::Busy.into());
             }
             let message = Box::new(ParsedMessage::parse(message, self.options.clock.now()));
@@ -409,13 +412,21 @@ impl Inbox for SqliteInbox {
         self.read(move |connection| stats::stats(connection, now))
     }
 
+    fn measurements(&self) -> InboxFuture<'_, Measurements> {
+        let (meter, path) = (Arc::clone(&self.meter), PathBuf::from(&self.path));
+        Box::pin(async move {
+            let measured = task::spawn_blocking(move || meter.measurements(&path)).await;
+            measured.map_err(|_| InboxErrorKind::Closed.into())
+        })
+    }
+
     fn check(&self) -> InboxFuture<'_, ()> {
         Box::pin(async {
             let has_ended = self.writer_ended.has_changed().is_err();
             if has_ended || self.is_closed.load(Ordering::Relaxed) {
                 return Err(self.ended());
             }
-            if self.queued_bytes.load(Ordering::Relaxed) > self.options.queue_bytes {
+            if self.meter.queued_bytes() > self.options.queue_bytes {
                 return Err(InboxErrorKind::Busy.into());
             }
             let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);

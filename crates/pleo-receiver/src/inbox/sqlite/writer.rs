@@ -1,8 +1,8 @@
 //! The writer thread and its commands.
 
 use core::iter;
-use core::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use rusqlite::Connection;
 use tokio::sync::mpsc::UnboundedReceiver;
@@ -15,6 +15,7 @@ use super::dispatching::DispatchState;
 use super::error::{is_damage, is_flush_failure, unavailable};
 use super::file::{self, OpenFiles};
 use super::lock::ServerLock;
+use super::meter::Meter;
 use super::replies::{PendingReplies, Reply};
 use super::{managing, rewrite};
 use crate::inbox::error::{InboxError, InboxErrorKind};
@@ -34,7 +35,7 @@ pub(super) struct Writer {
     pub(super) checkpointer: Option<Checkpointer>,
     /// Held while the writer runs; `None` if the inbox is shared.
     pub(super) lock: Option<ServerLock>,
-    pub(super) queued_bytes: Arc<AtomicUsize>,
+    pub(super) meter: Arc<Meter>,
     pub(super) version: watch::Sender<u64>,
     pub(super) health: Health,
     pub(super) log_limit: RateLimit,
@@ -154,7 +155,7 @@ impl Writer {
         telemetry::begin_failed(&self.log_limit, error, commands);
         for command in batch.drain(..) {
             if let Command::Append { size, .. } = &command {
-                self.queued_bytes.fetch_sub(*size, Ordering::Relaxed);
+                self.meter.unqueue(1, *size);
             }
             command.refuse(error.clone());
         }
@@ -171,12 +172,15 @@ impl Writer {
             replies: PendingReplies::default(),
         };
         let mut failure = None;
-        let mut appended_bytes = 0;
+        let (mut appends, mut appended_bytes) = (0, 0);
+        let mut is_durable = false;
         let mut changed = false;
         for command in batch.drain(..) {
             if let Command::Append { size, .. } = &command {
+                appends += 1;
                 appended_bytes += size;
             }
+            is_durable |= command.is_durable();
             if let Some(failure) = &failure {
                 command.refuse(InboxError::clone(failure));
                 continue;
@@ -190,17 +194,21 @@ impl Writer {
             }
         }
         let Executor {
-            appends,
+            appends: stored,
             flush_failure,
             replies,
             ..
         } = executor;
         let mut flush_failure = flush_failure && failure.is_some();
-        if failure.is_none()
-            && let Err(error) = self.commit(appends)
-        {
-            flush_failure = is_flush_failure(&error);
-            failure = Some(unavailable(error));
+        if failure.is_none() {
+            let started = Instant::now();
+            if let Err(error) = self.commit(stored) {
+                flush_failure = is_flush_failure(&error);
+                failure = Some(unavailable(error));
+            } else if is_durable {
+                self.meter.commit_time.add_time(started.elapsed());
+                self.meter.commit_appends.add_size(appends);
+            }
         }
         if failure.is_none() {
             dispatch.committed();
@@ -226,8 +234,7 @@ impl Writer {
             // At once: what was written is still in memory. If it fails, the callers must know.
             failure = self.flush(error.clone()).err().or(Some(error));
         }
-        self.queued_bytes
-            .fetch_sub(appended_bytes, Ordering::Relaxed);
+        self.meter.unqueue(appends, appended_bytes);
         replies.send(failure.as_ref());
         if changed {
             self.version.send_modify(|version| *version += 1);

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails loudly")]
 
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::fs;
 use std::thread;
@@ -36,7 +36,7 @@ impl Queue {
             files: OpenFiles::new(&path).unwrap(),
             checkpointer: None,
             lock: Some(lock),
-            queued_bytes: Arc::default(),
+            meter: Arc::default(),
             version: watch::Sender::new(0),
             health: Arc::new(Mutex::new(Ok(()))),
             log_limit: RateLimit::new(),
