@@ -38,6 +38,7 @@ mod log_events;
 mod log_floods;
 mod log_format;
 mod metrics;
+mod operations;
 mod read_only;
 mod readme;
 mod redaction;

@@ -33,6 +33,9 @@ fn deletes_messages_at_age_of_their_state() {
         )
         .unwrap();
     }
+    // The server counts the messages that it stores.
+    let counts_by_hand = "INSERT INTO endpoint_stats VALUES ('/a', 1, 0, 453, 3, NULL)";
+    file.execute(counts_by_hand, []).unwrap();
     let listen = free_address();
     let config = "[retention]\ndone = \"30d\"\ndead = \"90d\"\n";
     dir.write("pleo.toml", config);

@@ -21,9 +21,13 @@ pub(super) fn stats(
     // In one transaction, so that a message that changes its state is counted once.
     let transaction = connection.unchecked_transaction()?;
     let mut endpoints = transaction.prepare_cached(
-        "SELECT endpoint, pending, scheduled, done, dead, delivered_at,
+        // Never negative, even if messages were inserted by hand.
+        "SELECT endpoint, max(pending, 0) AS pending, max(scheduled, 0) AS scheduled,
+                max(done, 0) AS done, max(dead, 0) AS dead, delivered_at,
                 endpoint IN (SELECT endpoint FROM paused) AS is_paused
-         FROM endpoint_stats WHERE pending + done + dead > 0 OR is_paused
+         FROM endpoint_stats
+         WHERE endpoint_stats.pending > 0 OR endpoint_stats.done > 0 OR endpoint_stats.dead > 0
+            OR is_paused
          UNION ALL
          SELECT endpoint, 0, 0, 0, 0, NULL, TRUE
          FROM paused WHERE endpoint NOT IN (SELECT endpoint FROM endpoint_stats)
