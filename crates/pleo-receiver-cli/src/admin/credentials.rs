@@ -2,8 +2,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderValue};
 use subtle::ConstantTimeEq as _;
 
 /// A bearer token, Basic credentials, or both. Either gives access.
@@ -18,6 +18,19 @@ impl Credentials {
     pub(crate) fn new(token: Option<String>, basic: Option<(String, String)>) -> Option<Self> {
         let basic = basic.map(|(user, password)| format!("{user}:{password}"));
         (token.is_some() || basic.is_some()).then_some(Self { token, basic })
+    }
+
+    /// Returns the value of the header `Authorization` with which a client gets access; `None` if it
+    /// cannot be sent in HTTP.
+    pub(crate) fn header(&self) -> Option<HeaderValue> {
+        let value = match (&self.token, &self.basic) {
+            (Some(token), _) => format!("Bearer {token}"),
+            (None, Some(basic)) => format!("Basic {}", STANDARD.encode(basic)),
+            (None, None) => return None,
+        };
+        let mut value = HeaderValue::try_from(value).ok()?;
+        value.set_sensitive(true);
+        Some(value)
     }
 
     /// Returns `true` if the request has the token (RFC 6750 section 2.1) or the Basic credentials

@@ -1,7 +1,7 @@
 //! Tests of `doctor`: it reports problems with their fixes.
 
 use crate::support::harness::{EXPORT, Harness, VENDOR, parse_json};
-use crate::support::program::{OTHER_SECRET, SECRET};
+use crate::support::program::{OTHER_SECRET, SECRET, free_address};
 use pleo_sandbox::Fault;
 use serde_json::Value;
 
@@ -35,7 +35,7 @@ fn reports_every_passing_check() {
     let (code, checks) = run_doctor(&harness, &[]);
     let not_ok: Vec<_> = checks
         .iter()
-        .filter(|check| check["state"] != "ok")
+        .filter(|check| check["state"] == "failed")
         .collect();
     // A test has only loopback addresses.
     let [url] = not_ok[..] else {
@@ -52,8 +52,13 @@ fn reports_every_passing_check() {
         .collect();
     let all = [
         "configuration",
+        "handler",
+        "retention",
         "inbox",
         "receiver",
+        "disk",
+        "replicas",
+        "admin",
         "url",
         "pleo",
         "clock",
@@ -105,6 +110,8 @@ fn prints_one_line_per_check_with_its_fix() {
         lines.next(),
         Some("ok      configuration pleo.toml is valid")
     );
+    // Neither a handler nor a retention is set.
+    let mut lines = lines.skip(2);
     let inbox = lines.next().unwrap();
     assert!(
         inbox.starts_with("FAILED  inbox         pleo-inbox.db does not exist"),
@@ -268,14 +275,15 @@ fn prints_checks_by_endpoint_and_counts_them() {
         .stdout
         .split_once("\n\nendpoint /webhooks/pleo\n")
         .unwrap();
-    assert_eq!(receiver.lines().count(), 3, "{receiver}");
-    assert!(receiver.lines().all(|line| line.starts_with("ok      ")));
+    assert_eq!(receiver.lines().count(), 8, "{receiver}");
+    let is_fine = |line: &str| line.starts_with("ok      ") || line.starts_with("skipped ");
+    assert!(receiver.lines().all(is_fine), "{receiver}");
     assert!(
         endpoint.starts_with("FAILED  url           localhost resolves to 127.0.0.1"),
         "{endpoint}"
     );
     assert!(
-        endpoint.ends_with("\n\n11 ok, 1 failed, 0 skipped\n"),
+        endpoint.ends_with("\n\n13 ok, 1 failed, 3 skipped\n"),
         "{endpoint}"
     );
 }
@@ -292,4 +300,36 @@ fn names_configuration_in_each_fix() {
     for check in ["inbox", "subscription"] {
         assert!(failed(&checks, check).contains("--config other.toml"));
     }
+}
+
+#[test]
+fn checks_settings_and_admin_listener() {
+    let harness = Harness::new();
+    harness.set_up(EXPORT);
+    let (_, checks) = run_doctor(&harness, &[]);
+    for check in ["handler", "retention", "admin"] {
+        assert_eq!(state(&checks, check), "skipped", "{checks:?}");
+    }
+    let config = harness.read_file("pleo.toml");
+    let address = free_address();
+    let settings = format!(
+        "exec = \"true\"\nadmin = \"{address}\"\nadmin_token = \"file:token\"\n{config}\
+         [retention]\ndone = \"30d\"\n"
+    );
+    harness.dir.write("pleo.toml", &settings);
+    harness.dir.write("token", "swordfish");
+    let (_, checks) = run_doctor(&harness, &[]);
+    assert!(failed(&checks, "admin").contains("no answer from"));
+    let mut server = harness.serve(&[]);
+    let (_, checks) = run_doctor(&harness, &[]);
+    for check in ["handler", "retention", "disk", "replicas", "admin"] {
+        assert_eq!(state(&checks, check), "ok", "{checks:?}");
+    }
+    // The receiver has not reloaded the token.
+    harness.dir.write("token", "marlin");
+    let (_, checks) = run_doctor(&harness, &[]);
+    assert!(failed(&checks, "admin").contains("refuses the credentials"));
+    server.signal_and_wait("-HUP", "configuration reloaded");
+    let (_, checks) = run_doctor(&harness, &[]);
+    assert_eq!(state(&checks, "admin"), "ok");
 }

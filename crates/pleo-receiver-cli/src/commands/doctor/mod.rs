@@ -1,6 +1,7 @@
 //! `pleo-receiver doctor`: checks the configuration, the receiver, the public URL and Pleo.
 
 mod delivery;
+mod receiver;
 mod report;
 mod subscription;
 mod url;
@@ -23,8 +24,8 @@ use crate::pleo::declared;
 pub(crate) async fn run(args: Doctor) -> Result<(), Failure> {
     let mut report = Report::new(args.json);
     let config = args.receiver.config.display();
-    let file = match read_config(&args.receiver) {
-        Ok(file) => file,
+    let (file, settings) = match read_config(&args.receiver) {
+        Ok(read) => read,
         Err(failure) => {
             let fix = "correct the configuration; the other checks need it";
             report.failed("configuration", &failure.to_string(), fix)?;
@@ -32,7 +33,12 @@ pub(crate) async fn run(args: Doctor) -> Result<(), Failure> {
         }
     };
     report.ok("configuration", &format!("{config} is valid"))?;
+    receiver::check_settings(&settings, &mut report)?;
     let inbox = check_inbox(&args.receiver, &file, &mut report)?;
+    if let Some(inbox) = &inbox {
+        receiver::check_inbox(inbox, &mut report).await?;
+    }
+    receiver::check_admin(&settings.admin, &mut report).await?;
     for endpoint in &file.endpoint {
         report.start_endpoint(endpoint.name())?;
         check_endpoint(&args, endpoint, inbox.as_ref(), &mut report).await?;
@@ -45,17 +51,17 @@ pub(crate) async fn run(args: Doctor) -> Result<(), Failure> {
     report.end()
 }
 
-/// Reads the file, and checks that `serve` would accept it.
-fn read_config(args: &ConfigArgs) -> Result<ConfigFile, Failure> {
+/// Reads the file, and the configuration that `serve` would have with it.
+fn read_config(args: &ConfigArgs) -> Result<(ConfigFile, Config), Failure> {
     let file = declared::read(args)?;
     // Parsed by clap, which also reads the environment variables of `serve`.
     let command = ["pleo-receiver", "serve", "--config"].map(AsRef::as_ref);
     let command = command.into_iter().chain([args.config.as_os_str()]);
     let cli = Cli::try_parse_from(command).map_err(|error| Failure::Usage(error.to_string()))?;
-    if let Command::Serve(serve) = cli.command {
-        Config::new(&serve)?;
-    }
-    Ok(file)
+    let Command::Serve(serve) = cli.command else {
+        return Err(Failure::Run("the command `serve` is missing".to_owned()));
+    };
+    Ok((file, Config::new(&serve)?))
 }
 
 fn check_inbox(
