@@ -11,7 +11,7 @@ use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
-use pleo_receiver::Receiver;
+use pleo_receiver::{Receiver, Tls};
 
 pub(crate) use self::credentials::Credentials;
 pub(crate) use self::listener::serve;
@@ -54,12 +54,13 @@ impl Admin {
     pub(crate) fn new(
         credentials: Option<Credentials>,
         receiver: &Receiver,
+        tls: Option<Tls>,
         metrics: ProgramMetrics,
     ) -> Self {
         Self {
             credentials: RwLock::new(credentials),
             receiver: receiver.clone(),
-            readiness: Readiness::new(receiver.clone()),
+            readiness: Readiness::new(receiver.clone(), tls),
             metrics,
         }
     }

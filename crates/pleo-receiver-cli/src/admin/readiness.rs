@@ -3,7 +3,8 @@
 use core::time::Duration;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use pleo_receiver::Receiver;
+use jiff::Timestamp;
+use pleo_receiver::{Receiver, Tls};
 use serde_json::{Map, Value, json};
 use tokio::sync::Mutex;
 use tokio::time::{self, Instant};
@@ -22,15 +23,17 @@ pub(super) type Check = Result<String, String>;
 /// Checks whether the receiver is ready for deliveries.
 pub(super) struct Readiness {
     receiver: Receiver,
+    tls: Option<Tls>,
     shutting_down: AtomicBool,
     /// The last check of the inbox. Locked during a check, so that one runs at a time.
     inbox: Mutex<Option<(Instant, Check)>>,
 }
 
 impl Readiness {
-    pub(super) fn new(receiver: Receiver) -> Self {
+    pub(super) fn new(receiver: Receiver, tls: Option<Tls>) -> Self {
         Self {
             receiver,
+            tls,
             shutting_down: AtomicBool::new(false),
             inbox: Mutex::new(None),
         }
@@ -41,12 +44,16 @@ impl Readiness {
     }
 
     /// Runs the checks.
-    pub(super) async fn checks(&self) -> [(&'static str, Check); 3] {
-        [
+    pub(super) async fn checks(&self) -> Vec<(&'static str, Check)> {
+        let mut checks = vec![
             ("shutdown", self.shutdown()),
             ("dispatcher", self.dispatcher()),
             ("inbox", self.inbox().await),
-        ]
+        ];
+        if let Some(tls) = &self.tls {
+            checks.push(("certificate", certificate(tls, Timestamp::now())));
+        }
+        checks
     }
 
     /// Runs the checks. Returns `true` if all succeed, and a JSON object with the result and the
@@ -98,5 +105,14 @@ impl Readiness {
         };
         *last = Some((Instant::now(), check.clone()));
         check
+    }
+}
+
+/// Checks that the certificate in use has not expired.
+fn certificate(tls: &Tls, now: Timestamp) -> Check {
+    match tls.expires_at() {
+        None => Ok("the certificate tells no expiry".to_owned()),
+        Some(at) if at > now => Ok(format!("the certificate is valid until {at}")),
+        Some(at) => Err(format!("the certificate expired at {at}; renew it")),
     }
 }

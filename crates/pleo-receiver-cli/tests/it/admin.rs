@@ -53,6 +53,15 @@ fn readiness(server: &RunningServer) -> (u16, Value) {
     (answer.status, report["checks"].take())
 }
 
+/// Waits until `/readyz` answers 200 with this header line: the server listens before it is ready.
+fn wait_until_ready(server: &RunningServer, header: &str) {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while request(server, "GET /readyz", header).status != 200 {
+        assert!(Instant::now() < deadline);
+        thread::yield_now();
+    }
+}
+
 /// Waits until `/readyz` has this status. Returns its checks.
 fn wait_for_readiness(server: &RunningServer, status: u16) -> Value {
     let deadline = Instant::now() + Duration::from_secs(60);
@@ -70,6 +79,7 @@ fn wait_for_readiness(server: &RunningServer, status: u16) -> Value {
 fn serves_health_and_metrics() {
     let dir = WorkDir::new();
     let server = dir.serve(ADMIN, ENV);
+    wait_until_ready(&server, "");
     for path in PATHS {
         let answer = get(&server, path);
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -99,6 +109,7 @@ fn serves_health_and_metrics() {
 fn answers_beside_silent_connections() {
     let dir = WorkDir::new();
     let server = dir.serve(ADMIN, ENV);
+    wait_until_ready(&server, "");
     let connect = || TcpStream::connect(server.admin_address()).unwrap();
     // Twice the limit. Half of them begin a request.
     let silent: Vec<_> = (0..64)
@@ -182,6 +193,7 @@ fn requires_credentials_except_for_liveness() {
     dir.write("pleo.toml", &format!("secret = \"{SECRET}\"\n{settings}"));
     let server = dir.serve(&[], &[("PROBE", "hunter2")]);
     let bearer = |token: &str| format!("authorization: Bearer {token}\r\n");
+    wait_until_ready(&server, &bearer("swordfish"));
     // `probe:hunter2`
     let basic = "authorization: basic cHJvYmU6aHVudGVyMg==\r\n";
     let wrong = [
@@ -234,7 +246,8 @@ fn reloads_credentials() {
         let header = format!("authorization: Bearer {token}\r\n");
         request(server, "GET /readyz", &header).status
     };
-    assert_eq!((status(&server, "old"), status(&server, "new")), (200, 401));
+    wait_until_ready(&server, "authorization: Bearer old\r\n");
+    assert_eq!(status(&server, "new"), 401);
     dir.write("token", "new");
     server.signal_and_wait("-HUP", "configuration reloaded");
     assert_eq!((status(&server, "old"), status(&server, "new")), (401, 200));

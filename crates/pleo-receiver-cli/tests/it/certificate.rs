@@ -110,3 +110,18 @@ fn exports_no_expiry_without_https() {
     let page = read_metrics(&metrics);
     assert!(!page.contains("timestamp_seconds{"), "{page}");
 }
+
+#[test]
+fn is_not_ready_after_certificate_expired() {
+    let dir = WorkDir::new();
+    let metrics = free_address();
+    for (days, ready) in [(100, 1), (-2, 0)] {
+        let expires_at = certify(&dir, days);
+        let server = serve(&dir, &metrics);
+        wait_for_expiry(&metrics, expires_at);
+        let page = read_metrics(&metrics);
+        let line = format!("pleo_receiver_ready{{check=\"certificate\"}} {ready}\n");
+        assert!(page.contains(&line), "{line} is not in {page}");
+        assert_eq!(server.stop("-TERM").0, Some(0));
+    }
+}
