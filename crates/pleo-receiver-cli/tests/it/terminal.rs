@@ -37,6 +37,12 @@ fn escapes_every_field_of_hostile_message() {
         [HOSTILE],
     )
     .unwrap();
+    // The server counts the messages that it stores.
+    file.execute(
+        "INSERT INTO endpoint_stats VALUES ('field' || ?1, 0, 0, 0, 1, NULL)",
+        [HOSTILE],
+    )
+    .unwrap();
     let headers = format!("webhook-id: field{HOSTILE}\n").replace(['\r', '\u{2028}'], "");
     file.execute(
         "INSERT INTO body VALUES (1, CAST('field' || ?1 AS BLOB), ?2)",
