@@ -230,6 +230,7 @@ async fn closes_connection_with_too_many_control_frames() {
     let dir = WorkDir::new();
     let certificate = certify(dir.path());
     let mut server = serve(&dir);
+    let https = server.https_address();
     let http2 = connector(&certificate, &["h2"]);
     for (name, frame) in [
         ("PING", frame(PING, ACK, 0, &[0; 8])),
@@ -237,7 +238,7 @@ async fn closes_connection_with_too_many_control_frames() {
         ("WINDOW_UPDATE", frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])),
         ("unknown", frame(UNKNOWN, 0, 0, &[])),
     ] {
-        let stream = connect(&http2, server.https_address()).await.unwrap();
+        let stream = connect(&http2, https).await.unwrap();
         let (read, mut write) = split(stream);
         let (pong, _pongs) = unbounded_channel();
         write.write_all(&preface()).await.unwrap();
