@@ -46,7 +46,7 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     }
     match &config.handler {
         Some(target) => info!(handler = target.kind(), "handler configured"),
-        None => warn!("no handler; messages stay pending until `exec` or `forward` is set"),
+        None => warn_of_no_handler(),
     }
     let (receiver, dispatcher) =
         build_receiver(&fixed, config.endpoints, config.handler, config.retry)?;
@@ -113,6 +113,10 @@ fn url(scheme: &str, listener: &TcpListener, path: &str) -> Result<String, Failu
     let address = listener.local_addr();
     let address = address.map_err(|error| Failure::run(&error))?;
     Ok(format!("{scheme}://{address}{path}"))
+}
+
+fn warn_of_no_handler() {
+    warn!("no handler; messages stay pending until `exec` or `forward` is set");
 }
 
 fn warn_of_plain_secrets(args: &Serve) {

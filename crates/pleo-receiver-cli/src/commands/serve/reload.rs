@@ -12,6 +12,7 @@ use tokio::time;
 use tracing::{error, info, warn};
 
 use super::tasks::RunningTasks;
+use super::warn_of_no_handler;
 use crate::admin::Admin;
 use crate::admin::metrics::ReloadMetrics;
 use crate::args::Serve;
@@ -80,6 +81,9 @@ impl Reload<'_> {
         }
         if config.handler_hash != self.handler_hash {
             self.handler_hash = config.handler_hash;
+            if config.handler.is_none() {
+                warn_of_no_handler();
+            }
             let handler = config.handler.map(|target| -> Arc<dyn Handler> {
                 match target {
                     Target::Exec(exec) => Arc::new(exec),
