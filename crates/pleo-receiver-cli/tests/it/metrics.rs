@@ -40,6 +40,10 @@ fn serves_metrics_on_separate_address() {
     let dir = WorkDir::new();
     let free = free_address();
     let server = dir.serve(&["--metrics", &free], ENV);
+    // So that an alert sees the first dead message.
+    let none = "pleo_receiver_inbox_messages{endpoint=\"/webhooks/pleo\",state=\"dead\"} 0";
+    let page = read_metrics(&free);
+    assert!(page.contains(none), "{page}");
     dir.send_with(SECRET, &server.url, &[]);
     dir.send_with(OTHER_SECRET, &server.url, &[]);
     let page = read_metrics(&free);

@@ -53,7 +53,7 @@ impl InboxMeter {
         inbox: &dyn Inbox,
         endpoints: &[(Arc<str>, Arc<EndpointMeter>)],
     ) -> String {
-        let reading = self.read(inbox).await;
+        let reading = self.read(inbox, endpoints).await;
         let mut registry = Registry::with_prefix("pleo_receiver");
         register_stats(&mut registry, &reading.stats);
         register_last_deliveries(&mut registry, endpoints, &reading.stats);
@@ -64,7 +64,11 @@ impl InboxMeter {
         page
     }
 
-    async fn read(&self, inbox: &dyn Inbox) -> Arc<Reading> {
+    async fn read(
+        &self,
+        inbox: &dyn Inbox,
+        endpoints: &[(Arc<str>, Arc<EndpointMeter>)],
+    ) -> Arc<Reading> {
         let mut last = self.last.lock().await;
         if let Some((at, reading)) = &*last
             && at.elapsed() < CACHED
@@ -72,8 +76,15 @@ impl InboxMeter {
             return Arc::clone(reading);
         }
         let read = async {
+            let mut stats = inbox.stats().await?;
+            // An endpoint without messages counts 0, so that an alert sees the first one.
+            for (endpoint, _) in endpoints {
+                if !stats.iter().any(|stats| stats.endpoint == *endpoint) {
+                    stats.push(EndpointStats::new(Arc::clone(endpoint)));
+                }
+            }
             Ok::<_, InboxError>(Reading {
-                stats: inbox.stats().await?,
+                stats,
                 measurements: inbox.measurements().await?,
             })
         };
