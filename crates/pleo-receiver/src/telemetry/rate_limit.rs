@@ -14,9 +14,20 @@ const BURST: u32 = 5;
 /// After a burst, one line is written in this time.
 const INTERVAL: Duration = Duration::from_secs(10);
 
+/// The same for one event text with all codes and endpoints together.
+const TOTAL_BURST: u32 = 50;
+const TOTAL_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Counts the events that are not logged. The next line of the same event has the count.
 #[derive(Debug)]
-pub(crate) struct RateLimit(Mutex<BTreeMap<Event, State>>);
+pub(crate) struct RateLimit(Mutex<Limits>);
+
+#[derive(Debug)]
+struct Limits {
+    events: BTreeMap<Event, State>,
+    /// By event text: when a complete burst with all codes and endpoints is possible again.
+    totals: BTreeMap<&'static str, Instant>,
+}
 
 /// The events that share a limit. There are few: endpoints are configured.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -36,7 +47,10 @@ struct State {
 
 impl RateLimit {
     pub(crate) const fn new() -> Self {
-        Self(Mutex::new(BTreeMap::new()))
+        Self(Mutex::new(Limits {
+            events: BTreeMap::new(),
+            totals: BTreeMap::new(),
+        }))
     }
 
     /// Returns the field `suppressed` of a line, which is absent if no line was suppressed since the
@@ -63,24 +77,30 @@ impl RateLimit {
     /// Returns how many events were suppressed since the last line, if another line may be written
     /// now. Counts the event as suppressed otherwise.
     fn permit(&self, event: Event, now: Instant) -> Option<u64> {
-        let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut limits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Limits { events, totals } = &mut *limits;
+        let total = totals.entry(event.text).or_insert(now);
         let state = events.entry(event).or_insert(State {
             full_at: now,
             suppressed: 0,
         });
         let full_at = state.full_at.max(now);
-        if full_at - now > INTERVAL * (BURST - 1) {
+        let total_full_at = (*total).max(now);
+        if full_at - now > INTERVAL * (BURST - 1)
+            || total_full_at - now > TOTAL_INTERVAL * (TOTAL_BURST - 1)
+        {
             state.suppressed += 1;
             return None;
         }
         state.full_at = full_at + INTERVAL;
+        *total = total_full_at + TOTAL_INTERVAL;
         Some(core::mem::take(&mut state.suppressed))
     }
 
     /// Returns the events that no line has reported, and their counts.
     pub(super) fn take_suppressed(&self) -> Vec<(Event, u64)> {
-        let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let suppressed = events.iter_mut().map(|(event, state)| {
+        let mut limits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let suppressed = limits.events.iter_mut().map(|(event, state)| {
             let count = core::mem::take(&mut state.suppressed);
             (event.clone(), count)
         });
@@ -133,6 +153,26 @@ mod tests {
         assert_eq!(limit.permit(event("/a", "not_json"), now), None);
         assert_eq!(limit.permit(event("/a", "body_broken"), now), Some(0));
         assert_eq!(limit.permit(event("/b", "not_json"), now), Some(0));
+    }
+
+    #[test]
+    fn limits_an_event_of_many_endpoints_in_total() {
+        let (limit, start) = (RateLimit::new(), Instant::now());
+        let permitted = |now| {
+            let name = |number| format!("/{number}");
+            let permitted =
+                (0..300).map(|number| limit.permit(event(&name(number), "not_json"), now));
+            permitted.flatten().count()
+        };
+        assert_eq!(permitted(start), 50);
+        assert_eq!(permitted(start), 0);
+        assert_eq!(permitted(start + Duration::from_secs(7)), 7);
+        // Another event is not suppressed with them.
+        let other = Event {
+            text: "append failed",
+            ..event("/1", "")
+        };
+        assert_eq!(limit.permit(other, start), Some(0));
     }
 
     #[test]
