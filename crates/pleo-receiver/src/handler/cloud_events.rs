@@ -77,9 +77,16 @@ impl CloudEvents {
         })
     }
 
-    /// Returns the source: the endpoint's name as a path, after the configured start.
+    /// Returns the source: the configured start, and the endpoint's name as a path, or as a fragment if
+    /// it does not begin with `/`. Different names give different sources.
     fn source(&self, endpoint: &str) -> String {
-        let path = utf8_percent_encode(endpoint.trim_start_matches('/'), PATH);
-        format!("{}/{path}", self.source)
+        let (start, encode) = (&self.source, |text| utf8_percent_encode(text, PATH));
+        let Some(path) = endpoint.strip_prefix('/') else {
+            return format!("{start}#{}", encode(endpoint));
+        };
+        let rest = path.trim_start_matches('/');
+        // A reference that begins with `//` would name a host (RFC 3986 section 4.2).
+        let slashes = "%2F".repeat(path.len() - rest.len());
+        format!("{start}/{slashes}{}", encode(rest))
     }
 }

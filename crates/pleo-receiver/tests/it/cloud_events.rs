@@ -90,9 +90,10 @@ async fn source_is_uri_reference_of_endpoint() {
     let mut target = Target::start().await;
     for (start, endpoint, source) in [
         ("", "/", "/"),
-        ("", "acme", "/acme"),
-        ("", "//host/x", "/host/x"),
-        ("", "acme:eu", "/acme%3Aeu"),
+        ("", "/acme", "/acme"),
+        ("", "acme", "#acme"),
+        ("", "//host/x", "/%2Fhost/x"),
+        ("", "acme:eu", "#acme%3Aeu"),
         (
             "https://hooks.example.com",
             "/webhooks/pleo",
@@ -101,13 +102,13 @@ async fn source_is_uri_reference_of_endpoint() {
         (
             "https://hooks.example.com/a%20b/",
             "acme",
-            "https://hooks.example.com/a%20b/acme",
+            "https://hooks.example.com/a%20b#acme",
         ),
-        ("urn:acme:pleo", "books", "urn:acme:pleo/books"),
+        ("urn:acme:pleo", "books", "urn:acme:pleo#books"),
         (
             "https://x",
             "Bücher & co",
-            "https://x/B%C3%BCcher%20%26%20co",
+            "https://x#B%C3%BCcher%20%26%20co",
         ),
     ] {
         let (attributes, _) = target.forward(start, delivery().endpoint(endpoint)).await;
@@ -128,7 +129,7 @@ async fn percent_encodes_values() {
         "Euro%20%E2%82%AC%20%F0%9F%98%80%2050%25%22"
     );
     assert_eq!(attributes["id"], "a%22b%2541~!");
-    assert_eq!(attributes["source"], "/a%2520b");
+    assert_eq!(attributes["source"], "#a%2520b");
     assert_eq!(decode(&attributes["id"]), id);
 }
 
