@@ -6,8 +6,14 @@ use std::io;
 
 use serde_json::ser::Formatter;
 
+/// Letters that are blank.
+const FILLERS: [char; 5] = ['\u{115f}', '\u{1160}', '\u{3164}', '\u{ffa0}', '\u{2800}'];
+
 /// Returns `true` if the character is visible, or is a space.
 pub(crate) fn is_printable(letter: char) -> bool {
+    if FILLERS.contains(&letter) {
+        return false;
+    }
     matches!(letter, '"' | '\'' | '\\') || letter.escape_debug().len() == 1
 }
 
@@ -17,6 +23,8 @@ pub(crate) fn escape(text: &str) -> String {
     for letter in text.chars() {
         if is_printable(letter) {
             escaped.push(letter);
+        } else if FILLERS.contains(&letter) {
+            escaped.extend(letter.escape_unicode());
         } else {
             escaped.extend(letter.escape_debug());
         }

@@ -41,7 +41,16 @@ impl AdminSettings {
                 .map_err(|why| Failure::usage(&location.flag(flag), &why))
         };
         let token = resolve("admin-token", &args.admin_token, &file.admin_token)?;
+        let is_sendable = |token: &String| token.bytes().all(|byte| byte.is_ascii_graphic());
+        if !token.as_ref().is_none_or(is_sendable) {
+            let why = "it has a space or a character that is not ASCII, which no client can send";
+            return Err(Failure::usage(&location.flag("admin-token"), why));
+        }
         let user = resolve("admin-user", &args.admin_user, &file.admin_user)?;
+        if user.as_ref().is_some_and(|user| user.contains(':')) {
+            let why = "it has a colon, which Basic credentials do not allow";
+            return Err(Failure::usage(&location.flag("admin-user"), why));
+        }
         let password = resolve("admin-password", &args.admin_password, &file.admin_password)?;
         let missing = |flag| Err(Failure::usage(&location.flag(flag), "missing: set it too"));
         let basic = match (user, password) {

@@ -48,9 +48,8 @@ impl ConfigLock {
             };
             match file.try_lock() {
                 Ok(()) if is_at(&file, &path) => return Ok(Some(Self { path, file })),
-                // Its owner has just deleted it.
-                Ok(()) => continue,
-                Err(TryLockError::WouldBlock) => {}
+                // If it is another file now, its owner has just deleted it.
+                Ok(()) | Err(TryLockError::WouldBlock) => {}
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
             let config = config.display();

@@ -10,7 +10,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Clears the screen, sets its title, turns text around, hides text and begins lines.
 const HOSTILE: &str = "\x1b[2J\x1b]0;title\x07\u{9b}2J\u{9d}0;t\u{9c}\x7f\r\u{202e}\u{2066}\u{200f}\
-    \u{61c}\u{200b}\u{2028}\u{2029}\u{ad}\u{feff}\u{e0041}";
+    \u{61c}\u{200b}\u{2028}\u{2029}\u{ad}\u{feff}\u{e0041}\u{3164}\u{115f}";
 
 /// Asserts that an output has the word, and no character that steers a terminal.
 fn assert_harmless(output: &str, word: &str) {

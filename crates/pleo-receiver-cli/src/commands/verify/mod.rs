@@ -172,7 +172,8 @@ fn header_map(args: &Verify) -> Result<HeaderMap, Failure> {
                 "{location}: not a header: give it as `name: value`"
             ))
         })?;
-        map.append(name, value);
+        (map.try_append(name, value))
+            .map_err(|_| Failure::Usage(format!("{location}: too many headers")))?;
         Ok::<_, Failure>(())
     };
     for header in &args.headers {
