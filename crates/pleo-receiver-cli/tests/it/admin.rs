@@ -63,7 +63,7 @@ fn wait_until_ready(server: &RunningServer, header: &str) {
 }
 
 /// Waits until `/readyz` has this status. Returns its checks.
-fn wait_for_readiness(server: &RunningServer, status: u16) -> Value {
+pub(crate) fn wait_for_readiness(server: &RunningServer, status: u16) -> Value {
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
         let (now, checks) = readiness(server);

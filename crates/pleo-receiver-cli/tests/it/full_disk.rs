@@ -16,6 +16,7 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::Instant;
 
+use crate::admin::wait_for_readiness;
 use crate::support::large_messages::body;
 use crate::support::program::{ENV, RunningServer, WorkDir};
 use crate::support::{Request, counting_target, send_to};
@@ -62,6 +63,12 @@ impl Disk {
         file.set_len(length.saturating_sub(FREE_SPACE)).unwrap();
     }
 
+    /// Fills the disk to the last byte.
+    fn fill_completely(&self, name: &str) {
+        let mut file = File::create(self.file(name)).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+    }
+
     fn resize(&self, size: &str) {
         let mut mount = Command::new("mount");
         mount.args(["-o", &format!("remount,size={size}")]);
@@ -69,7 +76,14 @@ impl Disk {
     }
 
     fn serve(&self, forward: &str) -> RunningServer {
-        let args = ["--inbox", INBOX, "--forward", forward];
+        let args = [
+            "--inbox",
+            INBOX,
+            "--forward",
+            forward,
+            "--admin",
+            "127.0.0.1:0",
+        ];
         self.0.serve(&args, ENV)
     }
 
@@ -185,8 +199,14 @@ async fn keeps_acknowledged_messages_while_disk_is_full() {
     let mut acknowledged = HashSet::new();
     disk.fill("filler");
     let rejected = send_until_full(&server, &mut acknowledged).await;
+    disk.fill_completely("rest");
+    let inbox = &wait_for_readiness(&server, 503)["inbox"];
+    let reason = inbox["reason"].as_str().unwrap();
+    assert!(reason.contains("the disk is full"), "{inbox}");
     // Space is freed.
+    fs::remove_file(disk.file("rest")).unwrap();
     fs::remove_file(disk.file("filler")).unwrap();
+    wait_for_readiness(&server, 200);
     resend(&server, rejected, &mut acknowledged).await;
     disk.assert_stored(&acknowledged).await;
     wait_until_dispatched(&delivered, &acknowledged).await;

@@ -62,12 +62,12 @@ impl Meter {
 
 /// Returns how many bytes a process without privileges can still write to the file system.
 #[cfg(unix)]
-fn free_bytes(path: &Path) -> Option<u64> {
+pub(super) fn free_bytes(path: &Path) -> Option<u64> {
     let system = rustix::fs::statvfs(path).ok()?;
     system.f_bavail.checked_mul(system.f_frsize)
 }
 
 #[cfg(not(unix))]
-fn free_bytes(_path: &Path) -> Option<u64> {
+pub(super) fn free_bytes(_path: &Path) -> Option<u64> {
     None
 }

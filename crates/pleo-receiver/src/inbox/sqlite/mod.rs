@@ -66,6 +66,10 @@ const MESSAGE_OVERHEAD: usize = 512;
 /// processes.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
+/// The free space on the disk below which the inbox counts as unable to store messages. A commit of
+/// many messages needs about as much.
+const MIN_FREE_BYTES: u64 = 1024 * 1024;
+
 /// How many messages one transaction replays or prunes. Bounds the delay of other commands.
 const CHUNK: u64 = 500;
 
@@ -429,8 +433,18 @@ impl Inbox for SqliteInbox {
             if self.meter.queued_bytes() > self.options.queue_bytes {
                 return Err(InboxErrorKind::Busy.into());
             }
-            let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
-            health.clone()
+            {
+                let health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
+                health.clone()?;
+            }
+            let path = PathBuf::from(&self.path);
+            match task::spawn_blocking(move || meter::free_bytes(&path)).await {
+                Ok(Some(free)) if free < MIN_FREE_BYTES => Err(InboxError::new(
+                    InboxErrorKind::Unavailable,
+                    format!("the disk is full: {free} bytes are free"),
+                )),
+                _ => Ok(()),
+            }
         })
     }
 
