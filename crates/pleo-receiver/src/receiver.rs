@@ -121,12 +121,8 @@ impl Receiver {
         let Some(route) = route else {
             return self.reject_unrouted(parts.uri.path(), source, Rejection::NoSuchPath);
         };
-        let arrived = Instant::now();
-        match self.receive(&route, source, arrived, parts, body).await {
-            Ok(()) => {
-                route.meter.acknowledged(arrived);
-                rejection::accepted()
-            }
+        match self.receive(&route, source, parts, body).await {
+            Ok(()) => rejection::accepted(),
             Err(Rejected {
                 rejection,
                 webhook_id,
@@ -255,13 +251,13 @@ impl Receiver {
         &self,
         route: &Route,
         source: Option<IpAddr>,
-        arrived: Instant,
         parts: Parts,
         body: B,
     ) -> Result<(), Rejected>
     where
         B: Body<Data = Bytes> + Unpin,
     {
+        let arrived = Instant::now();
         let (inner, endpoint) = (&*self.inner, &route.endpoint);
         let limits = inner.body_limits;
         endpoint.check_request(&parts.method, &parts.headers, source, limits.bytes)?;
@@ -301,11 +297,13 @@ impl Receiver {
             // Not for a duplicate: anybody who saw a delivery can repeat it.
             inner.admission.delivered(source);
         }
+        let elapsed = arrived.elapsed();
+        route.meter.acknowledged(elapsed);
         let delivery = AuthenticDelivery {
             endpoint: endpoint.name(),
             webhook_id: &id,
             source: ip,
-            elapsed: arrived.elapsed(),
+            elapsed,
         };
         inner
             .telemetry

@@ -161,9 +161,9 @@ impl EndpointMeter {
         self.last_delivery.store(since_added, Ordering::Relaxed);
     }
 
-    /// Measures the acknowledgement of a delivery that arrived at this time.
-    pub(crate) fn acknowledged(&self, arrived: Instant) {
-        self.acknowledgement.add_time(arrived.elapsed());
+    /// Measures the acknowledgement of a delivery that arrived this long ago.
+    pub(crate) fn acknowledged(&self, elapsed: Duration) {
+        self.acknowledgement.add_time(elapsed);
     }
 
     /// Returns the time since the last authentic delivery; `None` if there was none.

@@ -84,16 +84,13 @@ impl RateLimit {
             full_at: now,
             suppressed: 0,
         });
-        let full_at = state.full_at.max(now);
-        let total_full_at = (*total).max(now);
-        if full_at - now > INTERVAL * (BURST - 1)
-            || total_full_at - now > TOTAL_INTERVAL * (TOTAL_BURST - 1)
-        {
+        let own = take(state.full_at, now, BURST, INTERVAL);
+        let all = take(*total, now, TOTAL_BURST, TOTAL_INTERVAL);
+        let (Some(own), Some(all)) = (own, all) else {
             state.suppressed += 1;
             return None;
-        }
-        state.full_at = full_at + INTERVAL;
-        *total = total_full_at + TOTAL_INTERVAL;
+        };
+        (state.full_at, *total) = (own, all);
         Some(core::mem::take(&mut state.suppressed))
     }
 
@@ -106,6 +103,13 @@ impl RateLimit {
         });
         suppressed.filter(|(_, count)| *count > 0).collect()
     }
+}
+
+/// Takes one line of a burst that is complete again at `full_at`. Returns when it is complete after that,
+/// or `None` if no line is left.
+fn take(full_at: Instant, now: Instant, burst: u32, interval: Duration) -> Option<Instant> {
+    let full_at = full_at.max(now);
+    (full_at - now <= interval * (burst - 1)).then(|| full_at + interval)
 }
 
 #[cfg(test)]
