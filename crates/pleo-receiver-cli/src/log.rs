@@ -265,3 +265,6 @@ impl Write for Stderr {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod lines;

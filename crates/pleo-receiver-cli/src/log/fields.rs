@@ -106,26 +106,11 @@ pub(super) fn escape(writer: &mut Writer<'_>, text: &str) -> fmt::Result {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
-    use std::sync::{Arc, Mutex};
-
     use tracing::info;
     use tracing_subscriber::fmt;
 
     use super::LogfmtFields;
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Lines {
-        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(line)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
+    use crate::log::lines::Lines;
 
     fn logged(log: impl FnOnce()) -> String {
         let lines = Lines::default();
@@ -138,8 +123,7 @@ mod tests {
             .fmt_fields(LogfmtFields)
             .finish();
         tracing::subscriber::with_default(subscriber, log);
-        let lines = lines.0.lock().unwrap();
-        String::from_utf8(lines.clone()).unwrap()
+        lines.text()
     }
 
     #[test]

@@ -147,29 +147,15 @@ impl fmt::Write for Escaped<'_, '_> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{self, Write};
     use std::panic;
-    use std::sync::Mutex;
 
     use serde_json::{Value, json};
     use tracing::info;
     use tracing_subscriber::fmt;
 
     use super::*;
+    use crate::log::lines::Lines;
     use crate::log::log_panic;
-
-    #[derive(Clone, Default)]
-    struct Lines(Arc<Mutex<Vec<u8>>>);
-
-    impl Write for Lines {
-        fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(line)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
 
     /// Returns the line of an event, and the object in it.
     fn logged(log: impl FnOnce()) -> (String, Value) {
@@ -181,7 +167,7 @@ mod tests {
             .event_format(LineFormat::new(Arc::new(AtomicBool::new(true))))
             .finish();
         tracing::subscriber::with_default(subscriber, log);
-        let line = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let line = lines.text();
         assert_eq!(line.matches('\n').count(), 1, "{line}");
         assert!(line.ends_with('\n'), "{line}");
         let mut value: Value = serde_json::from_str(&line).unwrap();

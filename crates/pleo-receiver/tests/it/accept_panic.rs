@@ -8,42 +8,23 @@ use core::future::pending;
 use core::time::Duration;
 use std::net::SocketAddr;
 
+use crate::support::on_event::OnEvent;
 use crate::support::{TIMEOUT, builder};
 use pleo_receiver::{ServeError, Server, ServerOptions};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time;
+use tracing::Event;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Metadata, Subscriber, span};
 
 /// The source whose refused connections make the subscriber panic. All tests share the subscriber.
 const PANIC_SOURCE: &str = "127.0.0.99";
 
-/// A subscriber that panics when a connection of [`PANIC_SOURCE`] is refused.
-struct PanickingSubscriber;
-
-impl Subscriber for PanickingSubscriber {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("pleo_receiver")
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        let mut fields = Fields::default();
-        event.record(&mut fields);
-        let is_refused = fields.message == "connection refused" && fields.peer == PANIC_SOURCE;
-        assert!(!is_refused, "this panic is part of the test");
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
+/// Panics when a connection of [`PANIC_SOURCE`] is refused.
+fn panic_if_refused(event: &Event<'_>) {
+    let mut fields = Fields::default();
+    event.record(&mut fields);
+    let is_refused = fields.message == "connection refused" && fields.peer == PANIC_SOURCE;
+    assert!(!is_refused, "this panic is part of the test");
 }
 
 #[derive(Default)]
@@ -70,7 +51,7 @@ async fn connect_from(source: &str, address: SocketAddr) -> TcpStream {
 
 #[tokio::test]
 async fn stops_server_after_panic_while_accepting() {
-    tracing::subscriber::set_global_default(PanickingSubscriber).unwrap();
+    tracing::subscriber::set_global_default(OnEvent(panic_if_refused)).unwrap();
     for threads in [0, 1, 2] {
         let options = ServerOptions::default()
             .with_threads(threads)

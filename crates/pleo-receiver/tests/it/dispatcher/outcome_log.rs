@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex};
 use pleo_receiver::State;
 use tokio::time;
 use tracing::field::{Field, Visit};
-use tracing::{Event, Metadata, Subscriber, span, subscriber};
+use tracing::{Event, subscriber};
+
+use crate::support::on_event::OnEvent;
 
 use super::faults::{Behavior, inbox};
 use super::leases::SlowHandler;
@@ -24,28 +26,6 @@ impl Texts {
     }
 }
 
-impl Subscriber for Texts {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.target().starts_with("pleo_receiver")
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, event: &Event<'_>) {
-        event.record(&mut self.clone());
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
-}
-
 impl Visit for Texts {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == "message" {
@@ -58,7 +38,9 @@ impl Visit for Texts {
 /// the message.
 async fn log(behavior: Behavior, state: State) -> Texts {
     let texts = Texts::default();
-    let _guard = subscriber::set_default(texts.clone());
+    let collected = texts.clone();
+    let collect = OnEvent(move |event: &Event<'_>| event.record(&mut collected.clone()));
+    let _guard = subscriber::set_default(collect);
     let inbox = inbox().await;
     let (handler, mut slow) = SlowHandler::new();
     let running = Running::start_with(Arc::clone(&inbox), options(), handler);

@@ -3,6 +3,7 @@
 pub(crate) mod clock;
 pub(crate) mod http;
 pub(crate) mod job;
+pub(crate) mod on_event;
 pub(crate) mod tls;
 #[macro_use]
 mod wrapped;
