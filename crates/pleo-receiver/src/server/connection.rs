@@ -161,9 +161,19 @@ impl Connection {
     }
 
     /// Serves the connection until it closes: HTTP/1.1, or over TLS also HTTP/2.
-    pub(super) async fn serve(self, stream: TcpStream, #[cfg(feature = "tls")] tls: Option<Tls>) {
+    pub(super) async fn serve(
+        self,
+        stream: std::net::TcpStream,
+        #[cfg(feature = "tls")] tls: Option<Tls>,
+    ) {
         let connection = Arc::new(self);
         let Self { peer, server, .. } = &*connection;
+        let stream = match TcpStream::from_std(stream) {
+            Ok(stream) => stream,
+            Err(error) => return server.receiver.telemetry().accept_failed(&error),
+        };
+        // Clients wait for small responses.
+        let _ = stream.set_nodelay(true);
         let _open = server.receiver.telemetry().metrics.connection();
         let timeout = server.options.write_timeout;
         let stream = LingeringStream::new(stream, Arc::clone(&connection.progress), timeout);

@@ -18,7 +18,6 @@ use std::io;
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time;
@@ -129,15 +128,8 @@ impl Server {
             if let Some(tls) = &listener.tls {
                 reloading.spawn(tls.clone().watch(server.receiver.clone()));
             }
-            let socket = listener.socket.into_std().map_err(ServeError::Start)?;
-            for worker in &workers.handles {
-                let listener = Listener {
-                    socket: listen_on(worker, &socket).map_err(ServeError::Start)?,
-                    #[cfg(feature = "tls")]
-                    tls: listener.tls.clone(),
-                };
-                accepting.spawn_on(accept(listener, Arc::clone(&server)), worker);
-            }
+            let accept = accept(listener, Arc::clone(&server), workers.clone());
+            workers.spawn(&mut accepting, accept);
         }
         let receiver = &server.receiver;
         let failed = Notify::new();
@@ -155,16 +147,20 @@ impl Server {
                     telemetry::inbox_failed();
                     None
                 }
-                // Until shutdown, only a panic ends a task that accepts connections.
+                // Until shutdown, only a failure ends a task that accepts connections.
                 ended = accepting.join_next(), if !accepting.is_empty() => ended,
             };
             receiver.start_shutdown();
             server.shut_down();
             let mut result = Ok(());
             loop {
-                if let Some(Err(_)) = ended {
-                    telemetry::server_panicked();
-                    result = Err(ServeError::Panicked);
+                match ended {
+                    Some(Err(_)) => {
+                        telemetry::server_panicked();
+                        result = Err(ServeError::Panicked);
+                    }
+                    Some(Ok(Err(error))) => result = Err(ServeError::Start(error)),
+                    Some(Ok(Ok(()))) | None => {}
                 }
                 ended = accepting.join_next().await;
                 if ended.is_none() {
@@ -202,26 +198,25 @@ pub enum ServeError {
     Inbox(#[from] InboxError),
 }
 
-/// Returns the same socket on a worker's runtime. Each worker accepts connections.
-fn listen_on(worker: &Handle, socket: &std::net::TcpListener) -> io::Result<TcpListener> {
-    let socket = socket.try_clone()?;
-    let _guard = worker.enter();
-    TcpListener::from_std(socket)
-}
-
-/// Accepts connections and serves each in a task. When the server shuts down, stops accepting and
+/// Accepts connections and serves each on a thread. When the server shuts down, stops accepting and
 /// waits for the connections to close, for the grace period at most.
-async fn accept(listener: Listener, server: Arc<ServerState>) {
+///
+/// One task accepts for all threads, so that each gets as many connections. The threads would accept
+/// them unevenly.
+async fn accept(listener: Listener, server: Arc<ServerState>, workers: Workers) -> io::Result<()> {
+    // The socket may belong to a runtime whose threads the handler blocks.
+    let socket = TcpListener::from_std(listener.socket.into_std()?)?;
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(server.shutdown());
     loop {
         let accepted = tokio::select! {
             () = &mut shutdown => break,
             Some(_) = connections.join_next() => continue,
-            accepted = listener.socket.accept() => accepted,
+            accepted = socket.accept() => accepted,
         };
+        let accepted = accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer.ip())));
         let (stream, peer) = match accepted {
-            Ok((stream, peer)) => (stream, peer.ip()),
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Usually no file descriptor is free.
                 server.receiver.telemetry().accept_failed(&error);
@@ -232,18 +227,18 @@ async fn accept(listener: Listener, server: Arc<ServerState>) {
         let Some(connection) = Connection::admit(peer, Arc::clone(&server)) else {
             continue;
         };
-        // Clients wait for small responses.
-        let _ = stream.set_nodelay(true);
-        connections.spawn(connection.serve(
+        let served = connection.serve(
             stream,
             #[cfg(feature = "tls")]
             listener.tls.clone(),
-        ));
+        );
+        workers.spawn(&mut connections, served);
     }
-    drop(listener);
+    drop(socket);
     let closed = async { while connections.join_next().await.is_some() {} };
     if time::timeout(server.options.grace, closed).await.is_err() {
         telemetry::connections_aborted(connections.len());
         connections.shutdown().await;
     }
+    Ok(())
 }

@@ -1,39 +1,53 @@
 //! The threads that serve connections.
 
 use std::io;
+use std::sync::Arc;
 use std::thread;
 
 use tokio::runtime::{self, Handle};
 use tokio::sync::oneshot;
+use tokio::task::JoinSet;
 
 /// Threads that each run connections on a runtime of its own, apart from the handlers: a handler
 /// that blocks its threads delays no acknowledgement, and a connection never changes threads.
-pub(super) struct Workers {
-    pub(super) handles: Vec<Handle>,
-    /// Each thread ends when its sender is dropped.
-    _running: Vec<oneshot::Sender<()>>,
+#[derive(Clone)]
+pub(super) struct Workers(Arc<[Worker]>);
+
+struct Worker {
+    runtime: Handle,
+    /// The thread ends when its sender is dropped.
+    _running: oneshot::Sender<()>,
 }
 
 impl Workers {
     /// Starts this many threads; with none, connections are served on the current runtime.
     pub(super) async fn start(threads: usize) -> io::Result<Self> {
-        let (mut handles, mut running) = (Vec::new(), Vec::new());
-        if threads == 0 {
-            handles.push(Handle::current());
-        }
+        let mut workers = Vec::new();
         for number in 1..=threads {
-            let (started, handle) = oneshot::channel();
-            let (sender, dropped) = oneshot::channel();
+            let (started, runtime) = oneshot::channel();
+            let (running, dropped) = oneshot::channel();
             thread::Builder::new()
                 .name(format!("pleo-serve-{number}"))
                 .spawn(move || run(started, dropped))?;
-            handles.push(handle.await.map_err(io::Error::other)??);
-            running.push(sender);
+            workers.push(Worker {
+                runtime: runtime.await.map_err(io::Error::other)??,
+                _running: running,
+            });
         }
-        Ok(Self {
-            handles,
-            _running: running,
-        })
+        Ok(Self(workers.into()))
+    }
+
+    /// Runs a task on the thread with the fewest tasks.
+    pub(super) fn spawn<T: Send + 'static>(
+        &self,
+        tasks: &mut JoinSet<T>,
+        task: impl Future<Output = T> + Send + 'static,
+    ) {
+        let runtimes = self.0.iter().map(|worker| &worker.runtime);
+        match runtimes.min_by_key(|runtime| runtime.metrics().num_alive_tasks()) {
+            Some(runtime) => tasks.spawn_on(task, runtime),
+            None => tasks.spawn(task),
+        };
     }
 }
 
