@@ -30,6 +30,27 @@ impl Failure {
         Self::Run(chain(error))
     }
 
+    /// Reports a file that cannot be read or written: wrong usage if another path or other rights
+    /// correct it, else a failure.
+    pub(crate) fn file(error: &io::Error, text: String) -> Self {
+        // An error without a number is from this program's own checks.
+        let is_usage = error.raw_os_error().is_none()
+            || matches!(
+                error.kind(),
+                ErrorKind::NotFound
+                    | ErrorKind::PermissionDenied
+                    | ErrorKind::IsADirectory
+                    | ErrorKind::NotADirectory
+                    | ErrorKind::ReadOnlyFilesystem
+                    | ErrorKind::InvalidFilename
+            );
+        if is_usage {
+            Self::Usage(text)
+        } else {
+            Self::Run(text)
+        }
+    }
+
     /// Adds the location of the failure.
     pub(crate) fn at(self, location: &str) -> Self {
         match self {

@@ -126,7 +126,8 @@ fn changed(path: &Path) -> Failure {
 /// Reports a file that cannot be written.
 pub(crate) fn cannot_write(path: &Path, error: &io::Error) -> Failure {
     let fix = "choose a file in a directory that only this user can write to (`chmod go-w`)";
-    Failure::Usage(format!("cannot write {}: {error}; {fix}", path.display()))
+    let text = format!("cannot write {}: {error}; {fix}", path.display());
+    Failure::file(error, text)
 }
 
 #[cfg(unix)]

@@ -25,7 +25,7 @@ pub(crate) fn open(url: &str, options: SqliteOptions) -> Result<Arc<dyn Inbox>, 
             }
             _ => "",
         };
-        Failure::usage("`--inbox`", &(chain(&error) + fix))
+        Failure::Run(format!("`--inbox`: {}{fix}", chain(&error)))
     })?;
     Ok(Arc::new(inbox))
 }

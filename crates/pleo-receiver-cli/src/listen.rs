@@ -15,8 +15,9 @@ const BACKLOG: u32 = 4096;
 pub(crate) fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, Failure> {
     listen(address).map_err(|error| {
         let fix = fix(error.kind(), address.port());
-        let why = format!("cannot listen on {address}: {error}; {fix}");
-        Failure::usage(&format!("`--{flag}`"), &why)
+        Failure::Run(format!(
+            "`--{flag}`: cannot listen on {address}: {error}; {fix}"
+        ))
     })
 }
 

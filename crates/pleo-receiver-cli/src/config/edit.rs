@@ -38,7 +38,7 @@ impl ConfigDocument {
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let location = path.display();
         let before = files::read_if_exists(path)
-            .map_err(|error| Failure::Usage(format!("cannot read {location}: {error}")))?;
+            .map_err(|error| Failure::file(&error, format!("cannot read {location}: {error}")))?;
         // The parser's error shows the line, which may hold a secret.
         let toml = before.parse();
         let toml = toml.map_err(|_| Failure::Usage(format!("{location} is not valid TOML")))?;

@@ -204,9 +204,8 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Failure> {
             ErrorKind::PermissionDenied => "; run as a user who may read it",
             _ => "",
         };
-        Failure::Usage(format!(
-            "cannot read the configuration `{location}`: {error}{fix}"
-        ))
+        let text = format!("cannot read the configuration `{location}`: {error}{fix}");
+        Failure::file(&error, text)
     })?;
     toml::from_str(&text).map_err(|error| {
         let mut what = error.message();

@@ -67,10 +67,9 @@ pub(crate) fn in_use(path: &Path) -> Failure {
 
 fn read(path: &Path) -> Result<String, Failure> {
     files::read_if_exists(path).map_err(|error| {
-        Failure::Usage(format!(
-            "cannot read {}: {error}; run as a user who may read it, or name another file",
-            path.display()
-        ))
+        let path = path.display();
+        let fix = "run as a user who may read it, or name another file";
+        Failure::file(&error, format!("cannot read {path}: {error}; {fix}"))
     })
 }
 

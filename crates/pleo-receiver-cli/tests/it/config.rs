@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use crate::support::program::{CommandOutput, ENV, OTHER_SECRET, SECRET, WorkDir};
 
-fn assert_failed(output: &CommandOutput, parts: &[&str]) {
-    assert_eq!(output.code, 2, "{output:?}");
+fn assert_failed(output: &CommandOutput, code: i32, parts: &[&str]) {
+    assert_eq!(output.code, code, "{output:?}");
     assert_eq!(output.stdout, "", "{output:?}");
     for part in parts {
         assert!(
@@ -152,7 +152,7 @@ fn rejects_invalid_file_with_its_location() {
         } else {
             ENV
         };
-        assert_failed(&dir.run_with(&args, env, b""), parts);
+        assert_failed(&dir.run_with(&args, env, b""), 2, parts);
     }
     assert!(
         !dir.path().join("pleo-inbox.db").exists(),
@@ -219,13 +219,14 @@ fn rejects_invalid_flag_with_its_name() {
         (&["sign", "--id", "a.b"], &["--id", "full stop"]),
         (&[], &["Usage"]),
     ] {
-        assert_failed(&dir.run_with(args, ENV, b""), parts);
+        assert_failed(&dir.run_with(args, ENV, b""), 2, parts);
     }
     assert_failed(
         &dir.run(&["serve"]),
+        2,
         &["no signing secret", "PLEO_WEBHOOK_SECRET"],
     );
-    assert_failed(&dir.run(&["sign"]), &["--secret"]);
+    assert_failed(&dir.run(&["sign"]), 2, &["--secret"]);
 }
 
 #[test]
@@ -241,6 +242,7 @@ fn refuses_to_start_on_port_in_use() {
         let args = ["serve", flag, &address, "--inbox", "memory:"];
         assert_failed(
             &dir.run_with(&args, ENV, b""),
+            1,
             &[named, &address, "in use", "choose another"],
         );
     }
@@ -255,13 +257,14 @@ fn refuses_to_start_with_unusable_inbox() {
     };
     assert_failed(
         &serve("sqlite:no/such/folder.db"),
+        1,
         &["--inbox", "no/such/folder.db", "can write to"],
     );
     dir.write(
         "text.db",
         "not a database, but a text that is long enough for a database header",
     );
-    assert_failed(&serve("sqlite:text.db"), &["--inbox", "text.db"]);
+    assert_failed(&serve("sqlite:text.db"), 1, &["--inbox", "text.db"]);
     // Root can write everywhere: the check is skipped then.
     std::fs::create_dir(dir.path().join("locked")).unwrap();
     let mode = std::fs::Permissions::from_mode(0o500);
@@ -269,6 +272,7 @@ fn refuses_to_start_with_unusable_inbox() {
     if std::fs::write(dir.path().join("locked/x"), "").is_err() {
         assert_failed(
             &serve("sqlite:locked/inbox.db"),
+            1,
             &["--inbox", "locked/inbox.db", "can write to"],
         );
     }
@@ -276,6 +280,7 @@ fn refuses_to_start_with_unusable_inbox() {
     let server = dir.serve(&["--inbox", "sqlite:books.db"], ENV);
     assert_failed(
         &serve("sqlite:books.db"),
+        1,
         &["--inbox", "books.db", "in use by another server"],
     );
     assert_eq!(server.stop("-TERM").0, Some(0));

@@ -162,7 +162,7 @@ fn refuses_to_start_with_read_only_inbox() {
         return;
     }
     let output = dir.run_with(&["serve"], ENV, b"");
-    assert_eq!(output.code, 2, "{output:?}");
+    assert_eq!(output.code, 1, "{output:?}");
     assert!(output.stderr.contains("pleo-inbox.db"), "{output:?}");
 }
 

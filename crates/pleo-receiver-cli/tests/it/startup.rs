@@ -7,37 +7,62 @@ use std::os::unix::fs::PermissionsExt;
 use crate::support::program::{ENV, OTHER_SECRET, SECRET, WorkDir};
 use crate::support::tls::certificate;
 
-/// Runs `serve` with invalid arguments. Returns its standard error.
-fn refused(dir: &WorkDir, args: &[&str]) -> String {
+/// Runs `serve`, which refuses to start with this exit code. Returns its standard error.
+fn refused(dir: &WorkDir, code: i32, args: &[&str]) -> String {
     let args = [&["serve"], args].concat();
     let output = dir.run_with(&args, ENV, b"");
-    assert_eq!(output.code, 2, "{output:?}");
+    assert_eq!(output.code, code, "{output:?}");
     output.stderr
 }
 
 #[test]
 fn rejects_unusable_listen_address_with_fix() {
     let dir = WorkDir::new();
-    let error = refused(&dir, &["--listen", "no-such-host:8787"]);
+    let error = refused(&dir, 2, &["--listen", "no-such-host:8787"]);
     assert!(error.contains("give an IP address and a port"), "{error}");
     // No machine has an address of the documentation range (RFC 5737).
-    let error = refused(&dir, &["--listen", "192.0.2.1:8787"]);
+    let error = refused(&dir, 1, &["--listen", "192.0.2.1:8787"]);
     assert!(error.contains("an address of this machine"), "{error}");
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
-    let error = refused(&dir, &["--listen", &address.to_string()]);
+    let error = refused(&dir, 1, &["--listen", &address.to_string()]);
     let port = format!("another program listens on port {}", address.port());
     assert!(error.contains(&port), "{error}");
     dir.write("pleo.toml", "listen = \"localhost\"\n");
-    let error = refused(&dir, &[]);
+    let error = refused(&dir, 2, &[]);
     assert!(error.contains("pleo.toml, line 1, key `listen`"), "{error}");
     assert!(error.contains("give an IP address and a port"), "{error}");
 }
 
 #[test]
+fn failure_of_the_system_at_start_is_not_wrong_usage() {
+    let dir = WorkDir::new();
+    let server = dir.serve(&["--admin", "127.0.0.1:0"], ENV);
+    let free = ["--listen", "127.0.0.1:0"];
+    let error = refused(&dir, 1, &free);
+    assert!(error.contains("in use by another server"), "{error}");
+    let other = [&free[..], &["--inbox", "other.db"]].concat();
+    let admin = ["--admin", server.admin_address()];
+    let error = refused(&dir, 1, &[&other[..], &admin].concat());
+    assert!(error.contains("`--admin`: cannot listen on"), "{error}");
+    let error = refused(
+        &dir,
+        1,
+        &["--listen", "127.0.0.1:0", "--inbox", "none/a.db"],
+    );
+    assert!(error.contains("cannot open inbox `none/a.db`"), "{error}");
+    assert_eq!(server.stop("-TERM").0, Some(0));
+    // Reading this file fails with an I/O error.
+    if cfg!(target_os = "linux") {
+        let error = refused(&dir, 1, &["--config", "/proc/self/mem"]);
+        assert!(error.contains("Input/output error"), "{error}");
+    }
+}
+
+#[test]
 fn rejects_missing_configuration_with_fix() {
     let dir = WorkDir::new();
-    let error = refused(&dir, &["--config", "plea.toml"]);
+    let error = refused(&dir, 2, &["--config", "plea.toml"]);
     assert!(
         error.contains("cannot read the configuration `plea.toml`"),
         "{error}"
@@ -197,7 +222,7 @@ fn refuses_inbox_where_other_users_can_write() {
     fs::create_dir(&folder).unwrap();
     fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
     let args = ["--inbox", "shared/inbox.db"];
-    let error = refused(&dir, &args);
+    let error = refused(&dir, 1, &args);
     for part in [
         "shared/inbox.db",
         "other users can write",
