@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use http_body_util::BodyExt;
-use pleo_webhook_verify::{SignatureHeaders, Verification, Verified, Verifier};
+use pleo_webhook_verify::{SignatureHeaders, Verification, Verified, Verifier, VerifyError};
 use tokio::time::{self, Instant};
 
 use crate::admission::BodyPermit;
@@ -68,6 +68,31 @@ impl Authentic {
     }
 }
 
+/// A body that is rejected.
+pub(crate) struct Refused {
+    pub(crate) rejection: Rejection,
+    /// The complete body, if no signature matches it.
+    pub(crate) unauthentic: Option<Bytes>,
+}
+
+impl Refused {
+    fn new(error: VerifyError, body: Bytes) -> Self {
+        Self {
+            rejection: error.into(),
+            unauthentic: Some(body),
+        }
+    }
+}
+
+impl<E: Into<Rejection>> From<E> for Refused {
+    fn from(rejection: E) -> Self {
+        Self {
+            rejection: rejection.into(),
+            unauthentic: None,
+        }
+    }
+}
+
 /// Reads a body to its end and verifies its signature.
 ///
 /// Checks the headers before it reads. Feeds each piece to the MAC as it arrives. Holds
@@ -78,7 +103,7 @@ pub(crate) async fn verify<B: Body<Data = Bytes> + Unpin>(
     headers: &SignatureHeaders<'_>,
     limits: Limits,
     permit: BodyPermit<'_>,
-) -> Result<Authentic, Rejection> {
+) -> Result<Authentic, Refused> {
     // Most bodies arrive complete with the headers. The large future that reads the rest is
     // created only if there is more.
     let first = poll_fn(|cx| {
@@ -99,7 +124,8 @@ pub(crate) async fn verify<B: Body<Data = Bytes> + Unpin>(
                 let body = Bytes::copy_from_slice(piece);
                 FirstPoll::Complete(Authentic::new(&verified, body))
             };
-            return Poll::Ready(verified.map(complete).map_err(Rejection::from));
+            let refused = |error| Refused::new(error, piece.clone());
+            return Poll::Ready(verified.map(complete).map_err(refused));
         }
         Poll::Ready(Ok(FirstPoll::Incomplete(Box::new(verification), frame)))
     });
@@ -126,7 +152,7 @@ async fn read_rest<B: Body<Data = Bytes> + Unpin>(
     mut verification: Box<Verification<'_>>,
     limits: Limits,
     mut permit: BodyPermit<'_>,
-) -> Result<Authentic, Rejection> {
+) -> Result<Authentic, Refused> {
     let mut read = Vec::new();
     let start = Instant::now();
     let mut timer = pin!(time::sleep(limits.time_for(0)));
@@ -143,11 +169,11 @@ async fn read_rest<B: Body<Data = Bytes> + Unpin>(
                     permit.hold(read.len())?;
                     continue;
                 }
-                rejection = permit.evicted() => return Err(rejection),
+                rejection = permit.evicted() => return Err(rejection.into()),
                 () = &mut timer => {
                     let left = limits.time_for(read.len()).saturating_sub(start.elapsed());
                     if left.is_zero() {
-                        return Err(Rejection::BodyTimeout);
+                        return Err(Rejection::BodyTimeout.into());
                     }
                     timer.set(time::sleep(left));
                     continue;
@@ -162,7 +188,7 @@ async fn read_rest<B: Body<Data = Bytes> + Unpin>(
         };
         if piece.len() > limits.bytes - read.len() {
             let limit = limits.bytes;
-            return Err(Rejection::BodyTooLarge { limit });
+            return Err(Rejection::BodyTooLarge { limit }.into());
         }
         verification.update(&piece);
         if read.capacity() - read.len() < piece.len() {
@@ -171,8 +197,10 @@ async fn read_rest<B: Body<Data = Bytes> + Unpin>(
         }
         read.extend_from_slice(&piece);
     }
-    let verified = verification.finish()?;
-    Ok(Authentic::new(&verified, read.into()))
+    match verification.finish() {
+        Ok(verified) => Ok(Authentic::new(&verified, read.into())),
+        Err(error) => Err(Refused::new(error, read.into())),
+    }
 }
 
 #[cfg(test)]

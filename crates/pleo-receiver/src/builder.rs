@@ -18,7 +18,7 @@ use crate::handler::Handler;
 use crate::inbox::Inbox;
 use crate::measure::InboxMeter;
 use crate::receiver::{Inner, Receiver};
-use crate::routes::{self, BuildError};
+use crate::routes::{self, BuildError, Routes};
 use crate::telemetry::Telemetry;
 
 impl Receiver {
@@ -145,7 +145,7 @@ impl ReceiverBuilder {
     /// There is no endpoint, or two endpoints have the same path or name.
     pub fn build(self) -> Result<(Receiver, Dispatcher), BuildError> {
         let telemetry = Arc::new(Telemetry::new());
-        let routes = routes::routes(self.endpoints, &telemetry)?;
+        let routes = routes::routes(self.endpoints, &Routes::new(), &telemetry)?;
         let dispatching = watch::Sender::new(Arc::new(Dispatching {
             handler: self.handler,
             options: self.dispatch_options,

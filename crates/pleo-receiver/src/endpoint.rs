@@ -23,6 +23,7 @@ pub struct Endpoint {
     name: Arc<str>,
     path: String,
     verifier: Verifier,
+    secrets: Vec<Secret>,
     /// `user:password`
     credentials: Option<Bytes>,
     required_headers: Vec<(HeaderName, HeaderValue)>,
@@ -44,6 +45,7 @@ impl Endpoint {
         Ok(Self {
             name: path.as_str().into(),
             path,
+            secrets: vec![secret.clone()],
             verifier: Verifier::new(secret),
             credentials: None,
             required_headers: Vec::new(),
@@ -64,7 +66,8 @@ impl Endpoint {
     /// # Errors
     /// The endpoint already has [`Verifier::MAX_SECRETS`] secrets.
     pub fn and_secret(mut self, secret: Secret) -> Result<Self, SecretCountError> {
-        self.verifier = self.verifier.and_secret(secret)?;
+        self.verifier = self.verifier.and_secret(secret.clone())?;
+        self.secrets.push(secret);
         Ok(self)
     }
 
@@ -129,6 +132,10 @@ impl Endpoint {
 
     pub(crate) const fn verifier(&self) -> &Verifier {
         &self.verifier
+    }
+
+    pub(crate) fn secrets(&self) -> &[Secret] {
+        &self.secrets
     }
 
     /// Checks host, method, source address, content type and content length, in this order.

@@ -71,6 +71,7 @@ mod measure;
 mod metrics;
 mod receiver;
 mod rejection;
+mod removed;
 mod routes;
 mod server;
 mod service;

@@ -126,11 +126,13 @@ impl Receiver {
             Err(Rejected {
                 rejection,
                 webhook_id,
+                removed_secret,
             }) => {
                 let request = RejectedRequest {
                     endpoint: Some(route.endpoint.name()),
                     webhook_id: webhook_id.as_deref(),
                     source,
+                    removed_secret,
                     ..RejectedRequest::default()
                 };
                 self.inner.telemetry.rejected(request, &rejection);
@@ -156,15 +158,18 @@ impl Receiver {
 
     /// Replaces all endpoints. Requests that already started are checked against the old endpoints.
     ///
+    /// The last secrets that an endpoint of the same name has no more are remembered for a day. They
+    /// accept nothing: the log tells a delivery that is signed with one apart from a forgery.
+    ///
     /// # Errors
     /// There is no endpoint, or two have the same path or name. Then nothing changes.
     pub fn replace_endpoints(
         &self,
         endpoints: impl IntoIterator<Item = Endpoint>,
     ) -> Result<(), BuildError> {
-        let new = routes::routes(endpoints, &self.inner.telemetry)?;
         let routes = self.inner.routes.write();
-        *routes.unwrap_or_else(PoisonError::into_inner) = new;
+        let mut routes = routes.unwrap_or_else(PoisonError::into_inner);
+        *routes = routes::routes(endpoints, &routes, &self.inner.telemetry)?;
         Ok(())
     }
 
@@ -271,15 +276,18 @@ impl Receiver {
         let _in_flight = inner.telemetry.metrics.in_flight();
         let permit = inner.admission.body(source);
         let verified = body::verify(body, endpoint.verifier(), &headers, limits, permit);
-        let authentic = verified.await.map_err(|rejection| Rejected {
-            rejection,
+        let authentic = verified.await.map_err(|refused| Rejected {
+            rejection: refused.rejection,
             webhook_id: headers.id().map(claimed_id),
+            removed_secret: (refused.unauthentic)
+                .is_some_and(|body| self.is_by_removed_secret(route, &headers, &body)),
         })?;
         (route.meter).authentic(authentic.secret_index, authentic.body.len(), arrived);
         let id = authentic.id;
         let rejected = |rejection| Rejected {
             rejection,
             webhook_id: Some(Arc::clone(&id)),
+            removed_secret: false,
         };
         // Only an authentic message takes a slot: nobody else can use them up.
         let _slot = inner.admission.store().map_err(rejected)?;
@@ -309,6 +317,20 @@ impl Receiver {
             .telemetry
             .accepted(&route.accepted, delivery, appended);
         Ok(())
+    }
+
+    /// Returns `true` if a delivery that is not authentic is signed with a secret that was removed.
+    /// Returns `false` if its log line is suppressed: so forgeries cause no more hashing than log
+    /// lines.
+    fn is_by_removed_secret(
+        &self,
+        route: &Route,
+        headers: &SignatureHeaders<'_>,
+        body: &[u8],
+    ) -> bool {
+        let telemetry = &self.inner.telemetry;
+        telemetry.logs_mismatch(route.endpoint.name())
+            && route.removed.signed(headers, body, Instant::now())
     }
 
     async fn store(
@@ -377,6 +399,8 @@ struct Rejected {
     rejection: Rejection,
     /// The message id in the headers, if they were read. It may be forged.
     webhook_id: Option<Arc<str>>,
+    /// Whether it is signed with a secret that was removed.
+    removed_secret: bool,
 }
 
 impl From<Rejection> for Rejected {
@@ -384,6 +408,7 @@ impl From<Rejection> for Rejected {
         Self {
             rejection,
             webhook_id: None,
+            removed_secret: false,
         }
     }
 }

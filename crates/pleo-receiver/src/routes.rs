@@ -2,10 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::endpoint::Endpoint;
 use crate::measure::EndpointMeter;
 use crate::metrics::Accepted;
+use crate::removed::RemovedSecrets;
 use crate::telemetry::Telemetry;
 
 /// Endpoints by path.
@@ -16,13 +18,18 @@ pub(crate) struct Route {
     pub(crate) endpoint: Endpoint,
     pub(crate) accepted: Accepted,
     pub(crate) meter: Arc<EndpointMeter>,
+    pub(crate) removed: RemovedSecrets,
 }
 
-/// Maps endpoints by path. There must be at least one, and paths and names must be unique.
+/// Maps endpoints by path. There must be at least one, and paths and names must be unique. Remembers
+/// the secrets that the endpoints had before.
 pub(crate) fn routes(
     endpoints: impl IntoIterator<Item = Endpoint>,
+    before: &Routes,
     telemetry: &Telemetry,
 ) -> Result<Routes, BuildError> {
+    let before = before.values();
+    let before: HashMap<_, _> = before.map(|route| (route.endpoint.name(), route)).collect();
     let (mut routes, mut names) = (Routes::new(), HashSet::new());
     for endpoint in endpoints {
         let (name, path) = (endpoint.name(), endpoint.path().to_owned());
@@ -33,7 +40,12 @@ pub(crate) fn routes(
             let name = name.to_string();
             return Err(BuildError::SameName { name });
         }
+        let removed = before.get(name).map(|old| {
+            let secrets = old.endpoint.secrets();
+            (old.removed).replaced(secrets, endpoint.secrets(), Instant::now())
+        });
         let route = Route {
+            removed: removed.unwrap_or_default(),
             accepted: telemetry.metrics.accepted(name),
             meter: telemetry.meters.endpoint(name),
             endpoint,

@@ -54,6 +54,50 @@ impl Sender {
 }
 
 #[test]
+fn log_tells_removed_secret_from_forgery() {
+    const FORGED: &str = "whsec_AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=";
+    let dir = WorkDir::new();
+    let configure = |secret: &str| {
+        let endpoint = format!("[[endpoint]]\npath = \"/a\"\nsecret = \"{secret}\"\n");
+        dir.write("pleo.toml", &format!("inbox = \"memory:\"\n{endpoint}"));
+    };
+    configure(SECRET);
+    let mut server = dir.serve(ARGS, &[]);
+    configure(OTHER_SECRET);
+    server.signal_and_wait("-HUP", RELOADED);
+    // Another reload forgets nothing.
+    server.signal_and_wait("-HUP", RELOADED);
+    let mut answers = Vec::new();
+    for (secret, id, is_removed) in [(FORGED, "msg_1", false), (SECRET, "msg_2", true)] {
+        // A body that arrives with its headers, and one that does not.
+        for size in [2, 900_000] {
+            let body = format!("\"{}\"", "x".repeat(size - 2));
+            dir.write("body", &body);
+            let args = ["--id", id, "--body", "body"];
+            answers.push(dir.send_with(secret, &server.url, &args).replace(id, "ID"));
+            let line = server.wait_for_log("delivery rejected");
+            assert!(line.contains("code=signature_mismatch"), "{line}");
+            assert_eq!(line.contains("removed_secret=true"), is_removed, "{line}");
+            assert_eq!(line.contains("was removed"), is_removed, "{line}");
+        }
+    }
+    // The sender learns nothing.
+    answers.dedup();
+    assert_eq!(answers.len(), 1, "{answers:?}");
+    configure(SECRET);
+    server.signal_and_wait("-HUP", RELOADED);
+    assert!(dir.send_with(SECRET, &server.url, &[]).starts_with("204"));
+    assert!(
+        dir.send_with(OTHER_SECRET, &server.url, &[])
+            .starts_with("401")
+    );
+    server.wait_for_log("removed_secret=true");
+    let (code, log) = server.stop("-TERM");
+    assert_eq!(code, Some(0));
+    assert!(!log.contains("whsec_"), "{log}");
+}
+
+#[test]
 fn rotates_secrets_under_load_without_rejection() {
     let dir = WorkDir::new();
     let path = "/webhooks/pleo";

@@ -74,6 +74,30 @@ impl RateLimit {
         Some((suppressed > 0).then_some(suppressed))
     }
 
+    /// Returns `true` if a line of this event may be written now. Counts nothing.
+    pub(super) fn is_open(
+        &self,
+        level: Level,
+        text: &'static str,
+        code: &'static str,
+        endpoint: &Arc<str>,
+    ) -> bool {
+        let event = Event {
+            text,
+            code,
+            endpoint: Arc::clone(endpoint),
+        };
+        level <= LevelFilter::current() && self.is_open_at(&event, Instant::now())
+    }
+
+    fn is_open_at(&self, event: &Event, now: Instant) -> bool {
+        let limits = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = limits.events.get(event).map_or(now, |state| state.full_at);
+        let all = limits.totals.get(event.text).copied().unwrap_or(now);
+        take(own, now, BURST, INTERVAL).is_some()
+            && take(all, now, TOTAL_BURST, TOTAL_INTERVAL).is_some()
+    }
+
     /// Returns how many events were suppressed since the last line, if another line may be written
     /// now. Counts the event as suppressed otherwise.
     fn permit(&self, event: Event, now: Instant) -> Option<u64> {
@@ -177,6 +201,23 @@ mod tests {
             ..event("/1", "")
         };
         assert_eq!(limit.permit(other, start), Some(0));
+    }
+
+    #[test]
+    fn is_open_exactly_if_a_line_is_permitted() {
+        let (limit, start) = (RateLimit::new(), Instant::now());
+        let mut open = 0;
+        for tenths in 0..600 {
+            let now = start + Duration::from_millis(tenths * 100);
+            for endpoint in ["/a", "/b"] {
+                let event = event(endpoint, "signature_mismatch");
+                let is_open = limit.is_open_at(&event, now);
+                assert_eq!(is_open, limit.is_open_at(&event, now), "counts nothing");
+                assert_eq!(is_open, limit.permit(event, now).is_some(), "{tenths}");
+                open += u32::from(is_open);
+            }
+        }
+        assert_eq!(open, 2 * (5 + 5), "a burst, then one in ten seconds");
     }
 
     #[test]

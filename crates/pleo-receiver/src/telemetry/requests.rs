@@ -17,6 +17,10 @@ use crate::rejection::Rejection;
 /// How many bytes of an unknown path are logged.
 const MAX_PATH: usize = 256;
 
+/// What a delivery is that is signed with a removed secret.
+const REMOVED_SECRET: &str = "signed with a secret that was removed from this endpoint within the \
+                              last day";
+
 /// A delivery whose signature holds.
 #[derive(Clone, Copy)]
 pub(crate) struct AuthenticDelivery<'a> {
@@ -37,6 +41,8 @@ pub(crate) struct RejectedRequest<'a> {
     /// The message id in the headers, if they were read. It may be forged.
     pub(crate) webhook_id: Option<&'a str>,
     pub(crate) source: Option<IpAddr>,
+    /// Whether it is signed with a secret that was removed from the endpoint.
+    pub(crate) removed_secret: bool,
 }
 
 impl Telemetry {
@@ -84,6 +90,7 @@ impl Telemetry {
             path,
             webhook_id,
             source,
+            removed_secret,
         } = request;
         let (code, no_endpoint) = (rejection.code(), Arc::default());
         let label = endpoint.unwrap_or(&no_endpoint);
@@ -93,9 +100,14 @@ impl Telemetry {
         let source = source.map(field::display);
         match level(rejection) {
             Level::WARN => {
+                let detail: &dyn Display = match removed_secret {
+                    true => &REMOVED_SECRET,
+                    false => rejection,
+                };
                 limited!(
                     self.limit, WARN, label, code, "delivery rejected",
-                    endpoint, path, webhook_id, source, code = %code, detail = %rejection
+                    endpoint, path, webhook_id, source, code = %code,
+                    removed_secret = removed_secret.then_some(true), detail = %detail
                 );
             }
             Level::INFO => {
@@ -111,6 +123,14 @@ impl Telemetry {
                 );
             }
         }
+    }
+
+    /// Returns `true` if a delivery to this endpoint whose signature does not match would be logged
+    /// now.
+    pub(crate) fn logs_mismatch(&self, endpoint: &Arc<str>) -> bool {
+        let code = VerifyError::SignatureMismatch.code();
+        self.limit
+            .is_open(Level::WARN, "delivery rejected", code, endpoint)
     }
 
     /// Reports that the inbox could not store a message.

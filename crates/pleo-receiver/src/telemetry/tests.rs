@@ -203,6 +203,15 @@ fn emit_dispatch_events(telemetry: &Telemetry) {
     command_exited(&endpoint, "msg_1", "exit status: 0", "out", "err");
 }
 
+fn emit_removed_secret(telemetry: &Telemetry) {
+    let request = RejectedRequest {
+        endpoint: Some(&endpoint()),
+        removed_secret: true,
+        ..RejectedRequest::default()
+    };
+    telemetry.rejected(request, &VerifyError::SignatureMismatch.into());
+}
+
 fn emit_inbox_events() {
     let limit = RateLimit::new();
     file_made_private("inbox.db".as_ref(), 0o100_644);
@@ -219,6 +228,7 @@ async fn every_event_has_its_level_text_and_fields() {
     let telemetry = Telemetry::new();
     let error = io::Error::other("too many open files");
     let mut lines = recorded(|| {
+        emit_removed_secret(&telemetry);
         emit_request_events(&telemetry);
         emit_server_events(&telemetry);
         emit_dispatch_events(&telemetry);
