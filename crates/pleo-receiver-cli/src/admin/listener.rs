@@ -49,7 +49,8 @@ pub(crate) async fn serve(listener: TcpListener, admin: Arc<Admin>) {
             continue;
         }
         let has_request = Arc::new(AtomicBool::new(false));
-        let connection = serve_connection(stream, Arc::clone(&admin), Arc::clone(&has_request));
+        let connection =
+            serve_connection(stream, peer, Arc::clone(&admin), Arc::clone(&has_request));
         let task = tokio::spawn(connection).abort_handle();
         connections.push_back(Connection {
             peer,
@@ -87,11 +88,16 @@ fn make_room(connections: &mut VecDeque<Connection>, peer: IpAddr) -> bool {
     true
 }
 
-async fn serve_connection(stream: TcpStream, admin: Arc<Admin>, has_request: Arc<AtomicBool>) {
+async fn serve_connection(
+    stream: TcpStream,
+    peer: IpAddr,
+    admin: Arc<Admin>,
+    has_request: Arc<AtomicBool>,
+) {
     let service = service_fn(|request| {
         has_request.store(true, Ordering::Relaxed);
         let admin = Arc::clone(&admin);
-        async move { Ok::<_, Infallible>(admin.respond(&request).await) }
+        async move { Ok::<_, Infallible>(admin.respond(peer, &request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -1,34 +1,52 @@
 //! The admin listener: health and metrics, apart from the endpoints.
 
 mod credentials;
+mod guesses;
+mod hosts;
 mod listener;
 pub(crate) mod metrics;
 mod readiness;
 
+use std::net::IpAddr;
 use std::sync::{PoisonError, RwLock};
+use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, WWW_AUTHENTICATE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::Full;
 use pleo_receiver::{Receiver, Tls};
+use serde_json::json;
 
 pub(crate) use self::credentials::Credentials;
+use self::guesses::Guesses;
+pub(crate) use self::hosts::Hosts;
 pub(crate) use self::listener::serve;
 use self::metrics::ProgramMetrics;
 use self::readiness::Readiness;
 
 const TEXT: &str = "text/plain; charset=utf-8";
 const JSON: &str = "application/json";
+const PROBLEM: &str = "application/problem+json";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// Answers the requests of the admin listener.
 pub(crate) struct Admin {
-    /// Required of every request, except for `/livez`.
-    credentials: RwLock<Option<Credentials>>,
+    access: RwLock<Access>,
+    guesses: Guesses,
     receiver: Receiver,
     readiness: Readiness,
     metrics: ProgramMetrics,
+}
+
+/// Who may read the pages of the admin listener.
+pub(crate) struct Access {
+    /// Required of every request, except for `/livez`.
+    pub(crate) credentials: Option<Credentials>,
+    pub(crate) hosts: Hosts,
 }
 
 /// A page of the admin listener.
@@ -52,23 +70,24 @@ impl Page {
 
 impl Admin {
     pub(crate) fn new(
-        credentials: Option<Credentials>,
+        access: Access,
         receiver: &Receiver,
         tls: Option<Tls>,
         metrics: ProgramMetrics,
     ) -> Self {
         Self {
-            credentials: RwLock::new(credentials),
+            access: RwLock::new(access),
+            guesses: Guesses::default(),
             receiver: receiver.clone(),
             readiness: Readiness::new(receiver.clone(), tls),
             metrics,
         }
     }
 
-    /// Replaces the credentials.
-    pub(crate) fn set_credentials(&self, credentials: Option<Credentials>) {
-        let current = self.credentials.write();
-        *current.unwrap_or_else(PoisonError::into_inner) = credentials;
+    /// Replaces the credentials and the host names.
+    pub(crate) fn set_access(&self, access: Access) {
+        let current = self.access.write();
+        *current.unwrap_or_else(PoisonError::into_inner) = access;
     }
 
     /// Makes the receiver not ready, for the rest of the process.
@@ -76,12 +95,10 @@ impl Admin {
         self.readiness.start_shutdown();
     }
 
-    async fn respond<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
+    async fn respond<B>(&self, peer: IpAddr, request: &Request<B>) -> Response<Full<Bytes>> {
         let page = Page::at(request.uri().path());
-        if page != Some(Page::Livez)
-            && let Some(unauthorized) = self.check_credentials(request)
-        {
-            return unauthorized;
+        if let Some(refused) = self.check_access(peer, page, request) {
+            return refused;
         }
         let Some(page) = page else {
             return answer(StatusCode::NOT_FOUND, TEXT, "not found\n");
@@ -113,19 +130,57 @@ impl Admin {
         }
     }
 
-    /// Returns the answer to a request without the credentials, if they are required.
-    fn check_credentials<B>(&self, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
-        let credentials = self.credentials.read();
-        let credentials = credentials.unwrap_or_else(PoisonError::into_inner);
-        let credentials = credentials.as_ref()?;
-        if credentials.allow(request.headers()) {
+    /// Returns the answer to a request that may not read the page.
+    fn check_access<B>(
+        &self,
+        peer: IpAddr,
+        page: Option<Page>,
+        request: &Request<B>,
+    ) -> Option<Response<Full<Bytes>>> {
+        let access = self.access.read();
+        let access = access.unwrap_or_else(PoisonError::into_inner);
+        if !access.hosts.allow(request) {
+            let status = StatusCode::MISDIRECTED_REQUEST;
+            let detail = "the host is neither an IP address nor `localhost`; add its name to \
+                          `admin_hosts`";
+            return Some(problem(status, "unknown_host", detail));
+        }
+        let credentials = access.credentials.as_ref()?;
+        if page == Some(Page::Livez) {
             return None;
+        }
+        if request.headers().contains_key(AUTHORIZATION) {
+            let is_right = || credentials.allow(request.headers());
+            match self.guesses.check(peer, Instant::now(), is_right) {
+                Some(true) => return None,
+                Some(false) => {}
+                None => {
+                    let status = StatusCode::TOO_MANY_REQUESTS;
+                    let detail = "too many wrong credentials from this address; retry later";
+                    let mut response = problem(status, "too_many_guesses", detail);
+                    let seconds = HeaderValue::from_static("1");
+                    response.headers_mut().insert(RETRY_AFTER, seconds);
+                    return Some(response);
+                }
+            }
         }
         let mut response = answer(StatusCode::UNAUTHORIZED, TEXT, "credentials required\n");
         let challenge = HeaderValue::from_static(credentials.challenge());
         response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
         Some(response)
     }
+}
+
+/// Creates a problem document (RFC 9457 section 3) with a `code` member.
+fn problem(status: StatusCode, code: &str, detail: &str) -> Response<Full<Bytes>> {
+    let problem = json!({
+        "type": "about:blank",
+        "title": status.canonical_reason(),
+        "status": status.as_u16(),
+        "code": code,
+        "detail": detail,
+    });
+    answer(status, PROBLEM, format!("{problem}\n"))
 }
 
 fn answer(

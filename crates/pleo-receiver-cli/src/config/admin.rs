@@ -1,10 +1,10 @@
-//! The admin listener: its address and credentials.
+//! The admin listener: its address, credentials and host names.
 
 use std::net::SocketAddr;
 
 use super::location::Location;
 use super::schema::ConfigFile;
-use crate::admin::Credentials;
+use crate::admin::{Access, Credentials, Hosts};
 use crate::args::Serve;
 use crate::failure::Failure;
 use crate::secret_ref::SecretRef;
@@ -13,7 +13,7 @@ use crate::secret_ref::SecretRef;
 pub(crate) struct AdminSettings {
     /// `None` if there is no admin listener.
     pub(crate) address: Option<SocketAddr>,
-    pub(crate) credentials: Option<Credentials>,
+    pub(crate) access: Access,
 }
 
 impl AdminSettings {
@@ -70,10 +70,10 @@ impl AdminSettings {
             );
             return Err(Failure::usage(&location.flag("admin"), &why));
         }
-        Ok(Self {
-            address,
-            credentials,
-        })
+        let names = file.admin_hosts.iter().map(|name| name.0.clone());
+        let hosts = Hosts::new(address, names.collect());
+        let access = Access { credentials, hosts };
+        Ok(Self { address, access })
     }
 }
 

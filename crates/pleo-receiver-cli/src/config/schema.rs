@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::limits::{Limits, Retry};
 use super::tasks::{CatchUp, Retention};
-use super::values::{Address, ForwardFormat, Network, Secrets, Source, Words};
+use super::values::{Address, ForwardFormat, HostName, Network, Secrets, Source, Words};
 use crate::failure::Failure;
 use crate::files;
 use crate::log::{LogFilter, LogFormat};
@@ -33,6 +33,8 @@ pub(crate) struct ConfigFile {
     pub(super) admin_token: Option<SecretRef>,
     pub(super) admin_user: Option<SecretRef>,
     pub(super) admin_password: Option<SecretRef>,
+    #[serde(default)]
+    pub(super) admin_hosts: Vec<HostName>,
     pub(crate) inbox: Option<String>,
     #[serde(default)]
     pub(super) allow_shared_directory: bool,

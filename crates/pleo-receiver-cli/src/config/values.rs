@@ -38,6 +38,22 @@ impl<'de> Deserialize<'de> for Address {
     }
 }
 
+/// A host name, without a port.
+#[derive(Clone, Debug)]
+pub(super) struct HostName(pub(super) String);
+
+impl<'de> Deserialize<'de> for HostName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if text.is_empty() || !text.bytes().all(is_allowed) {
+            let why = format!("`{text}` is not a host name: give it without scheme, port and path");
+            return Err(de::Error::custom(why));
+        }
+        Ok(Self(text))
+    }
+}
+
 /// A command, as a string with quotes or as a list.
 #[derive(Clone, Debug, Hash)]
 pub(super) struct Words {

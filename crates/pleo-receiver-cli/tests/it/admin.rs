@@ -23,12 +23,17 @@ struct Answer {
 
 /// Sends a request with these header lines, and reads the answer.
 fn request(server: &RunningServer, request_line: &str, headers: &str) -> Answer {
+    request_at("localhost", server, request_line, headers)
+}
+
+/// Sends a request to this host name.
+fn request_at(host: &str, server: &RunningServer, request_line: &str, headers: &str) -> Answer {
     let mut stream = TcpStream::connect(server.admin_address()).unwrap();
     let timeout = Some(Duration::from_secs(10));
     stream.set_read_timeout(timeout).unwrap();
     write!(
         stream,
-        "{request_line} HTTP/1.1\r\nhost: x\r\n{headers}\r\n"
+        "{request_line} HTTP/1.1\r\nhost: {host}\r\n{headers}\r\n"
     )
     .unwrap();
     let mut answer = String::new();
@@ -229,6 +234,80 @@ fn requires_credentials_except_for_liveness() {
         !log.contains("swordfish") && !log.contains("hunter2"),
         "{log}"
     );
+}
+
+#[test]
+fn refuses_unknown_host_names() {
+    let dir = WorkDir::new();
+    let configure = |hosts: &str| {
+        let admin = format!("admin = \"127.0.0.1:0\"\nadmin_hosts = [{hosts}]\n");
+        dir.write("pleo.toml", &format!("secret = \"{SECRET}\"\n{admin}"));
+    };
+    configure("");
+    let mut server = dir.serve(&[], &[]);
+    wait_until_ready(&server, "");
+    for path in PATHS {
+        let get = format!("GET {path}");
+        for host in ["localhost", "127.0.0.1:9187", "[::1]"] {
+            assert_eq!(request_at(host, &server, &get, "").status, 200, "{host}");
+        }
+        // The name of a page that resolves to the address of this machine.
+        let answer = request_at("evil.example:9187", &server, &get, "");
+        assert_eq!(answer.status, 421, "{answer:?}");
+        assert!(
+            answer.head.contains("application/problem+json"),
+            "{answer:?}"
+        );
+        let problem: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(problem["code"], "unknown_host");
+        let detail = problem["detail"].as_str().unwrap();
+        assert!(detail.contains("`admin_hosts`"), "{detail}");
+    }
+    let proxied =
+        |server: &RunningServer| request_at("receiver.internal", server, "GET /readyz", "").status;
+    assert_eq!(proxied(&server), 421);
+    configure("\"receiver.internal\"");
+    server.signal_and_wait("-HUP", "configuration reloaded");
+    assert_eq!(proxied(&server), 200);
+    assert_eq!(server.stop("-TERM").0, Some(0));
+    configure("\"http://receiver.internal\"");
+    let refused = dir.run(&["serve"]);
+    assert_eq!(refused.code, 2, "{refused:?}");
+    assert!(refused.stderr.contains("is not a host name"), "{refused:?}");
+}
+
+#[test]
+fn limits_guesses_of_credentials() {
+    let dir = WorkDir::new();
+    let args = [ADMIN, &["--admin-token", "env:TOKEN"]].concat();
+    let server = dir.serve(&args, &[ENV, &[("TOKEN", "swordfish")]].concat());
+    let bearer = |token: &str| format!("authorization: Bearer {token}\r\n");
+    wait_until_ready(&server, &bearer("swordfish"));
+    let guess = |token: &str| request(&server, "GET /metrics", &bearer(token));
+    let statuses: Vec<_> = (0..40).map(|_| guess("marlin").status).collect();
+    let (wrong, limited) = statuses.split_at(20);
+    assert!(wrong.iter().all(|status| *status == 401), "{statuses:?}");
+    // A slow machine may take seconds for them, in each of which another guess is allowed.
+    assert!(limited.contains(&429), "{statuses:?}");
+    let start = Instant::now();
+    let answer = loop {
+        let answer = guess("marlin");
+        if answer.status == 429 {
+            break answer;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60));
+    };
+    assert!(answer.head.contains("retry-after: 1"), "{answer:?}");
+    assert!(answer.body.contains("too_many_guesses"), "{answer:?}");
+    // Probes without credentials are no guesses.
+    assert_eq!(get(&server, "/livez").status, 200);
+    assert_eq!(get(&server, "/metrics").status, 401);
+    // The right token is right again after a while.
+    while guess("swordfish").status != 200 {
+        assert!(start.elapsed() < Duration::from_secs(60));
+        thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(server.stop("-TERM").0, Some(0));
 }
 
 #[test]

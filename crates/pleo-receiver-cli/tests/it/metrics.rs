@@ -28,7 +28,7 @@ fn request_metrics(address: &str) -> TcpStream {
     stream
         .set_read_timeout(Some(Duration::from_secs(10)))
         .unwrap();
-    write!(stream, "GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    write!(stream, "GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
     let mut status = [0; 15];
     stream.read_exact(&mut status).unwrap();
     assert_eq!(status, *b"HTTP/1.1 200 OK");
@@ -254,7 +254,7 @@ fn clients_add_no_labels() {
         let mut stream = TcpStream::connect(server.address()).unwrap();
         write!(
             stream,
-            "{line} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n"
+            "{line} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n"
         )
         .unwrap();
         let mut answer = String::new();

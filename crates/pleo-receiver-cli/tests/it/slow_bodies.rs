@@ -175,7 +175,7 @@ impl Target {
     async fn wait_for_requests(&self, requests: usize) -> usize {
         loop {
             let mut stream = TcpStream::connect(self.metrics).await.unwrap();
-            let request = b"GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+            let request = b"GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
             stream.write_all(request).await.unwrap();
             let mut page = String::new();
             stream.read_to_string(&mut page).await.unwrap();

@@ -74,8 +74,7 @@ pub(super) async fn check_admin(admin: &AdminSettings, report: &mut Report) -> R
     let target = parse_url(&url).map_err(Failure::Run)?;
     let client = http_client::build(&target)?;
     let mut request = client.get(target.url().clone());
-    if let Some(value) = admin
-        .credentials
+    if let Some(value) = (admin.access.credentials)
         .as_ref()
         .and_then(|credentials| credentials.header())
     {

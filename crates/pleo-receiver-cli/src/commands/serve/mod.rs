@@ -53,12 +53,7 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     let task_metrics = TaskMetrics::default();
     let reload_metrics = ReloadMetrics::default();
     let program_metrics = ProgramMetrics::new(log.lost_lines(), &task_metrics, &reload_metrics);
-    let admin = Admin::new(
-        config.admin.credentials,
-        &receiver,
-        tls.clone(),
-        program_metrics,
-    );
+    let admin = Admin::new(config.admin.access, &receiver, tls.clone(), program_metrics);
     let admin = Arc::new(admin);
     if let Some(address) = fixed.admin {
         let listener = bind(address, "admin")?;

@@ -77,7 +77,7 @@ impl Reload<'_> {
         self.log.configure(config.log);
         // The credentials that belong to another address may not be enough for this one.
         if config.fixed.admin == self.fixed.admin {
-            self.admin.set_credentials(config.admin.credentials);
+            self.admin.set_access(config.admin.access);
         }
         if config.handler_hash != self.handler_hash {
             self.handler_hash = config.handler_hash;
