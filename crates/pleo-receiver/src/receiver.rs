@@ -303,7 +303,7 @@ impl Receiver {
             .map_err(rejected)?;
         if appended == Appended::Stored {
             // Not for a duplicate: anybody who saw a delivery can repeat it.
-            inner.admission.delivered(source);
+            inner.admission.delivered(source, arrived.into());
         }
         let elapsed = arrived.elapsed();
         route.meter.acknowledged(elapsed);

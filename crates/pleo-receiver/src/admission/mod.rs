@@ -80,9 +80,9 @@ impl Admission {
         }
     }
 
-    /// Records that a source delivered something authentic.
-    pub(crate) fn delivered(&self, source: Source) {
-        self.trusted.record(source, Instant::now());
+    /// Records that a source delivered something authentic at this time.
+    pub(crate) fn delivered(&self, source: Source, at: Instant) {
+        self.trusted.record(source, at);
     }
 
     /// Returns how a source stands to others.
@@ -184,7 +184,7 @@ mod tests {
     #[tokio::test]
     async fn a_source_that_delivered_keeps_what_it_holds() {
         let admission = admission(6, 1000, 1);
-        admission.delivered(source("198.51.100.1"));
+        admission.delivered(source("198.51.100.1"), Instant::now());
         let sender = [0; 6].map(|bytes| waiting(&admission, "198.51.100.1", bytes));
         let mut other = admission.body(source("192.0.2.1"));
         assert_eq!(other.hold(0), Err(Rejection::Overloaded));

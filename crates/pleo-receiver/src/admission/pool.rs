@@ -167,7 +167,7 @@ impl FairPool {
             let rules = |only_idle| Rules {
                 standing,
                 only_idle,
-                idle_before: self.now().saturating_sub(millis(IDLE)),
+                idle_before: self.time(Instant::now()).saturating_sub(millis(IDLE)),
             };
             let victim = state
                 .root
@@ -193,8 +193,9 @@ impl FairPool {
         self.state().root.wake_all();
     }
 
-    fn now(&self) -> u64 {
-        millis(self.start.elapsed())
+    /// Returns the milliseconds from the pool's start to this time.
+    fn time(&self, at: Instant) -> u64 {
+        millis(at.saturating_duration_since(self.start))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -218,10 +219,10 @@ impl Permit {
         .await;
     }
 
-    /// Says whether the units are only kept for what may come, such as by a connection between two
-    /// requests.
-    pub(crate) fn set_idle(&self, is_idle: bool) {
-        let since = if is_idle { self.pool.now() } else { BUSY };
+    /// Records since when the units are only kept for what may come, as by a connection between two
+    /// requests; `None` if they are in use.
+    pub(crate) fn set_idle(&self, since: Option<Instant>) {
+        let since = since.map_or(BUSY, |since| self.pool.time(since));
         self.holder.idle_since.store(since, Ordering::Relaxed);
     }
 

@@ -44,7 +44,9 @@ pub(super) struct Progress {
 #[derive(Debug)]
 struct State {
     phase: Phase,
-    /// Since when; `None` until the connection's task notices. Most requests come and go before.
+    /// Whether the connection's task has noted the phase. Most requests come and go before.
+    is_noted: bool,
+    /// Since when, once it is noted; `None` while requests are open.
     since: Option<Instant>,
     /// In HTTP/2, bytes also arrive for other reasons than a request.
     is_http2: bool,
@@ -61,6 +63,7 @@ impl Progress {
             permit,
             state: Mutex::new(State {
                 phase: Phase::Headers,
+                is_noted: false,
                 since: None,
                 is_http2: false,
                 was_rejected: false,
@@ -141,7 +144,7 @@ impl Progress {
                 Phase::Requests(_) => return Poll::Pending,
                 Phase::Unread | Phase::Flood => return Poll::Ready(phase),
             };
-            let Some(deadline) = since.checked_add(timeout) else {
+            let Some(deadline) = since.and_then(|since| since.checked_add(timeout)) else {
                 return Poll::Pending;
             };
             if timer.deadline() > deadline {
@@ -158,17 +161,18 @@ impl Progress {
         .await
     }
 
-    /// Returns the phase and its start. Notes a new phase's start, and whether the connection may
-    /// now be evicted as idle.
-    fn phase(&self) -> (Phase, Instant) {
+    /// Returns the phase, and its start unless requests are open. Notes a new phase's start, and
+    /// whether the connection may now be evicted as idle.
+    fn phase(&self) -> (Phase, Option<Instant>) {
         let mut state = self.state();
-        let phase = state.phase;
-        let since = *state.since.get_or_insert_with(|| {
-            let is_idle = !matches!(phase, Phase::Requests(_));
-            self.permit.set_idle(is_idle);
-            Instant::now()
-        });
-        (phase, since)
+        if !state.is_noted {
+            // Requests have no deadline here: most need no look at the clock.
+            let has_deadline = !matches!(state.phase, Phase::Requests(_));
+            state.since = has_deadline.then(Instant::now);
+            state.is_noted = true;
+            self.permit.set_idle(state.since);
+        }
+        (state.phase, state.since)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -180,7 +184,7 @@ impl Progress {
 impl State {
     const fn enter(&mut self, phase: Phase) {
         self.phase = phase;
-        self.since = None;
+        self.is_noted = false;
     }
 }
 

@@ -141,7 +141,7 @@ async fn takes_the_longest_idle_even_from_a_trusted_or_the_same_source() {
     let held = hold(&pool, &[A, A, A]);
     for permit in [&held[1], &held[2]] {
         tokio::time::advance(Duration::from_millis(700)).await;
-        permit.set_idle(true);
+        permit.set_idle(Some(Instant::now()));
     }
     let acquire = |text| pool.acquire(source(text), 1, &only_a);
     // Not idle for a second yet.
@@ -149,10 +149,10 @@ async fn takes_the_longest_idle_even_from_a_trusted_or_the_same_source() {
     tokio::time::advance(Duration::from_millis(400)).await;
     let b = acquire(B).unwrap();
     assert_eq!(evicted(&held), [1]);
-    held[2].set_idle(false);
+    held[2].set_idle(None);
     tokio::time::advance(Duration::from_secs(2)).await;
     assert_eq!(acquire(B).unwrap_err(), Refused::Full);
-    b.set_idle(true);
+    b.set_idle(Some(Instant::now()));
     tokio::time::advance(Duration::from_secs(2)).await;
     let _again = acquire(B).unwrap();
     assert!(is_evicted(&b));
