@@ -5,6 +5,7 @@
 
 mod admin;
 mod args;
+mod certificate;
 mod commands;
 mod config;
 mod escape;

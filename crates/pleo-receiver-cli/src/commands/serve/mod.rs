@@ -1,6 +1,5 @@
 //! `pleo-receiver serve`: receives webhooks.
 
-mod certificate;
 mod file_limit;
 mod reload;
 mod retention;
@@ -22,6 +21,7 @@ use self::tasks::RunningTasks;
 use crate::admin::metrics::{ProgramMetrics, ReloadMetrics, TaskMetrics};
 use crate::admin::{self, Admin};
 use crate::args::Serve;
+use crate::certificate;
 use crate::config::handler::Target;
 use crate::config::load::{Config, Fixed, TlsFiles};
 use crate::failure::{Failure, chain};

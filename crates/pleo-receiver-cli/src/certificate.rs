@@ -11,7 +11,7 @@ use rustls::{CertificateError, Error, RootCertStore};
 
 /// Returns `true` if the first certificate in the file is that of a certificate authority
 /// (`CA:TRUE`), which clients reject for a server. `openssl req -x509` makes such a certificate.
-pub(super) fn is_authority(path: &Path) -> bool {
+pub(crate) fn is_authority(path: &Path) -> bool {
     let verified = CertificateDer::from_pem_file(path)
         .ok()
         .and_then(|certificate| {
