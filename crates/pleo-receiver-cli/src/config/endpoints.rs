@@ -8,13 +8,11 @@ use pleo_receiver::{Endpoint, PLEO_EU, PLEO_US};
 use tracing::warn;
 
 use super::location::Location;
-use super::schema::{ConfigFile, EndpointTable};
+use super::schema::{ConfigFile, DEFAULT_PATH, EndpointTable};
 use super::values::{Network, Source, networks};
 use crate::args::Serve;
 use crate::failure::{Failure, chain};
 use crate::secret_ref::{NO_SECRET, SecretRef, signing_secrets};
-
-const DEFAULT_PATH: &str = "/webhooks/pleo";
 
 /// Builds the endpoints.
 pub(super) fn endpoints(

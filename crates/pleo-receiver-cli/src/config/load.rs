@@ -169,6 +169,14 @@ pub(crate) fn inbox_url(named: Option<String>, config: Option<&Path>) -> Result<
     Ok(url.unwrap_or_else(|| DEFAULT_INBOX.to_owned()))
 }
 
+/// Returns the names of the endpoints in the configuration; of the default endpoint, if there is none.
+pub(crate) fn endpoint_names(config: Option<&Path>) -> Result<Vec<String>, Failure> {
+    let file = file_path(config).map(ConfigFile::from_path).transpose()?;
+    let names = file.unwrap_or_default();
+    let names = names.endpoint_names().into_iter().map(str::to_owned);
+    Ok(names.collect())
+}
+
 fn tls(
     args: &Serve,
     file: &ConfigFile,

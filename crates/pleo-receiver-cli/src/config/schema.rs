@@ -18,6 +18,9 @@ use crate::secret_ref::SecretRef;
 /// The default configuration file.
 pub(crate) const DEFAULT_FILE: &str = "pleo.toml";
 
+/// The default path of a single endpoint.
+pub(super) const DEFAULT_PATH: &str = "/webhooks/pleo";
+
 const TWO_KEYS: &str = "both `secret` and `secrets` are set: keep one of them";
 
 /// The keys of the file.
@@ -163,6 +166,14 @@ impl ConfigFile {
     /// Returns `true` if the file configures a single endpoint outside of `[[endpoint]]`.
     pub(crate) fn has_single_endpoint(&self) -> bool {
         self.endpoint.is_empty() && (self.path.is_some() || !self.secret_refs().1.is_empty())
+    }
+
+    /// Returns the names of the endpoints in the file.
+    pub(crate) fn endpoint_names(&self) -> Vec<&str> {
+        if self.endpoint.is_empty() {
+            return vec![self.path.as_deref().unwrap_or(DEFAULT_PATH)];
+        }
+        self.endpoint.iter().map(EndpointTable::name).collect()
     }
 
     /// Checks that no two endpoints have the same value of this key.

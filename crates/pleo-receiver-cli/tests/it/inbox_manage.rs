@@ -128,6 +128,27 @@ fn verifies_stored_message_with_secrets_of_its_endpoint() {
 }
 
 #[test]
+fn pauses_configured_endpoint_without_messages() {
+    let dir = WorkDir::new();
+    let table = |path| format!("[[endpoint]]\npath = \"{path}\"\nsecret = \"{SECRET}\"\n");
+    dir.write("pleo.toml", &format!("{}{}", table("/a"), table("/b")));
+    assert_eq!(dir.serve(&[], &[]).stop("-TERM").0, Some(0));
+    let paused = dir.run(&["inbox", "pause", "/b"]);
+    assert_eq!(
+        (paused.code, &*paused.stdout),
+        (0, "paused /b\n"),
+        "{paused:?}"
+    );
+    let unknown = dir.run(&["inbox", "pause", "/c"]);
+    assert_eq!((unknown.code, &*unknown.stdout), (1, ""), "{unknown:?}");
+    assert!(unknown.stderr.contains("these: `/a`, `/b`"), "{unknown:?}");
+    let stats = dir.json(&["inbox", "stats", "--json"]).remove(0);
+    let endpoints = stats["endpoints"].as_array().unwrap();
+    assert_eq!(endpoints.len(), 1, "{stats}");
+    assert_eq!(endpoints[0]["paused"], true);
+}
+
+#[test]
 fn pauses_endpoint_until_it_is_resumed() {
     let dir = WorkDir::new();
     let server = dir.serve(&[], ENV);
@@ -140,12 +161,12 @@ fn pauses_endpoint_until_it_is_resumed() {
         (paused.code, &*paused.stdout, &*paused.stderr),
         (0, "paused /webhooks/pleo\n", "")
     );
-    let unknown = dir.run(&["inbox", "resume", "/webhooks/peo"]);
-    assert_eq!(unknown.code, 0);
-    assert!(
-        unknown.stderr.contains("no message of an endpoint"),
-        "{unknown:?}"
-    );
+    for command in ["pause", "resume"] {
+        let unknown = dir.run(&["inbox", command, "/webhooks/peo"]);
+        assert_eq!((unknown.code, &*unknown.stdout), (1, ""), "{unknown:?}");
+        let known = "name one of these: `/webhooks/pleo`";
+        assert!(unknown.stderr.contains(known), "{unknown:?}");
+    }
 
     // The other endpoint's message proves that the dispatcher runs.
     dir.write(

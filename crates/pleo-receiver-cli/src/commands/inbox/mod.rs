@@ -6,6 +6,7 @@ mod show;
 mod stats;
 mod verify;
 
+use std::collections::BTreeSet;
 use std::io;
 
 use pleo_receiver::{Inbox as _, Selection, SqliteInbox, State};
@@ -13,7 +14,7 @@ use serde_json::json;
 
 use crate::args::inbox::{Inbox, InboxPause, InboxPrune, InboxReplay, InboxUrl};
 use crate::args::values::{self, Finished};
-use crate::config::load::inbox_url;
+use crate::config::load::{endpoint_names, inbox_url};
 use crate::failure::Failure;
 use crate::inbox_url::open_shared;
 use crate::output;
@@ -95,23 +96,27 @@ async fn prune(args: InboxPrune) -> Result<(), Failure> {
 async fn set_paused(args: InboxPause, paused: bool) -> Result<(), Failure> {
     let inbox = open(&args.inbox)?;
     let endpoint = args.endpoint;
+    let stats = inbox.stats().await?;
+    let mut known: BTreeSet<_> = stats
+        .iter()
+        .map(|stats| stats.endpoint.to_string())
+        .collect();
+    // An endpoint without messages is only in the configuration, which this command may not have.
+    known.extend(endpoint_names(args.inbox.config.as_deref()).unwrap_or_default());
+    if !known.contains(&endpoint) {
+        let known: Vec<_> = known.iter().map(|name| format!("`{name}`")).collect();
+        return Err(Failure::Run(format!(
+            "no endpoint is named `{endpoint}`, in the inbox or in the configuration; name one of \
+             these: {}",
+            known.join(", ")
+        )));
+    }
     inbox.set_paused(endpoint.as_str().into(), paused).await?;
     if args.json {
         output::json(&json!({ "endpoint": endpoint, "paused": paused }))?;
     } else {
         let verb = if paused { "paused" } else { "resumed" };
         output::line(format_args!("{verb} {endpoint}"))?;
-    }
-    let stats = inbox.stats().await?;
-    // A paused endpoint has statistics in any case.
-    let has_messages = |stats: &pleo_receiver::EndpointStats| {
-        *stats.endpoint == *endpoint && stats.pending() + stats.done + stats.dead > 0
-    };
-    if !stats.iter().any(has_messages) {
-        output::note(format_args!(
-            "the inbox has no message of an endpoint `{endpoint}`; `pleo-receiver inbox stats` \
-             lists the endpoints"
-        ))?;
     }
     Ok(())
 }
