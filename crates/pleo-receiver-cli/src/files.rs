@@ -84,10 +84,21 @@ pub(crate) fn check_writable(path: &Path, access: Access) -> Result<(), Failure>
     removed.map_err(|error| cannot_write(path, &error))
 }
 
-/// Resolves symbolic links. Refuses a directory in which other users may create files: they may have
+/// Resolves symbolic links. Refuses a link without a target, and a directory in which other users may create files: they may have
 /// placed the link or the file, and can replace it.
 pub(crate) fn target(path: &Path, access: Access) -> io::Result<PathBuf> {
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let target = match fs::canonicalize(path) {
+        Ok(target) => target,
+        // Replacing the link itself would separate the file from its target for ever.
+        Err(error) if path.is_symlink() => {
+            let why = format!(
+                "it is a symbolic link, and its target cannot be used ({error}): create the target, \
+                 or remove the link"
+            );
+            return Err(io::Error::other(why));
+        }
+        Err(_) => path.to_owned(),
+    };
     for directory in [directory(path), directory(&target)] {
         if is_shared(directory, access) {
             let directory = directory.display();

@@ -32,13 +32,25 @@ impl ConfigLock {
     /// Waits until no other command holds the lock of this configuration. Returns `None` if no file
     /// can be created beside the configuration: then it cannot be replaced either.
     pub(crate) async fn acquire(config: &Path) -> Result<Option<Self>, Failure> {
-        let failed = |error| files::cannot_write(config, &error);
+        Self::acquire_within(LIMIT, config, is_at).await
+    }
+
+    async fn acquire_within(
+        limit: Duration,
+        config: &Path,
+        is_at: fn(&File, &Path) -> bool,
+    ) -> Result<Option<Self>, Failure> {
         let Ok(target) = files::target(config, Access::Keep) else {
             return Ok(None);
         };
         let mut path = target.into_os_string();
         path.push(".lock");
         let path = PathBuf::from(path);
+        let failed = |error: io::Error| {
+            let lock = path.display();
+            let fix = "remove it, unless another command is running";
+            Failure::file(&error, format!("cannot lock {lock}: {error}; {fix}"))
+        };
         let start = Instant::now();
         let mut is_noted = false;
         loop {
@@ -53,9 +65,9 @@ impl ConfigLock {
                 Err(TryLockError::Error(error)) => return Err(failed(error)),
             }
             let config = config.display();
-            if start.elapsed() > LIMIT {
+            if start.elapsed() > limit {
                 return Err(Failure::Run(format!(
-                    "another command has been changing {config} for {LIMIT:?}: end it, and run this one \
+                    "another command has been changing {config} for {limit:?}: end it, and run this one \
                      again"
                 )));
             }
@@ -106,4 +118,31 @@ fn is_at(file: &File, path: &Path) -> bool {
 #[cfg(not(unix))]
 const fn is_at(_: &File, _: &Path) -> bool {
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn gives_up_on_lock_file_whose_inode_never_matches() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("pleo.toml");
+        let (sender, acquired) = mpsc::channel();
+        // Apart from the test, which fails if it never ends.
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_time()
+                .build();
+            let limit = Duration::from_millis(100);
+            let acquire = ConfigLock::acquire_within(limit, &config, |_, _| false);
+            let acquired = runtime.unwrap().block_on(acquire);
+            sender.send(acquired.unwrap_err().to_string()).unwrap();
+        });
+        let failure = acquired.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert!(failure.contains("pleo.toml for 100ms"), "{failure}");
+    }
 }

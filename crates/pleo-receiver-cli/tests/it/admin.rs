@@ -190,6 +190,33 @@ fn refuses_address_of_other_machines_without_credentials() {
 }
 
 #[test]
+fn refuses_token_that_no_client_can_send() {
+    let dir = WorkDir::new();
+    // No machine has this address: `serve` ends in any case.
+    for token in [
+        "sword fish",
+        "swordfish\n ",
+        "schwertfi\u{17f}ch",
+        "sword\tfish",
+        "a\u{7f}",
+    ] {
+        let args = [
+            "serve",
+            "--listen",
+            "192.0.2.1:1",
+            "--admin-token",
+            "env:TOKEN",
+        ];
+        let output = dir.run_with(&args, &[ENV, &[("TOKEN", token)]].concat(), b"");
+        assert_eq!(output.code, 2, "{token:?}: {output:?}");
+        for part in ["--admin-token", "which no client can send"] {
+            assert!(output.stderr.contains(part), "{token:?}: {output:?}");
+        }
+        assert!(!output.stderr.contains(token), "{output:?}");
+    }
+}
+
+#[test]
 fn requires_credentials_except_for_liveness() {
     let dir = WorkDir::new();
     dir.write("token", "swordfish\n");

@@ -124,3 +124,20 @@ fn verify_still_recognizes_indented_original_of_large_body() {
     let is_found = output.stdout.contains("indented by 2 spaces");
     assert!(output.code == 1 && is_found, "{output:?}");
 }
+
+#[test]
+fn verify_refuses_too_many_headers() {
+    let dir = WorkDir::new();
+    let lines = |count: usize| -> String { (0..count).map(|n| format!("x-{n}: 1\n")).collect() };
+    for (count, code, text) in [
+        (24_576, 1, "FAILED  headers"),
+        (24_577, 2, "line 24577: too many headers"),
+        (100_000, 2, "line 24577: too many headers"),
+    ] {
+        dir.write("headers", &lines(count));
+        let output = verify(&dir, b"{}");
+        assert_eq!(output.code, code, "{count}: {output:?}");
+        let printed = output.stdout + &output.stderr;
+        assert!(printed.contains(text), "{count}: {printed}");
+    }
+}

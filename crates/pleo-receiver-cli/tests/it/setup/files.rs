@@ -87,6 +87,45 @@ fn leaves_equivalent_configuration_unchanged() {
 }
 
 #[test]
+fn refuses_symlink_without_target() {
+    let harness = Harness::new();
+    let link = harness.dir.path().join("pleo.toml");
+    std::os::unix::fs::symlink("etc/missing.toml", &link).unwrap();
+    let parts = [
+        "cannot write pleo.toml",
+        "symbolic link",
+        "create the target",
+    ];
+    harness.run_fails(&["setup", "--url", &harness.url("/a")], 2, &parts);
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(harness.write_requests(), 0);
+    std::fs::remove_file(&link).unwrap();
+    // The signing secret.
+    let link = harness.dir.path().join("a.secret");
+    std::os::unix::fs::symlink("missing.secret", &link).unwrap();
+    let setup = [
+        "setup",
+        "--url",
+        &harness.url("/a"),
+        "--secret-file",
+        "a.secret",
+    ];
+    harness.run_fails(&setup, 2, &["cannot write a.secret", "symbolic link"]);
+    assert!(std::fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(harness.write_requests(), 0);
+}
+
+#[test]
+fn error_names_lock_file() {
+    let harness = Harness::new();
+    let lock = harness.dir.path().join("pleo.toml.lock");
+    std::os::unix::fs::symlink("elsewhere", &lock).unwrap();
+    let parts = ["pleo.toml.lock: Too many levels", "remove it"];
+    harness.run_fails(&["setup", "--url", &harness.url("/a")], 1, &parts);
+    assert!(!harness.has_file("elsewhere"));
+}
+
+#[test]
 fn keeps_permissions_and_symlink_of_configuration() {
     let harness = Harness::new();
     std::fs::create_dir(harness.dir.path().join("etc")).unwrap();
