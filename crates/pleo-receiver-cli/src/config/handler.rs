@@ -6,7 +6,6 @@ use std::env;
 use std::path::Path;
 
 use pleo_receiver::{Exec, Forward};
-use tracing::warn;
 
 use super::location::Location;
 use super::schema::ConfigFile;
@@ -18,7 +17,11 @@ use crate::secret_ref::signing_secrets;
 /// The handler of messages.
 pub(crate) enum Target {
     Forward(Box<Forward>),
-    Exec(Exec),
+    Exec {
+        exec: Exec,
+        /// The program, if it does not exist or cannot be executed.
+        missing: Option<String>,
+    },
 }
 
 impl Target {
@@ -26,7 +29,15 @@ impl Target {
     pub(crate) const fn kind(&self) -> &'static str {
         match self {
             Self::Forward(_) => "forward",
-            Self::Exec(_) => "exec",
+            Self::Exec { .. } => "exec",
+        }
+    }
+
+    /// Returns the program of `exec`, if it does not exist or cannot be executed.
+    pub(crate) fn missing_program(&self) -> Option<&str> {
+        match self {
+            Self::Forward(_) => None,
+            Self::Exec { missing, .. } => missing.as_deref(),
         }
     }
 }
@@ -54,20 +65,16 @@ pub(super) fn target(
             "not beside `exec`: choose one",
         )),
         (None, Some(words)) => {
-            if !is_executable(&words.program) {
-                warn!(
-                    program = words.program,
-                    "handler program not found or not executable; correct `exec`, or install it"
-                );
-            }
             let names = &file.exec_env;
             if let Some(wrong) = names.iter().find(|name| !is_env_name(name)) {
                 let why = format!("`{wrong}` is not the name of an environment variable");
                 return Err(Failure::usage(&location.key("exec_env"), &why));
             }
             (&words, names).hash(hash);
+            let missing = (!is_executable(&words.program)).then(|| words.program.clone());
             let exec = Exec::new(words.program).args(words.args);
-            Ok(Some(Target::Exec(exec.inherit_env(names))))
+            let exec = exec.inherit_env(names);
+            Ok(Some(Target::Exec { exec, missing }))
         }
         (Some(url), None) => {
             let url_location = location.flag("forward");

@@ -119,7 +119,7 @@ fn prints_one_line_per_check_with_its_fix() {
     );
     let fix = lines.next().unwrap();
     assert!(
-        fix.starts_with("        fix           run `pleo-receiver serve --config pleo.toml`"),
+        fix.starts_with("        fix           if it was moved, put it back first"),
         "{fix}"
     );
 }
@@ -260,8 +260,14 @@ fn stops_at_invalid_configuration() {
     harness
         .dir
         .write("pleo.toml", &format!("secret = \"{OTHER_SECRET}\""));
+    // The short form of a single endpoint.
     let (_, checks) = run_doctor(&harness, &[]);
-    assert!(failed(&checks, "endpoint").contains("setup"), "{checks:?}");
+    for check in ["endpoint", "clock"] {
+        assert_eq!(state(&checks, check), "skipped", "{checks:?}");
+    }
+    let found = format!("{checks:?}");
+    assert!(found.contains("/webhooks/pleo is at the top"), "{found}");
+    assert!(found.contains("setup --url"), "{found}");
 }
 
 #[test]
@@ -332,4 +338,112 @@ fn checks_settings_and_admin_listener() {
     server.signal_and_wait("-HUP", "configuration reloaded");
     let (_, checks) = run_doctor(&harness, &[]);
     assert_eq!(state(&checks, "admin"), "ok");
+}
+
+#[test]
+fn reports_missing_handler_program_and_short_retention() {
+    let harness = Harness::new();
+    let config = |settings: &str| {
+        let secret = format!("secret = \"{OTHER_SECRET}\"\n");
+        harness
+            .dir
+            .write("pleo.toml", &format!("{secret}{settings}"));
+        run_doctor(&harness, &[]).1
+    };
+    harness.dir.write("not-executable", "");
+    for program in ["./not-there", "./not-executable", "not-there-either"] {
+        let checks = config(&format!("exec = \"{program} --all\""));
+        let handler = failed(&checks, "handler");
+        assert!(handler.contains(&format!("`{program}`")), "{handler}");
+        assert!(handler.contains("correct `exec`"), "{handler}");
+    }
+    for (ages, found) in [
+        ("done = \"1h\"", "done messages are deleted after 1h"),
+        ("done = \"90m\"", "done messages are deleted after 1h 30m"),
+        (
+            "done = \"30d\"\ndead = \"36h\"",
+            "done messages are deleted after 30d, dead messages are deleted after 1d 12h",
+        ),
+    ] {
+        let checks = config(&format!("exec = \"true\"\n[retention]\n{ages}\n"));
+        assert_eq!(state(&checks, "handler"), "ok");
+        let retention = checks.iter().find(|check| check["check"] == "retention");
+        assert_eq!(retention.unwrap()["found"], found);
+    }
+}
+
+#[test]
+fn checks_certificate_and_key_of_receiver() {
+    let harness = Harness::new();
+    harness.dir.write(
+        "pleo.toml",
+        &format!(
+            "secret = \"{OTHER_SECRET}\"\ntls_listen = \"127.0.0.1:0\"\n\
+             tls_certificate = \"cert.pem\"\ntls_key = \"key.pem\"\n"
+        ),
+    );
+    let tls = || run_doctor(&harness, &[]).1;
+    assert!(failed(&tls(), "tls").contains("cannot read cert.pem"));
+    let key = rcgen::KeyPair::generate().unwrap();
+    let write = |year, key: &rcgen::KeyPair| {
+        let mut params = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 2, 28);
+        harness
+            .dir
+            .write("cert.pem", &params.self_signed(key).unwrap().pem());
+    };
+    harness.dir.write("key.pem", &key.serialize_pem());
+    write(2100, &key);
+    let checks = tls();
+    assert_eq!(state(&checks, "tls"), "ok", "{checks:?}");
+    assert!(format!("{checks:?}").contains("valid until 2100-02-28"));
+    write(2020, &key);
+    assert!(failed(&tls(), "tls").contains("expired at 2020-02-28"));
+    write(2100, &rcgen::KeyPair::generate().unwrap());
+    assert!(failed(&tls(), "tls").contains("cannot be used together"));
+}
+
+#[test]
+fn reports_refused_reload() {
+    let harness = Harness::new();
+    let address = free_address();
+    let good = format!("secret = \"{OTHER_SECRET}\"\nadmin = \"{address}\"\n");
+    harness.dir.write("pleo.toml", &good);
+    let mut server = harness.serve(&[]);
+    let reload = || run_doctor(&harness, &[]).1;
+    assert_eq!(state(&reload(), "reload"), "ok", "no reload yet");
+    harness.dir.write("pleo.toml", "listem = 1");
+    server.signal_and_wait("-HUP", "configuration not reloaded");
+    // Somebody has corrected the file, but not reloaded it.
+    harness.dir.write("pleo.toml", &good);
+    let refused = failed(&reload(), "reload");
+    assert!(
+        refused.contains("refused its configuration at 20"),
+        "{refused}"
+    );
+    assert!(refused.contains("reload again"), "{refused}");
+    server.signal_and_wait("-HUP", "configuration reloaded");
+    assert_eq!(state(&reload(), "reload"), "ok");
+}
+
+#[test]
+fn advises_to_put_moved_inbox_back() {
+    let harness = Harness::new();
+    harness
+        .dir
+        .write("pleo.toml", &format!("secret = \"{OTHER_SECRET}\"\n"));
+    let server = harness.serve(&[]);
+    let file = |name: &str| harness.dir.path().join(name);
+    std::fs::rename(file("pleo-inbox.db"), file("away.db")).unwrap();
+    for server in [Some(server), None] {
+        let (_, checks) = run_doctor(&harness, &[]);
+        let inbox = failed(&checks, "inbox");
+        for part in ["was moved or deleted", "pleo-inbox.db-wal", "put it back"] {
+            assert!(inbox.contains(part), "{part} is not in {inbox}");
+        }
+        assert!(!inbox.contains("`pleo-receiver serve"), "{inbox}");
+        if let Some(server) = server {
+            server.stop("-KILL");
+        }
+    }
 }

@@ -4,42 +4,98 @@ use core::time::Duration;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
+use jiff::{SignedDuration, Span, SpanRound, Timestamp, Unit};
 use pleo_http::reqwest::StatusCode;
 use pleo_http::reqwest::header::AUTHORIZATION;
-use pleo_receiver::{Inbox as _, SqliteInbox, State};
+use pleo_receiver::{Inbox as _, SqliteInbox, Tls};
 use serde_json::Value;
 
 use super::report::Report;
+use crate::admin::Credentials;
+use crate::certificate;
 use crate::config::admin::AdminSettings;
-use crate::config::load::Config;
-use crate::failure::Failure;
-use crate::http_client::{self, cause, parse_url, send};
+use crate::config::load::{Config, TlsFiles};
+use crate::failure::{Failure, chain};
+use crate::http_client::{self, Answer, cause, parse_url, send};
 
 /// The minimum free space on the disk of the inbox, in bytes.
 const MIN_FREE: u64 = 1_000_000_000;
 
+/// How long the certificate must be valid. The receiver warns from then on too.
+const MIN_VALIDITY: SignedDuration = SignedDuration::from_hours(14 * 24);
+
 /// Checks what `serve` would do with this configuration.
 pub(super) fn check_settings(config: &Config, report: &mut Report) -> io::Result<()> {
-    if config.handler.is_some() {
-        report.ok("handler", "`exec` or `forward` is set")?;
-    } else {
-        let why = "no handler; messages stay pending until `exec` or `forward` is set";
-        report.skipped("handler", why)?;
+    match &config.handler {
+        None => {
+            let why = "no handler; messages stay pending until `exec` or `forward` is set";
+            report.skipped("handler", why)?;
+        }
+        Some(target) => match target.missing_program() {
+            None => report.ok("handler", &format!("`{}` is set", target.kind()))?,
+            Some(program) => {
+                let found =
+                    format!("the program `{program}` of `exec` is missing or not executable");
+                let fix = "install it or correct `exec`; run `doctor` as the receiver's user, in its \
+                           working directory";
+                report.failed("handler", &found, fix)?;
+            }
+        },
+    }
+    if let Some(files) = &config.fixed.tls {
+        check_tls(files, report)?;
     }
     let retention = &config.tasks.retention;
     if retention.is_empty() {
         let why = "no `[retention]`; messages are kept until `inbox prune` deletes them";
         return report.skipped("retention", why);
     }
-    let day = Duration::from_secs(24 * 3600).as_secs();
     let ages = retention
         .iter()
-        .map(|(state, age)| describe_age(*state, age.as_secs() / day));
+        .map(|(state, age)| format!("{state} messages are deleted after {}", describe_age(*age)));
     report.ok("retention", &ages.collect::<Vec<_>>().join(", "))
 }
 
-fn describe_age(state: State, days: u64) -> String {
-    format!("{state} messages are deleted after {days} days")
+/// Formats a time span as the configuration does: `30d`, `1h 30m`.
+fn describe_age(age: Duration) -> String {
+    let largest = SpanRound::new().largest(Unit::Day).days_are_24_hours();
+    let span = Span::try_from(age).and_then(|span| span.round(largest));
+    span.map_or_else(|_| format!("{age:?}"), |span| format!("{span:#}"))
+}
+
+/// Checks the certificate and the key for HTTPS.
+fn check_tls(files: &TlsFiles, report: &mut Report) -> io::Result<()> {
+    let renew = "renew it (`certbot renew`), and look at the renewal's schedule";
+    let tls = match Tls::from_pem_files(&files.certificate, &files.key) {
+        Ok(tls) => tls,
+        Err(error) => {
+            let fix = "correct `tls_certificate` and `tls_key`; the files must be a pair, in PEM, and \
+                       readable for the receiver";
+            return report.failed("tls", &chain(&error), fix);
+        }
+    };
+    if certificate::is_authority(&files.certificate) {
+        let found = "the certificate is that of an authority (CA:TRUE), which clients reject";
+        return report.failed("tls", found, "make one with CA:FALSE");
+    }
+    let Some(expires_at) = tls.expires_at() else {
+        return report.ok(
+            "tls",
+            "certificate and key are a pair; the expiry is unknown",
+        );
+    };
+    let left = expires_at.duration_since(Timestamp::now());
+    let day = format!("{expires_at:.0}");
+    if left.is_negative() {
+        let found = format!("the certificate expired at {day}");
+        report.failed("tls", &found, renew)
+    } else if left < MIN_VALIDITY {
+        let found = format!("the certificate expires soon, at {day}");
+        report.failed("tls", &found, renew)
+    } else {
+        let found = format!("certificate and key are a pair, valid until {day}");
+        report.ok("tls", &found)
+    }
 }
 
 /// Checks the disk of the inbox, and how many receivers can share it.
@@ -60,7 +116,8 @@ pub(super) async fn check_inbox(inbox: &SqliteInbox, report: &mut Report) -> Res
     Ok(report.ok("replicas", "one: a SQLite inbox has one receiver")?)
 }
 
-/// Checks that the admin listener answers, and that the receiver is ready.
+/// Checks that the admin listener answers, that the receiver is ready, and that it has taken the last
+/// reload.
 pub(super) async fn check_admin(admin: &AdminSettings, report: &mut Report) -> Result<(), Failure> {
     let Some(address) = admin.address else {
         let why = "no `admin` address; health and metrics are not served";
@@ -70,17 +127,9 @@ pub(super) async fn check_admin(admin: &AdminSettings, report: &mut Report) -> R
         let why = "the receiver chooses its port at the start; give `admin` a fixed port";
         return Ok(report.skipped("admin", why)?);
     }
-    let url = format!("http://{}/readyz", reachable(address));
-    let target = parse_url(&url).map_err(Failure::Run)?;
-    let client = http_client::build(&target)?;
-    let mut request = client.get(target.url().clone());
-    if let Some(value) = (admin.access.credentials)
-        .as_ref()
-        .and_then(|credentials| credentials.header())
-    {
-        request = request.header(AUTHORIZATION, value);
-    }
-    let answer = match send(request).await {
+    let base = format!("http://{}", reachable(address));
+    let url = format!("{base}/readyz");
+    let answer = match get(&url, admin).await? {
         Ok(answer) => answer,
         Err(error) => {
             let found = format!("no answer from {url}: {}", cause(&error));
@@ -96,6 +145,11 @@ pub(super) async fn check_admin(admin: &AdminSettings, report: &mut Report) -> R
                 "reload the receiver, or correct `admin_token`, `admin_user`, `admin_password`";
             report.failed("admin", &found, fix)?;
         }
+        StatusCode::TOO_MANY_REQUESTS => {
+            let found = format!("{url} had too many wrong credentials from this machine");
+            let fix = "correct the credentials of what asks it, and run `doctor` again in a minute";
+            report.failed("admin", &found, fix)?;
+        }
         StatusCode::SERVICE_UNAVAILABLE => {
             let found = format!("{url}: not ready: {}", failures(&answer.body));
             report.failed("admin", &found, "see the log of the receiver")?;
@@ -106,7 +160,61 @@ pub(super) async fn check_admin(admin: &AdminSettings, report: &mut Report) -> R
             report.failed("admin", &found, fix)?;
         }
     }
-    Ok(())
+    if !matches!(
+        answer.status,
+        StatusCode::OK | StatusCode::SERVICE_UNAVAILABLE
+    ) {
+        return Ok(());
+    }
+    match get(&format!("{base}/metrics"), admin).await? {
+        Ok(page) if page.status == StatusCode::OK => {
+            Ok(check_reload(&String::from_utf8_lossy(&page.body), report)?)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Asks for a page of the admin listener.
+async fn get(
+    url: &str,
+    admin: &AdminSettings,
+) -> Result<Result<Answer, pleo_http::reqwest::Error>, Failure> {
+    let target = parse_url(url).map_err(Failure::Run)?;
+    let client = http_client::build(&target)?;
+    let mut request = client.get(target.url().clone());
+    let credentials = admin.access.credentials.as_ref();
+    if let Some(value) = credentials.and_then(Credentials::header) {
+        request = request.header(AUTHORIZATION, value);
+    }
+    Ok(send(request).await)
+}
+
+/// Checks in the metrics that the receiver has not refused its last reload.
+fn check_reload(metrics: &str, report: &mut Report) -> io::Result<()> {
+    let last = |outcome: &str| {
+        let sample =
+            format!("pleo_receiver_last_reload_timestamp_seconds{{outcome=\"{outcome}\"}} ");
+        let value = metrics
+            .lines()
+            .find_map(|line| line.strip_prefix(&sample))?;
+        value.parse::<f64>().ok()
+    };
+    let (done, failed) = (last("done"), last("failed"));
+    match (done, failed) {
+        (_, Some(at)) if done.is_none_or(|done| done < at) => {
+            let time = SignedDuration::try_from_secs_f64(at).ok();
+            let time = time.and_then(|time| Timestamp::from_duration(time).ok());
+            let time = time.map_or_else(String::new, |time| format!(" at {time:.0}"));
+            let found = format!(
+                "the receiver refused its configuration{time}, and runs with the one before"
+            );
+            let fix =
+                "see `configuration not reloaded` in its log; correct the file, and reload again";
+            report.failed("reload", &found, fix)
+        }
+        (Some(_), _) => report.ok("reload", "the receiver has taken its last reload"),
+        _ => report.ok("reload", "the receiver has had no reload since its start"),
+    }
 }
 
 /// Returns an address that this machine can connect to.

@@ -44,10 +44,10 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     for endpoint in &config.endpoints {
         info!(endpoint = %endpoint.name(), path = endpoint.path(), "endpoint configured");
     }
-    match &config.handler {
-        Some(target) => info!(handler = target.kind(), "handler configured"),
-        None => warn_of_no_handler(),
+    if let Some(target) = &config.handler {
+        info!(handler = target.kind(), "handler configured");
     }
+    warn_of_handler(config.handler.as_ref());
     let (receiver, dispatcher) =
         build_receiver(&fixed, config.endpoints, config.handler, config.retry)?;
     let task_metrics = TaskMetrics::default();
@@ -110,8 +110,18 @@ fn url(scheme: &str, listener: &TcpListener, path: &str) -> Result<String, Failu
     Ok(format!("{scheme}://{address}{path}"))
 }
 
-fn warn_of_no_handler() {
-    warn!("no handler; messages stay pending until `exec` or `forward` is set");
+/// Warns if there is no handler, or its program is missing.
+fn warn_of_handler(handler: Option<&Target>) {
+    let Some(target) = handler else {
+        warn!("no handler; messages stay pending until `exec` or `forward` is set");
+        return;
+    };
+    if let Some(program) = target.missing_program() {
+        warn!(
+            program,
+            "handler program not found or not executable; correct `exec`, or install it"
+        );
+    }
 }
 
 fn warn_of_plain_secrets(args: &Serve) {
@@ -182,7 +192,7 @@ fn build_receiver(
     }
     builder = match handler {
         None => builder,
-        Some(Target::Exec(exec)) => builder.handler(exec),
+        Some(Target::Exec { exec, .. }) => builder.handler(exec),
         Some(Target::Forward(forward)) => builder.handler(*forward),
     };
     let built = fixed.limits.receiver(builder).build();

@@ -12,7 +12,7 @@ use tokio::time;
 use tracing::{error, info, warn};
 
 use super::tasks::RunningTasks;
-use super::warn_of_no_handler;
+use super::warn_of_handler;
 use crate::admin::Admin;
 use crate::admin::metrics::ReloadMetrics;
 use crate::args::Serve;
@@ -79,14 +79,17 @@ impl Reload<'_> {
         if config.fixed.admin == self.fixed.admin {
             self.admin.set_access(config.admin.access);
         }
-        if config.handler_hash != self.handler_hash {
+        let handler_changed = config.handler_hash != self.handler_hash;
+        let missing = config.handler.as_ref().and_then(Target::missing_program);
+        // A program may be gone though its name is the same.
+        if handler_changed || missing.is_some() {
+            warn_of_handler(config.handler.as_ref());
+        }
+        if handler_changed {
             self.handler_hash = config.handler_hash;
-            if config.handler.is_none() {
-                warn_of_no_handler();
-            }
             let handler = config.handler.map(|target| -> Arc<dyn Handler> {
                 match target {
-                    Target::Exec(exec) => Arc::new(exec),
+                    Target::Exec { exec, .. } => Arc::new(exec),
                     Target::Forward(forward) => Arc::new(*forward),
                 }
             });
