@@ -3,9 +3,10 @@
 use core::time::Duration;
 use std::path::Path;
 
+use jiff::Timestamp;
 use pleo_http::reqwest::header::{HeaderName, HeaderValue};
 use pleo_receiver::verify::unix_now;
-use pleo_receiver::{Entry, State};
+use pleo_receiver::{Entry, State, StoredMessage};
 use tokio::time::{Instant, sleep};
 
 use crate::args::Send;
@@ -47,7 +48,8 @@ pub(crate) async fn run(args: Send) -> Result<(), Failure> {
     let target = (args.url.resolve()).and_then(|url| http_client::parse_url(&url));
     let target = target.map_err(|why| Failure::usage("the URL", &why))?;
     let request = target.post(&http_client::build(&target)?);
-    let request = request.headers(headers).body(body);
+    let request = request.headers(headers).body(body.clone());
+    let sent_at = Timestamp::now();
     let answer = http_client::send(request).await.map_err(|error| {
         let (url, why) = (target.url(), http_client::cause(&error));
         let fix = if why.contains("certificate") {
@@ -83,7 +85,15 @@ pub(crate) async fn run(args: Send) -> Result<(), Failure> {
         Some(inbox) => outcome(&inbox, &id).await,
         None => None,
     };
-    let text = found.map_or_else(String::new, |entry| format!(": {}", describe(&entry)));
+    let text = found.map_or_else(String::new, |found| {
+        // The answer is 204 in any case; the inbox on this machine knows more.
+        let stored = match found.entry.received_at < sent_at {
+            true if found.body != body => "stored before with another body, which is kept; ",
+            true => "stored before, so this is a duplicate; ",
+            false => "",
+        };
+        format!(": {stored}{}", describe(&found.entry))
+    });
     Ok(output::line(format_args!("message {id}{text}"))?)
 }
 
@@ -94,16 +104,17 @@ fn parse_header(header: &str) -> Option<(HeaderName, HeaderValue)> {
 
 /// Returns the stored message. Waits briefly for the end of its first attempt. Returns `None` if the
 /// inbox does not exist or has no such message.
-async fn outcome(inbox: &str, id: &str) -> Option<Entry> {
+async fn outcome(inbox: &str, id: &str) -> Option<StoredMessage> {
     let inbox = open_shared(inbox).ok()?;
     let sent = Instant::now();
     loop {
         let found = messages(&inbox, id).await.ok()?;
-        let entry = found.into_iter().next()?.entry;
+        let found = found.into_iter().next()?;
+        let entry = &found.entry;
         let limit = if entry.attempts == 0 { START } else { END };
         let has_ended = entry.state != State::Pending || entry.last_error.is_some();
         if has_ended || sent.elapsed() > limit {
-            return Some(entry);
+            return Some(found);
         }
         sleep(POLL).await;
     }

@@ -42,6 +42,41 @@ fn prints_message_id_and_outcome() {
 }
 
 #[test]
+fn tells_duplicate_and_conflict_from_inbox() {
+    let dir = WorkDir::new();
+    let server = dir.serve(&["--exec", "true"], ENV);
+    dir.write("body", "{\"a\":1}");
+    let send = |body: &str| {
+        dir.write("body", body);
+        dir.send(&server.url, &["--id", "msg_1", "--body", "body"])
+    };
+    for (body, outcome) in [
+        ("{\"a\":1}", None),
+        ("{\"a\":1}", Some("stored before, so this is a duplicate; ")),
+        (
+            "{\"a\":2}",
+            Some("stored before with another body, which is kept; "),
+        ),
+    ] {
+        let sent = send(body);
+        assert!(sent.stdout.starts_with("204 No Content\n"), "{sent:?}");
+        let message = sent.stdout.lines().nth(1).unwrap();
+        let text = format!("message msg_1: {}", outcome.unwrap_or_default());
+        assert!(message.starts_with(&text), "{sent:?}");
+        assert_eq!(
+            message.contains("stored before"),
+            outcome.is_some(),
+            "{sent:?}"
+        );
+    }
+    // Without the inbox, the answer reveals nothing.
+    let other = WorkDir::new();
+    let sent = other.send(&server.url, &["--id", "msg_1"]);
+    assert_eq!(sent.stdout, "204 No Content\nmessage msg_1\n", "{sent:?}");
+    assert_eq!(server.stop("-TERM").0, Some(0));
+}
+
+#[test]
 fn prints_error_of_handler() {
     let dir = WorkDir::new();
     let server = dir.serve(&["--exec", "sh -c 'echo no ledger >&2; exit 3'"], ENV);
