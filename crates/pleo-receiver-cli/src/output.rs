@@ -1,9 +1,11 @@
 //! Prints tables, fields and JSON to standard output. Escapes all text.
 
 use core::fmt::Display;
+use core::time::Duration;
 use std::borrow::Cow;
 use std::io::{self, Write};
 
+use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::{Serializer, Value};
 
@@ -125,6 +127,25 @@ pub(crate) fn line(text: impl Display) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{}", escape(&text.to_string()))
 }
 
+/// Formats a time span in its largest unit, without a fraction: `34 min`.
+pub(crate) fn about(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min", seconds / 60),
+        3600..86_400 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+/// Formats the time until an expiry: `in 34 min`, or `expired`.
+pub(crate) fn until(expiry: Timestamp, now: Timestamp) -> String {
+    match Duration::try_from(expiry.duration_since(now)) {
+        Ok(left) if !left.is_zero() => format!("in {}", about(left)),
+        _ => "expired".to_owned(),
+    }
+}
+
 /// Prints a line of text to standard error.
 pub(crate) fn note(text: impl Display) -> io::Result<()> {
     writeln!(io::stderr().lock(), "{}", escape(&text.to_string()))
@@ -170,7 +191,37 @@ fn cut(text: &str, width: usize) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
-    use super::{cut, fit_columns};
+    use core::time::Duration;
+
+    use jiff::{SignedDuration, Timestamp};
+
+    use super::{about, cut, fit_columns, until};
+
+    #[test]
+    fn formats_spans_in_largest_unit() {
+        for (seconds, text) in [
+            (0, "0 s"),
+            (59, "59 s"),
+            (60, "1 min"),
+            (3599, "59 min"),
+            (3600, "1 h"),
+            (86_399, "23 h"),
+            (86_400, "1 d"),
+            (30 * 86_400, "30 d"),
+        ] {
+            assert_eq!(about(Duration::from_secs(seconds)), text);
+        }
+        let now = Timestamp::UNIX_EPOCH;
+        for (millis, text) in [
+            (2_040_000, "in 34 min"),
+            (1, "in 0 s"),
+            (0, "expired"),
+            (-1, "expired"),
+        ] {
+            let expiry = now + SignedDuration::from_millis(millis);
+            assert_eq!(until(expiry, now), text);
+        }
+    }
 
     #[test]
     fn fits_columns_to_terminal() {

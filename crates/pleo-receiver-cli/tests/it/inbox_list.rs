@@ -1,5 +1,6 @@
 //! Tests of `inbox list`, and of the inbox that commands choose.
 
+use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use crate::support::program::{ENV, SECRET, WorkDir};
@@ -86,6 +87,7 @@ fn shows_endpoint_and_last_error_in_columns() {
     for (head, values) in [
         ("ENDPOINT", ["/webhooks/pleo", "/webhooks/pleo"]),
         ("WEBHOOK ID", ["msg_1 ", long]),
+        ("EXPIRES", ["in 59 min", "-"]),
         ("EVENT TYPE", ["v1.export-job.created", "v1.vendor.created"]),
         ("LAST ERROR", ["", ""]),
     ] {
@@ -174,5 +176,80 @@ fn lists_newest_messages_of_many_pages() {
         let listed = dir.json(&args);
         assert_eq!(listed.len(), count, "{args:?}");
         assert_eq!(listed[0]["webhook_id"], format!("msg_{first}"), "{args:?}");
+    }
+}
+
+/// Runs a command in a terminal with this many columns. Returns what it prints.
+#[cfg(target_os = "linux")]
+fn run_in_terminal(dir: &WorkDir, columns: usize, args: &str) -> String {
+    let program = env!("CARGO_BIN_EXE_pleo-receiver");
+    let command = format!("stty rows 24 cols {columns}; exec {program} {args}");
+    let mut script = std::process::Command::new("script");
+    let script = script.args(["-qec", &command, "/dev/null"]);
+    let output = script.current_dir(dir.path()).output().unwrap();
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{printed}");
+    printed.replace('\r', "")
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn tables_fit_terminal_of_80_columns() {
+    let has_script = std::process::Command::new("script")
+        .arg("--version")
+        .output();
+    if has_script.is_err() {
+        let allowed = std::env::var_os("PLEO_TEST_FORBID_SKIP").is_none();
+        assert!(allowed, "no `script` makes a terminal");
+        let text = "SKIPPED inbox_list: no `script` makes a terminal";
+        let _ = writeln!(io::stderr(), "{text}");
+        return;
+    }
+    let dir = WorkDir::new();
+    let server = dir.serve(&["--path", "/webhooks/acme-production"], ENV);
+    let id = "msg_2b7Tj9x0QwErTyUiOpAsDfGhJkL";
+    for args in [&["--id", id][..], &[]] {
+        assert_eq!(dir.send(&server.url, args).code, 0);
+    }
+    assert_eq!(server.stop("-TERM").0, Some(0));
+    let (list, stats) = ("inbox list", "inbox stats");
+    for (columns, args, heads) in [
+        (
+            80,
+            list,
+            &["RECEIVED (UTC)", "STATE", "TRIES", "WEBHOOK ID", "EXPIRES"][..],
+        ),
+        (
+            80,
+            stats,
+            &["ENDPOINT", "SCHEDULED", "DEAD", "PAUSED", "NEXT EXPIRY"],
+        ),
+        (
+            160,
+            list,
+            &["EXPIRES", "EVENT TYPE", "ENDPOINT", "LAST ERROR"],
+        ),
+        (160, stats, &["OLDEST", "EXPIRED", "DONE"]),
+    ] {
+        let table = run_in_terminal(&dir, columns, args);
+        let widest = table
+            .lines()
+            .map(|line| line.chars().count())
+            .max()
+            .unwrap();
+        assert!(widest <= columns, "{widest} columns:\n{table}");
+        for head in heads {
+            assert!(
+                table.lines().next().unwrap().contains(head),
+                "{head}:\n{table}"
+            );
+        }
+        assert!(table.contains("in 59 min"), "{table}");
+        let complete = if args == list {
+            id
+        } else {
+            "/webhooks/acme-production"
+        };
+        assert!(table.contains(complete), "{table}");
     }
 }

@@ -2,7 +2,8 @@
 
 use core::time::Duration;
 
-use pleo_receiver::{Cursor, Entry, Inbox as _, InboxError, Query, Selection, SqliteInbox};
+use jiff::Timestamp;
+use pleo_receiver::{Cursor, Entry, Inbox as _, InboxError, Query, Selection, SqliteInbox, State};
 use serde_json::{Value, json};
 use tokio::time;
 
@@ -113,25 +114,33 @@ pub(super) async fn tail(args: InboxTail) -> Result<(), Failure> {
 
 impl Row for Entry {
     const COLUMNS: &'static [&'static str] = &[
-        "RECEIVED",
+        "RECEIVED (UTC)",
         "STATE",
-        "ATTEMPTS",
+        "TRIES",
         "WEBHOOK ID",
+        "EXPIRES",
         "EVENT TYPE",
         "ENDPOINT",
         "LAST ERROR",
     ];
 
-    /// To the id, which `inbox show` needs complete.
-    const UNCUT: usize = 4;
+    /// To the expiry: a terminal of 80 columns has room for them, with a usual id. `inbox show` needs the
+    /// id complete.
+    const UNCUT: usize = 5;
 
     fn cells(&self) -> Vec<String> {
         let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
         vec![
-            format!("{:.0}", self.received_at),
+            self.received_at.strftime("%m-%d %H:%M:%S").to_string(),
             self.state.as_str().to_owned(),
             self.attempts.to_string(),
             self.webhook_id.to_string(),
+            self.expires_at
+                .filter(|_| self.state != State::Done)
+                .map_or_else(
+                    || "-".to_owned(),
+                    |expiry| output::until(expiry, Timestamp::now()),
+                ),
             text(&self.event_type),
             self.endpoint.to_string(),
             shorten(&text(&self.last_error)),

@@ -1,9 +1,8 @@
 //! `pleo-receiver inbox stats`: prints counts by endpoint and state, ages, expiries and sizes.
 
-use core::time::Duration;
 use std::fs;
 
-use jiff::SignedDuration;
+use jiff::Timestamp;
 use pleo_receiver::{EndpointStats, Inbox as _};
 use serde_json::{Value, json};
 
@@ -43,13 +42,16 @@ impl Row for EndpointStats {
         "READY",
         "LEASED",
         "SCHEDULED",
-        "DONE",
         "DEAD",
         "PAUSED",
-        "OLDEST PENDING",
         "NEXT EXPIRY",
+        "OLDEST",
         "EXPIRED",
+        "DONE",
     ];
+
+    /// The name of the endpoint.
+    const UNCUT: usize = 1;
 
     fn cells(&self) -> Vec<String> {
         vec![
@@ -57,12 +59,16 @@ impl Row for EndpointStats {
             self.ready.to_string(),
             self.leased.to_string(),
             self.scheduled.to_string(),
-            self.done.to_string(),
             self.dead.to_string(),
             if self.paused { "yes" } else { "no" }.to_owned(),
-            (self.oldest_pending).map_or_else(|| "-".to_owned(), describe_age),
-            (self.nearest_expiry).map_or_else(|| "-".to_owned(), |at| format!("{at:.0}")),
+            match self.nearest_expiry {
+                Some(expiry) => output::until(expiry, Timestamp::now()),
+                None if self.expired > 0 => "expired".to_owned(),
+                None => "-".to_owned(),
+            },
+            (self.oldest_pending).map_or_else(|| "-".to_owned(), output::about),
             self.expired.to_string(),
+            self.done.to_string(),
         ]
     }
 
@@ -81,11 +87,6 @@ impl Row for EndpointStats {
             "expired": self.expired,
         })
     }
-}
-
-fn describe_age(age: Duration) -> String {
-    let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
-    format!("{:#}", SignedDuration::from_secs(seconds))
 }
 
 /// Formats a size in KiB, or in MiB with one decimal.
