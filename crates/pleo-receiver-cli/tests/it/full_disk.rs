@@ -96,7 +96,7 @@ impl Disk {
         let (mut stderr, mut log) = (BufReader::new(server.stderr.take().unwrap()), String::new());
         while !log.contains("listening url=") {
             if stderr.read_line(&mut log).unwrap() == 0 {
-                assert_eq!(server.wait().unwrap().code(), Some(2), "{log}");
+                assert_eq!(server.wait().unwrap().code(), Some(1), "{log}");
                 assert!(log.contains("inbox.db`: database or disk is full"), "{log}");
                 return;
             }
