@@ -7,6 +7,8 @@ use std::sync::{Arc, RwLock};
 
 use http::Extensions;
 use ipnet::IpNet;
+#[cfg(feature = "otel")]
+use opentelemetry::global::ObjectSafeTracerProvider;
 use tokio::sync::watch;
 
 use crate::admission::Admission;
@@ -20,6 +22,7 @@ use crate::measure::InboxMeter;
 use crate::receiver::{Inner, Receiver};
 use crate::routes::{self, BuildError, Routes};
 use crate::telemetry::Telemetry;
+use crate::trace::Tracing;
 
 impl Receiver {
     /// Creates a builder of a receiver with this inbox and the default limits. Pass an
@@ -35,6 +38,7 @@ impl Receiver {
             max_unverified_bytes: 64 * 1024 * 1024,
             trusted_proxies: Vec::new(),
             peer_from: PeerAddr::from_extensions,
+            tracing: Tracing::default(),
         }
     }
 }
@@ -51,6 +55,7 @@ pub struct ReceiverBuilder {
     max_unverified_bytes: usize,
     trusted_proxies: Vec<IpNet>,
     peer_from: fn(&Extensions) -> Option<IpAddr>,
+    tracing: Tracing,
 }
 
 impl ReceiverBuilder {
@@ -139,6 +144,26 @@ impl ReceiverBuilder {
         self
     }
 
+    /// Sets the provider of the tracer that records a span for each delivery and each attempt; none
+    /// unless set.
+    ///
+    /// An attempt links to its delivery, and its span is the current context of its handler. The
+    /// sender's `traceparent` is only linked, since it isn't signed. Requests to unknown paths have no
+    /// span, and those of rejected requests are limited.
+    ///
+    /// ```
+    /// use pleo_receiver::opentelemetry::global;
+    ///
+    /// # fn set(builder: pleo_receiver::ReceiverBuilder) -> pleo_receiver::ReceiverBuilder {
+    /// builder.tracer_provider(&global::tracer_provider())
+    /// # }
+    /// ```
+    #[cfg(feature = "otel")]
+    pub fn tracer_provider(mut self, provider: &impl ObjectSafeTracerProvider) -> Self {
+        self.tracing = Tracing::new(provider);
+        self
+    }
+
     /// Builds the receiver and its dispatcher.
     ///
     /// # Errors
@@ -156,6 +181,7 @@ impl ReceiverBuilder {
             inbox: Arc::clone(&self.inbox),
             dispatching: dispatching.subscribe(),
             telemetry: Arc::clone(&telemetry),
+            tracing: self.tracing.clone(),
             failure: failure.subscribe(),
             is_running: Arc::clone(&is_dispatching),
         });
@@ -173,6 +199,7 @@ impl ReceiverBuilder {
             trusted_proxies: self.trusted_proxies,
             peer_from: self.peer_from,
             telemetry,
+            tracing: self.tracing,
             inbox_meter: InboxMeter::default(),
             failure,
             is_dispatching,

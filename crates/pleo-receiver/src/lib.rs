@@ -26,6 +26,7 @@
 //! | `exec` | [`Exec`], a handler that runs a command |
 //! | `forward` | [`Forward`], a handler that posts to a URL |
 //! | `tls` | [`Tls`], for HTTPS with HTTP/2 and HTTP/1.1 |
+//! | `otel` | [`ReceiverBuilder::tracer_provider`], for OpenTelemetry spans of deliveries and attempts |
 //! | `conformance` | [`inbox::conformance`], tests of an [`Inbox`], for tests |
 //!
 //! # Re-exported crates
@@ -41,6 +42,7 @@
 //! | [`http`], [`http_body`], [`http_body_util`] | requests and responses |
 //! | [`ipnet`] | networks |
 //! | [`jiff`] | timestamps |
+//! | [`opentelemetry`] | tracer providers (feature `otel`) |
 //!
 //! Sockets are those of tokio 1.
 #![cfg_attr(docsrs, feature(doc_cfg))]
@@ -51,6 +53,7 @@
         feature = "exec",
         feature = "forward",
         feature = "tls",
+        feature = "otel",
         feature = "conformance"
     )),
     allow(rustdoc::broken_intra_doc_links)
@@ -76,6 +79,7 @@ mod routes;
 mod server;
 mod service;
 mod telemetry;
+mod trace;
 
 pub use builder::ReceiverBuilder;
 pub use client_ip::{PLEO_EU, PLEO_US, PeerAddr};
@@ -99,6 +103,8 @@ pub use inbox::{
 pub use inbox::{
     SqliteBackupError, SqliteCheck, SqliteInbox, SqliteOpenError, SqliteOptions, UnreadableMessage,
 };
+#[cfg(feature = "otel")]
+pub use opentelemetry;
 pub use receiver::Receiver;
 pub use rejection::Rejection;
 pub use routes::BuildError;

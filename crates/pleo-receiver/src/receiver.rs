@@ -28,9 +28,10 @@ use crate::measure::InboxMeter;
 use crate::rejection::{self, Rejection};
 use crate::routes::{self, BuildError, Route, Routes};
 use crate::telemetry::{self, AuthenticDelivery, RejectedRequest, Telemetry};
+use crate::trace::{ReceiveSpan, Tracing};
 
-/// The headers that are kept with a message. Each is in one of the two sets of signature headers, or
-/// says where the message belongs in a trace.
+/// The headers of a request that are kept with a message. Each is in one of the two sets of signature
+/// headers, or says where the message belongs in the sender's trace.
 const STORED_HEADERS: [&str; 7] = [
     "webhook-id",
     "webhook-timestamp",
@@ -64,6 +65,7 @@ pub(crate) struct Inner {
     /// Finds the peer address in the extensions of a request.
     pub(crate) peer_from: fn(&Extensions) -> Option<IpAddr>,
     pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) tracing: Tracing,
     pub(crate) inbox_meter: InboxMeter,
     /// The fatal error of the inbox, once there is one.
     pub(crate) failure: watch::Sender<Option<InboxError>>,
@@ -121,7 +123,8 @@ impl Receiver {
         let Some(route) = route else {
             return self.reject_unrouted(parts.uri.path(), source, Rejection::NoSuchPath);
         };
-        match self.receive(&route, source, parts, body).await {
+        let mut span = self.inner.tracing.receive(&route.endpoint, source, &parts);
+        match self.receive(&route, source, parts, body, &mut span).await {
             Ok(()) => rejection::accepted(),
             Err(Rejected {
                 rejection,
@@ -136,6 +139,7 @@ impl Receiver {
                     ..RejectedRequest::default()
                 };
                 self.inner.telemetry.rejected(request, &rejection);
+                span.rejected(&rejection, webhook_id.as_deref());
                 rejection::rejected(&rejection)
             }
         }
@@ -258,6 +262,7 @@ impl Receiver {
         source: Option<IpAddr>,
         parts: Parts,
         body: B,
+        span: &mut ReceiveSpan,
     ) -> Result<(), Rejected>
     where
         B: Body<Data = Bytes> + Unpin,
@@ -284,6 +289,7 @@ impl Receiver {
         })?;
         (route.meter).authentic(authentic.secret_index, authentic.body.len(), arrived);
         let id = authentic.id;
+        let context = span.start(&id, authentic.body.len());
         let rejected = |rejection| Rejected {
             rejection,
             webhook_id: Some(Arc::clone(&id)),
@@ -294,7 +300,7 @@ impl Receiver {
         let name = Arc::clone(endpoint.name());
         let message = NewMessage::new(name, Arc::clone(&id), authentic.body)
             .with_source(ip)
-            .with_headers(stored_headers(&parts.headers));
+            .with_headers(stored_headers(&parts.headers, context));
         // Frees the connection's read buffer, which the headers point into.
         drop(parts);
         let appended = self
@@ -305,6 +311,7 @@ impl Receiver {
             // Not for a duplicate: anybody who saw a delivery can repeat it.
             inner.admission.delivered(source, arrived.into());
         }
+        span.accepted(appended);
         let elapsed = arrived.elapsed();
         route.meter.acknowledged(elapsed);
         let delivery = AuthenticDelivery {
@@ -425,11 +432,14 @@ fn claimed_id(id: &[u8]) -> Arc<str> {
     String::from_utf8_lossy(id).into()
 }
 
-/// Returns the headers to keep with a message.
-fn stored_headers(headers: &HeaderMap) -> StoredHeaders {
+/// Returns the headers to keep with a message, and the one that has the context of its receive span.
+fn stored_headers(headers: &HeaderMap, context: Option<(&'static str, String)>) -> StoredHeaders {
     let kept = (headers.iter()).filter(|(name, _)| STORED_HEADERS.contains(&name.as_str()));
-    kept.filter_map(|(name, value)| Some((name, value.to_str().ok()?)))
-        .collect()
+    let kept = kept.filter_map(|(name, value)| Some((name.as_str(), value.to_str().ok()?)));
+    let context = context
+        .as_ref()
+        .map(|(name, value)| (*name, value.as_str()));
+    kept.chain(context).collect()
 }
 
 impl fmt::Debug for Receiver {

@@ -14,12 +14,14 @@ use super::{Dispatching, SHUTDOWN_TIMEOUT, retry, sleep_until};
 use crate::handler::Delivery;
 use crate::inbox::{Inbox, InboxError, Key, LeaseId, LeaseRequest, LeasedMessage, Outcome};
 use crate::telemetry::{self, HandlerAttempt, Telemetry};
+use crate::trace::{AttemptSpan, Tracing};
 
 /// The outcome if the handler failed. Its task describes the error, whose methods may panic.
 type HandlerResult = Result<(), Outcome>;
 
 pub(super) struct Attempts {
     telemetry: Arc<Telemetry>,
+    tracing: Tracing,
     handlers: JoinSet<HandlerResult>,
     /// The attempt of each task in `handlers`, also if it panics or is aborted.
     running: HashMap<task::Id, Running>,
@@ -37,6 +39,7 @@ struct Running {
     /// The handler and the options that the attempt started with.
     started_with: Arc<Dispatching>,
     task: AbortHandle,
+    span: AttemptSpan,
     /// When the grace period ends, if it has started.
     grace_ends: Option<Instant>,
     is_lost: bool,
@@ -58,9 +61,10 @@ impl Running {
 }
 
 impl Attempts {
-    pub(super) fn new(inbox: Arc<dyn Inbox>, telemetry: Arc<Telemetry>) -> Self {
+    pub(super) fn new(inbox: Arc<dyn Inbox>, telemetry: Arc<Telemetry>, tracing: Tracing) -> Self {
         Self {
             telemetry,
+            tracing,
             handlers: JoinSet::new(),
             running: HashMap::new(),
             leases: Leases::new(Arc::clone(&inbox)),
@@ -121,6 +125,7 @@ impl Attempts {
         }
         let is_last = retry::is_last(options, attempt);
         let limit = options.timeout;
+        let span = self.tracing.attempt(&message, attempt);
         let delivery = Delivery::new(message, attempt, is_last, limit);
         if delivery.is_expired() {
             let expires_at = delivery.expires_at();
@@ -134,10 +139,12 @@ impl Attempts {
         let started_with = Arc::clone(current);
         let own_turn = Arc::clone(&turn);
         let (telemetry, endpoint) = (Arc::clone(&self.telemetry), Arc::clone(&key.endpoint));
+        let own_span = span.clone();
         let task = self.handlers.spawn(async move {
             let _turn = own_turn.lock().await;
             let _measured = telemetry.meters.handler(&endpoint);
-            let handled = time::timeout(limit, handler.handle(delivery)).await;
+            let handled = own_span.enter(async { handler.handle(delivery).await });
+            let handled = time::timeout(limit, handled).await;
             let handled = handled
                 .unwrap_or_else(|_| Err(format!("handler timed out after {limit:?}").into()));
             handled.map_err(|error| retry::outcome(&started_with.options, attempt, &error))
@@ -150,6 +157,7 @@ impl Attempts {
             started: Instant::now(),
             started_with: Arc::clone(current),
             task,
+            span,
             grace_ends: None,
             is_lost: false,
             turn,
@@ -251,6 +259,7 @@ impl Attempts {
             Err(_) => retry::outcome(options, running.attempt, &"handler panicked".into()),
         };
         self.telemetry.attempt_ended(running.telemetry(), &outcome);
+        running.span.ended(&outcome);
         self.outcomes.record(running.lease, running.key, outcome);
     }
 
@@ -266,6 +275,7 @@ impl Attempts {
             running.is_lost = true;
             running.task.abort();
             self.telemetry.lease_lost(running.telemetry());
+            running.span.lost();
         }
     }
 

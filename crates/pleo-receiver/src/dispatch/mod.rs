@@ -21,6 +21,7 @@ use self::attempts::Attempts;
 use crate::handler::Handler;
 use crate::inbox::{Inbox, InboxError, InboxErrorKind, InboxFuture, Leased, Version};
 use crate::telemetry::{self, Telemetry};
+use crate::trace::Tracing;
 
 pub use options::DispatchOptions;
 
@@ -45,6 +46,7 @@ pub(crate) struct Shared {
     pub(crate) inbox: Arc<dyn Inbox>,
     pub(crate) dispatching: watch::Receiver<Arc<Dispatching>>,
     pub(crate) telemetry: Arc<Telemetry>,
+    pub(crate) tracing: Tracing,
     /// The fatal error of the inbox, once there is one.
     pub(crate) failure: watch::Receiver<Option<InboxError>>,
     /// Whether [`Dispatcher::run`] dispatches messages.
@@ -208,11 +210,12 @@ async fn dispatch(shared: Shared, mut until: Until) -> Result<(), InboxError> {
         inbox,
         mut dispatching,
         telemetry,
+        tracing,
         mut failure,
         ..
     } = shared;
     let mut current = Arc::clone(&dispatching.borrow_and_update());
-    let mut attempts = Attempts::new(Arc::clone(&inbox), telemetry);
+    let mut attempts = Attempts::new(Arc::clone(&inbox), telemetry, tracing);
     // The request runs in a task, so that a request that hangs delays no other event.
     let mut leasing = Leasing::new();
     let (mut requested, mut ttl) = (Instant::now(), current.options.lease_ttl());

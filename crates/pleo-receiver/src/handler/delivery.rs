@@ -10,6 +10,8 @@ use pleo_events::{Envelope, Event};
 
 use super::contract::HandlerError;
 use crate::inbox::{Entry, NewMessage, StoredHeaders, StoredMessage};
+#[cfg(any(feature = "exec", feature = "forward"))]
+use crate::trace;
 
 /// One attempt to deliver an authentic message to a handler.
 ///
@@ -192,6 +194,7 @@ impl Delivery {
             ("PLEO_ATTEMPT", "pleo-attempt", Some(self.attempt().to_string())),
             ("PLEO_RECEIVED_AT", "pleo-received-at", Some(time(self.received_at()))),
             ("PLEO_EXPIRES_AT", "pleo-expires-at", self.expires_at().map(time)),
+            ("TRACEPARENT", "traceparent", trace::current_traceparent()),
         ]
         .into_iter()
         .filter_map(|(variable, header, value)| Some((variable, header, value?)))

@@ -98,6 +98,22 @@ impl RateLimit {
             && take(all, now, TOTAL_BURST, TOTAL_INTERVAL).is_some()
     }
 
+    /// Returns `true` if another event may be reported now, whatever the level of the log.
+    #[cfg(feature = "otel")]
+    pub(crate) fn permits(
+        &self,
+        text: &'static str,
+        code: &'static str,
+        endpoint: &Arc<str>,
+    ) -> bool {
+        let event = Event {
+            text,
+            code,
+            endpoint: Arc::clone(endpoint),
+        };
+        self.permit(event, Instant::now()).is_some()
+    }
+
     /// Returns how many events were suppressed since the last line, if another line may be written
     /// now. Counts the event as suppressed otherwise.
     fn permit(&self, event: Event, now: Instant) -> Option<u64> {
