@@ -22,6 +22,8 @@ mod pleo;
 mod samples;
 mod secret_ref;
 mod signals;
+#[cfg(feature = "otel")]
+mod traces;
 
 use core::time::Duration;
 use std::collections::BTreeSet;

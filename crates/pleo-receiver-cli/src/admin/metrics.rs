@@ -59,6 +59,32 @@ impl ReloadMetrics {
     }
 }
 
+/// The metrics of traces.
+#[cfg(feature = "otel")]
+#[derive(Clone, Debug)]
+pub(crate) struct SpanMetrics(Family<[(&'static str, &'static str); 1], Counter>);
+
+#[cfg(feature = "otel")]
+impl SpanMetrics {
+    /// Counts spans that were exported, dropped because the queue was full, or failed to be exported.
+    pub(crate) fn count(&self, outcome: &'static str, spans: usize) {
+        let spans = u64::try_from(spans).unwrap_or(u64::MAX);
+        self.0.get_or_create(&[("outcome", outcome)]).inc_by(spans);
+    }
+}
+
+#[cfg(feature = "otel")]
+impl Default for SpanMetrics {
+    /// Creates all counters, so that an alert sees the first lost span.
+    fn default() -> Self {
+        let spans = Self(Family::default());
+        for outcome in ["exported", "dropped", "failed"] {
+            spans.count(outcome, 0);
+        }
+        spans
+    }
+}
+
 /// The metrics of the program, besides those of the receiver.
 pub(crate) struct ProgramMetrics {
     registry: Registry,
@@ -89,6 +115,14 @@ impl ProgramMetrics {
         let help = "Export jobs added by scheduled catch-ups";
         registry.register("caught_up", help, tasks.caught_up.clone());
         Self { registry, ready }
+    }
+
+    /// Adds the metrics of traces.
+    #[cfg(feature = "otel")]
+    pub(crate) fn with_spans(mut self, spans: &SpanMetrics) -> Self {
+        let help = "Spans by outcome: exported, dropped or failed";
+        self.registry.register("spans", help, spans.0.clone());
+        self
     }
 
     /// Encodes the metrics in the OpenMetrics text format, without the last line.

@@ -9,7 +9,7 @@ mod tasks;
 use core::time::Duration;
 use std::sync::Arc;
 
-use pleo_receiver::{DispatchOptions, Dispatcher, Endpoint, Receiver, Server, Tls};
+use pleo_receiver::{DispatchOptions, Endpoint, Receiver, ReceiverBuilder, Server, Tls};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time;
@@ -30,12 +30,16 @@ use crate::listen::bind;
 use crate::log::Log;
 use crate::secret_ref::SecretRef;
 use crate::signals::{Hangup, Stop};
+#[cfg(feature = "otel")]
+use crate::traces::Traces;
 
 pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     let config = Config::new(&args)?;
     log.configure(config.log);
     warn_of_plain_secrets(&args);
     let tls = config.fixed.tls.as_ref().map(load_tls).transpose()?;
+    #[cfg(feature = "otel")]
+    let traces = Traces::start()?;
     let mut stop = Stop::new()?;
     let hangup = Hangup::new()?;
     let fixed = config.fixed;
@@ -48,11 +52,16 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
         info!(handler = target.kind(), "handler configured");
     }
     warn_of_handler(config.handler.as_ref());
+    let builder = receiver_builder(&fixed, config.endpoints, config.handler, config.retry)?;
+    #[cfg(feature = "otel")]
+    let builder = traces.instrument(builder);
     let (receiver, dispatcher) =
-        build_receiver(&fixed, config.endpoints, config.handler, config.retry)?;
+        (builder.build()).map_err(|error| Failure::Usage(chain(&error)))?;
     let task_metrics = TaskMetrics::default();
     let reload_metrics = ReloadMetrics::default();
     let program_metrics = ProgramMetrics::new(log.lost_lines(), &task_metrics, &reload_metrics);
+    #[cfg(feature = "otel")]
+    let program_metrics = program_metrics.with_spans(traces.metrics());
     let admin = Admin::new(config.admin.access, &receiver, tls.clone(), program_metrics);
     let admin = Arc::new(admin);
     if let Some(address) = fixed.admin {
@@ -96,10 +105,13 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
         endpoints: names,
         hanging: None,
     };
-    tokio::select! {
-        ended = server.run(shutdown) => ended?,
+    let ended = tokio::select! {
+        ended = server.run(shutdown) => ended,
         never = reload.run(hangup) => match never {},
-    }
+    };
+    #[cfg(feature = "otel")]
+    traces.shutdown().await;
+    ended?;
     info!("shutdown complete");
     Ok(())
 }
@@ -174,12 +186,12 @@ fn load_tls(files: &TlsFiles) -> Result<Tls, Failure> {
     Ok(tls)
 }
 
-fn build_receiver(
+fn receiver_builder(
     fixed: &Fixed,
     endpoints: Vec<Endpoint>,
     handler: Option<Target>,
     retry: DispatchOptions,
-) -> Result<(Receiver, Dispatcher), Failure> {
+) -> Result<ReceiverBuilder, Failure> {
     let options = fixed.limits.inbox();
     let options = options.with_allow_shared_directory(fixed.allow_shared_directory);
     let inbox = inbox_url::open(&fixed.inbox, options)?;
@@ -195,6 +207,5 @@ fn build_receiver(
         Some(Target::Exec { exec, .. }) => builder.handler(exec),
         Some(Target::Forward(forward)) => builder.handler(*forward),
     };
-    let built = fixed.limits.receiver(builder).build();
-    built.map_err(|error| Failure::Usage(chain(&error)))
+    Ok(fixed.limits.receiver(builder))
 }

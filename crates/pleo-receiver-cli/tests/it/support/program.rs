@@ -75,11 +75,13 @@ impl WorkDir {
         std::fs::write(self.path().join(name), text).unwrap();
     }
 
-    /// Returns a command that runs the program here, without this process's `PLEO_` variables.
+    /// Returns a command that runs the program here, without this process's `PLEO_` and `OTEL_`
+    /// variables.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pleo-receiver"));
         command.args(args).current_dir(self.path());
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("PLEO_")) {
+        let is_own = |name: &str| name.starts_with("PLEO_") || name.starts_with("OTEL_");
+        for (name, _) in std::env::vars().filter(|(name, _)| is_own(name)) {
             command.env_remove(name);
         }
         // Tests read the log as text.
