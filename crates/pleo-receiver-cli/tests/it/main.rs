@@ -53,4 +53,6 @@ mod soak;
 mod startup;
 mod subscriptions;
 mod terminal;
+#[cfg(feature = "otel")]
+mod traces;
 mod verify_limits;
