@@ -476,15 +476,13 @@ fn absent_or_hanging_collector_delays_neither_deliveries_nor_shutdown() {
 fn exports_to_https_and_logs_no_secret() {
     let (dir, collector) = (WorkDir::new(), Collector::start());
     let address = collector.url.split("//").nth(1).unwrap().parse().unwrap();
-    let (url, pem) = collector.runtime.block_on(async {
+    let (proxy, pem) = collector.runtime.block_on(async {
         let sandbox = Sandbox::start().await;
-        let proxy = TlsProxy::start(sandbox.authority(), "localhost", move || Some(address));
-        let port = proxy.await.port();
-        (
-            format!("https://user:hunter2@localhost:{port}/otlp"),
-            sandbox.authority().pem(),
-        )
+        let target = move || Some(address);
+        let proxy = TlsProxy::start(sandbox.authority(), "localhost", target).await;
+        (proxy, sandbox.authority().pem())
     });
+    let url = format!("https://user:hunter2@localhost:{}/otlp", proxy.port());
     dir.write("authority.pem", &pem);
     let env = [
         ("PLEO_WEBHOOK_SECRET", SECRET),
@@ -503,7 +501,7 @@ fn exports_to_https_and_logs_no_secret() {
     );
     let (code, log) = server.stop("-TERM");
     assert_eq!(code, Some(0), "{log}");
-    let export = collector.next();
+    let export = collector.exports.try_recv().expect(&log);
     assert_eq!(export.path, "/otlp", "the URL for traces is complete");
     assert_eq!(export.headers["authorization"], "Basic dXNlcjpodW50ZXIy");
     assert_eq!(export.headers["x-key"], "correct horse");

@@ -93,7 +93,8 @@ impl Delivery {
         &self.inner.message.body
     }
 
-    /// Returns the headers that were kept: those of the signature, and `traceparent`.
+    /// Returns the headers that were kept: those of the signature, `traceparent`, and
+    /// `receive-traceparent` with the context of the receive span, if it was recorded.
     #[must_use]
     pub fn headers(&self) -> &StoredHeaders {
         &self.inner.message.headers

@@ -37,7 +37,7 @@ const RESPONSE_BODY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Redirects are not followed. The request has these headers, if they have a value: `webhook-id`, `pleo-endpoint`,
 /// `pleo-event-type`, `pleo-event-id`, `pleo-attempt` (from 1), `pleo-received-at` and
 /// `pleo-expires-at` (RFC 3339), and `pleo-expired: true` if the export job expired before this
-/// attempt.
+/// attempt. `traceparent` has the context of the attempt's OpenTelemetry span, if there is one.
 #[derive(Clone)]
 pub struct Forward {
     client: Client,

@@ -99,7 +99,8 @@ impl Key {
     }
 }
 
-/// The headers that are kept with a message: those of the signature as they came, and `traceparent`.
+/// The headers that are kept with a message: those of the signature as they came, `traceparent`, and
+/// `receive-traceparent` with the context of the receive span.
 ///
 /// The text form has a line `name: value` per header.
 #[derive(Clone, Default, PartialEq, Eq)]

@@ -27,3 +27,5 @@ mod panicked;
 mod responses;
 mod server_threads;
 mod tls;
+#[cfg(feature = "otel")]
+mod traces;
