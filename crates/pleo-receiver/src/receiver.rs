@@ -93,17 +93,17 @@ impl Receiver {
     }
 
     /// Answers a request of the peer with this address.
-    pub(crate) async fn respond_to<B>(
+    pub(crate) fn respond_to<B>(
         &self,
         peer: Option<IpAddr>,
         parts: Parts,
         body: B,
-    ) -> Response<Full<Bytes>>
+    ) -> impl Future<Output = Response<Full<Bytes>>>
     where
         B: Body<Data = Bytes> + Unpin,
     {
         let route = self.route(parts.uri.path());
-        self.respond_at(route, peer, parts, body).await
+        self.respond_at(route, peer, parts, body)
     }
 
     async fn respond_at<B>(
@@ -123,8 +123,18 @@ impl Receiver {
         let Some(route) = route else {
             return self.reject_unrouted(parts.uri.path(), source, Rejection::NoSuchPath);
         };
+        let arrived = Instant::now();
         let mut span = self.inner.tracing.receive(&route.endpoint, source, &parts);
-        match self.receive(&route, source, parts, body, &mut span).await {
+        let _in_flight = self.inner.telemetry.metrics.in_flight();
+        let verified = self.verify(&route, source, arrived, &parts, body, &mut span);
+        let verified = verified.await;
+        // Frees the connection's read buffer, which the headers point into.
+        drop(parts);
+        let stored = match verified {
+            Ok(message) => self.store(&route, arrived, message, &mut span).await,
+            Err(rejected) => Err(rejected),
+        };
+        match stored {
             Ok(()) => rejection::accepted(),
             Err(Rejected {
                 rejection,
@@ -254,20 +264,19 @@ impl Receiver {
         route.map(Arc::clone)
     }
 
-    /// Checks a request and stores its message. Hashes nothing before the headers pass, and parses
-    /// nothing before the signature holds.
-    async fn receive<B>(
+    /// Checks a request and returns its message. Hashes nothing before the headers pass.
+    async fn verify<B>(
         &self,
         route: &Route,
         source: Option<IpAddr>,
-        parts: Parts,
+        arrived: Instant,
+        parts: &Parts,
         body: B,
         span: &mut ReceiveSpan,
-    ) -> Result<(), Rejected>
+    ) -> Result<NewMessage, Rejected>
     where
         B: Body<Data = Bytes> + Unpin,
     {
-        let arrived = Instant::now();
         let (inner, endpoint) = (&*self.inner, &route.endpoint);
         let limits = inner.body_limits;
         endpoint.check_request(&parts.method, &parts.headers, source, limits.bytes)?;
@@ -276,10 +285,7 @@ impl Receiver {
         }
         endpoint.check_credentials(&parts.headers)?;
         let headers = SignatureHeaders::from_pairs(&parts.headers)?;
-        let ip = source;
-        let source = Source::from(source);
-        let _in_flight = inner.telemetry.metrics.in_flight();
-        let permit = inner.admission.body(source);
+        let permit = inner.admission.body(Source::from(source));
         let verified = body::verify(body, endpoint.verifier(), &headers, limits, permit);
         let authentic = verified.await.map_err(|refused| Rejected {
             rejection: refused.rejection,
@@ -288,8 +294,23 @@ impl Receiver {
                 .is_some_and(|body| self.is_by_removed_secret(route, &headers, &body)),
         })?;
         (route.meter).authentic(authentic.secret_index, authentic.body.len(), arrived);
-        let id = authentic.id;
-        let context = span.start(&id, authentic.body.len());
+        let context = span.start(&authentic.id, authentic.body.len());
+        let name = Arc::clone(endpoint.name());
+        let message = NewMessage::new(name, authentic.id, authentic.body);
+        let headers = stored_headers(&parts.headers, context);
+        Ok(message.with_source(source).with_headers(headers))
+    }
+
+    /// Stores an authentic message. The inbox parses it.
+    async fn store(
+        &self,
+        route: &Route,
+        arrived: Instant,
+        message: NewMessage,
+        span: &mut ReceiveSpan,
+    ) -> Result<(), Rejected> {
+        let (inner, endpoint) = (&*self.inner, route.endpoint.name());
+        let (id, source) = (Arc::clone(&message.webhook_id), message.source);
         let rejected = |rejection| Rejected {
             rejection,
             webhook_id: Some(Arc::clone(&id)),
@@ -297,32 +318,24 @@ impl Receiver {
         };
         // Only an authentic message takes a slot: nobody else can use them up.
         let _slot = inner.admission.store().map_err(rejected)?;
-        let name = Arc::clone(endpoint.name());
-        let message = NewMessage::new(name, Arc::clone(&id), authentic.body)
-            .with_source(ip)
-            .with_headers(stored_headers(&parts.headers, context));
-        // Frees the connection's read buffer, which the headers point into.
-        drop(parts);
         let appended = self
-            .store(endpoint.name(), &id, message)
+            .append(endpoint, &id, message)
             .await
             .map_err(rejected)?;
         if appended == Appended::Stored {
             // Not for a duplicate: anybody who saw a delivery can repeat it.
-            inner.admission.delivered(source, arrived.into());
+            inner.admission.delivered(source.into(), arrived.into());
         }
         span.accepted(appended);
         let elapsed = arrived.elapsed();
         route.meter.acknowledged(elapsed);
         let delivery = AuthenticDelivery {
-            endpoint: endpoint.name(),
+            endpoint,
             webhook_id: &id,
-            source: ip,
+            source,
             elapsed,
         };
-        inner
-            .telemetry
-            .accepted(&route.accepted, delivery, appended);
+        (inner.telemetry).accepted(&route.accepted, delivery, appended);
         Ok(())
     }
 
@@ -340,7 +353,7 @@ impl Receiver {
             && route.removed.signed(headers, body, Instant::now())
     }
 
-    async fn store(
+    async fn append(
         &self,
         endpoint: &Arc<str>,
         webhook_id: &str,

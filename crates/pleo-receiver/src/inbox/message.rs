@@ -136,7 +136,8 @@ impl<N: AsRef<str>, V: AsRef<str>> FromIterator<(N, V)> for StoredHeaders {
     fn from_iter<I: IntoIterator<Item = (N, V)>>(headers: I) -> Self {
         let mut text = String::with_capacity(256);
         for (name, value) in headers {
-            if !value.as_ref().contains(['\n', '\r']) {
+            let is_line_break = |byte| matches!(byte, b'\n' | b'\r');
+            if !value.as_ref().bytes().any(is_line_break) {
                 text.extend([name.as_ref(), ": ", value.as_ref(), "\n"]);
             }
         }

@@ -266,9 +266,9 @@ impl Connection {
     ) -> impl Future<Output = Result<Response<Full<Bytes>>, Infallible>> + use<> {
         let connection = Arc::clone(self);
         let mut open = self.progress.begin_request();
+        let (parts, body) = request.into_parts();
         async move {
             let (peer, receiver) = (connection.peer, &connection.server.receiver);
-            let (parts, body) = request.into_parts();
             let response = match check_framing(&parts) {
                 Ok(()) => receiver.respond_to(Some(peer), parts, body).await,
                 Err(rejection) => receiver.reject_unrouted(parts.uri.path(), Some(peer), rejection),
