@@ -1,7 +1,12 @@
-//! A histogram that threads fill without a lock, since each request adds to several.
+//! A histogram that threads fill without waiting for each other, since each request adds to several.
 
 use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
+
+use crate::striped::Striped;
+
+/// The most bounds that a scale has.
+const MAX_BOUNDS: usize = 13;
 
 /// The distribution of measured values.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -32,8 +37,14 @@ impl Distribution {
 #[derive(Debug)]
 pub(crate) struct Histogram {
     scale: &'static Scale,
+    counts: Striped<Counts>,
+}
+
+/// The counts of one stripe.
+#[derive(Debug, Default)]
+struct Counts {
     /// One more than bounds, for larger values.
-    counts: Box<[AtomicU64]>,
+    buckets: [AtomicU64; MAX_BOUNDS + 1],
     sum: AtomicU64,
 }
 
@@ -88,11 +99,9 @@ pub(crate) static NUMBERS: Scale = Scale {
 
 impl Histogram {
     pub(crate) fn new(scale: &'static Scale) -> Self {
-        let counts = scale.bounds.iter().map(|_| AtomicU64::new(0));
         Self {
             scale,
-            counts: counts.chain([AtomicU64::new(0)]).collect(),
-            sum: AtomicU64::new(0),
+            counts: Striped::default(),
         }
     }
 
@@ -100,9 +109,10 @@ impl Histogram {
     pub(crate) fn add(&self, value: u64) {
         let bounds = self.scale.bounds;
         let above = bounds.iter().position(|bound| value <= *bound);
-        if let Some(count) = self.counts.get(above.unwrap_or(bounds.len())) {
+        let counts = self.counts.local();
+        if let Some(count) = counts.buckets.get(above.unwrap_or(bounds.len())) {
             count.fetch_add(1, Ordering::Relaxed);
-            self.sum.fetch_add(value, Ordering::Relaxed);
+            counts.sum.fetch_add(value, Ordering::Relaxed);
         }
     }
 
@@ -119,10 +129,14 @@ impl Histogram {
     pub(crate) fn distribution(&self) -> Distribution {
         let units = self.scale.units;
         let bounds = self.scale.bounds.iter().map(|bound| to_f64(*bound) / units);
-        let counts = self.counts.iter();
-        let counts = counts.map(|count| count.load(Ordering::Relaxed));
+        let total = |count: &dyn Fn(&Counts) -> &AtomicU64| {
+            let counts = self.counts.all().map(count);
+            let counts = counts.map(|count| count.load(Ordering::Relaxed));
+            counts.fold(0, u64::wrapping_add)
+        };
+        let counts = (0..=MAX_BOUNDS).map(|bucket| total(&|counts| &counts.buckets[bucket]));
         let buckets = bounds.chain([f64::INFINITY]).zip(counts).collect();
-        Distribution::new(buckets, to_f64(self.sum.load(Ordering::Relaxed)) / units)
+        Distribution::new(buckets, to_f64(total(&|counts| &counts.sum)) / units)
     }
 }
 
@@ -137,6 +151,15 @@ pub(crate) const fn to_f64(value: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn has_bucket_for_each_bound() {
+        for scale in [&BYTES, &SHORT_TIMES, &LONG_TIMES] {
+            assert!(scale.bounds.len() <= MAX_BOUNDS);
+        }
+        #[cfg(feature = "sqlite")]
+        assert!(NUMBERS.bounds.len() <= MAX_BOUNDS);
+    }
 
     #[test]
     fn counts_value_in_first_bucket_that_holds_it() {

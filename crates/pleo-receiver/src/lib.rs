@@ -78,6 +78,7 @@ mod removed;
 mod routes;
 mod server;
 mod service;
+mod striped;
 mod telemetry;
 mod trace;
 

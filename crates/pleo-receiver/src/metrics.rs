@@ -9,10 +9,12 @@ use jiff::Timestamp;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
+#[cfg(feature = "tls")]
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Metric, Registry};
 
 use crate::inbox::Appended;
+use crate::striped::{StripedCounter, StripedGauge};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct OutcomeLabels {
@@ -47,13 +49,13 @@ struct CertificateLabels {
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
-    accepted: Family<OutcomeLabels, Counter>,
+    accepted: Family<OutcomeLabels, StripedCounter>,
     rejected: Family<RejectionLabels, Counter>,
     handled: Family<OutcomeLabels, Counter>,
     expired: Family<EndpointLabels, Counter>,
     dispatcher_restarts: Counter,
-    in_flight: Gauge,
-    connections: Gauge,
+    in_flight: StripedGauge,
+    connections: StripedGauge,
     refused_connections: Family<ReasonLabels, Counter>,
     #[cfg(feature = "tls")]
     certificate_expiry: Family<CertificateLabels, Gauge>,
@@ -179,10 +181,10 @@ impl Metrics {
 
 /// Counts one in a gauge until it is dropped.
 #[derive(Debug)]
-pub(crate) struct GaugeGuard<'m>(&'m Gauge);
+pub(crate) struct GaugeGuard<'m>(&'m StripedGauge);
 
 impl<'m> GaugeGuard<'m> {
-    fn new(gauge: &'m Gauge) -> Self {
+    fn new(gauge: &'m StripedGauge) -> Self {
         gauge.inc();
         Self(gauge)
     }
@@ -197,9 +199,9 @@ impl Drop for GaugeGuard<'_> {
 /// Counts the accepted deliveries of one endpoint by outcome.
 #[derive(Debug)]
 pub(crate) struct Accepted {
-    stored: Counter,
-    duplicate: Counter,
-    conflict: Counter,
+    stored: StripedCounter,
+    duplicate: StripedCounter,
+    conflict: StripedCounter,
 }
 
 impl Accepted {

@@ -11,7 +11,6 @@ use std::time::Instant;
 
 use pleo_webhook_verify::Verifier;
 use prometheus_client::encoding::{EncodeLabelSet, text};
-use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
@@ -19,6 +18,7 @@ use prometheus_client::registry::{Registry, Unit};
 use self::encoding::SharedHistogram;
 pub(crate) use self::inbox::InboxMeter;
 use crate::histogram::{BYTES, LONG_TIMES, SHORT_TIMES};
+use crate::striped::StripedCounter;
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct EndpointLabels {
@@ -39,7 +39,7 @@ pub(crate) struct Meters {
     registry: Registry,
     acknowledgement: Histograms,
     body: Histograms,
-    matched_secret: Family<SecretLabels, Counter>,
+    matched_secret: Family<SecretLabels, StripedCounter>,
     handler: Histograms,
     handlers: Family<EndpointLabels, Gauge>,
     /// The endpoints that the receiver has or had.
@@ -139,9 +139,9 @@ impl Meters {
 pub(crate) struct EndpointMeter {
     acknowledgement: SharedHistogram,
     body: SharedHistogram,
-    matched_secret: Family<SecretLabels, Counter>,
+    matched_secret: Family<SecretLabels, StripedCounter>,
     /// The counter of each secret that has matched.
-    matched_at: [OnceLock<Counter>; Verifier::MAX_SECRETS],
+    matched_at: [OnceLock<StripedCounter>; Verifier::MAX_SECRETS],
     endpoint: Arc<str>,
     added: Instant,
     /// When the last authentic delivery arrived, in milliseconds since `added`; 0 if none did.
@@ -158,7 +158,10 @@ impl EndpointMeter {
         self.body.add_size(body_len);
         let since_added = arrived.saturating_duration_since(self.added).as_millis();
         let since_added = u64::try_from(since_added).unwrap_or(u64::MAX).max(1);
-        self.last_delivery.store(since_added, Ordering::Relaxed);
+        // Most deliveries of a burst only read.
+        if self.last_delivery.load(Ordering::Relaxed) != since_added {
+            self.last_delivery.store(since_added, Ordering::Relaxed);
+        }
     }
 
     /// Measures the acknowledgement of a delivery that arrived this long ago.
@@ -177,7 +180,7 @@ impl EndpointMeter {
         }
     }
 
-    fn matched_counter(&self, secret_index: usize) -> Counter {
+    fn matched_counter(&self, secret_index: usize) -> StripedCounter {
         let labels = SecretLabels {
             endpoint: Arc::clone(&self.endpoint),
             position: u64::try_from(secret_index + 1).unwrap_or(u64::MAX),
