@@ -2,21 +2,23 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
-use http::{Response, StatusCode};
-use http_body_util::Full;
+use serde::Deserialize;
 use tokio::sync::Notify;
 
 /// A fault of one API request.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[non_exhaustive]
 pub enum Fault {
     /// The API responds with this and does nothing.
     Status {
         /// The status code.
         status: u16,
         /// The value of `Retry-After`.
+        #[serde(default)]
         retry_after: Option<String>,
         /// The body, or `None` for an error of the API.
+        #[serde(default)]
         body: Option<String>,
     },
     /// The API closes the connection and does nothing.
@@ -26,6 +28,7 @@ pub enum Fault {
     /// The API never responds.
     Silence,
     /// The API handles the request, and responds once it is notified.
+    #[serde(skip)]
     Held(Arc<Notify>),
     /// No fault: the API responds as usual.
     None,
@@ -59,25 +62,4 @@ impl Fault {
             body: Some(body.into()),
         }
     }
-}
-
-/// Builds the response of [`Fault::Status`].
-pub(crate) fn response(
-    status: u16,
-    retry_after: Option<String>,
-    body: Option<String>,
-) -> Response<Full<Bytes>> {
-    let status = StatusCode::from_u16(status).unwrap();
-    let reason = r#"{"type":"SIMULATED","message":"injected fault"}"#;
-    let mut builder = Response::builder()
-        .status(status)
-        .header("content-type", "application/json;charset=UTF-8");
-    if let Some(wait) = retry_after {
-        builder = builder.header("retry-after", wait);
-    }
-    if status.is_redirection() {
-        builder = builder.header("location", "/v1/elsewhere");
-    }
-    let body = body.unwrap_or_else(|| reason.to_owned());
-    builder.body(Full::from(body)).unwrap()
 }

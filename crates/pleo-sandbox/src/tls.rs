@@ -4,13 +4,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use uuid::Uuid;
+
+use crate::error::Error;
 
 /// A certificate authority for tests and development.
 pub struct Authority {
@@ -19,17 +21,17 @@ pub struct Authority {
 
 impl Authority {
     /// Generates a new key and certificate.
-    #[must_use]
-    #[allow(clippy::new_without_default, reason = "each authority generates a key")]
-    pub fn new() -> Self {
+    ///
+    /// # Errors
+    /// [`Error::Tls`] if they cannot be generated.
+    pub fn new() -> Result<Self, Error> {
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let name = format!("Sandbox authority {}", Uuid::new_v4());
         params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().unwrap();
-        Self {
-            issuer: CertifiedIssuer::self_signed(params, key).unwrap(),
-        }
+        let key = KeyPair::generate().map_err(failed)?;
+        let issuer = CertifiedIssuer::self_signed(params, key).map_err(failed)?;
+        Ok(Self { issuer })
     }
 
     /// Returns the authority's own certificate in PEM, for clients to trust.
@@ -39,47 +41,36 @@ impl Authority {
     }
 
     /// Issues a certificate for these names. Returns it and its key in PEM.
-    #[must_use]
-    pub fn certify(&self, names: &[&str]) -> (String, String) {
-        let (certificate, key) = self.issue(names);
-        (certificate.pem(), key.serialize_pem())
+    ///
+    /// # Errors
+    /// [`Error::Tls`] if a name is not one of a host.
+    pub fn certify(&self, names: &[&str]) -> Result<(String, String), Error> {
+        let (certificate, key) = self.issue(names)?;
+        Ok((certificate.pem(), key.serialize_pem()))
     }
 
-    /// Returns an acceptor with a certificate for `localhost`.
-    pub(crate) fn acceptor(&self) -> TlsAcceptor {
-        self.acceptor_for(&["localhost", "127.0.0.1"])
-    }
-
-    /// Returns a client configuration that trusts only this authority.
-    pub(crate) fn client_config(&self) -> ClientConfig {
-        let mut roots = RootCertStore::empty();
-        roots.add(self.issuer.der().clone()).unwrap();
-        ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth()
-    }
-
-    fn issue(&self, names: &[&str]) -> (rcgen::Certificate, KeyPair) {
-        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(names).unwrap();
-        (params.signed_by(&key, &self.issuer).unwrap(), key)
-    }
-
-    fn acceptor_for(&self, names: &[&str]) -> TlsAcceptor {
-        let (certificate, key) = self.issue(names);
-        let chain: Vec<CertificateDer<'static>> = vec![certificate.der().clone()];
-        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    /// Returns an acceptor with a certificate for these names.
+    pub(crate) fn acceptor(&self, names: &[&str]) -> Result<TlsAcceptor, Error> {
+        let (certificate, key) = self.issue(names)?;
+        let chain = vec![certificate.der().clone()];
+        let key = PrivateKeyDer::try_from(key.serialize_der());
+        let key = key.map_err(|error| Error::Tls(error.into()))?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .unwrap()
+            .map_err(failed)?
             .with_no_client_auth()
             .with_single_cert(chain, key)
-            .unwrap();
-        TlsAcceptor::from(Arc::new(config))
+            .map_err(failed)?;
+        Ok(TlsAcceptor::from(Arc::new(config)))
+    }
+
+    fn issue(&self, names: &[&str]) -> Result<(rcgen::Certificate, KeyPair), Error> {
+        let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+        let key = KeyPair::generate().map_err(failed)?;
+        let params = CertificateParams::new(names).map_err(failed)?;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(failed)?;
+        Ok((certificate, key))
     }
 }
 
@@ -99,28 +90,36 @@ pub struct TlsProxy {
 impl TlsProxy {
     /// Starts a proxy with a certificate for `name`, on a free loopback port. Asks `target` for each
     /// connection where to forward it, and closes the connection at `None`.
+    ///
+    /// # Errors
+    /// [`Error::Listen`] if it cannot listen, [`Error::Tls`] if `name` is not the name of a host.
     pub async fn start(
         authority: &Authority,
         name: &str,
         target: impl Fn() -> Option<SocketAddr> + Send + 'static,
-    ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let acceptor = authority.acceptor_for(&[name]);
+    ) -> Result<Self, Error> {
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let cannot_listen = |source| Error::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(cannot_listen)?;
+        let bound = listener.local_addr().map_err(cannot_listen)?;
+        let acceptor = authority.acceptor(&[name])?;
         let listener = tokio::spawn(async move {
+            // Dropped with this task, which ends the connections.
+            let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
+                while connections.try_join_next().is_some() {}
                 let (acceptor, target) = (acceptor.clone(), target());
-                tokio::spawn(async move {
+                connections.spawn(async move {
                     let mut client = acceptor.accept(stream).await.ok()?;
                     let mut server = TcpStream::connect(target?).await.ok()?;
                     copy_bidirectional(&mut client, &mut server).await.ok()
                 });
             }
         });
-        Self {
-            address,
+        Ok(Self {
+            address: bound,
             listener: listener.abort_handle(),
-        }
+        })
     }
 
     /// Returns the port that the proxy listens on.
@@ -134,4 +133,8 @@ impl Drop for TlsProxy {
     fn drop(&mut self) {
         self.listener.abort();
     }
+}
+
+fn failed(error: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Tls(error.into())
 }

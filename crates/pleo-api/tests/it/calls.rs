@@ -2,13 +2,13 @@
 
 use crate::support::{
     EXPORT, KEY, SCOPES, TOKEN, URL, VENDOR, builder, builder_for, chain, first_page, ids, request,
-    start,
+    start, start_sandbox,
 };
 use pleo_api::{
     ActivityQuery, Client, Credentials, EndpointAuth, Error, ExportJobQuery, ExportJobStatus,
     OperationType, PageRequest, Status, Subscription, SubscriptionQuery, SubscriptionRequest,
 };
-use pleo_sandbox::{Sandbox, Token};
+use pleo_sandbox::Token;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -233,7 +233,7 @@ async fn lists_pending_export_jobs_of_own_company() {
 
 #[tokio::test]
 async fn errors_have_status_and_message_of_api() {
-    let pleo = Sandbox::start().await;
+    let pleo = start_sandbox().await;
     pleo.grant(Token::bearer(TOKEN).scopes(["export-jobs:read"]));
     let client = builder(&pleo).build().unwrap();
     let stranger = builder_for(&pleo, Credentials::bearer("a.b.c").unwrap());
@@ -303,7 +303,7 @@ async fn rejects_certificate_of_unknown_authority() {
     let (pleo, _, _) = start().await;
     let trusting_others = Client::builder(Credentials::bearer(TOKEN).unwrap())
         .base_url(pleo.url())
-        .add_root_certificates(Sandbox::start().await.authority().pem())
+        .add_root_certificates(start_sandbox().await.authority().unwrap().pem())
         .retries(0, core::time::Duration::ZERO)
         .build()
         .unwrap();

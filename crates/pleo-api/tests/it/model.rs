@@ -129,7 +129,7 @@ fn rejects_base_url_that_would_leak_token() {
             "{url}: {text}"
         );
     }
-    let authority = Authority::new();
+    let authority = Authority::new().unwrap();
     for url in [
         Client::PRODUCTION,
         Client::STAGING,

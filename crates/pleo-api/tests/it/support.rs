@@ -7,7 +7,7 @@ use pleo_api::{
     Client, ClientBuilder, Credentials, Error, Page, Subscription, SubscriptionQuery,
     SubscriptionRequest,
 };
-use pleo_sandbox::{Sandbox, Token};
+use pleo_sandbox::{Authority, Sandbox, SandboxOptions, Token};
 use uuid::Uuid;
 
 pub const TOKEN: &str = "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4In0.c2VjcmV0";
@@ -19,10 +19,16 @@ pub const SCOPES: [&str; 2] = ["export-jobs:read", "export-jobs:write"];
 
 /// Starts a sandbox that accepts `TOKEN`; returns it, a client, and the token's company.
 pub async fn start() -> (Sandbox, Client, Uuid) {
-    let pleo = Sandbox::start().await;
+    let pleo = start_sandbox().await;
     let company = pleo.grant(Token::bearer(TOKEN).scopes(SCOPES));
     let client = builder(&pleo).build().unwrap();
     (pleo, client, company)
+}
+
+/// Starts a sandbox with TLS.
+pub async fn start_sandbox() -> Sandbox {
+    let options = SandboxOptions::new().with_tls(Authority::new().unwrap());
+    Sandbox::start_with(options).await.unwrap()
 }
 
 pub fn builder(pleo: &Sandbox) -> ClientBuilder {
@@ -33,7 +39,7 @@ pub fn builder(pleo: &Sandbox) -> ClientBuilder {
 pub fn builder_for(pleo: &Sandbox, credentials: Credentials) -> ClientBuilder {
     Client::builder(credentials)
         .base_url(pleo.url())
-        .add_root_certificates(pleo.authority().pem())
+        .add_root_certificates(pleo.authority().unwrap().pem())
         .retries(4, Duration::from_millis(1))
 }
 

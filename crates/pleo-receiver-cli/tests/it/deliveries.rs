@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use crate::support::harness::{EXPORT, Harness};
+use pleo_sandbox::{Export, ExportRequest};
 use serde_json::{Value, json};
 
 #[test]
@@ -35,7 +36,10 @@ fn accepts_either_signature_during_rotation() {
         attempt.status
     };
     assert_eq!(send(1), Some(204));
-    harness.sandbox.rotate_secret(subscription.parse().unwrap());
+    harness
+        .sandbox
+        .rotate_secret(subscription.parse().unwrap())
+        .unwrap();
     assert_eq!(send(2), Some(204), "the receiver has the old secret");
     drop(server);
 
@@ -45,7 +49,8 @@ fn accepts_either_signature_during_rotation() {
     assert_eq!(send(2), Some(204), "the receiver has the new secret");
     harness
         .sandbox
-        .retire_old_secrets(subscription.parse().unwrap());
+        .retire_old_secrets(subscription.parse().unwrap())
+        .unwrap();
     assert_eq!(send(1), Some(204));
 }
 
@@ -54,13 +59,13 @@ fn stores_duplicated_and_unordered_messages_once() {
     let harness = Harness::new();
     harness.set_up(EXPORT);
     let _server = harness.serve(&[]);
-    let jobs: Vec<_> = (0..20)
-        .map(|number| json!({ "id": number.to_string() }))
-        .collect();
-    let messages = harness
-        .sandbox
-        .emit_duplicated_in_reverse(harness.company, EXPORT, &jobs);
+    let request = ExportRequest::new().with_company(harness.company);
+    let request = request.with_jobs(20).with_copies(2).with_reverse(true);
+    let Export { jobs, messages, .. } = harness.sandbox.export(&request);
     let attempts = harness.wait_for_attempts(2 * jobs.len());
+    let arrived: Vec<_> = attempts.iter().map(|attempt| &attempt.message).collect();
+    let sent_twice = messages.iter().rev().flat_map(|message| [message; 2]);
+    assert_eq!(arrived, sent_twice.collect::<Vec<_>>());
     assert!(
         attempts.iter().all(|attempt| attempt.status == Some(204)),
         "{attempts:?}"
@@ -74,7 +79,7 @@ fn stores_duplicated_and_unordered_messages_once() {
         (20, sent)
     );
 
-    harness.sandbox.resend(&messages[0]);
+    harness.sandbox.resend(&messages[0]).unwrap();
     let attempts = harness.wait_for_attempts(2 * jobs.len() + 1);
     assert_eq!(attempts.last().unwrap().status, Some(204));
     assert_eq!(

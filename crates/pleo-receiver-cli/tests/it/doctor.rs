@@ -159,7 +159,7 @@ fn reports_subscription_token_and_secret_problems() {
         "this check needs no token"
     );
 
-    harness.sandbox.rotate_secret(id.parse().unwrap());
+    harness.sandbox.rotate_secret(id.parse().unwrap()).unwrap();
     let (_, checks) = run_doctor(&harness, &[]);
     let fix = failed(&checks, "secret");
     assert!(

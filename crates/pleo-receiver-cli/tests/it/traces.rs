@@ -17,7 +17,7 @@ use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
-use pleo_sandbox::{Sandbox, TlsProxy};
+use pleo_sandbox::{Authority, TlsProxy};
 use prost::Message;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
@@ -477,10 +477,10 @@ fn exports_to_https_and_logs_no_secret() {
     let (dir, collector) = (WorkDir::new(), Collector::start());
     let address = collector.url.split("//").nth(1).unwrap().parse().unwrap();
     let (proxy, pem) = collector.runtime.block_on(async {
-        let sandbox = Sandbox::start().await;
+        let authority = Authority::new().unwrap();
         let target = move || Some(address);
-        let proxy = TlsProxy::start(sandbox.authority(), "localhost", target).await;
-        (proxy, sandbox.authority().pem())
+        let proxy = TlsProxy::start(&authority, "localhost", target).await;
+        (proxy.unwrap(), authority.pem())
     });
     let url = format!("https://user:hunter2@localhost:{}/otlp", proxy.port());
     dir.write("authority.pem", &pem);

@@ -222,14 +222,14 @@ fn never_overwrites_secret_of_another_endpoint() {
         .unwrap()
         .parse()
         .unwrap();
-    harness.sandbox.rotate_secret(id);
+    harness.sandbox.rotate_secret(id).unwrap();
     let rotated = [&setup[..], &["--secret-file", "moved.secret"]].concat();
     harness.run_ok(&rotated);
     assert_eq!(harness.read_file("eu.secret"), before);
     let both = harness.read_file("pleo.toml");
     let other = "\n[[endpoint]]\npath = \"/other\"\nsecret = \"file:moved.secret\"\n";
     harness.dir.write("pleo.toml", &format!("{both}{other}"));
-    harness.sandbox.rotate_secret(id);
+    harness.sandbox.rotate_secret(id).unwrap();
     harness.run_fails(&rotated, 2, &["moved.secret holds another secret"]);
 }
 

@@ -59,7 +59,12 @@ fn creates_subscription_and_dispatches_export_job() {
 #[test]
 fn works_without_proxy() {
     let harness = Harness::new();
-    let (certificate, key) = harness.sandbox.authority().certify(&["localhost"]);
+    let (certificate, key) = harness
+        .sandbox
+        .authority()
+        .unwrap()
+        .certify(&["localhost"])
+        .unwrap();
     harness.dir.write("certificate.pem", &certificate);
     harness.dir.write("key.pem", &key);
     let address: SocketAddr = free_address().parse().unwrap();
@@ -153,8 +158,8 @@ fn reloads_running_receiver() {
 
     let listed = harness.json(&["subscriptions", "list"]);
     let id = listed[0]["id"].as_str().unwrap().parse().unwrap();
-    harness.sandbox.rotate_secret(id);
-    harness.sandbox.retire_old_secrets(id);
+    harness.sandbox.rotate_secret(id).unwrap();
+    harness.sandbox.retire_old_secrets(id).unwrap();
     setup("/webhooks/pleo");
     server.wait_for_log("configuration reloaded");
     let messages = harness

@@ -211,7 +211,7 @@ fn authenticates_with_api_key() {
     let url = harness.sandbox.url();
     let env = [
         ("SSL_CERT_FILE", "authority.pem"),
-        ("PLEO_API_URL", url.as_str()),
+        ("PLEO_API_URL", url),
         ("PLEO_API_KEY", "plp_123"),
     ];
     let create = ["subscriptions", "create", "--url", URL, "--event", VENDOR];

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Instant;
 
-use pleo_sandbox::{Attempt, Sandbox, TlsProxy, Token};
+use pleo_sandbox::{Attempt, Authority, Sandbox, SandboxOptions, TlsProxy, Token};
 use serde_json::Value;
 use tokio::runtime::Runtime;
 use uuid::Uuid;
@@ -39,13 +39,18 @@ impl Harness {
     pub(crate) fn with_scopes(scopes: &[&str]) -> Self {
         let dir = WorkDir::new();
         let runtime = Runtime::new().unwrap();
-        let sandbox = runtime.block_on(Sandbox::start());
+        let authority = Authority::new().unwrap();
+        let options = SandboxOptions::new().with_tls(authority);
+        let sandbox = runtime.block_on(Sandbox::start_with(options)).unwrap();
+        let authority = sandbox.authority().unwrap();
         let company = sandbox.grant(Token::bearer(TOKEN).scopes(scopes.iter().copied()));
-        dir.write("authority.pem", &sandbox.authority().pem());
+        dir.write("authority.pem", &authority.pem());
         let target = Arc::new(Mutex::new(None));
         let current = Arc::clone(&target);
         let current = move || *current.lock().unwrap();
-        let proxy = runtime.block_on(TlsProxy::start(sandbox.authority(), "localhost", current));
+        let proxy = runtime
+            .block_on(TlsProxy::start(authority, "localhost", current))
+            .unwrap();
         Self {
             dir,
             sandbox,
@@ -77,7 +82,7 @@ impl Harness {
     /// Runs the program with this API token. Asserts that it prints no secret.
     pub(crate) fn run_with_token(&self, args: &[&str], token: &str) -> CommandOutput {
         let url = self.sandbox.url();
-        let output = self.dir.run_with(args, &api_env(&url, token), b"");
+        let output = self.dir.run_with(args, &api_env(url, token), b"");
         for secret in [TOKEN, "hunter2"] {
             assert!(!format!("{output:?}").contains(secret), "{output:?}");
         }
@@ -88,12 +93,13 @@ impl Harness {
     pub(crate) fn spawn(&self, args: &[&str]) -> Child {
         let url = self.sandbox.url();
         let mut command = self.dir.command(args);
-        command.envs(api_env(&url, TOKEN)).spawn().unwrap()
+        command.envs(api_env(url, TOKEN)).spawn().unwrap()
     }
 
     /// Waits for this number of API requests.
     pub(crate) fn wait_for_requests(&self, count: usize) {
-        self.runtime.block_on(self.sandbox.wait_for_requests(count));
+        let wait = self.sandbox.wait_for_requests(count);
+        self.runtime.block_on(wait).unwrap();
     }
 
     /// Runs the program, and kills it once it has requested an API path that ends with `end`.
@@ -133,7 +139,7 @@ impl Harness {
 
     /// Starts the receiver as [`Self::serve`] does, with access to the sandbox's API.
     pub(crate) fn serve_with_api(&self, args: &[&str]) -> RunningServer {
-        self.serve_with(args, &api_env(&self.sandbox.url(), TOKEN))
+        self.serve_with(args, &api_env(self.sandbox.url(), TOKEN))
     }
 
     fn serve_with(&self, args: &[&str], env: &[(&str, &str)]) -> RunningServer {
@@ -168,12 +174,15 @@ impl Harness {
 
     /// Waits until a message is delivered or given up. Returns its last attempt.
     pub(crate) fn final_attempt(&self, message: &str) -> Attempt {
-        self.runtime.block_on(self.sandbox.final_attempt(message))
+        let wait = self.sandbox.wait_for_message(message);
+        let mut message = self.runtime.block_on(wait).unwrap();
+        message.attempts.pop().unwrap()
     }
 
     /// Waits for this number of delivery attempts.
     pub(crate) fn wait_for_attempts(&self, count: usize) -> Vec<Attempt> {
-        self.runtime.block_on(self.sandbox.wait_for_attempts(count))
+        let wait = self.sandbox.wait_for_attempts(count);
+        self.runtime.block_on(wait).unwrap()
     }
 
     pub(crate) fn read_file(&self, name: &str) -> String {

@@ -5,7 +5,7 @@ use core::cmp::Ordering;
 use percent_encoding::percent_decode_str;
 use serde_json::{Map, Value, json};
 
-use crate::validation::{ApiError, bad_request};
+use super::validation::{ApiError, bad_request};
 
 /// The page size if a request sets none.
 const DEFAULT_LIMIT: usize = 20;
@@ -171,7 +171,7 @@ fn current_pagination(query: &Query, limit: usize, sorting: &[(&str, &str)]) -> 
     for (name, value) in &query.0 {
         match name.as_str() {
             "before" | "after" => current[name] = json!(value),
-            "offset" => current[name] = json!(value.parse::<u64>().unwrap()),
+            "offset" => current[name] = json!(value.parse::<u64>().ok()),
             "limit" | "sorting_keys" | "sorting_order" => {}
             _ => current["parameters"][name] = json!(query.all(name)),
         }
@@ -203,7 +203,7 @@ const DIGITS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 pub(crate) fn encode(mut sequence: u64) -> String {
     let mut text = String::from("=");
     for _ in 0..7 {
-        let digit = usize::try_from(sequence % 32).unwrap();
+        let digit = usize::try_from(sequence % 32).unwrap_or_default();
         text.insert(0, char::from(DIGITS[digit]));
         sequence /= 32;
     }

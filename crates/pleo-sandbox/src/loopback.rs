@@ -1,0 +1,12 @@
+//! Hosts that are this machine.
+
+use core::net::IpAddr;
+
+/// Returns `true` if a URL's host is this machine: `localhost` or a loopback address.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || address
+            .parse()
+            .is_ok_and(|address: IpAddr| address.is_loopback())
+}
