@@ -39,7 +39,8 @@ pub(crate) fn parse(text: &str) -> Result<Url, ConfigError> {
     }
 }
 
-fn is_loopback(host: &str) -> bool {
+/// Returns `true` if a URL's host is this machine.
+pub(crate) fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost"
         || address

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use http::{HeaderName, HeaderValue, Uri};
 
+use crate::base_url::is_loopback;
 use crate::endpoint_auth::EndpointAuth;
 use crate::error::InvalidRequest;
 use crate::sensitive::{Extra, Sensitive};
@@ -21,7 +22,7 @@ use crate::subscription::{Status, Subscription};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SubscriptionRequest {
-    /// The URL that receives deliveries: public, `https`.
+    /// The URL that receives deliveries: public, `https`; for a sandbox also `http` on a loopback host.
     pub endpoint_url: String,
     /// The event types to deliver, such as `v1.export-job.created`.
     pub event_types: Vec<String>,
@@ -145,7 +146,8 @@ impl From<&Subscription> for SubscriptionRequest {
     }
 }
 
-/// Validates an endpoint URL. Pleo, "Configuring Receiving Endpoints": HTTPS, public domain.
+/// Validates an endpoint URL. Pleo, "Configuring Receiving Endpoints": HTTPS, public domain. A sandbox
+/// also delivers to `http` on its own machine.
 fn check_url(url: &str) -> Result<(), InvalidRequest> {
     let reject = |reason| {
         // The URL may hold a password.
@@ -161,6 +163,7 @@ fn check_url(url: &str) -> Result<(), InvalidRequest> {
     };
     match scheme {
         "https" => {}
+        "http" if is_loopback(authority.host()) => {}
         "http" => {
             return reject("Pleo delivers only over HTTPS; give an `https` URL");
         }

@@ -2,6 +2,7 @@
 
 pub(crate) mod inbox;
 pub(crate) mod pleo;
+pub(crate) mod sandbox;
 pub(crate) mod subscriptions;
 pub(crate) mod values;
 
@@ -13,6 +14,7 @@ use clap::{Args, Parser, Subcommand};
 
 use self::inbox::{Inbox, InboxUrl};
 use self::pleo::{CatchUp, Doctor, Setup};
+use self::sandbox::Sandbox;
 use self::subscriptions::Subscriptions;
 use self::values::address;
 use crate::log::{LogFilter, LogFormat};
@@ -28,6 +30,7 @@ use crate::secret_ref::SecretRef;
     after_help = "\
 Examples:
   pleo-receiver demo
+  pleo-receiver sandbox
   PLEO_WEBHOOK_SECRET=whsec_… pleo-receiver serve --exec ./handle
   PLEO_API_TOKEN=file:token pleo-receiver setup --url https://example.com/pleo
 
@@ -68,6 +71,12 @@ pub(crate) enum Command {
 Example:
   pleo-receiver demo --once")]
     Demo(Demo),
+    /// Run a local Pleo: its API, signed deliveries, and a page with an *Export* button.
+    #[command(after_help = "\
+Examples:
+  pleo-receiver sandbox
+  pleo-receiver sandbox --seed 7 --compress 1000 --port 0 --json")]
+    Sandbox(Sandbox),
     /// Receive webhooks.
     #[command(after_help = "\
 Examples:

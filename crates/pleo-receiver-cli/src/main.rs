@@ -14,6 +14,7 @@ mod files;
 mod http_client;
 mod inbox_url;
 mod input;
+mod invocation;
 mod listen;
 mod log;
 mod message;
@@ -35,7 +36,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{Cli, Command};
 use crate::commands::{
-    catch_up, demo, doctor, inbox, send, serve, setup, sign, subscriptions, verify,
+    catch_up, demo, doctor, inbox, sandbox, send, serve, setup, sign, subscriptions, verify,
 };
 use crate::failure::Failure;
 use crate::log::{Log, LogDefaults, LogFormat, LogSettings};
@@ -80,6 +81,7 @@ fn main() -> ExitCode {
 async fn run(command: Command, matches: &ArgMatches, log: &Log) -> Result<(), Failure> {
     match command {
         Command::Demo(args) => demo::run(args).await,
+        Command::Sandbox(args) => sandbox::run(args).await,
         Command::Serve(mut args) => {
             args.flags = flags(matches.subcommand_matches("serve"));
             serve::run(*args, log).await

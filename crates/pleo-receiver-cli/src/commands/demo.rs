@@ -1,7 +1,6 @@
 //! `pleo-receiver demo`: sends sample deliveries to a receiver, and shows each answer.
 
 use core::time::Duration;
-use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -20,7 +19,7 @@ use crate::args::Demo;
 use crate::failure::Failure;
 use crate::listen::bind;
 use crate::message::{header_map, new_id, signature_headers};
-use crate::{http_client, output, samples, signals};
+use crate::{http_client, invocation, output, samples, signals};
 
 const PATH: &str = "/webhooks/pleo";
 
@@ -71,7 +70,11 @@ pub(crate) async fn run(args: Demo) -> Result<(), Failure> {
     };
     let failures = demo.run(&mut deliveries).await?;
     if !args.once {
-        let command = format!("{} send {} --event v1.vendor.created", program(), url);
+        let command = format!(
+            "{} send {} --event v1.vendor.created",
+            invocation::program(),
+            url
+        );
         output::line("")?;
         output::line(
             "The receiver runs until you press Ctrl-C. Send another delivery from a second terminal:",
@@ -96,18 +99,6 @@ pub(crate) async fn run(args: Demo) -> Result<(), Failure> {
             "{count} answers were not as expected; the table shows which"
         ))),
     }
-}
-
-/// Returns the command that runs this program, also from another folder.
-fn program() -> String {
-    let named = std::env::args_os().next().unwrap_or_default();
-    let path = if Path::new(&named).components().count() > 1 {
-        std::env::current_exe().unwrap_or_else(|_| named.into())
-    } else {
-        named.into()
-    };
-    let path = path.to_string_lossy();
-    shlex::try_quote(&path).unwrap_or_default().into_owned()
 }
 
 struct Scenario {

@@ -4,6 +4,7 @@ pub(crate) mod catch_up;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod inbox;
+pub(crate) mod sandbox;
 pub(crate) mod send;
 pub(crate) mod serve;
 pub(crate) mod setup;
