@@ -22,7 +22,7 @@ use crate::subscription::{Status, Subscription};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SubscriptionRequest {
-    /// The URL that receives deliveries: public, `https`; for a sandbox also `http` on a loopback host.
+    /// The URL that receives deliveries: public, `https`; for a sandbox also `http` on its machine.
     pub endpoint_url: String,
     /// The event types to deliver, such as `v1.export-job.created`.
     pub event_types: Vec<String>,
@@ -78,13 +78,18 @@ impl SubscriptionRequest {
     }
 
     /// Validates the request. Rejects requests that Pleo cannot deliver, and headers that would break
-    /// signature verification. `create` and `update` of [`Subscriptions`](crate::Subscriptions) also
-    /// validate.
+    /// signature verification. `create` and `update` of [`Subscriptions`](crate::Subscriptions)
+    /// validate by [`Subscriptions::check`](crate::Subscriptions::check).
     ///
     /// # Errors
     /// The first problem found.
     pub fn check(&self) -> Result<(), InvalidRequest> {
-        check_url(&self.endpoint_url)?;
+        self.check_for(false)
+    }
+
+    /// Validates the request for Pleo or for a sandbox.
+    pub(crate) fn check_for(&self, is_sandbox: bool) -> Result<(), InvalidRequest> {
+        check_url(&self.endpoint_url, is_sandbox)?;
         if self.event_types.is_empty() {
             return Err(InvalidRequest::NoEventTypes);
         }
@@ -147,8 +152,8 @@ impl From<&Subscription> for SubscriptionRequest {
 }
 
 /// Validates an endpoint URL. Pleo, "Configuring Receiving Endpoints": HTTPS, public domain. A sandbox
-/// also delivers to `http` on its own machine.
-fn check_url(url: &str) -> Result<(), InvalidRequest> {
+/// also delivers over HTTP, on its own machine.
+fn check_url(url: &str, is_sandbox: bool) -> Result<(), InvalidRequest> {
     let reject = |reason| {
         // The URL may hold a password.
         let shown = if url.contains('@') { "" } else { url };
@@ -163,7 +168,7 @@ fn check_url(url: &str) -> Result<(), InvalidRequest> {
     };
     match scheme {
         "https" => {}
-        "http" if is_loopback(authority.host()) => {}
+        "http" if is_sandbox && is_loopback(authority.host()) => {}
         "http" => {
             return reject("Pleo delivers only over HTTPS; give an `https` URL");
         }

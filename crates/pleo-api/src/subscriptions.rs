@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
-use crate::error::Error;
+use crate::error::{Error, InvalidRequest};
 use crate::pages::Pages;
 use crate::query::{ActivityQuery, SubscriptionQuery};
 use crate::request::SubscriptionRequest;
@@ -97,6 +97,15 @@ impl Subscriptions {
         Pages::new(Arc::clone(&self.0), path, query.filters(), query.page)
     }
 
+    /// Validates a request as [`SubscriptionRequest::check`] does. If the API's URL is `http`, and thus
+    /// that of a sandbox on this machine, an endpoint may have an `http` URL on this machine too.
+    ///
+    /// # Errors
+    /// The first problem found.
+    pub fn check(&self, request: &SubscriptionRequest) -> Result<(), InvalidRequest> {
+        request.check_for(self.0.base_url.scheme() == "http")
+    }
+
     async fn read<T: DeserializeOwned>(&self, path: String) -> Result<T, Error> {
         data(&self.0.send(&Call::new(Method::GET, path)).await.0?)
     }
@@ -107,7 +116,7 @@ impl Subscriptions {
         path: String,
         request: &SubscriptionRequest,
     ) -> Result<Subscription, Error> {
-        request.check()?;
+        self.check(request)?;
         let call = Call {
             body: Some(request.to_body()),
             secrets: request.secrets(),

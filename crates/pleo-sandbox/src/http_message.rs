@@ -55,7 +55,8 @@ pub(crate) fn response(
     response
 }
 
-/// Builds a response with a JSON body, as Pleo's API sends it.
+/// Builds a response with a JSON body and a final newline, for terminals.
 pub(crate) fn json_response(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
-    response(status, "application/json;charset=UTF-8", value.to_string())
+    let body = format!("{value}\n");
+    response(status, "application/json;charset=UTF-8", body)
 }

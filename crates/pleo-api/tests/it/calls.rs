@@ -8,7 +8,7 @@ use pleo_api::{
     ActivityQuery, Client, Credentials, EndpointAuth, Error, ExportJobQuery, ExportJobStatus,
     OperationType, PageRequest, Status, Subscription, SubscriptionQuery, SubscriptionRequest,
 };
-use pleo_sandbox::Token;
+use pleo_sandbox::{Sandbox, Token};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -288,6 +288,20 @@ async fn invalid_request_is_not_sent() {
         .unwrap_err();
     assert!(chain(&rejected).contains("only over HTTPS"), "{rejected}");
     assert_eq!(pleo.requests(), []);
+}
+
+#[tokio::test]
+async fn sandbox_without_tls_delivers_to_its_machine() {
+    let pleo = Sandbox::start().await.unwrap();
+    let credentials = Credentials::bearer(&pleo.token()).unwrap();
+    let client = Client::builder(credentials).base_url(pleo.url());
+    let client = client.build().unwrap();
+    let local = SubscriptionRequest::new("http://127.0.0.1:8787/webhooks/pleo", [EXPORT]);
+    client.subscriptions().create(&local).await.unwrap();
+    let remote = SubscriptionRequest::new("http://receiver.example.com/", [EXPORT]);
+    let rejected = client.subscriptions().create(&remote).await.unwrap_err();
+    assert!(chain(&rejected).contains("only over HTTPS"), "{rejected}");
+    assert!(local.check().is_err(), "Pleo delivers nothing there");
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ fn rejects_invalid_request() {
     half.credentials.as_mut().unwrap().username = None;
     for (request, part) in [
         (url("http://x.example.com/"), "only over HTTPS"),
-        (url("http://127.0.0.1.example.com/"), "only over HTTPS"),
+        (url("http://127.0.0.1:8787/"), "only over HTTPS"),
         (url("ftp://x.example.com/"), "scheme"),
         (url("x.example.com"), "not absolute"),
         (url("/webhooks"), "not absolute"),
@@ -93,8 +93,6 @@ fn rejects_invalid_request() {
     for request in [
         url("https://x.example.com:8443/a?b=c"),
         url("HTTPS://X.EXAMPLE.COM"),
-        url("http://127.0.0.1:8787/webhooks/pleo"),
-        url("http://[::1]:8787/webhooks/pleo"),
         header("x-webhook-id", "x"),
         header("webhook", "x"),
         auth(EndpointAuth::basic("user", "")),

@@ -65,6 +65,7 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
     .await?;
     check_not_copied(config, &urls, owned_by(document.owner(), &existing))?;
     let change = desired.plan(&existing, &owner)?;
+    change.check(&client)?;
     check_endpoint(&path, args.name.as_deref().unwrap_or(&path), &file)?;
 
     let mut progress = Progress::new(&args);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pleo_api::{EndpointAuth, Error, Sensitive, Status, Subscription, SubscriptionRequest};
+use pleo_api::{Client, EndpointAuth, Error, Sensitive, Status, Subscription, SubscriptionRequest};
 use uuid::Uuid;
 
 use super::owner::OWNER_HEADER;
@@ -38,7 +38,7 @@ impl Desired {
     /// with the name of its owner.
     pub(crate) fn plan(&self, existing: &[Subscription], owner: &str) -> Result<Change, Failure> {
         let with_url = (existing.iter()).filter(|existing| existing.endpoint_url == self.url);
-        let change = match with_url.collect::<Vec<_>>()[..] {
+        Ok(match with_url.collect::<Vec<_>>()[..] {
             [] => Change::Create(Box::new(self.create(owner))),
             [existing] => self.update(existing),
             ref several => {
@@ -53,12 +53,7 @@ impl Desired {
                     ids.join(", ")
                 )));
             }
-        };
-        if let Change::Create(request) | Change::Update { request, .. } = &change {
-            let invalid = |error| Failure::from(Error::InvalidRequest(error));
-            request.check().map_err(invalid)?;
-        }
-        Ok(change)
+        })
     }
 
     fn create(&self, owner: &str) -> SubscriptionRequest {
@@ -113,6 +108,15 @@ impl Desired {
 }
 
 impl Change {
+    /// Checks that Pleo can deliver what the change asks for.
+    pub(crate) fn check(&self, client: &Client) -> Result<(), Failure> {
+        if let Self::Create(request) | Self::Update { request, .. } = self {
+            let checked = client.subscriptions().check(request);
+            checked.map_err(Error::InvalidRequest)?;
+        }
+        Ok(())
+    }
+
     /// Returns `keep`, `create` or `update`.
     pub(crate) const fn verb(&self) -> &'static str {
         match self {

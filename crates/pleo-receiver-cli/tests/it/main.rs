@@ -44,6 +44,7 @@ mod readme;
 mod redaction;
 mod reload;
 mod reload_files;
+mod sandbox;
 mod scheduled_tasks;
 mod send;
 mod serve;

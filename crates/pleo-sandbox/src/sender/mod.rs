@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use uuid::Uuid;
 
 use self::client::{Clients, Outcome};
 use self::request::SignedRequest;
@@ -18,7 +17,6 @@ use crate::events::SandboxEvent;
 use crate::shared::{Shared, sleep_until};
 use crate::state::State;
 use crate::state::message::{Attempt, Message, MessageState};
-use crate::state::subscription::Subscription;
 
 /// Delivers messages.
 #[derive(Clone, Debug)]
@@ -101,17 +99,17 @@ impl Sender {
     async fn attempt(&self, id: &str, trigger: Trigger) {
         let now = Timestamp::now();
         let prepared = self.shared.change(|state| {
-            let subscription = state.messages.get(id)?.subscription;
-            let sequence = state.next();
-            let request = state.messages.get(id).zip(active(state, subscription));
-            let request = request.map(|(message, subscription)| {
-                let prefix = self.shared.options.header_prefix;
-                SignedRequest::new(message, subscription, prefix, now)
-            });
-            if request.is_none() {
-                cancel(state, id);
+            let message = state.messages.get(id)?;
+            if trigger == Trigger::Schedule && message.state != MessageState::Pending {
+                return None;
             }
-            Some((request?, subscription, sequence))
+            let subscription = state.subscriptions.get(&message.subscription)?;
+            if !subscription.is_active() {
+                return None;
+            }
+            let prefix = self.shared.options.header_prefix;
+            let request = SignedRequest::new(message, subscription, prefix, now);
+            Some((request, message.subscription, state.next()))
         });
         let Some((request, subscription, sequence)) = prepared else {
             return;
@@ -197,21 +195,6 @@ impl Sender {
         let limit = schedule::disable_after(self.shared.options.compression);
         let failing = now.duration_since(since);
         outcome.disables() || failing.unsigned_abs() >= limit
-    }
-}
-
-/// Returns a subscription unless it is deleted or disabled: then it gets no more deliveries.
-fn active(state: &State, id: Uuid) -> Option<&Subscription> {
-    let found = state.subscriptions.get(&id);
-    found.filter(|subscription| subscription.is_active())
-}
-
-fn cancel(state: &mut State, id: &str) {
-    if let Some(message) = state.messages.get_mut(id)
-        && message.state == MessageState::Pending
-    {
-        message.state = MessageState::Canceled;
-        message.next_attempt_at = None;
     }
 }
 

@@ -171,12 +171,16 @@ impl State {
         if !was_active {
             subscription.failing_since = None;
         }
-        let company = subscription.company;
+        let (company, is_active) = (subscription.company, subscription.is_active());
+        if !is_active {
+            self.cancel_messages(id);
+        }
         self.record(id, company, "UPDATE", now);
     }
 
     pub(crate) fn delete(&mut self, id: Uuid, now: Timestamp) {
         if let Some(subscription) = self.subscriptions.remove(&id) {
+            self.cancel_messages(id);
             self.record(id, subscription.company, "DELETE", now);
         }
     }
@@ -191,6 +195,9 @@ impl State {
         let subscription = self.subscription(id)?;
         subscription.set_active(active, now);
         let company = subscription.company;
+        if !active {
+            self.cancel_messages(id);
+        }
         self.record(id, company, "UPDATE", now);
         Ok(())
     }
@@ -264,6 +271,16 @@ impl State {
     pub(crate) const fn next(&mut self) -> u64 {
         self.sequence += 1;
         self.sequence
+    }
+
+    /// Ends the deliveries of a subscription that was deleted or disabled.
+    fn cancel_messages(&mut self, subscription: Uuid) {
+        for message in self.messages.values_mut() {
+            if message.subscription == subscription && message.state == MessageState::Pending {
+                message.state = MessageState::Canceled;
+                message.next_attempt_at = None;
+            }
+        }
     }
 
     fn remove_old_messages(&mut self) {

@@ -69,6 +69,7 @@ pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
         let desired = subscription.desired(&endpoint.delivery_headers()?);
         let existing = &accounts[account].existing;
         let change = desired.plan(existing, owner.unwrap_or(&new_owner))?;
+        change.check(&accounts[account].client)?;
         if let (Change::Create(_), Some(secret)) = (&change, endpoint.secret_file()) {
             check_secret_file(&args, &file, endpoint, secret)?;
         }

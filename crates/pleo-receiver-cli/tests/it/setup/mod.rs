@@ -369,7 +369,7 @@ fn warns_of_plain_token_in_arguments() {
     let output = harness.run(&list);
     assert_eq!(output.stderr, "");
     let url = harness.sandbox.url();
-    let env = [("SSL_CERT_FILE", "authority.pem"), ("PLEO_API_URL", &*url)];
+    let env = [("SSL_CERT_FILE", "authority.pem"), ("PLEO_API_URL", url)];
     let args = [&list[..], &["--token", TOKEN]].concat();
     let output = harness.dir.run_with(&args, &env, b"");
     assert!(
