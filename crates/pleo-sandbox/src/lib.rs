@@ -4,7 +4,7 @@
 mod api;
 mod control;
 mod error;
-mod events;
+mod event_stream;
 mod faults;
 mod http_message;
 mod ids;
@@ -22,9 +22,11 @@ mod store;
 mod tls;
 
 pub use error::Error;
-pub use events::{Events, SandboxEvent};
+pub use event_stream::{Events, SandboxEvent};
 pub use faults::Fault;
 pub use options::{HeaderPrefix, PlainHttp, SandboxOptions};
+/// The payload types; also re-exports `jiff`, `serde_json` and `uuid`, whose types are in the API.
+pub use pleo_events as events;
 pub use sandbox::Sandbox;
 pub use state::export_job::{Export, ExportRequest};
 pub use state::message::{Attempt, Message, MessageState};

@@ -10,7 +10,7 @@ use tokio::time;
 use uuid::Uuid;
 
 use crate::error::Error;
-use crate::events::SandboxEvent;
+use crate::event_stream::SandboxEvent;
 use crate::ids::Kind;
 use crate::sender::Sender;
 use crate::shared::Shared;

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::error::Error;
-use crate::events::Events;
+use crate::event_stream::Events;
 use crate::faults::Fault;
 use crate::operations::Operations;
 use crate::options::SandboxOptions;

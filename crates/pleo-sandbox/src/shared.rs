@@ -9,7 +9,7 @@ use tokio::sync::{broadcast, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 
 use crate::error::Error;
-use crate::events::SandboxEvent;
+use crate::event_stream::SandboxEvent;
 use crate::options::SandboxOptions;
 use crate::state::{State, export_job};
 use crate::store::{self, WriteError};

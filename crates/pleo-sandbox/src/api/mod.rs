@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use self::pagination::encode;
 use self::validation::ApiError;
-use crate::events::SandboxEvent;
+use crate::event_stream::SandboxEvent;
 use crate::faults::Fault;
 use crate::http_message::{Request, json_response, response};
 use crate::shared::Shared;

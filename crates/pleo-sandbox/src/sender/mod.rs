@@ -13,7 +13,7 @@ use self::client::{Clients, Outcome};
 use self::request::SignedRequest;
 use self::schedule::Cause;
 use crate::error::Error;
-use crate::events::SandboxEvent;
+use crate::event_stream::SandboxEvent;
 use crate::shared::{Shared, sleep_until};
 use crate::state::State;
 use crate::state::message::{Attempt, Message, MessageState};

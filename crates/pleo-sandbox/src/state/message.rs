@@ -59,7 +59,8 @@ pub struct Attempt {
     pub sequence: u64,
     /// When the attempt began.
     pub at: Timestamp,
-    /// How long the attempt took.
+    /// How long the attempt took; in milliseconds as JSON.
+    #[serde(rename = "durationMs", with = "milliseconds")]
     pub duration: Duration,
     /// The response status, or `None` without a response.
     pub status: Option<u16>,
@@ -74,5 +75,20 @@ impl Attempt {
     #[must_use]
     pub const fn is_success(&self) -> bool {
         matches!(self.status, Some(200..=299))
+    }
+}
+
+/// A duration as a number of milliseconds.
+mod milliseconds {
+    use core::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        value.as_millis().serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        u64::deserialize(from).map(Duration::from_millis)
     }
 }

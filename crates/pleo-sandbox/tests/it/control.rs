@@ -22,6 +22,7 @@ async fn exports_and_waits_for_delivery() {
         (&json!(id), &json!("delivered"))
     );
     assert_eq!(message["attempts"][0]["status"], 204);
+    assert!(message["attempts"][0]["durationMs"].is_u64(), "{message}");
     let state = send(request(&sandbox, Method::GET, "/sandbox/state"))
         .await
         .json();

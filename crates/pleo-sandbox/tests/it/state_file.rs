@@ -59,6 +59,7 @@ async fn goes_on_from_file_after_kill() {
     sandbox.stop().await.unwrap();
 }
 
+#[cfg(unix)]
 #[tokio::test]
 async fn keeps_file_from_other_users() {
     use std::os::unix::fs::PermissionsExt;
