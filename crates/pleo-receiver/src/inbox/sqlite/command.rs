@@ -5,21 +5,17 @@ use std::sync::Arc;
 
 use tokio::runtime::Handle;
 
-use super::append::ParsedMessage;
+use super::batches::QueuedAppend;
 use super::replies::Reply;
 use crate::inbox::error::InboxError;
 use crate::inbox::lease::{Completed, LeaseId, LeaseRequest, Leased, Outcome};
-use crate::inbox::message::Appended;
 use crate::inbox::query::Selection;
 
 pub(super) enum Command {
     Append {
-        message: Box<ParsedMessage>,
-        /// The message's part of the queue in bytes.
-        size: usize,
-        /// The caller's runtime; `None` outside of one.
+        appends: Vec<QueuedAppend>,
+        /// The callers' runtime; `None` outside of one.
         runtime: Option<Handle>,
-        reply: Reply<Appended>,
     },
     Lease {
         request: LeaseRequest,
@@ -64,6 +60,17 @@ pub(super) enum Command {
 }
 
 impl Command {
+    /// Returns how many messages the command appends, and their part of the queue in bytes.
+    pub(super) fn appends(&self) -> (usize, usize) {
+        match self {
+            Self::Append { appends, .. } => {
+                let sizes = appends.iter().map(|append| append.size);
+                (appends.len(), sizes.sum())
+            }
+            _ => (0, 0),
+        }
+    }
+
     /// Returns `true` if the command must survive a crash of the machine. If a lease or an outcome is
     /// lost, the message is redelivered.
     pub(super) const fn is_durable(&self) -> bool {
@@ -84,7 +91,11 @@ impl Command {
     pub(super) fn refuse(self, error: InboxError) {
         // The caller may have dropped its future.
         match self {
-            Self::Append { reply, .. } => drop(reply.send(Err(error))),
+            Self::Append { appends, .. } => {
+                for append in appends {
+                    drop(append.reply.send(Err(error.clone())));
+                }
+            }
             Self::Lease { reply, .. } => drop(reply.send(Err(error))),
             Self::Renew { reply, .. } => drop(reply.send(Err(error))),
             Self::Complete { reply, .. } => drop(reply.send(Err(error))),

@@ -6,6 +6,7 @@
 //! their own connection, and so has the checkpoint thread.
 
 mod append;
+mod batches;
 mod checkpoint;
 mod command;
 mod dispatching;
@@ -34,11 +35,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
 use rusqlite::Connection;
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::{task, time};
 
 use self::append::ParsedMessage;
+use self::batches::{AppendBatches, QueuedAppend};
 use self::checkpoint::Checkpointer;
 use self::command::Command;
 use self::dispatching::DispatchState;
@@ -117,6 +118,7 @@ pub struct SqliteInbox {
     is_closed: AtomicBool,
     /// `None` only while the inbox is dropped.
     commands: Option<mpsc::UnboundedSender<Command>>,
+    batches: Arc<AppendBatches>,
     meter: Arc<Meter>,
     version: watch::Sender<u64>,
     health: Health,
@@ -227,6 +229,7 @@ impl SqliteInbox {
             is_server,
             is_closed: AtomicBool::new(false),
             commands: Some(commands),
+            batches: Arc::default(),
             meter,
             version,
             health,
@@ -250,6 +253,14 @@ impl SqliteInbox {
             // If the writer has ended, `reply` is dropped with the command.
             let _ = commands.send(command(reply));
         }
+        self.result(result).await
+    }
+
+    /// Waits for the writer's reply.
+    async fn result<T>(
+        &self,
+        result: oneshot::Receiver<Result<T, InboxError>>,
+    ) -> Result<T, InboxError> {
         match result.await {
             Ok(result) => result,
             Err(_) if self.writer_panicked().await => Err(panicked()),
@@ -344,13 +355,16 @@ impl Inbox for SqliteInbox {
                 return Err(InboxErrorKind::Busy.into());
             }
             let message = Box::new(ParsedMessage::parse(message, self.options.clock.now()));
-            let append = |reply| Command::Append {
-                message,
-                size,
-                runtime: Handle::try_current().ok(),
-                reply,
-            };
-            self.command(append).await
+            let (reply, result) = oneshot::channel();
+            if let Some(commands) = &self.commands {
+                let append = QueuedAppend {
+                    message,
+                    size,
+                    reply,
+                };
+                self.batches.add(append, commands);
+            }
+            self.result(result).await
         })
     }
 

@@ -14,13 +14,13 @@ pub(super) type Reply<T> = oneshot::Sender<Result<T, InboxError>>;
 /// Replies that wait for the commit.
 #[derive(Default)]
 pub(super) struct PendingReplies {
-    /// By the callers' runtime.
+    /// With the callers' runtime.
     appends: Vec<(Option<Handle>, Vec<AppendReply>)>,
     others: Vec<OtherReply>,
 }
 
 /// The message goes back to the runtime that allocated it: memory is freed faster there.
-type AppendReply = (
+pub(super) type AppendReply = (
     Box<ParsedMessage>,
     Reply<Appended>,
     Result<Appended, InboxError>,
@@ -30,20 +30,8 @@ type AppendReply = (
 type OtherReply = Box<dyn FnOnce(Option<&InboxError>)>;
 
 impl PendingReplies {
-    pub(super) fn add_append(
-        &mut self,
-        runtime: Option<Handle>,
-        message: Box<ParsedMessage>,
-        reply: Reply<Appended>,
-        result: rusqlite::Result<Appended>,
-    ) {
-        let reply = (message, reply, result.map_err(unavailable));
-        let id = |runtime: &Option<Handle>| runtime.as_ref().map(Handle::id);
-        let mut all = self.appends.iter_mut();
-        match all.find(|(other, _)| id(other) == id(&runtime)) {
-            Some((_, replies)) => replies.push(reply),
-            None => self.appends.push((runtime, vec![reply])),
-        }
+    pub(super) fn add_appends(&mut self, runtime: Option<Handle>, replies: Vec<AppendReply>) {
+        self.appends.push((runtime, replies));
     }
 
     pub(super) fn add<T: 'static>(&mut self, reply: Reply<T>, result: rusqlite::Result<T>) {

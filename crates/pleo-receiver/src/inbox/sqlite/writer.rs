@@ -9,6 +9,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
 use super::append::{Appends, ParsedMessage};
+use super::batches::QueuedAppend;
 use super::checkpoint::Checkpointer;
 use super::command::Command;
 use super::dispatching::DispatchState;
@@ -154,9 +155,8 @@ impl Writer {
         let commands = batch.len();
         telemetry::begin_failed(&self.log_limit, error, commands);
         for command in batch.drain(..) {
-            if let Command::Append { size, .. } = &command {
-                self.meter.unqueue(1, *size);
-            }
+            let (appends, bytes) = command.appends();
+            self.meter.unqueue(appends, bytes);
             command.refuse(error.clone());
         }
     }
@@ -176,10 +176,9 @@ impl Writer {
         let mut is_durable = false;
         let mut changed = false;
         for command in batch.drain(..) {
-            if let Command::Append { size, .. } = &command {
-                appends += 1;
-                appended_bytes += size;
-            }
+            let (messages, bytes) = command.appends();
+            appends += messages;
+            appended_bytes += bytes;
             is_durable |= command.is_durable();
             if let Some(failure) = &failure {
                 command.refuse(InboxError::clone(failure));
@@ -266,15 +265,19 @@ impl Executor<'_, '_> {
     fn execute(&mut self, command: Command) {
         let connection = self.connection;
         match command {
-            Command::Append {
-                message,
-                runtime,
-                reply,
-                ..
-            } => {
-                let result = self.append(&message);
-                self.note_failure(&result);
-                self.replies.add_append(runtime, message, reply, result);
+            Command::Append { appends, runtime } => {
+                let append = |append: QueuedAppend| {
+                    // A failed append may have rolled back the transaction. The others would then
+                    // commit on their own.
+                    if self.connection.is_autocommit() {
+                        return (append.message, append.reply, Err(rolled_back()));
+                    }
+                    let result = self.append(&append.message);
+                    self.note_failure(&result);
+                    (append.message, append.reply, result.map_err(unavailable))
+                };
+                let replies = appends.into_iter().map(append).collect();
+                self.replies.add_appends(runtime, replies);
             }
             // The caller has dropped its future: nobody would handle the messages.
             Command::Lease { reply, .. } if reply.is_closed() => {}

@@ -51,16 +51,28 @@ impl Queue {
     }
 
     fn append(&self, id: &str) -> oneshot::Receiver<Result<Appended, InboxError>> {
-        let (reply, result) = oneshot::channel();
-        let message = NewMessage::new("books", id, "{}");
-        let append = Command::Append {
-            message: Box::new(ParsedMessage::parse(message, Timestamp::now())),
-            size: 0,
-            runtime: None,
-            reply,
-        };
-        self.commands.send(append).unwrap();
+        let [result] = self.append_together([id]);
         result
+    }
+
+    /// Appends messages with one command.
+    fn append_together<const N: usize>(
+        &self,
+        ids: [&str; N],
+    ) -> [oneshot::Receiver<Result<Appended, InboxError>>; N] {
+        let (mut appends, runtime) = (Vec::new(), None);
+        let results = ids.map(|id| {
+            let (reply, result) = oneshot::channel();
+            let message = NewMessage::new("books", id, "{}");
+            appends.push(QueuedAppend {
+                message: Box::new(ParsedMessage::parse(message, Timestamp::now())),
+                size: 0,
+                reply,
+            });
+            result
+        });
+        (self.commands.send(Command::Append { appends, runtime })).unwrap();
+        results
     }
 
     /// Executes the queued commands in one transaction. Returns the number of messages that are
@@ -97,6 +109,22 @@ fn rollback_stores_nothing_of_batch_and_refuses_all() {
     let after = queue.append("after");
     assert_eq!(queue.run(), (0, false));
     for reply in [before, after] {
+        let error = reply.blocking_recv().unwrap().unwrap_err();
+        assert_eq!(error.kind(), InboxErrorKind::Unavailable);
+    }
+}
+
+#[test]
+fn rollback_by_append_stores_nothing_of_its_command() {
+    let queue = Queue::new();
+    let inbox = file::connect(&queue.directory.path().join("inbox.db")).unwrap();
+    let trigger = "CREATE TRIGGER roll_back BEFORE INSERT ON message WHEN NEW.webhook_id = 'bad'
+                   BEGIN SELECT RAISE(ROLLBACK, 'this is part of the test'); END";
+    inbox.execute_batch(trigger).unwrap();
+    drop(inbox);
+    let replies = queue.append_together(["before", "bad", "after"]);
+    assert_eq!(queue.run(), (0, false));
+    for reply in replies {
         let error = reply.blocking_recv().unwrap().unwrap_err();
         assert_eq!(error.kind(), InboxErrorKind::Unavailable);
     }
