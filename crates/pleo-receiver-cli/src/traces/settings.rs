@@ -222,7 +222,10 @@ fn integer(name: &str, value: &str, min: u64, max: u64) -> Result<u64, Failure> 
     let number = value.trim().parse().ok();
     let number = number.filter(|number| (min..=max).contains(number));
     number.ok_or_else(|| match max {
-        u64::MAX => wrong(name, &format!("give an integer of at least {min}")),
+        u64::MAX => wrong(
+            name,
+            &format!("give milliseconds, an integer of at least {min}"),
+        ),
         _ => wrong(name, &format!("give an integer from {min} to {max}")),
     })
 }

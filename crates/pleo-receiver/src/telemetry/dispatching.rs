@@ -42,7 +42,8 @@ impl Telemetry {
             }
             Outcome::Retry { after, error } => {
                 self.metrics.handled(endpoint, "retry");
-                warn!(%endpoint, webhook_id, event_type, attempt, milliseconds, retry_in = ?after, error, "handler failed");
+                let retry_in = Duration::from_millis(super::milliseconds(*after));
+                warn!(%endpoint, webhook_id, event_type, attempt, milliseconds, ?retry_in, error, "handler failed");
             }
             Outcome::Dead { error } => {
                 self.metrics.handled(endpoint, "dead");

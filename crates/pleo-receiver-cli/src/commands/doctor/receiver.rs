@@ -28,7 +28,7 @@ const MIN_VALIDITY: SignedDuration = SignedDuration::from_hours(14 * 24);
 pub(super) fn check_settings(config: &Config, report: &mut Report) -> io::Result<()> {
     match &config.handler {
         None => {
-            let why = "no handler; messages stay pending until `exec` or `forward` is set";
+            let why = "no handler in the configuration; unless `serve` got one as a flag, messages stay pending";
             report.skipped("handler", why)?;
         }
         Some(target) => match target.missing_program() {
@@ -120,7 +120,8 @@ pub(super) async fn check_inbox(inbox: &SqliteInbox, report: &mut Report) -> Res
 /// reload.
 pub(super) async fn check_admin(admin: &AdminSettings, report: &mut Report) -> Result<(), Failure> {
     let Some(address) = admin.address else {
-        let why = "no `admin` address; health and metrics are not served";
+        let why =
+            "no `admin` address in the configuration; the flags of a running receiver are unknown";
         return Ok(report.skipped("admin", why)?);
     };
     if address.port() == 0 {

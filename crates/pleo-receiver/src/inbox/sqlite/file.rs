@@ -149,7 +149,7 @@ impl OpenFiles {
 /// An open file was removed or replaced.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "`{0}` was removed or replaced while it was open; put it back, or restart the receiver to create a new one"
+    "`{0}` was removed or replaced while it was open; put it and its `-wal` back; a restart without them begins an empty inbox"
 )]
 pub(super) struct FileMoved(String);
 
