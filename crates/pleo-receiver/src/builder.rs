@@ -20,8 +20,9 @@ use crate::handler::Handler;
 use crate::inbox::Inbox;
 use crate::measure::InboxMeter;
 use crate::receiver::{Inner, Receiver};
+use crate::rejection::Rejected;
 use crate::routes::{self, BuildError, Routes};
-use crate::telemetry::Telemetry;
+use crate::telemetry::{OnRejected, Telemetry};
 use crate::trace::Tracing;
 
 impl Receiver {
@@ -39,6 +40,7 @@ impl Receiver {
             trusted_proxies: Vec::new(),
             peer_from: PeerAddr::from_extensions,
             tracing: Tracing::default(),
+            on_rejected: None,
         }
     }
 }
@@ -56,6 +58,7 @@ pub struct ReceiverBuilder {
     trusted_proxies: Vec<IpNet>,
     peer_from: fn(&Extensions) -> Option<IpAddr>,
     tracing: Tracing,
+    on_rejected: Option<OnRejected>,
 }
 
 impl ReceiverBuilder {
@@ -144,6 +147,13 @@ impl ReceiverBuilder {
         self
     }
 
+    /// Calls a function for each rejected request, before it is answered; for counts by source, for
+    /// example. It must not block. Any client can cause calls, as often as it likes.
+    pub fn on_rejected(mut self, observe: impl Fn(Rejected<'_>) + Send + Sync + 'static) -> Self {
+        self.on_rejected = Some(Box::new(observe));
+        self
+    }
+
     /// Sets the provider of the tracer that records a span for each delivery and each attempt; none
     /// unless set.
     ///
@@ -169,7 +179,7 @@ impl ReceiverBuilder {
     /// # Errors
     /// There is no endpoint, or two endpoints have the same path or name.
     pub fn build(self) -> Result<(Receiver, Dispatcher), BuildError> {
-        let telemetry = Arc::new(Telemetry::new());
+        let telemetry = Arc::new(Telemetry::new(self.on_rejected));
         let routes = routes::routes(self.endpoints, &Routes::new(), &telemetry)?;
         let dispatching = watch::Sender::new(Arc::new(Dispatching {
             handler: self.handler,

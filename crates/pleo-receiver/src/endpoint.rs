@@ -134,7 +134,9 @@ impl Endpoint {
         &self.verifier
     }
 
-    pub(crate) fn secrets(&self) -> &[Secret] {
+    /// Returns the signing secrets.
+    #[must_use]
+    pub fn secrets(&self) -> &[Secret] {
         &self.secrets
     }
 

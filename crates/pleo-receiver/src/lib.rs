@@ -107,7 +107,7 @@ pub use inbox::{
 #[cfg(feature = "otel")]
 pub use opentelemetry;
 pub use receiver::Receiver;
-pub use rejection::Rejection;
+pub use rejection::{Rejected, Rejection};
 pub use routes::BuildError;
 pub use server::{ServeError, Server, ServerOptions, serve};
 #[cfg(feature = "tls")]

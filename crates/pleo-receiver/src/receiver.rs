@@ -187,6 +187,17 @@ impl Receiver {
         Ok(())
     }
 
+    /// Returns the endpoints, by name.
+    #[must_use]
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        let routes = self.inner.routes.read();
+        let routes = routes.unwrap_or_else(PoisonError::into_inner);
+        let endpoints = routes.values().map(|route| route.endpoint.clone());
+        let mut endpoints: Vec<_> = endpoints.collect();
+        endpoints.sort_by(|one, other| one.name().cmp(other.name()));
+        endpoints
+    }
+
     /// Replaces the handler and its options. Attempts that already started keep the old handler and
     /// the old options, for the old grace period at most. They count against the new concurrency.
     pub fn replace_handler(&self, handler: Option<Arc<dyn Handler>>, options: DispatchOptions) {

@@ -1,5 +1,7 @@
 //! Every rejection: its status, its stable code and its problem document.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
@@ -86,6 +88,19 @@ pub enum Rejection {
     /// The receiver is shutting down: 503.
     #[error("the receiver is shutting down; retry later")]
     ShuttingDown,
+}
+
+/// A request that was rejected; see
+/// [`ReceiverBuilder::on_rejected`](crate::ReceiverBuilder::on_rejected).
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Rejected<'a> {
+    /// The name of the endpoint; `None` if no endpoint has the path.
+    pub endpoint: Option<&'a str>,
+    /// The client's address, if it is known.
+    pub source: Option<IpAddr>,
+    /// Why the request was rejected.
+    pub rejection: Rejection,
 }
 
 impl Rejection {

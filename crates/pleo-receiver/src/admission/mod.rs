@@ -147,7 +147,12 @@ mod tests {
     use super::*;
 
     fn admission(max_in_flight: usize, bytes: usize, body_limit: usize) -> Admission {
-        Admission::new(max_in_flight, bytes, body_limit, Arc::new(Telemetry::new()))
+        Admission::new(
+            max_in_flight,
+            bytes,
+            body_limit,
+            Arc::new(Telemetry::new(None)),
+        )
     }
 
     fn source(text: &str) -> Source {

@@ -22,6 +22,7 @@ mod rate_limit;
 mod requests;
 mod serving;
 
+use core::fmt;
 use core::time::Duration;
 
 use tracing::{field, info};
@@ -29,6 +30,7 @@ use tracing::{field, info};
 use self::rate_limit::Event;
 use crate::measure::Meters;
 use crate::metrics::Metrics;
+use crate::rejection::Rejected;
 
 pub(crate) use self::dispatching::*;
 #[cfg(feature = "sqlite")]
@@ -37,20 +39,24 @@ pub(crate) use self::rate_limit::RateLimit;
 pub(crate) use self::requests::{AuthenticDelivery, RejectedRequest, untrusted_proxy};
 pub(crate) use self::serving::*;
 
+/// A function of the program that observes rejected requests.
+pub(crate) type OnRejected = Box<dyn Fn(Rejected<'_>) + Send + Sync>;
+
 /// The metrics and the limits of log lines of one receiver.
-#[derive(Debug)]
 pub(crate) struct Telemetry {
     pub(crate) metrics: Metrics,
     pub(crate) meters: Meters,
     limit: RateLimit,
+    on_rejected: Option<OnRejected>,
 }
 
 impl Telemetry {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(on_rejected: Option<OnRejected>) -> Self {
         Self {
             metrics: Metrics::new(),
             meters: Meters::new(),
             limit: RateLimit::new(),
+            on_rejected,
         }
     }
 
@@ -70,6 +76,12 @@ impl Telemetry {
                 "log lines suppressed"
             );
         }
+    }
+}
+
+impl fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Telemetry").finish_non_exhaustive()
     }
 }
 

@@ -12,7 +12,7 @@ use super::{Telemetry, milliseconds};
 use crate::error::error_chain;
 use crate::inbox::{Appended, InboxError};
 use crate::metrics::Accepted;
-use crate::rejection::Rejection;
+use crate::rejection::{Rejected, Rejection};
 
 /// How many bytes of an unknown path are logged.
 const MAX_PATH: usize = 256;
@@ -95,6 +95,13 @@ impl Telemetry {
         let (code, no_endpoint) = (rejection.code(), Arc::default());
         let label = endpoint.unwrap_or(&no_endpoint);
         self.metrics.rejected(label, code);
+        if let Some(observe) = &self.on_rejected {
+            observe(Rejected {
+                endpoint: endpoint.map(|endpoint| &**endpoint),
+                source,
+                rejection: *rejection,
+            });
+        }
         let path = path.map(|path| &path[..path.floor_char_boundary(MAX_PATH)]);
         let endpoint = endpoint.map(field::display);
         let source = source.map(field::display);

@@ -225,7 +225,7 @@ fn emit_inbox_events() {
 
 #[tokio::test(start_paused = true)]
 async fn every_event_has_its_level_text_and_fields() {
-    let telemetry = Telemetry::new();
+    let telemetry = Telemetry::new(None);
     let error = io::Error::other("too many open files");
     let mut lines = recorded(|| {
         emit_removed_secret(&telemetry);
@@ -250,7 +250,7 @@ async fn every_event_has_its_level_text_and_fields() {
 
 #[test]
 fn counts_each_event_with_its_line() {
-    let telemetry = Telemetry::new();
+    let telemetry = Telemetry::new(None);
     let lines = recorded(|| {
         for _ in 0..100 {
             emit_request_events(&telemetry);

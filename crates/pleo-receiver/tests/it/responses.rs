@@ -1,6 +1,7 @@
 //! Every row of the table of responses, over a real socket.
 
 use core::time::Duration;
+use std::sync::{Arc, Mutex};
 
 use crate::support::{
     Answer, BODY, PATH, Request, Server, builder_with, count, counted, endpoint, stored,
@@ -322,5 +323,37 @@ async fn keeps_first_body_of_duplicate_id() {
     assert_eq!(&stored(server.inbox(), "msg_1").await.body[..], BODY);
     let line = format!("pleo_receiver_accepted_total{{endpoint=\"{PATH}\",outcome=\"conflict\"}}");
     assert_eq!(counted(&server.receiver, &line), 1);
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn observer_gets_rejections_and_nothing_else() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let observed = Arc::clone(&seen);
+    let builder = builder_with(endpoint()).on_rejected(move |rejected| {
+        let endpoint = rejected.endpoint.map(str::to_owned);
+        let source = rejected.source.map(|source| source.to_string());
+        let seen = (endpoint, source, rejected.rejection.code());
+        observed.lock().unwrap().push(seen);
+    });
+    let server = Server::start(builder).await;
+    let names: Vec<_> = server.receiver.endpoints();
+    let names: Vec<_> = names.iter().map(|endpoint| &**endpoint.name()).collect();
+    assert_eq!(names, [PATH]);
+    server.send(&Request::signed("msg_1", BODY)).await;
+    let mut unknown_path = Request::signed("msg_2", BODY);
+    unknown_path.path = "/webhooks".into();
+    server.send(&unknown_path).await;
+    let mut tampered = Request::signed("msg_3", BODY);
+    tampered.body[2] ^= 1;
+    server.send(&tampered).await;
+    let source = Some("127.0.0.1".to_owned());
+    assert_eq!(
+        *seen.lock().unwrap(),
+        [
+            (None, source.clone(), "no_such_path"),
+            (Some(PATH.to_owned()), source, "signature_mismatch"),
+        ]
+    );
     server.stop().await;
 }
