@@ -288,8 +288,8 @@ pub(crate) struct Serve {
     #[arg(long, env = "PLEO_ALLOW_SHARED_DIRECTORY", help_heading = "Operation")]
     pub(crate) allow_shared_directory: bool,
 
-    /// The address of the admin listener: `/livez`, `/readyz` and `/metrics`. Without credentials only
-    /// an address of this machine itself.
+    /// The address of the admin listener: the inspection page, `/livez`, `/readyz` and `/metrics`.
+    /// Without credentials only an address of this machine itself.
     #[arg(
         long,
         env = "PLEO_ADMIN",
@@ -319,6 +319,16 @@ pub(crate) struct Serve {
         help_heading = "Operation"
     )]
     pub(crate) admin_token: Option<SecretRef>,
+
+    /// Allow this bearer token too, without actions on the inspection page: `env:NAME` or `file:PATH`.
+    #[arg(
+        long,
+        env = "PLEO_ADMIN_READ_TOKEN",
+        hide_env_values = true,
+        value_name = "TOKEN",
+        help_heading = "Operation"
+    )]
+    pub(crate) admin_read_token: Option<SecretRef>,
 
     /// Allow these Basic credentials too, or instead.
     #[arg(

@@ -4,10 +4,20 @@ use core::time::Duration;
 
 use http::header::{CONTENT_TYPE, InvalidHeaderValue};
 use http::{HeaderMap, HeaderValue};
+use jiff::Timestamp;
+use pleo_receiver::StoredMessage;
 use pleo_receiver::verify::{Secret, SignatureHeaders, Verified, Verifier};
 use uuid::Uuid;
 
 use crate::failure::{Failure, chain};
+
+/// A proof that a message was signed.
+pub(crate) struct Proof {
+    /// The number of the secret, from 1.
+    pub(crate) secret: usize,
+    pub(crate) secrets: usize,
+    pub(crate) signed_at: Option<Timestamp>,
+}
 
 /// Returns a new message id.
 pub(crate) fn new_id() -> String {
@@ -44,6 +54,32 @@ pub(crate) fn matching_secret<'b>(
         let verifier = Verifier::new(secret.clone()).with_tolerance(Duration::MAX);
         let verified = verifier.verify(headers, body, 0).ok()?;
         Some((index, verified))
+    })
+}
+
+/// Verifies the stored body with the stored headers, at any time.
+pub(crate) fn prove(message: &StoredMessage, secrets: &[Secret]) -> Result<Proof, String> {
+    let headers = SignatureHeaders::from_pairs(message.headers.iter());
+    let headers = headers.map_err(|error| format!("the stored headers are invalid: {error}"))?;
+    if headers.signature().is_none() {
+        return Err(
+            "stored without signature headers, by `catch-up` or by an older release, so that it \
+             cannot be verified"
+                .to_owned(),
+        );
+    }
+    let (index, verified) = matching_secret(secrets, &headers, &message.body).ok_or(
+        "no secret matches: give the secret of the time of arrival with `--secret`, or the \
+         message was changed since",
+    )?;
+    if verified.id() != &*message.entry.webhook_id {
+        return Err(format!("it was signed with the id `{}`", verified.id()));
+    }
+    let timestamp = i64::try_from(verified.timestamp()).ok();
+    Ok(Proof {
+        secret: index + 1,
+        secrets: secrets.len(),
+        signed_at: timestamp.and_then(|seconds| Timestamp::from_second(seconds).ok()),
     })
 }
 

@@ -97,7 +97,7 @@ async fn serve_connection(
     let service = service_fn(|request| {
         has_request.store(true, Ordering::Relaxed);
         let admin = Arc::clone(&admin);
-        async move { Ok::<_, Infallible>(admin.respond(peer, &request).await) }
+        async move { Ok::<_, Infallible>(admin.respond(peer, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -1,15 +1,17 @@
-//! The admin listener: health and metrics, apart from the endpoints.
+//! The admin listener: health, metrics and the inspection page, apart from the endpoints.
 
 mod credentials;
 mod guesses;
 mod hosts;
 mod listener;
 pub(crate) mod metrics;
+mod page;
 mod readiness;
 
+use core::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::{PoisonError, RwLock};
-use std::time::Instant;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{
@@ -17,7 +19,8 @@ use http::header::{
     X_CONTENT_TYPE_OPTIONS,
 };
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt as _, Full};
 use pleo_receiver::{Receiver, Tls};
 use serde_json::json;
 
@@ -26,6 +29,8 @@ use self::guesses::Guesses;
 pub(crate) use self::hosts::Hosts;
 pub(crate) use self::listener::serve;
 use self::metrics::ProgramMetrics;
+pub(crate) use self::page::History;
+use self::page::Page as InspectionPage;
 use self::readiness::Readiness;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -33,13 +38,17 @@ const JSON: &str = "application/json";
 const PROBLEM: &str = "application/problem+json";
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
+/// The body of an answer.
+type Body = UnsyncBoxBody<Bytes, Infallible>;
+
 /// Answers the requests of the admin listener.
 pub(crate) struct Admin {
-    access: RwLock<Access>,
+    access: RwLock<Arc<Access>>,
     guesses: Guesses,
     receiver: Receiver,
-    readiness: Readiness,
+    readiness: Arc<Readiness>,
     metrics: ProgramMetrics,
+    page: InspectionPage,
 }
 
 /// Who may read the pages of the admin listener.
@@ -47,6 +56,8 @@ pub(crate) struct Access {
     /// Required of every request, except for `/livez`.
     pub(crate) credentials: Option<Credentials>,
     pub(crate) hosts: Hosts,
+    /// Whether the inspection page shows the bodies of messages.
+    pub(crate) shows_bodies: bool,
 }
 
 /// A page of the admin listener.
@@ -74,12 +85,17 @@ impl Admin {
         receiver: &Receiver,
         tls: Option<Tls>,
         metrics: ProgramMetrics,
+        history: Arc<History>,
+        handler: Option<&'static str>,
     ) -> Self {
+        let readiness = Arc::new(Readiness::new(receiver.clone(), tls));
+        let shows_bodies = access.shows_bodies;
         Self {
-            access: RwLock::new(access),
+            access: RwLock::new(Arc::new(access)),
             guesses: Guesses::default(),
             receiver: receiver.clone(),
-            readiness: Readiness::new(receiver.clone(), tls),
+            page: InspectionPage::new(receiver, &readiness, history, handler, shows_bodies),
+            readiness,
             metrics,
         }
     }
@@ -87,7 +103,22 @@ impl Admin {
     /// Replaces the credentials and the host names.
     pub(crate) fn set_access(&self, access: Access) {
         let current = self.access.write();
-        *current.unwrap_or_else(PoisonError::into_inner) = access;
+        let mut current = current.unwrap_or_else(PoisonError::into_inner);
+        let credentials_changed = current.credentials != access.credentials;
+        self.page
+            .set_access(access.shows_bodies, credentials_changed);
+        *current = Arc::new(access);
+    }
+
+    /// Replaces the kind of the handler that the inspection page shows.
+    pub(crate) fn set_handler(&self, kind: Option<&'static str>) {
+        self.page.set_handler(kind);
+    }
+
+    /// Creates the path of a link that signs in to the inspection page once. Returns how long it is
+    /// valid.
+    pub(crate) fn create_sign_in_link(&self) -> (String, Duration) {
+        self.page.create_link()
     }
 
     /// Makes the receiver not ready, for the rest of the process.
@@ -95,9 +126,24 @@ impl Admin {
         self.readiness.start_shutdown();
     }
 
-    async fn respond<B>(&self, peer: IpAddr, request: &Request<B>) -> Response<Full<Bytes>> {
+    async fn respond<B>(&self, peer: IpAddr, request: Request<B>) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn core::error::Error + Send + Sync>>,
+    {
+        let access = Arc::clone(&self.access.read().unwrap_or_else(PoisonError::into_inner));
+        if !access.hosts.allow(&request) {
+            let status = StatusCode::MISDIRECTED_REQUEST;
+            let detail = "the host is neither an IP address nor `localhost`; add its name to \
+                          `admin_hosts`";
+            return problem(status, "unknown_host", detail);
+        }
+        if InspectionPage::has(request.uri().path()) {
+            let page = &self.page;
+            return page.respond(peer, request, &access, &self.guesses).await;
+        }
         let page = Page::at(request.uri().path());
-        if let Some(refused) = self.check_access(peer, page, request) {
+        if let Some(refused) = self.check_credentials(peer, page, &request, &access) {
             return refused;
         }
         let Some(page) = page else {
@@ -130,21 +176,14 @@ impl Admin {
         }
     }
 
-    /// Returns the answer to a request that may not read the page.
-    fn check_access<B>(
+    /// Returns the answer to a request that has no access.
+    fn check_credentials<B>(
         &self,
         peer: IpAddr,
         page: Option<Page>,
         request: &Request<B>,
-    ) -> Option<Response<Full<Bytes>>> {
-        let access = self.access.read();
-        let access = access.unwrap_or_else(PoisonError::into_inner);
-        if !access.hosts.allow(request) {
-            let status = StatusCode::MISDIRECTED_REQUEST;
-            let detail = "the host is neither an IP address nor `localhost`; add its name to \
-                          `admin_hosts`";
-            return Some(problem(status, "unknown_host", detail));
-        }
+        access: &Access,
+    ) -> Option<Response<Body>> {
         let credentials = access.credentials.as_ref()?;
         if page == Some(Page::Livez) {
             return None;
@@ -172,7 +211,7 @@ impl Admin {
 }
 
 /// Creates a problem document (RFC 9457 section 3) with a `code` member.
-fn problem(status: StatusCode, code: &str, detail: &str) -> Response<Full<Bytes>> {
+fn problem(status: StatusCode, code: &str, detail: &str) -> Response<Body> {
     let problem = json!({
         "type": "about:blank",
         "title": status.canonical_reason(),
@@ -187,8 +226,8 @@ fn answer(
     status: StatusCode,
     content_type: &'static str,
     body: impl Into<Bytes>,
-) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+) -> Response<Body> {
+    let mut response = Response::new(Full::new(body.into()).boxed_unsync());
     *response.status_mut() = status;
     let headers = [
         (CONTENT_TYPE, content_type),

@@ -27,6 +27,8 @@ pub(super) struct Readiness {
     shutting_down: AtomicBool,
     /// The last check of the inbox. Locked during a check, so that one runs at a time.
     inbox: Mutex<Option<(Instant, Check)>>,
+    /// The paused endpoints, as the inbox last said.
+    paused: Mutex<Option<(Instant, Option<Vec<String>>)>>,
 }
 
 impl Readiness {
@@ -36,6 +38,7 @@ impl Readiness {
             tls,
             shutting_down: AtomicBool::new(false),
             inbox: Mutex::new(None),
+            paused: Mutex::new(None),
         }
     }
 
@@ -67,8 +70,26 @@ impl Readiness {
             (name.to_owned(), check)
         });
         let checks: Map<String, Value> = checks.collect();
-        let report = json!({ "ready": is_ready, "checks": checks });
+        let report = json!({ "ready": is_ready, "checks": checks, "paused": self.paused().await });
         (is_ready, format!("{report}\n"))
+    }
+
+    /// Returns the names of the paused endpoints; `None` if the inbox does not say. They don't make the
+    /// receiver not ready: it still stores their deliveries.
+    async fn paused(&self) -> Option<Vec<String>> {
+        let mut last = self.paused.lock().await;
+        if let Some((at, paused)) = &*last
+            && at.elapsed() < CACHED
+        {
+            return paused.clone();
+        }
+        let stats = time::timeout(TIMEOUT, self.receiver.inbox().stats()).await;
+        let paused = stats.ok().and_then(Result::ok).map(|stats| {
+            let paused = stats.iter().filter(|stats| stats.paused);
+            paused.map(|stats| stats.endpoint.to_string()).collect()
+        });
+        *last = Some((Instant::now(), paused.clone()));
+        paused
     }
 
     fn shutdown(&self) -> Check {

@@ -41,10 +41,22 @@ impl AdminSettings {
                 .map_err(|why| Failure::usage(&location.flag(flag), &why))
         };
         let token = resolve("admin-token", &args.admin_token, &file.admin_token)?;
+        let read_token = resolve(
+            "admin-read-token",
+            &args.admin_read_token,
+            &file.admin_read_token,
+        )?;
         let is_sendable = |token: &String| token.bytes().all(|byte| byte.is_ascii_graphic());
-        if !token.as_ref().is_none_or(is_sendable) {
-            let why = "it has a space or a character that is not ASCII, which no client can send";
-            return Err(Failure::usage(&location.flag("admin-token"), why));
+        for (flag, token) in [("admin-token", &token), ("admin-read-token", &read_token)] {
+            if !token.as_ref().is_none_or(is_sendable) {
+                let why =
+                    "it has a space or a character that is not ASCII, which no client can send";
+                return Err(Failure::usage(&location.flag(flag), why));
+            }
+        }
+        if token.is_some() && token == read_token {
+            let why = "it is the same as `admin_token`: set another";
+            return Err(Failure::usage(&location.flag("admin-read-token"), why));
         }
         let user = resolve("admin-user", &args.admin_user, &file.admin_user)?;
         if user.as_ref().is_some_and(|user| user.contains(':')) {
@@ -59,7 +71,7 @@ impl AdminSettings {
             (None, Some(_)) => return missing("admin-user"),
             (Some(_), None) => return missing("admin-password"),
         };
-        let credentials = Credentials::new(token, basic);
+        let credentials = Credentials::new(token, read_token, basic);
         if let Some(address) = address
             && !address.ip().to_canonical().is_loopback()
             && credentials.is_none()
@@ -72,7 +84,11 @@ impl AdminSettings {
         }
         let names = file.admin_hosts.iter().map(|name| name.0.clone());
         let hosts = Hosts::new(address, names.collect());
-        let access = Access { credentials, hosts };
+        let access = Access {
+            credentials,
+            hosts,
+            shows_bodies: file.admin_bodies.unwrap_or(true),
+        };
         Ok(Self { address, access })
     }
 }

@@ -34,10 +34,12 @@ pub(crate) struct ConfigFile {
     #[serde(alias = "metrics")]
     pub(super) admin: Option<Address>,
     pub(super) admin_token: Option<SecretRef>,
+    pub(super) admin_read_token: Option<SecretRef>,
     pub(super) admin_user: Option<SecretRef>,
     pub(super) admin_password: Option<SecretRef>,
     #[serde(default)]
     pub(super) admin_hosts: Vec<HostName>,
+    pub(super) admin_bodies: Option<bool>,
     pub(crate) inbox: Option<String>,
     #[serde(default)]
     pub(super) allow_shared_directory: bool,
@@ -157,7 +159,12 @@ impl ConfigFile {
             let headers = endpoint.headers.values();
             endpoint.secret_refs().1.iter().chain(basic).chain(headers)
         });
-        let admin = [&self.admin_token, &self.admin_user, &self.admin_password];
+        let admin = [
+            &self.admin_token,
+            &self.admin_read_token,
+            &self.admin_user,
+            &self.admin_password,
+        ];
         let receiver = self.secret_refs().1.iter().chain(handler);
         let refs = receiver.chain(admin.into_iter().flatten()).chain(endpoints);
         refs.filter_map(SecretRef::file)

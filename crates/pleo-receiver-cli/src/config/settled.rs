@@ -52,6 +52,7 @@ fn files(args: &Serve, more: &[&Path]) -> Vec<PathBuf> {
         .chain(&args.forward)
         .chain(&args.forward_secret)
         .chain(&args.admin_token)
+        .chain(&args.admin_read_token)
         .chain(&args.admin_user)
         .chain(&args.admin_password);
     let mut files: Vec<_> = refs

@@ -104,7 +104,7 @@ fn serves_health_and_metrics() {
         assert_eq!(checks[check]["ok"], true, "{checks}");
         assert!(checks[check]["reason"].is_string(), "{checks}");
     }
-    for path in ["/", "/livez/", "/webhooks/pleo"] {
+    for path in ["/livez/", "/webhooks/pleo"] {
         assert_eq!(get(&server, path).status, 404);
     }
     assert_eq!(server.stop("-TERM").0, Some(0));

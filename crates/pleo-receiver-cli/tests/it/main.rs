@@ -39,6 +39,7 @@ mod log_floods;
 mod log_format;
 mod metrics;
 mod operations;
+mod page;
 mod read_only;
 mod readme;
 mod redaction;

@@ -2,9 +2,7 @@
 
 use std::path::Path;
 
-use jiff::Timestamp;
-use pleo_receiver::StoredMessage;
-use pleo_receiver::verify::{Secret, SignatureHeaders};
+use pleo_receiver::verify::Secret;
 use serde_json::json;
 
 use super::{not_found, open};
@@ -13,20 +11,12 @@ use crate::config::load::file_path;
 use crate::config::schema::ConfigFile;
 use crate::failure::Failure;
 use crate::inbox_url::messages;
-use crate::message::matching_secret;
+use crate::message::{Proof, prove};
 use crate::output;
 use crate::secret_ref::{NO_SECRET, SecretRef, secrets_of_flag, signing_secrets};
 
 /// The variable with the secret of the only endpoint.
 const VARIABLE: &str = "PLEO_WEBHOOK_SECRET";
-
-/// A proof that a message was signed.
-struct Proof {
-    /// The number of the secret, from 1.
-    secret: usize,
-    secrets: usize,
-    signed_at: Option<Timestamp>,
-}
 
 pub(super) async fn verify(args: InboxVerify) -> Result<(), Failure> {
     let found = messages(&open(&args.inbox)?, &args.id).await?;
@@ -79,32 +69,6 @@ pub(super) async fn verify(args: InboxVerify) -> Result<(), Failure> {
         return Err(Failure::AlreadyReported);
     }
     Ok(())
-}
-
-/// Verifies the stored body with the stored headers, at any time.
-fn prove(message: &StoredMessage, secrets: &[Secret]) -> Result<Proof, String> {
-    let headers = SignatureHeaders::from_pairs(message.headers.iter());
-    let headers = headers.map_err(|error| format!("the stored headers are invalid: {error}"))?;
-    if headers.signature().is_none() {
-        return Err(
-            "stored without signature headers, by `catch-up` or by an older release, so that it \
-             cannot be verified"
-                .to_owned(),
-        );
-    }
-    let (index, verified) = matching_secret(secrets, &headers, &message.body).ok_or(
-        "no secret matches: give the secret of the time of arrival with `--secret`, or the \
-         message was changed since",
-    )?;
-    if verified.id() != &*message.entry.webhook_id {
-        return Err(format!("it was signed with the id `{}`", verified.id()));
-    }
-    let timestamp = i64::try_from(verified.timestamp()).ok();
-    Ok(Proof {
-        secret: index + 1,
-        secrets: secrets.len(),
-        signed_at: timestamp.and_then(|seconds| Timestamp::from_second(seconds).ok()),
-    })
 }
 
 /// Returns the secrets of an endpoint, as `serve` finds them.

@@ -7,6 +7,7 @@ mod scheduled_catch_up;
 mod tasks;
 
 use core::time::Duration;
+use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 
 use pleo_receiver::{DispatchOptions, Endpoint, Receiver, ReceiverBuilder, Server, Tls};
@@ -19,7 +20,7 @@ use self::file_limit::within_file_limit;
 use self::reload::Reload;
 use self::tasks::RunningTasks;
 use crate::admin::metrics::{ProgramMetrics, ReloadMetrics, TaskMetrics};
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, History};
 use crate::args::Serve;
 use crate::certificate;
 use crate::config::handler::Target;
@@ -28,6 +29,7 @@ use crate::failure::{Failure, chain};
 use crate::inbox_url;
 use crate::listen::bind;
 use crate::log::Log;
+use crate::output;
 use crate::secret_ref::SecretRef;
 use crate::signals::{Hangup, Stop};
 #[cfg(feature = "otel")]
@@ -52,7 +54,11 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
         info!(handler = target.kind(), "handler configured");
     }
     warn_of_handler(config.handler.as_ref());
+    let handler = config.handler.as_ref().map(Target::kind);
+    let history = Arc::new(History::new());
     let builder = receiver_builder(&fixed, config.endpoints, config.handler, config.retry)?;
+    let rejections = Arc::clone(&history);
+    let builder = builder.on_rejected(move |rejected| rejections.rejected(rejected));
     #[cfg(feature = "otel")]
     let builder = traces.instrument(builder);
     let (receiver, dispatcher) =
@@ -62,11 +68,21 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     let program_metrics = ProgramMetrics::new(log.lost_lines(), &task_metrics, &reload_metrics);
     #[cfg(feature = "otel")]
     let program_metrics = program_metrics.with_spans(traces.metrics());
-    let admin = Admin::new(config.admin.access, &receiver, tls.clone(), program_metrics);
+    let admin = Admin::new(
+        config.admin.access,
+        &receiver,
+        tls.clone(),
+        program_metrics,
+        Arc::clone(&history),
+        handler,
+    );
     let admin = Arc::new(admin);
     if let Some(address) = fixed.admin {
         let listener = bind(address, "admin")?;
         info!(url = url("http", &listener, "/")?, "admin listener started");
+        print_sign_in_link(&listener, &admin)?;
+        let receiver = receiver.clone();
+        tokio::spawn(async move { history.run(&receiver).await });
         tokio::spawn(admin::serve(listener, Arc::clone(&admin)));
     }
     let options = within_file_limit(fixed.limits.server());
@@ -122,6 +138,19 @@ fn url(scheme: &str, listener: &TcpListener, path: &str) -> Result<String, Failu
     Ok(format!("{scheme}://{address}{path}"))
 }
 
+/// Prints a link that signs in to the inspection page once, if somebody sees it: on a terminal.
+fn print_sign_in_link(listener: &TcpListener, admin: &Admin) -> Result<(), Failure> {
+    if !io::stdout().is_terminal() {
+        return Ok(());
+    }
+    let (path, lifetime) = admin.create_sign_in_link();
+    let link = url("http", listener, &path)?;
+    let minutes = lifetime.as_secs() / 60;
+    Ok(output::line(format_args!(
+        "inspection page, once within {minutes} minutes: {link}"
+    ))?)
+}
+
 /// Warns if there is no handler, or its program is missing.
 fn warn_of_handler(handler: Option<&Target>) {
     let Some(target) = handler else {
@@ -141,6 +170,7 @@ fn warn_of_plain_secrets(args: &Serve) {
     for (flag, is_plain) in [
         ("secret", args.secret.iter().any(SecretRef::is_plain)),
         ("admin_token", is_plain(&args.admin_token)),
+        ("admin_read_token", is_plain(&args.admin_read_token)),
         ("admin_password", is_plain(&args.admin_password)),
     ] {
         if is_plain && args.flags.contains(flag) {

@@ -87,6 +87,8 @@ impl Reload<'_> {
         }
         if handler_changed {
             self.handler_hash = config.handler_hash;
+            self.admin
+                .set_handler(config.handler.as_ref().map(Target::kind));
             let handler = config.handler.map(|target| -> Arc<dyn Handler> {
                 match target {
                     Target::Exec { exec, .. } => Arc::new(exec),

@@ -1,0 +1,234 @@
+//! The inspection page: what the receiver does, its messages, and actions.
+
+mod actions;
+mod assets;
+mod chart;
+mod curl;
+mod filter;
+mod form;
+mod history;
+mod json;
+mod layout;
+mod message;
+mod messages;
+mod overview;
+mod session;
+mod sign_in;
+mod summary;
+
+use core::time::Duration;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::request::Parts;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use pleo_receiver::Receiver;
+use tokio::time;
+
+use self::form::{Form, same_origin};
+pub(crate) use self::history::History;
+use self::layout::{failure, redirect};
+use self::session::{LINK_LIFETIME, Session, Sessions};
+use self::sign_in::Ask;
+use super::guesses::Guesses;
+use super::readiness::Readiness;
+use super::{Access, Body};
+
+/// The maximum time until a form is read.
+const FORM_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The paths of the page, besides its assets.
+const PATHS: [&str; 9] = [
+    "/",
+    "/messages",
+    "/message",
+    "/message/body",
+    "/sign-in",
+    "/sign-out",
+    "/replay",
+    "/pause",
+    "/resume",
+];
+
+/// Answers the requests of the inspection page.
+pub(super) struct Page {
+    receiver: Receiver,
+    readiness: Arc<Readiness>,
+    history: Arc<History>,
+    sessions: Sessions,
+    /// The key that configures the handler.
+    handler: Mutex<Option<&'static str>>,
+    shows_bodies: AtomicBool,
+}
+
+impl Page {
+    pub(super) fn new(
+        receiver: &Receiver,
+        readiness: &Arc<Readiness>,
+        history: Arc<History>,
+        handler: Option<&'static str>,
+        shows_bodies: bool,
+    ) -> Self {
+        Self {
+            receiver: receiver.clone(),
+            readiness: Arc::clone(readiness),
+            history,
+            sessions: Sessions::default(),
+            handler: Mutex::new(handler),
+            shows_bodies: AtomicBool::new(shows_bodies),
+        }
+    }
+
+    /// Returns `true` if the path is one of the page.
+    pub(super) fn has(path: &str) -> bool {
+        PATHS.contains(&path) || path.starts_with("/assets/")
+    }
+
+    /// Creates the path of a sign-in link, which is valid once. Returns how long it is.
+    pub(super) fn create_link(&self) -> (String, Duration) {
+        let secret = self.sessions.create_link(Instant::now());
+        (form::link("/sign-in", [("link", &*secret)]), LINK_LIFETIME)
+    }
+
+    /// Replaces the kind of the handler.
+    pub(super) fn set_handler(&self, kind: Option<&'static str>) {
+        *self.handler.lock().unwrap_or_else(PoisonError::into_inner) = kind;
+    }
+
+    /// Shows or hides bodies. Ends all sessions if the credentials changed.
+    pub(super) fn set_access(&self, shows_bodies: bool, credentials_changed: bool) {
+        self.shows_bodies.store(shows_bodies, Ordering::Relaxed);
+        if credentials_changed {
+            self.sessions.end_all();
+        }
+    }
+
+    /// Answers a request to one of its paths.
+    pub(super) async fn respond<B>(
+        &self,
+        peer: IpAddr,
+        request: Request<B>,
+        access: &Access,
+        guesses: &Guesses,
+    ) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send,
+        B::Error: Into<Box<dyn core::error::Error + Send + Sync>>,
+    {
+        let (parts, body) = request.into_parts();
+        let path = parts.uri.path();
+        let session = self.sessions.find(&parts.headers, Instant::now());
+        match parts.method {
+            Method::GET | Method::HEAD => {
+                if let Some(asset) = assets::respond(path, &parts.headers) {
+                    return asset;
+                }
+                self.get(&parts, session, access).await
+            }
+            Method::POST => {
+                let Some(is_tls) = same_origin(&parts.headers) else {
+                    let text = "The form comes from another page. Open the page anew, and retry.";
+                    return failure(StatusCode::FORBIDDEN, session.as_ref(), text);
+                };
+                let body = Limited::new(body, form::LIMIT).collect();
+                let Ok(Ok(body)) = time::timeout(FORM_TIMEOUT, body).await else {
+                    let text = "The form is too large, or arrived too slowly.";
+                    return failure(StatusCode::BAD_REQUEST, session.as_ref(), text);
+                };
+                let form = Form::parse(&body.to_bytes());
+                if path == "/sign-in" {
+                    let credentials = access.credentials.as_ref();
+                    return sign_in::sign_in(
+                        self,
+                        credentials,
+                        guesses,
+                        peer,
+                        &parts.headers,
+                        &form,
+                        is_tls,
+                    );
+                }
+                self.post(&parts, peer, session, &form, is_tls).await
+            }
+            _ => failure(
+                StatusCode::METHOD_NOT_ALLOWED,
+                session.as_ref(),
+                "The page takes GET and POST.",
+            ),
+        }
+    }
+
+    async fn get(
+        &self,
+        parts: &Parts,
+        session: Option<Session>,
+        access: &Access,
+    ) -> Response<Body> {
+        let form = Form::parse(parts.uri.query().unwrap_or_default().as_bytes());
+        if parts.uri.path() == "/sign-in" {
+            let ask = Ask::of(access.credentials.as_ref());
+            return sign_in::respond(StatusCode::OK, ask, form.some("link"), "");
+        }
+        let Some(session) = session else {
+            return redirect("/sign-in");
+        };
+        match parts.uri.path() {
+            "/" => overview::respond(self, &session).await,
+            "/messages" => messages::respond(self, &session, form).await,
+            "/message" => message::respond(self, &session, &form).await,
+            "/message/body" => message::respond_body(self, &session, &form).await,
+            _ => failure(
+                StatusCode::NOT_FOUND,
+                Some(&session),
+                "There is no such page.",
+            ),
+        }
+    }
+
+    async fn post(
+        &self,
+        parts: &Parts,
+        peer: IpAddr,
+        session: Option<Session>,
+        form: &Form,
+        is_tls: bool,
+    ) -> Response<Body> {
+        let Some(session) = session else {
+            return redirect("/sign-in");
+        };
+        if !session.has_token(form.get("token")) {
+            let text = "The form is of another session. Go back, reload the page, and retry.";
+            return failure(StatusCode::FORBIDDEN, Some(&session), text);
+        }
+        let path = parts.uri.path();
+        if path == "/sign-out" {
+            return sign_in::sign_out(self, &session, &parts.headers, is_tls);
+        }
+        if !session.account.may_act {
+            let text = "This account may only read.";
+            return failure(StatusCode::FORBIDDEN, Some(&session), text);
+        }
+        match path {
+            "/replay" => actions::replay(self, &session, peer, form).await,
+            "/pause" => actions::set_paused(self, &session, peer, form, true).await,
+            "/resume" => actions::set_paused(self, &session, peer, form, false).await,
+            _ => failure(
+                StatusCode::NOT_FOUND,
+                Some(&session),
+                "There is no such action.",
+            ),
+        }
+    }
+
+    fn shows_bodies(&self) -> bool {
+        self.shows_bodies.load(Ordering::Relaxed)
+    }
+
+    fn handler(&self) -> Option<&'static str> {
+        *self.handler.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

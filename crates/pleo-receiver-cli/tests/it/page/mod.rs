@@ -1,0 +1,6 @@
+//! Tests of the inspection page.
+
+mod client;
+mod hostile;
+mod security;
+mod views;
