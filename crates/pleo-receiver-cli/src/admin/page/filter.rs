@@ -88,6 +88,11 @@ impl Filter {
         FIELDS.iter().all(|field| self.form.get(field).is_empty())
     }
 
+    /// Returns `true` if a time could not be read.
+    pub(super) fn is_invalid(&self) -> bool {
+        !self.invalid.is_empty()
+    }
+
     /// Returns the parameters that are set.
     pub(super) fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
         let fields = FIELDS.iter();

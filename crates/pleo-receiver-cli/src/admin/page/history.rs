@@ -226,3 +226,71 @@ impl Totals {
         totals
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(minute: i64) -> Timestamp {
+        Timestamp::from_second(minute * 60 + 7).unwrap()
+    }
+
+    #[test]
+    fn adds_up_counters_of_all_endpoints() {
+        let metrics = "# TYPE x counter\n\
+            pleo_receiver_accepted_total{endpoint=\"/a\",outcome=\"stored\"} 3\n\
+            pleo_receiver_accepted_total{endpoint=\"x\\\"outcome=\\\"known\",outcome=\"stored\"} 4\n\
+            pleo_receiver_accepted_total{endpoint=\"/a\",outcome=\"known\"} 2\n\
+            pleo_receiver_rejected_total{endpoint=\"\",reason=\"no_such_path\"} 5\n\
+            pleo_receiver_rejected_total{endpoint=\"/a\",reason=\"not_json\"} 1\n\
+            pleo_receiver_handled_total{endpoint=\"/a\",outcome=\"dead\"} 6\n\
+            pleo_receiver_in_flight 9\n# EOF\n";
+        let totals = Totals {
+            deliveries: [7, 2, 0, 6],
+            attempts: [0, 0, 6, 0],
+        };
+        assert_eq!(Totals::parse(metrics), totals);
+    }
+
+    #[test]
+    fn keeps_one_hour_by_minute() {
+        let history = History::new();
+        for minute in 0..100_u64 {
+            let totals = Totals {
+                deliveries: [minute * minute, 0, 0, 0],
+                attempts: [0; 4],
+            };
+            let now = at(i64::try_from(minute).unwrap());
+            history.update(now, totals, Some(minute));
+        }
+        let minutes = history.minutes(at(99));
+        assert_eq!(minutes.len(), MINUTES);
+        let last = minutes.last().unwrap();
+        assert_eq!((last.number, last.backlog), (99, Some(99)));
+        assert_eq!(last.deliveries, [99 * 99 - 98 * 98, 0, 0, 0]);
+        assert_eq!(history.minutes(at(200)).len(), 1, "an hour later");
+    }
+
+    #[test]
+    fn counts_rejections_by_source_in_bounded_memory() {
+        let history = History::new();
+        for number in 0..1000_u32 {
+            let source = IpAddr::from(number.to_be_bytes());
+            history.count_rejection(at(1), "not_json", Some(source));
+        }
+        let source = IpAddr::from([0, 0, 0, 1]);
+        history.count_rejection(at(2), "not_json", Some(source));
+        history.count_rejection(at(2), "no_such_path", None);
+        let rejections = history.rejections(at(2));
+        let [first, second] = &rejections[..] else {
+            panic!("{rejections:?}");
+        };
+        assert_eq!((first.code, first.count), ("not_json", 1001));
+        assert_eq!(first.sources.len(), SOURCES + 1);
+        assert_eq!(first.sources[0], (None, 1000 - 64));
+        assert_eq!(first.sources[1], (Some(source), 2));
+        assert_eq!((second.code, second.count), ("no_such_path", 1));
+        assert_eq!(history.rejections(at(61)).len(), 2);
+        assert_eq!(history.rejections(at(62)), []);
+    }
+}

@@ -61,7 +61,13 @@ pub(super) async fn respond(admin: &Page, session: &Session, form: Form) -> Resp
     let to =
         |path: &str, name, cursor: Cursor| filter.link(path, Some((name, &cursor.to_string())));
     let content = html! {
-        div.title { h1 { "Messages" } }
+        div.title {
+            h1 { "Messages" }
+            @if after.is_none() && before.is_none() {
+                button type="button" data-live=(filter.link("/messages/live", None)) aria-pressed="false" hidden { "Live" }
+                span id="live-status" role="status" {}
+            }
+        }
         (filter.markup(&endpoints))
         @if let Some(id) = filter.search() && listed.entries.is_empty() {
             p role="status" { "No message, event or resource has the id " code { (escape(id)) } "." }
@@ -73,6 +79,9 @@ pub(super) async fn respond(admin: &Page, session: &Session, form: Form) -> Resp
             @if listed.newer.is_some() { a.button href=(filter.link("/messages", None)) { "Newest" } }
             @if let Some(newer) = listed.newer { a.button rel="prev" href=(to("/messages", "before", newer)) { "Newer" } }
             @if let Some(older) = listed.older { a.button rel="next" href=(to("/messages", "after", older)) { "Older" } }
+            @if session.account.may_act && !listed.entries.is_empty() && !filter.is_invalid() {
+                a.button href=(filter.link("/replays/new", None)) { "Replay what the filter shows…" }
+            }
         }
     };
     page("/messages", "Messages", session, &content)
@@ -141,7 +150,7 @@ fn table(entries: &[Entry], now: Timestamp) -> Markup {
 }
 
 /// A row of the list.
-fn row(entry: &Entry, now: Timestamp) -> Markup {
+pub(super) fn row(entry: &Entry, now: Timestamp) -> Markup {
     let target = [("endpoint", &*entry.endpoint), ("id", &*entry.webhook_id)];
     html! {
         tr id={ "message-" (entry.sequence) } {

@@ -9,9 +9,11 @@ mod form;
 mod history;
 mod json;
 mod layout;
+mod live;
 mod message;
 mod messages;
 mod overview;
+mod replays;
 mod session;
 mod sign_in;
 mod summary;
@@ -27,11 +29,13 @@ use http::request::Parts;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use pleo_receiver::Receiver;
+use tokio::sync::Semaphore;
 use tokio::time;
 
 use self::form::{Form, same_origin};
 pub(crate) use self::history::History;
 use self::layout::{failure, redirect};
+use self::replays::Replays;
 use self::session::{LINK_LIFETIME, Session, Sessions};
 use self::sign_in::Ask;
 use super::guesses::Guesses;
@@ -42,9 +46,13 @@ use super::{Access, Body};
 const FORM_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The paths of the page, besides its assets.
-const PATHS: [&str; 9] = [
+const PATHS: [&str; 13] = [
     "/",
     "/messages",
+    "/messages/live",
+    "/replays",
+    "/replays/new",
+    "/replays/cancel",
     "/message",
     "/message/body",
     "/sign-in",
@@ -59,7 +67,10 @@ pub(super) struct Page {
     receiver: Receiver,
     readiness: Arc<Readiness>,
     history: Arc<History>,
-    sessions: Sessions,
+    sessions: Arc<Sessions>,
+    replays: Replays,
+    /// A permit for each live view.
+    streams: Arc<Semaphore>,
     /// The key that configures the handler.
     handler: Mutex<Option<&'static str>>,
     shows_bodies: AtomicBool,
@@ -77,7 +88,9 @@ impl Page {
             receiver: receiver.clone(),
             readiness: Arc::clone(readiness),
             history,
-            sessions: Sessions::default(),
+            sessions: Arc::default(),
+            replays: Replays::default(),
+            streams: live::streams(),
             handler: Mutex::new(handler),
             shows_bodies: AtomicBool::new(shows_bodies),
         }
@@ -179,6 +192,9 @@ impl Page {
         match parts.uri.path() {
             "/" => overview::respond(self, &session).await,
             "/messages" => messages::respond(self, &session, form).await,
+            "/messages/live" => live::respond(self, session, form).await,
+            "/replays" => replays::respond(self, &session),
+            "/replays/new" => replays::respond_new(self, &session, form).await,
             "/message" => message::respond(self, &session, &form).await,
             "/message/body" => message::respond_body(self, &session, &form).await,
             _ => failure(
@@ -214,6 +230,8 @@ impl Page {
         }
         match path {
             "/replay" => actions::replay(self, &session, peer, form).await,
+            "/replays" => replays::start(self, &session, peer, form).await,
+            "/replays/cancel" => replays::cancel(self, &session, peer),
             "/pause" => actions::set_paused(self, &session, peer, form, true).await,
             "/resume" => actions::set_paused(self, &session, peer, form, false).await,
             _ => failure(

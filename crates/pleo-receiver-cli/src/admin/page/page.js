@@ -1,8 +1,10 @@
-// Counts down, refreshes the overview, copies. The page works without it.
+// Counts down, refreshes what changes, follows the list, copies. The page works without it.
 "use strict";
 
 const SECOND = 1000;
 const REFRESH = 5 * SECOND;
+/** How many rows the list shows. */
+const ROWS = 50;
 
 /** Returns a duration in its two largest units. */
 function duration(seconds) {
@@ -36,6 +38,64 @@ async function refresh() {
   if (fresh) part.replaceChildren(...fresh.childNodes);
 }
 
+/** Returns the sequence of a row's message. */
+const sequence = (row) => Number(row.id.replace("message-", ""));
+
+/** Inserts a row, or replaces the one of the same message. Returns whether it is new. */
+function put(rows, html) {
+  const template = document.createElement("template");
+  // The server escapes every value in it.
+  template.innerHTML = html;
+  const row = template.content.firstElementChild;
+  const before = document.getElementById(row.id);
+  if (before) {
+    const isFocused = before.contains(document.activeElement);
+    before.replaceWith(row);
+    if (isFocused) row.querySelector("a").focus();
+    return false;
+  }
+  const older = [...rows.children].find((other) => sequence(other) < sequence(row));
+  rows.insertBefore(row, older || null);
+  while (rows.children.length > ROWS) rows.lastElementChild.remove();
+  return true;
+}
+
+/** Lets a button follow the list. */
+function enableLive(button) {
+  const rows = document.getElementById("rows");
+  const status = document.getElementById("live-status");
+  let source = null;
+  let arrived = 0;
+  const show = (text) => {
+    if (status.textContent !== text) status.textContent = text;
+  };
+  const stop = (text) => {
+    source.close();
+    source = null;
+    button.setAttribute("aria-pressed", "false");
+    show(text);
+  };
+  const start = () => {
+    source = new EventSource(button.dataset.live);
+    button.setAttribute("aria-pressed", "true");
+    show("Following");
+    source.addEventListener("row", (event) => {
+      if (put(rows, event.data)) arrived += 1;
+    });
+    source.addEventListener("error", () => {
+      // Otherwise the browser connects again by itself.
+      if (source.readyState === EventSource.CLOSED) stop("Live view refused: reload the page to retry");
+    });
+  };
+  // A screen reader hears a sum now and then, and not each message.
+  setInterval(() => {
+    if (source && arrived) show(`Following: ${arrived} arrived`);
+  }, REFRESH);
+  button.addEventListener("click", () => (source ? stop("Stopped") : start()));
+  button.hidden = false;
+  start();
+}
+
 function enableCopy(button) {
   button.hidden = !navigator.clipboard;
   button.addEventListener("click", async () => {
@@ -45,7 +105,9 @@ function enableCopy(button) {
 }
 
 setInterval(countDown, SECOND);
-if (document.querySelector("[data-refresh]")) {
-  setInterval(() => refresh().catch(() => {}), REFRESH);
+const refreshed = document.querySelector("[data-refresh]");
+if (refreshed) {
+  setInterval(() => refresh().catch(() => {}), Number(refreshed.dataset.refresh) || REFRESH);
 }
+document.querySelectorAll("[data-live]").forEach(enableLive);
 document.querySelectorAll("[data-copy]").forEach(enableCopy);

@@ -98,6 +98,13 @@ impl Sessions {
         session.filter(|session| session.ends_at > now).cloned()
     }
 
+    /// Returns `true` until the session has ended.
+    pub(super) fn has(&self, session: &Session) -> bool {
+        let state = self.lock();
+        let is_same = |other: &Session| other.id == session.id && other.ends_at > Instant::now();
+        state.sessions.iter().any(is_same)
+    }
+
     /// Ends a session.
     pub(super) fn end(&self, session: &Session) {
         let mut state = self.lock();

@@ -1,6 +1,6 @@
 //! A client of the inspection page that keeps a session.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -140,6 +140,16 @@ impl Client {
         }
     }
 
+    /// Opens a stream of events.
+    pub(super) fn open(&self, path: &str) -> Events {
+        let stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        let (host, cookie) = (self.host, self.cookie.as_deref().unwrap());
+        let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\ncookie: {cookie}\r\n\r\n");
+        (&stream).write_all(request.as_bytes()).unwrap();
+        Events(BufReader::new(stream))
+    }
+
     /// Waits until a page contains a text. Returns the page.
     pub(super) fn wait_for(&self, path: &str, text: &str) -> Answer {
         let deadline = Instant::now() + TIMEOUT;
@@ -150,6 +160,24 @@ impl Client {
             }
             assert!(Instant::now() < deadline, "no {text:?} in {}", page.text());
             thread::sleep(Duration::from_millis(50));
+        }
+    }
+}
+
+/// A stream of events.
+pub(super) struct Events(BufReader<TcpStream>);
+
+impl Events {
+    /// Waits for a line with this text. Returns `None` if the stream ends before.
+    pub(super) fn wait_for(&mut self, text: &str) -> Option<String> {
+        loop {
+            let mut line = String::new();
+            if self.0.read_line(&mut line).unwrap() == 0 {
+                return None;
+            }
+            if line.contains(text) {
+                return Some(line);
+            }
         }
     }
 }

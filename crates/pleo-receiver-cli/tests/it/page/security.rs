@@ -6,13 +6,22 @@ use std::process::{Command, Stdio};
 use super::client::{Client, READ_TOKEN, TOKEN, serve};
 use crate::support::program::{ENV, SECRET, WorkDir};
 
-const PAGES: [&str; 4] = [
+const PAGES: [&str; 7] = [
+    "/messages/live",
+    "/replays",
+    "/replays/new",
     "/",
     "/messages",
     "/message?endpoint=a&id=b",
     "/message/body",
 ];
-const ACTIONS: [&str; 3] = ["/replay", "/pause", "/resume"];
+const ACTIONS: [&str; 5] = [
+    "/replays",
+    "/replays/cancel",
+    "/replay",
+    "/pause",
+    "/resume",
+];
 
 #[test]
 fn requires_session_for_every_page_and_action() {
