@@ -1,7 +1,9 @@
 //! Tests of who may use the inspection page.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Command, Stdio};
+#[cfg(target_os = "linux")]
+use std::io::{BufRead as _, BufReader, Write as _};
+#[cfg(target_os = "linux")]
+use std::process::{Child, Command, Stdio};
 
 use super::client::{Client, READ_TOKEN, TOKEN, serve};
 use crate::support::program::{ENV, SECRET, WorkDir};
@@ -348,8 +350,9 @@ fn prints_sign_in_link_on_terminal_once() {
     command.args(["-qefc", &serve, "/dev/null"]);
     command.current_dir(dir.path()).envs(ENV.iter().copied());
     let command = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut terminal = Terminal(command.stderr(Stdio::null()).spawn().unwrap());
+    let stdout = terminal.0.stdout.take().unwrap();
+    let mut lines = BufReader::new(stdout).lines();
     let line = lines.find_map(|line| {
         let line = line.unwrap();
         line.contains("inspection page").then_some(line)
@@ -368,6 +371,18 @@ fn prints_sign_in_link_on_terminal_once() {
     let log = std::fs::read_to_string(dir.path().join("log")).unwrap();
     assert!(log.contains("sign-in refused"), "{log}");
     assert!(!log.contains(link), "{log}");
-    child.kill().unwrap();
-    child.wait().unwrap();
+}
+
+/// A command on a terminal, whose end ends the command too.
+#[cfg(target_os = "linux")]
+struct Terminal(Child);
+
+#[cfg(target_os = "linux")]
+impl Drop for Terminal {
+    /// Types Ctrl-C. Without a terminal, the server would reload and go on.
+    fn drop(&mut self) {
+        let stdin = self.0.stdin.as_mut();
+        let _ = stdin.map(|stdin| stdin.write_all(b"\x03"));
+        let _ = self.0.wait();
+    }
 }
