@@ -1,8 +1,7 @@
 //! The URL of an API.
 
-use core::net::IpAddr;
-
 use http::Uri;
+use pleo_http::is_loopback;
 use pleo_http::reqwest::Url;
 
 use crate::error::ConfigError;
@@ -37,13 +36,4 @@ pub(crate) fn parse(text: &str) -> Result<Url, ConfigError> {
         "http" => reject("the token would be sent unencrypted; give an `https` URL"),
         _ => reject("its scheme is not `https`"),
     }
-}
-
-/// Returns `true` if a URL's host is this machine.
-pub(crate) fn is_loopback(host: &str) -> bool {
-    let address = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost"
-        || address
-            .parse()
-            .is_ok_and(|address: IpAddr| address.is_loopback())
 }

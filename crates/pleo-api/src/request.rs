@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use http::{HeaderName, HeaderValue, Uri};
+use pleo_http::is_loopback;
 
-use crate::base_url::is_loopback;
 use crate::endpoint_auth::EndpointAuth;
 use crate::error::InvalidRequest;
 use crate::sensitive::{Extra, Sensitive};

@@ -8,7 +8,6 @@ mod event_stream;
 mod faults;
 mod http_message;
 mod ids;
-mod loopback;
 mod operations;
 mod options;
 mod page;

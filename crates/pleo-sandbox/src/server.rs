@@ -15,6 +15,7 @@ use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use pleo_http::is_loopback;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time;
@@ -23,7 +24,6 @@ use crate::api;
 use crate::control;
 use crate::error::Error;
 use crate::http_message::{Request, response};
-use crate::loopback::is_loopback;
 use crate::operations::Operations;
 use crate::options::SandboxOptions;
 
@@ -155,7 +155,7 @@ fn is_own_host(request: &Request, hosts: &[String]) -> bool {
     let host = request.header(&HOST);
     let host = host.and_then(|text| text.parse::<HostAndPort>().ok());
     host.is_some_and(|authority| {
-        let host = authority.host();
-        is_loopback(host) || hosts.iter().any(|own| own.eq_ignore_ascii_case(host))
+        let host = authority.host().to_ascii_lowercase();
+        is_loopback(&host) || hosts.iter().any(|own| own.eq_ignore_ascii_case(&host))
     })
 }

@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 
 use http::{HeaderName, HeaderValue, StatusCode};
 use pleo_events::EventType;
-use pleo_http::Target;
+use pleo_http::{Target, is_loopback};
 use serde_json::{Map, Value, json};
 
 use crate::http_message::Request;
-use crate::loopback::is_loopback;
 use crate::options::PlainHttp;
 use crate::state::token::Identity;
 
