@@ -129,14 +129,10 @@ impl Histogram {
     pub(crate) fn distribution(&self) -> Distribution {
         let units = self.scale.units;
         let bounds = self.scale.bounds.iter().map(|bound| to_f64(*bound) / units);
-        let total = |count: &dyn Fn(&Counts) -> &AtomicU64| {
-            let counts = self.counts.all().map(count);
-            let counts = counts.map(|count| count.load(Ordering::Relaxed));
-            counts.fold(0, u64::wrapping_add)
-        };
-        let counts = (0..=MAX_BOUNDS).map(|bucket| total(&|counts| &counts.buckets[bucket]));
+        let total = |bucket: usize| self.counts.sum(|counts| &counts.buckets[bucket]);
+        let counts = (0..=MAX_BOUNDS).map(total);
         let buckets = bounds.chain([f64::INFINITY]).zip(counts).collect();
-        Distribution::new(buckets, to_f64(total(&|counts| &counts.sum)) / units)
+        Distribution::new(buckets, to_f64(self.counts.sum(|counts| &counts.sum)) / units)
     }
 }
 

@@ -2,7 +2,7 @@
 //! that no thread waits for the cache of another.
 
 use core::fmt;
-use core::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::Arc;
 
 use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
@@ -34,9 +34,11 @@ impl<T> Striped<T> {
         value
     }
 
-    /// Returns the values of all threads.
-    pub(crate) fn all(&self) -> impl Iterator<Item = &T> {
-        self.0.iter().map(|CacheLine(value)| value)
+    /// Adds up a number of all threads.
+    pub(crate) fn sum(&self, number: impl Fn(&T) -> &AtomicU64) -> u64 {
+        let values = self.0.iter().map(|CacheLine(value)| number(value));
+        let numbers = values.map(|number| number.load(Ordering::Relaxed));
+        numbers.fold(0, u64::wrapping_add)
     }
 }
 
@@ -56,9 +58,7 @@ impl TypedMetric for StripedCounter {
 
 impl EncodeMetric for StripedCounter {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
-        let counts = self.0.all().map(|count| count.load(Ordering::Relaxed));
-        let sum = counts.fold(0, u64::wrapping_add);
-        encoder.encode_counter::<NoLabelSet, _, u64>(&sum, None)
+        encoder.encode_counter::<NoLabelSet, _, u64>(&self.0.sum(|count| count), None)
     }
 
     fn metric_type(&self) -> MetricType {
@@ -68,7 +68,7 @@ impl EncodeMetric for StripedCounter {
 
 /// A gauge. All clones are the same gauge.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct StripedGauge(Arc<Striped<AtomicI64>>);
+pub(crate) struct StripedGauge(Arc<Striped<AtomicU64>>);
 
 impl StripedGauge {
     pub(crate) fn inc(&self) {
@@ -87,8 +87,8 @@ impl TypedMetric for StripedGauge {
 
 impl EncodeMetric for StripedGauge {
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), fmt::Error> {
-        let counts = self.0.all().map(|count| count.load(Ordering::Relaxed));
-        encoder.encode_gauge(&counts.fold(0, i64::wrapping_add))
+        // A thread that decremented more than it incremented has wrapped around.
+        encoder.encode_gauge(&self.0.sum(|count| count).cast_signed())
     }
 
     fn metric_type(&self) -> MetricType {
