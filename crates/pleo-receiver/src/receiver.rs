@@ -322,10 +322,9 @@ impl Receiver {
     ) -> Result<(), Rejected> {
         let (inner, endpoint) = (&*self.inner, route.endpoint.name());
         let (id, source) = (Arc::clone(&message.webhook_id), message.source);
-        let rejected = |rejection| Rejected {
-            rejection,
+        let rejected = |rejection: Rejection| Rejected {
             webhook_id: Some(Arc::clone(&id)),
-            removed_secret: false,
+            ..rejection.into()
         };
         // Only an authentic message takes a slot: nobody else can use them up.
         let _slot = inner.admission.store().map_err(rejected)?;
