@@ -73,13 +73,13 @@ fn start(
     settings: &Settings,
     metrics: &SpanMetrics,
 ) -> Result<(SdkTracerProvider, Arc<Tally>), Failure> {
-    let url = settings.target.url();
+    // The path, user or password may hold a secret. The collector's client posts to the complete URL.
+    let origin = settings.target.url().origin().ascii_serialization();
     let tally = Arc::new(Tally::new(metrics.clone()));
     let exporter = SpanExporter::builder()
         .with_http()
         .with_http_client(Collector::new(settings, Arc::clone(&tally))?)
-        // Without user and password, which would be logged.
-        .with_endpoint(url.as_str())
+        .with_endpoint(&origin)
         .with_timeout(settings.timeout)
         .build()
         .map_err(|error| Failure::Usage(chain(&error)))?;
@@ -95,11 +95,7 @@ fn start(
         .with_span_processor(queue)
         .with_resource(resource(settings))
         .build();
-    // The path may hold a secret.
-    info!(
-        collector = url.origin().ascii_serialization(),
-        "exporting traces"
-    );
+    info!(collector = origin, "exporting traces");
     Ok((provider, tally))
 }
 

@@ -8,8 +8,8 @@ use core::time::Duration;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use opentelemetry::Context;
 use opentelemetry::trace::SpanKind;
+use opentelemetry::{Context, Key};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkResult;
 use opentelemetry_sdk::trace::{BatchSpanProcessor, Span, SpanData, SpanExporter, SpanProcessor};
@@ -20,9 +20,9 @@ use crate::admin::metrics::SpanMetrics;
 /// The minimum time between two log lines about lost spans.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The fraction of the queue that spans of repeated deliveries may use. Anybody who saw a delivery
-/// can repeat it.
-const REPEATED_FRACTION: usize = 4;
+/// The fraction of the queue that spans of requests may use which stored nothing. Anybody who saw a
+/// delivery can repeat it, and break the connection before the answer.
+const NOT_STORED_FRACTION: usize = 4;
 
 /// Counts spans, and reports those that are lost.
 #[derive(Debug)]
@@ -136,8 +136,8 @@ impl SpanProcessor for Queue {
     fn on_start(&self, _: &mut Span, _: &Context) {}
 
     fn on_end(&self, span: SpanData) {
-        let limit = match is_repeated(&span) {
-            true => self.limit.div_ceil(REPEATED_FRACTION),
+        let limit = match stored_nothing(&span) {
+            true => self.limit.div_ceil(NOT_STORED_FRACTION),
             false => self.limit,
         };
         if self.tally.enqueue(limit) {
@@ -158,13 +158,12 @@ impl SpanProcessor for Queue {
     }
 }
 
-/// Returns `true` for the span of a delivery that was stored before.
-fn is_repeated(span: &SpanData) -> bool {
-    let is_outcome = |outcome: &str| outcome == "known" || outcome == "conflict";
+/// Returns `true` for the span of a request that stored no message, as far as the span tells.
+fn stored_nothing(span: &SpanData) -> bool {
+    let outcome = Key::from_static_str("pleo.outcome");
+    let outcome = span.attributes.iter().find(|own| own.key == outcome);
     span.span_kind == SpanKind::Server
-        && span.attributes.iter().any(|attribute| {
-            attribute.key.as_str() == "pleo.outcome" && is_outcome(&attribute.value.as_str())
-        })
+        && outcome.is_none_or(|outcome| outcome.value.as_str() != "stored")
 }
 
 /// Counts what an exporter exports.
@@ -198,5 +197,60 @@ impl<E: SpanExporter + Send + Sync> SpanExporter for CountingExporter<E> {
 
     fn set_resource(&mut self, resource: &Resource) {
         self.next.set_resource(resource);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use opentelemetry::KeyValue;
+    use opentelemetry::trace::{Span as _, Tracer as _, TracerProvider as _};
+    use opentelemetry_sdk::trace::SdkTracerProvider;
+
+    use super::*;
+
+    /// Keeps the spans that ended.
+    #[derive(Clone, Debug, Default)]
+    struct Ended(Arc<Mutex<Vec<SpanData>>>);
+
+    impl SpanProcessor for Ended {
+        fn on_start(&self, _: &mut Span, _: &Context) {}
+
+        fn on_end(&self, span: SpanData) {
+            self.0.lock().unwrap().push(span);
+        }
+
+        fn force_flush(&self) -> OTelSdkResult {
+            Ok(())
+        }
+
+        fn shutdown_with_timeout(&self, _: Duration) -> OTelSdkResult {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn only_stored_deliveries_and_attempts_may_fill_the_queue() {
+        let ended = Ended::default();
+        let provider = SdkTracerProvider::builder().with_span_processor(ended.clone());
+        let tracer = provider.build().tracer("test");
+        let cases = [
+            (SpanKind::Server, Some("stored"), false),
+            (SpanKind::Server, Some("known"), true),
+            (SpanKind::Server, Some("conflict"), true),
+            // Rejected, or the client went away before the answer.
+            (SpanKind::Server, None, true),
+            (SpanKind::Consumer, Some("retry"), false),
+            (SpanKind::Consumer, None, false),
+        ];
+        for (kind, outcome, expected) in cases {
+            let builder = tracer.span_builder("span").with_kind(kind.clone());
+            let mut span = tracer.build_with_context(builder, &Context::new());
+            if let Some(outcome) = outcome {
+                span.set_attribute(KeyValue::new("pleo.outcome", outcome));
+            }
+            span.end();
+            let span = ended.0.lock().unwrap().pop().unwrap();
+            assert_eq!(stored_nothing(&span), expected, "{kind:?} {outcome:?}");
+        }
     }
 }

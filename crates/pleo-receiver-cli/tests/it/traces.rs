@@ -482,7 +482,7 @@ fn exports_to_https_and_logs_no_secret() {
         let proxy = TlsProxy::start(&authority, "localhost", target).await;
         (proxy.unwrap(), authority.pem())
     });
-    let url = format!("https://user:hunter2@localhost:{}/otlp", proxy.port());
+    let url = format!("https://user:hunter2@localhost:{}/otlp-4711", proxy.port());
     dir.write("authority.pem", &pem);
     let env = [
         ("PLEO_WEBHOOK_SECRET", SECRET),
@@ -502,7 +502,7 @@ fn exports_to_https_and_logs_no_secret() {
     let (code, log) = server.stop("-TERM");
     assert_eq!(code, Some(0), "{log}");
     let export = collector.exports.try_recv().expect(&log);
-    assert_eq!(export.path, "/otlp", "the URL for traces is complete");
+    assert_eq!(export.path, "/otlp-4711", "the URL for traces is complete");
     assert_eq!(export.headers["authorization"], "Basic dXNlcjpodW50ZXIy");
     assert_eq!(export.headers["x-key"], "correct horse");
     assert_eq!(export.headers["x-tenant"], "t1");
@@ -514,7 +514,7 @@ fn exports_to_https_and_logs_no_secret() {
         log.contains("BatchSpanProcessor"),
         "the level is `trace`: {log}"
     );
-    for secret in ["hunter2", "dXNlcjpodW50ZXIy", "correct"] {
+    for secret in ["hunter2", "dXNlcjpodW50ZXIy", "correct", "4711"] {
         assert!(!log.contains(secret), "{secret} is in {log}");
     }
 }
