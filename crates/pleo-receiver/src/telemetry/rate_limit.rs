@@ -38,6 +38,16 @@ pub(super) struct Event {
     pub(super) endpoint: Arc<str>,
 }
 
+impl Event {
+    fn new(text: &'static str, code: &'static str, endpoint: &Arc<str>) -> Self {
+        Self {
+            text,
+            code,
+            endpoint: Arc::clone(endpoint),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct State {
     /// When a complete burst is possible again.
@@ -65,11 +75,7 @@ impl RateLimit {
         if level > LevelFilter::current() {
             return None;
         }
-        let event = Event {
-            text,
-            code,
-            endpoint: Arc::clone(endpoint),
-        };
+        let event = Event::new(text, code, endpoint);
         let suppressed = self.permit(event, Instant::now())?;
         Some((suppressed > 0).then_some(suppressed))
     }
@@ -82,11 +88,7 @@ impl RateLimit {
         code: &'static str,
         endpoint: &Arc<str>,
     ) -> bool {
-        let event = Event {
-            text,
-            code,
-            endpoint: Arc::clone(endpoint),
-        };
+        let event = Event::new(text, code, endpoint);
         level <= LevelFilter::current() && self.is_open_at(&event, Instant::now())
     }
 
@@ -106,12 +108,8 @@ impl RateLimit {
         code: &'static str,
         endpoint: &Arc<str>,
     ) -> bool {
-        let event = Event {
-            text,
-            code,
-            endpoint: Arc::clone(endpoint),
-        };
-        self.permit(event, Instant::now()).is_some()
+        self.permit(Event::new(text, code, endpoint), Instant::now())
+            .is_some()
     }
 
     /// Returns how many events were suppressed since the last line, if another line may be written
