@@ -84,8 +84,8 @@ pub(crate) fn check_writable(path: &Path, access: Access) -> Result<(), Failure>
     removed.map_err(|error| cannot_write(path, &error))
 }
 
-/// Resolves symbolic links. Refuses a link without a target, and a directory in which other users may create files: they may have
-/// placed the link or the file, and can replace it.
+/// Resolves symbolic links. Refuses a link without a target, and a directory in which other users may
+/// create files: they may have placed the link or the file, and can replace it.
 pub(crate) fn target(path: &Path, access: Access) -> io::Result<PathBuf> {
     let target = match fs::canonicalize(path) {
         Ok(target) => target,

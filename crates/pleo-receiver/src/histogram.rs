@@ -132,7 +132,10 @@ impl Histogram {
         let total = |bucket: usize| self.counts.sum(|counts| &counts.buckets[bucket]);
         let counts = (0..=MAX_BOUNDS).map(total);
         let buckets = bounds.chain([f64::INFINITY]).zip(counts).collect();
-        Distribution::new(buckets, to_f64(self.counts.sum(|counts| &counts.sum)) / units)
+        Distribution::new(
+            buckets,
+            to_f64(self.counts.sum(|counts| &counts.sum)) / units,
+        )
     }
 }
 

@@ -19,8 +19,8 @@ pub(crate) struct Sandbox {
     #[arg(long, value_name = "ADDR", value_parser = address, conflicts_with = "port")]
     pub(crate) listen: Option<SocketAddr>,
 
-    /// Accept requests to this host name besides `localhost`. Whoever reaches the sandbox by it can
-    /// control it. Repeatable.
+    /// Accept requests to this host name besides `localhost`. Everybody who reaches the sandbox by it
+    /// can control it. Repeatable.
     #[arg(long = "host", value_name = "NAME")]
     pub(crate) hosts: Vec<String>,
 

@@ -54,8 +54,8 @@ const RETRY: i32 = 75;
 /// The environment has these variables about the message, if they have a value: `PLEO_WEBHOOK_ID`,
 /// `PLEO_ENDPOINT`, `PLEO_EVENT_TYPE`, `PLEO_EVENT_ID`, `PLEO_ATTEMPT` (from 1), `PLEO_RECEIVED_AT`
 /// and `PLEO_EXPIRES_AT` (RFC 3339), and `PLEO_EXPIRED=1` if the export job expired before this
-/// attempt. `TRACEPARENT` has the context of the attempt's OpenTelemetry span, if there is one. Of the receiver's variables, which may hold its secrets, the command inherits only
-/// `PATH`, `HOME`, `USER`, `LOGNAME`, `SHELL`, `LANG`, `LANGUAGE`, `LC_…`, `TZ`, `TMPDIR`,
+/// attempt. `TRACEPARENT` has the context of the attempt's OpenTelemetry span, if there is one. Of the
+/// receiver's variables, which may hold its secrets, the command inherits only `PATH`, `HOME`, `USER`, `LOGNAME`, `SHELL`, `LANG`, `LANGUAGE`, `LC_…`, `TZ`, `TMPDIR`,
 /// `SSL_CERT_FILE`, `SSL_CERT_DIR`, those that Windows needs, and those of
 /// [`inherit_env`](Self::inherit_env).
 ///

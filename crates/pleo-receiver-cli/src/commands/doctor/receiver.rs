@@ -28,7 +28,7 @@ const MIN_VALIDITY: SignedDuration = SignedDuration::from_hours(14 * 24);
 pub(super) fn check_settings(config: &Config, report: &mut Report) -> io::Result<()> {
     match &config.handler {
         None => {
-            let why = "no handler in the configuration; unless `serve` got one as a flag, messages stay pending";
+            let why = "none is configured; unless `serve` got one as a flag, messages stay pending";
             report.skipped("handler", why)?;
         }
         Some(target) => match target.missing_program() {
@@ -148,7 +148,7 @@ pub(super) async fn check_admin(admin: &AdminSettings, report: &mut Report) -> R
         }
         StatusCode::TOO_MANY_REQUESTS => {
             let found = format!("{url} had too many wrong credentials from this machine");
-            let fix = "correct the credentials of what asks it, and run `doctor` again in a minute";
+            let fix = "correct the credentials of the programs that read it, and run `doctor` again in a minute";
             report.failed("admin", &found, fix)?;
         }
         StatusCode::SERVICE_UNAVAILABLE => {
