@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::runtime::{Handle, Id};
 use tokio::sync::mpsc::{UnboundedSender, WeakUnboundedSender};
+use tokio::task;
 
 use super::append::ParsedMessage;
 use super::command::Command;
@@ -27,7 +28,9 @@ impl AppendBatches {
     /// Sends an append to the writer, together with those that other tasks of this runtime add before
     /// a new task runs.
     pub(super) fn add(self: &Arc<Self>, append: QueuedAppend, commands: &UnboundedSender<Command>) {
-        let Ok(runtime) = Handle::try_current() else {
+        // Outside of a task, nothing may drive the runtime, and a new task would never run.
+        let runtime = task::try_id().and_then(|_| Handle::try_current().ok());
+        let Some(runtime) = runtime else {
             let (appends, runtime) = (vec![append], None);
             // If the writer has ended, the reply is dropped with the command.
             let _ = commands.send(Command::Append { appends, runtime });

@@ -1,11 +1,14 @@
 //! Tests of the queue of the writer thread.
 
-use std::sync::Arc;
+use core::time::Duration;
+use std::sync::{Arc, mpsc};
+use std::thread;
 
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use pleo_receiver::{Appended, Inbox, InboxErrorKind, SqliteInbox, SqliteOptions};
 use rusqlite::Connection;
+use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 
 use super::{assert_intact, directory, ids, lease, list, message};
@@ -31,6 +34,25 @@ async fn stores_each_concurrent_duplicate_once() {
     }
     drop(inbox);
     assert_intact(&path, (0..500).map(|number| format!("msg_{number}"))).await;
+}
+
+#[test]
+fn appends_outside_of_a_task_if_nothing_drives_the_runtime() {
+    let (_directory, path) = directory();
+    let inbox = Arc::new(SqliteInbox::open(&path).unwrap());
+    let append = |id| {
+        let inbox = Arc::clone(&inbox);
+        async move { inbox.append(message(id)).await.unwrap() }
+    };
+    // Only `Runtime::block_on` drives a runtime of the current thread.
+    let runtime = Builder::new_current_thread().build().unwrap();
+    let (sender, appended) = mpsc::channel();
+    let by_handle = append("by handle");
+    let handle = runtime.handle().clone();
+    thread::spawn(move || sender.send(handle.block_on(by_handle)));
+    let appended = appended.recv_timeout(Duration::from_secs(30));
+    assert_eq!(appended, Ok(Appended::Stored));
+    assert_eq!(runtime.block_on(append("by runtime")), Appended::Stored);
 }
 
 #[tokio::test]
