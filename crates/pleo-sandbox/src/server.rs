@@ -6,8 +6,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::HOST;
-use http::uri::Authority as HostAndPort;
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -15,15 +13,16 @@ use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use pleo_http::is_loopback;
+use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time;
 
+use crate::access;
 use crate::api;
 use crate::control;
 use crate::error::Error;
-use crate::http_message::{Request, response};
+use crate::http_message::{Request, json_response, response};
 use crate::operations::Operations;
 use crate::options::SandboxOptions;
 
@@ -32,6 +31,9 @@ const MAX_BODY: usize = 1024 * 1024;
 
 /// How long the headers of a request may take.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How long the body of a request may take.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long to wait after a failed accept, as when the process has too many open files.
 const ACCEPT_DELAY: Duration = Duration::from_millis(100);
@@ -126,8 +128,18 @@ async fn respond(
     request: http::Request<Incoming>,
 ) -> Result<Response<Full<Bytes>>, io::Error> {
     let (head, body) = request.into_parts();
-    let Ok(body) = Limited::new(body, MAX_BODY).collect().await else {
-        let text = "the body is larger than 1 MiB\n";
+    let operations = &context.operations;
+    if !access::names_sandbox(&head, &operations.shared.options.hosts) {
+        let text = "this host name is not one of the sandbox\n";
+        return Ok(response(StatusCode::MISDIRECTED_REQUEST, TEXT, text));
+    }
+    if access::is_of_other_page(&head) {
+        let error = json!({ "error": "the request comes from another web page" });
+        return Ok(json_response(StatusCode::FORBIDDEN, &error));
+    }
+    let body = Limited::new(body, MAX_BODY).collect();
+    let Ok(Ok(body)) = time::timeout(BODY_TIMEOUT, body).await else {
+        let text = "the body is larger than 1 MiB, incomplete or too slow\n";
         return Ok(response(StatusCode::PAYLOAD_TOO_LARGE, TEXT, text));
     };
     let request = Request {
@@ -136,11 +148,6 @@ async fn respond(
         headers: head.headers,
         body: body.to_bytes(),
     };
-    let operations = &context.operations;
-    if !is_own_host(&request, &operations.shared.options.hosts) {
-        let text = "this host name is not one of the sandbox\n";
-        return Ok(response(StatusCode::MISDIRECTED_REQUEST, TEXT, text));
-    }
     match request.segments()[..] {
         ["v1" | "v3", ..] => api::respond(&operations.shared, &request).await,
         _ => Ok(control::respond(operations, &context.url, &request).await),
@@ -148,14 +155,3 @@ async fn respond(
 }
 
 const TEXT: &str = "text/plain;charset=UTF-8";
-
-/// Returns `true` if the request names this machine or one of `hosts`: a web page that reaches the
-/// sandbox by a name of its own (DNS rebinding) names another.
-fn is_own_host(request: &Request, hosts: &[String]) -> bool {
-    let host = request.header(&HOST);
-    let host = host.and_then(|text| text.parse::<HostAndPort>().ok());
-    host.is_some_and(|authority| {
-        let host = authority.host().to_ascii_lowercase();
-        is_loopback(&host) || hosts.iter().any(|own| own.eq_ignore_ascii_case(&host))
-    })
-}

@@ -1,5 +1,6 @@
 //! The state file.
 
+use std::fs::{self, Metadata};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,7 +22,13 @@ struct Document<S> {
 
 /// Reads the state. Returns `None` if there is no file.
 pub(crate) fn read(path: &Path) -> Result<Option<State>, Error> {
-    let bytes = match std::fs::read(path) {
+    let is_file = |metadata: Metadata| match metadata.is_file() {
+        true => Ok(()),
+        false => Err(io::Error::other("not a regular file")),
+    };
+    // A pipe would wait for a writer.
+    let checked = fs::metadata(path).and_then(is_file);
+    let bytes = match checked.and_then(|()| fs::read(path)) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(source) => {

@@ -77,7 +77,9 @@ fn options(args: &Args) -> Result<SandboxOptions, Failure> {
         options = options.with_seed(seed);
     }
     if let Some(file) = &args.state {
-        options = options.with_state_file(file);
+        let target = files::target(file, Access::Owner);
+        options =
+            options.with_state_file(target.map_err(|error| files::cannot_write(file, &error))?);
     }
     Ok(options)
 }

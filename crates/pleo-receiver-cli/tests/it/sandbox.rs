@@ -171,8 +171,13 @@ fn repeats_token_of_seed_and_goes_on_from_state_file() {
 fn refuses_wrong_arguments_with_their_fix() {
     let dir = WorkDir::new();
     dir.write("pleo.toml", "[[endpoint]]\n");
+    std::os::unix::fs::symlink("missing", dir.path().join("link.json")).unwrap();
     for (args, part) in [
-        (&["--listen", "0.0.0.0:0"][..], "`--host`"),
+        (
+            &["--state", "link.json", "--port", "0"][..],
+            "create the target",
+        ),
+        (&["--listen", "0.0.0.0:0"], "`--host`"),
         (
             &["--state", "pleo.toml", "--port", "0"],
             "delete it, or name another",

@@ -6,8 +6,8 @@ mod view;
 use core::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT, HOST, LOCATION, ORIGIN};
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::header::{ACCEPT, LOCATION};
+use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::Full;
 use jiff::SignedDuration;
 use serde::Deserialize;
@@ -25,8 +25,6 @@ use crate::state::export_job::{ExportRequest, JobEvent};
 use crate::state::message::MessageState;
 use crate::state::token::Token;
 use crate::state::{SCOPES, State};
-
-const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// How long a form of the page waits for the first attempt, so that the page shows its answer.
 const FORM_WAIT: Duration = Duration::from_secs(1);
@@ -100,7 +98,6 @@ async fn get(
 }
 
 async fn post(operations: &Operations, request: &Request, path: &[&str]) -> Result<Value, Refusal> {
-    check_origin(request)?;
     let answer = match path {
         ["sandbox", "export"] => {
             let export = operations.export(&parse::<ExportRequest>(request)?);
@@ -248,27 +245,6 @@ async fn wait_for_attempts(operations: &Operations, messages: &[String]) {
 fn wants_page(request: &Request) -> bool {
     let accepted = request.header(&ACCEPT).unwrap_or_default();
     accepted.contains("text/html")
-}
-
-/// Refuses requests of other web pages. Browsers name the page in `Origin` and `Sec-Fetch-Site`.
-fn check_origin(request: &Request) -> Result<(), Refusal> {
-    let host = request.header(&HOST).unwrap_or_default();
-    let is_own = |origin: &str| {
-        let stripped = origin.strip_prefix("http://");
-        let stripped = stripped.or_else(|| origin.strip_prefix("https://"));
-        stripped.is_some_and(|origin| origin.eq_ignore_ascii_case(host))
-    };
-    let same_origin = match request.headers.get(ORIGIN) {
-        Some(origin) => origin.to_str().is_ok_and(is_own),
-        None => true,
-    };
-    let site = request.headers.get(SEC_FETCH_SITE);
-    let same_site = site.is_none_or(|site| site == "same-origin" || site == "none");
-    if same_origin && same_site {
-        return Ok(());
-    }
-    let message = "the request comes from another web page".to_owned();
-    Err(Refusal(StatusCode::FORBIDDEN, message))
 }
 
 fn no_route(request: &Request) -> Refusal {

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 
 use pleo_http::reqwest::Method;
 use pleo_sandbox::{Error, Sandbox, SandboxOptions};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use crate::support::{request, send};
 
@@ -61,11 +63,33 @@ async fn refuses_requests_of_other_web_pages() {
         let answer = send(post).await;
         assert_eq!(answer.status, status, "{name}: {value}: {answer:?}");
     }
+    // Of Pleo's API as well, so that no page uses up faults. A link may open the sandbox's page.
+    for (path, status) in [
+        ("/v1/subscriptions", 403),
+        ("/v3/export-jobs", 403),
+        ("/sandbox/state", 403),
+        ("/", 200),
+    ] {
+        let get = request(&sandbox, Method::GET, path).header("sec-fetch-site", "cross-site");
+        assert_eq!(send(get).await.status, status, "{path}");
+    }
+    assert_eq!(sandbox.requests().len(), 0);
     let text = request(&sandbox, Method::POST, "/sandbox/export");
     let text = text
         .header("content-type", "text/plain")
         .body(r#"{"jobs":1}"#);
     assert_eq!(send(text).await.status, 415);
+}
+
+#[tokio::test]
+async fn refuses_other_host_name_before_the_body() {
+    let sandbox = Sandbox::start().await.unwrap();
+    let mut stream = TcpStream::connect(sandbox.address()).await.unwrap();
+    let head = "POST /sandbox/export HTTP/1.1\r\nhost: evil\r\ncontent-length: 9\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    stream.read_exact(&mut answer).await.unwrap();
+    assert_eq!(&answer, b"HTTP/1.1 421");
 }
 
 #[tokio::test]

@@ -92,12 +92,15 @@ async fn refuses_other_file() {
         assert_eq!(fs::read_to_string(&file).unwrap(), text, "the file stays");
     }
     let missing = folder.path().join("missing/sandbox.json");
-    let options = SandboxOptions::new().with_state_file(missing);
-    let refused = Sandbox::start_with(options).await;
-    assert!(
-        matches!(refused, Err(Error::StateFile { .. })),
-        "{refused:?}"
-    );
+    // A pipe, too, would be no regular file.
+    for path in [missing, "/dev/null".into()] {
+        let options = SandboxOptions::new().with_state_file(path);
+        let refused = Sandbox::start_with(options).await;
+        assert!(
+            matches!(refused, Err(Error::StateFile { .. })),
+            "{refused:?}"
+        );
+    }
 }
 
 #[tokio::test]
