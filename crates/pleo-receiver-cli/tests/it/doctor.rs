@@ -58,6 +58,7 @@ fn reports_every_passing_check() {
         "receiver",
         "disk",
         "replicas",
+        "messages",
         "admin",
         "url",
         "pleo",
@@ -281,7 +282,7 @@ fn prints_checks_by_endpoint_and_counts_them() {
         .stdout
         .split_once("\n\nendpoint /webhooks/pleo\n")
         .unwrap();
-    assert_eq!(receiver.lines().count(), 8, "{receiver}");
+    assert_eq!(receiver.lines().count(), 9, "{receiver}");
     let is_fine = |line: &str| line.starts_with("ok      ") || line.starts_with("skipped ");
     assert!(receiver.lines().all(is_fine), "{receiver}");
     assert!(
@@ -289,7 +290,7 @@ fn prints_checks_by_endpoint_and_counts_them() {
         "{endpoint}"
     );
     assert!(
-        endpoint.ends_with("\n\n13 ok, 1 failed, 3 skipped\n"),
+        endpoint.ends_with("\n\n14 ok, 1 failed, 3 skipped\n"),
         "{endpoint}"
     );
 }
@@ -338,6 +339,30 @@ fn checks_settings_and_admin_listener() {
     server.signal_and_wait("-HUP", "configuration reloaded");
     let (_, checks) = run_doctor(&harness, &[]);
     assert_eq!(state(&checks, "admin"), "ok");
+}
+
+#[test]
+fn reports_dead_messages_and_paused_endpoints_with_their_fix() {
+    let harness = Harness::new();
+    harness.set_up(EXPORT);
+    let _server = harness.serve(&["--exec", "sh -c 'exit 65'"]);
+    // Leaves a message in the inbox.
+    assert_eq!(state(&run_doctor(&harness, &[]).1, "messages"), "ok");
+    harness.wait_for_inbox("dead", 1);
+    let found = failed(&run_doctor(&harness, &["--no-delivery"]).1, "messages");
+    assert!(found.contains("1 message dead"), "{found}");
+    assert!(
+        found.contains("`pleo-receiver inbox replay --dead`"),
+        "{found}"
+    );
+    let pruned = ["inbox", "prune", "--state", "dead", "--older-than", "0s"];
+    assert_eq!(harness.run(&pruned).code, 0);
+    let checks = run_doctor(&harness, &["--no-delivery"]).1;
+    assert_eq!(state(&checks, "messages"), "ok");
+    let pause = harness.run(&["inbox", "pause", "/webhooks/pleo"]);
+    assert_eq!(pause.code, 0, "{pause:?}");
+    let found = failed(&run_doctor(&harness, &["--no-delivery"]).1, "messages");
+    assert!(found.contains("paused: /webhooks/pleo"), "{found}");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! `pleo-receiver doctor`: checks the configuration, the receiver, the public URL and Pleo.
 
 mod delivery;
+mod messages;
 mod receiver;
 mod report;
 mod subscription;
@@ -40,6 +41,7 @@ pub(crate) async fn run(args: Doctor) -> Result<(), Failure> {
     let inbox = check_inbox(&args.receiver, &file, &mut report)?;
     if let Some(inbox) = &inbox {
         receiver::check_inbox(inbox, &mut report).await?;
+        messages::check(inbox, &mut report).await?;
     }
     receiver::check_admin(&settings.admin, &mut report).await?;
     for endpoint in &file.endpoint {
