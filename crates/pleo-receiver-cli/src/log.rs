@@ -4,19 +4,22 @@
 mod fields;
 mod filter;
 mod format;
+mod journald;
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use core::time::Duration;
 use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::os::unix::net::UnixDatagram;
 use std::panic::{self, PanicHookInfo};
+use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
 use prometheus_client::metrics::counter::ConstCounter;
-use tracing::{error, field, warn};
+use tracing::{Level, error, field, warn};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt;
@@ -25,8 +28,8 @@ use tracing_subscriber::{Registry, fmt, reload};
 
 use self::fields::LogfmtFields;
 pub(crate) use self::filter::LogFilter;
-use self::format::LineFormat;
 pub(crate) use self::format::LogFormat;
+use self::format::{LineFormat, SharedFormat};
 use crate::escape::escape;
 
 /// The maximum number of lines in the queue.
@@ -60,7 +63,7 @@ pub(crate) struct LogDefaults {
 /// The log of this process.
 pub(crate) struct Log {
     filter: reload::Handle<Targets, Registry>,
-    is_json: Arc<AtomicBool>,
+    format: SharedFormat,
     /// The settings from flags and the environment. They beat the file.
     given: LogSettings,
     defaults: LogDefaults,
@@ -81,19 +84,20 @@ impl Log {
                 lost: lost.clone(),
                 reported: 0,
                 is_broken: false,
+                journald: UnixDatagram::unbound().ok(),
             });
         // The cell is still empty.
         let _ = lost.dropped.set(queue.error_counter());
         let (filter, handle) = reload::Layer::new(Targets::new());
-        let is_json = Arc::new(AtomicBool::new(false));
+        let format = SharedFormat::default();
         let lines = fmt::layer()
             .with_writer(queue.clone())
             .with_ansi(io::stderr().is_terminal())
             .fmt_fields(LogfmtFields)
-            .event_format(LineFormat::new(Arc::clone(&is_json)));
+            .event_format(LineFormat::new(format.clone()));
         let log = Self {
             filter: handle,
-            is_json,
+            format,
             given,
             defaults,
             queue,
@@ -124,7 +128,15 @@ impl Log {
             LogFormat::Auto => self.defaults.piped,
             format => format,
         };
-        (self.is_json).store(format == LogFormat::Json, Ordering::Relaxed);
+        if format == LogFormat::Journald && !Path::new(journald::SOCKET).exists() {
+            self.format.set(self.defaults.piped);
+            warn!(
+                socket = journald::SOCKET,
+                "no journald; the log goes to standard error"
+            );
+            return;
+        }
+        self.format.set(format);
     }
 
     /// Returns the count of lost lines.
@@ -134,11 +146,13 @@ impl Log {
 
     /// Writes an error, whatever the level.
     pub(crate) fn print_error(&self, text: &str) {
-        let lines = if self.is_json.load(Ordering::Relaxed) {
-            format::json_line("ERROR", text).unwrap_or_default()
-        } else {
-            let lines: Vec<_> = text.lines().map(escape).collect();
-            format!("error: {}\n", lines.join("\n"))
+        let lines = match self.format.get() {
+            LogFormat::Json => format::json_line("ERROR", text).unwrap_or_default(),
+            LogFormat::Journald => journald::entry(Level::ERROR, text).unwrap_or_default(),
+            LogFormat::Auto | LogFormat::Text => {
+                let lines: Vec<_> = text.lines().map(escape).collect();
+                format!("error: {}\n", lines.join("\n"))
+            }
         };
         // If the queue is full, the line is counted as lost.
         let _ = self.queue.clone().write_all(lines.as_bytes());
@@ -196,8 +210,8 @@ impl Collector for LostLines {
     }
 }
 
-/// Writes lines to standard error, several at once. Never fails; counts the lines that cannot be
-/// written.
+/// Writes lines to standard error, several at once, and entries to journald. Never fails; counts the
+/// lines that cannot be written.
 struct Stderr {
     /// The lines that are not written yet.
     lines: Vec<u8>,
@@ -206,9 +220,18 @@ struct Stderr {
     reported: u64,
     /// Whether the last write failed, as after the reader is gone.
     is_broken: bool,
+    /// Not connected: journald may restart.
+    journald: Option<UnixDatagram>,
 }
 
 impl Stderr {
+    fn send_entry(&self, entry: &[u8]) {
+        let sent = (self.journald.as_ref()).map(|socket| socket.send_to(entry, journald::SOCKET));
+        if !matches!(sent, Some(Ok(_))) {
+            self.lost.unwritten.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     fn write_lines(&mut self) {
         let mut rest = &*self.lines;
         while !rest.is_empty() {
@@ -242,6 +265,10 @@ impl Stderr {
 
 impl Write for Stderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if line.starts_with(journald::START.as_bytes()) {
+            self.send_entry(line);
+            return Ok(line.len());
+        }
         self.lines.extend_from_slice(line);
         if self.lines.len() >= WRITE_SIZE {
             self.write_lines();

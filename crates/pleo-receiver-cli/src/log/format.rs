@@ -1,8 +1,7 @@
-//! The formats of the log: text for people, JSON for programs.
+//! The formats of the log: text for people, JSON for programs, fields for journald.
 
 use core::fmt::{self, Debug, Write as _};
-use core::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::ValueEnum;
 use serde::Deserialize;
@@ -14,6 +13,7 @@ use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, format};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::fields::escape;
+use super::journald;
 
 /// How a line of the log looks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ValueEnum)]
@@ -26,19 +26,35 @@ pub(crate) enum LogFormat {
     Text,
     /// An object a line.
     Json,
+    /// Fields for journald, over its socket.
+    Journald,
 }
 
-/// Formats events as text or as JSON.
+/// The format of the log, which a reload can change.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SharedFormat(Arc<Mutex<LogFormat>>);
+
+impl SharedFormat {
+    pub(super) fn get(&self) -> LogFormat {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set(&self, format: LogFormat) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = format;
+    }
+}
+
+/// Formats events as text, as JSON, or for journald.
 pub(super) struct LineFormat {
     text: Format<Full>,
-    is_json: Arc<AtomicBool>,
+    format: SharedFormat,
 }
 
 impl LineFormat {
-    pub(super) fn new(is_json: Arc<AtomicBool>) -> Self {
+    pub(super) fn new(shared: SharedFormat) -> Self {
         Self {
             text: format().with_target(false),
-            is_json,
+            format: shared,
         }
     }
 }
@@ -54,8 +70,12 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        if !self.is_json.load(Ordering::Relaxed) {
-            return self.text.format_event(context, writer, event);
+        match self.format.get() {
+            LogFormat::Auto | LogFormat::Text => {
+                return self.text.format_event(context, writer, event);
+            }
+            LogFormat::Journald => return journald::write_event(context, writer, event),
+            LogFormat::Json => {}
         }
         let level = event.metadata().level().as_str();
         begin(&mut writer, level)?;
@@ -161,10 +181,12 @@ mod tests {
     fn logged(log: impl FnOnce()) -> (String, Value) {
         let lines = Lines::default();
         let writer = lines.clone();
+        let json = SharedFormat::default();
+        json.set(LogFormat::Json);
         let subscriber = fmt::Subscriber::builder()
             .with_writer(move || writer.clone())
             .with_ansi(true)
-            .event_format(LineFormat::new(Arc::new(AtomicBool::new(true))))
+            .event_format(LineFormat::new(json))
             .finish();
         tracing::subscriber::with_default(subscriber, log);
         let line = lines.text();
