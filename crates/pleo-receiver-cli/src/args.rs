@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 
 use self::inbox::{Inbox, InboxUrl};
 use self::pleo::{CatchUp, Doctor, Setup};
@@ -136,6 +137,47 @@ Examples:
   PLEO_API_TOKEN=file:token pleo-receiver subscriptions sync"
     )]
     Subscriptions(Box<Subscriptions>),
+    /// Ask the running receiver whether it is alive: exit code 0 or 1. Needs its admin listener.
+    #[command(after_help = "\
+Examples:
+  pleo-receiver health
+  pleo-receiver health --ready --config pleo.toml")]
+    Health(Health),
+    /// Print the completions of a shell.
+    #[command(after_help = "\
+Example:
+  pleo-receiver completions bash > /etc/bash_completion.d/pleo-receiver")]
+    Completions(Completions),
+    /// Print the manual page, or write those of all commands.
+    #[command(after_help = "\
+Examples:
+  pleo-receiver man | man -l -
+  pleo-receiver man --dir /usr/local/share/man/man1")]
+    Man(Man),
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Health {
+    /// The TOML file with the receiver's configuration [default: pleo.toml if it exists].
+    #[arg(long, env = "PLEO_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Ask whether the receiver is ready for deliveries, not only alive.
+    #[arg(long)]
+    pub(crate) ready: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Completions {
+    /// The shell.
+    pub(crate) shell: Shell,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Man {
+    /// Write a page for each command into this folder.
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) dir: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -161,6 +203,11 @@ pub(crate) struct Serve {
     /// pleo.toml if it exists].
     #[arg(long, env = "PLEO_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+
+    /// Check the whole configuration and exit: 0, or 2 with what is wrong. Opens no inbox and no
+    /// listener.
+    #[arg(long)]
+    pub(crate) check: bool,
 
     /// The address to listen on for HTTP [default: 127.0.0.1:8787, or none with --tls-listen].
     #[arg(

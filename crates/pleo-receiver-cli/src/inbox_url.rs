@@ -30,6 +30,14 @@ pub(crate) fn open(url: &str, options: SqliteOptions) -> Result<Arc<dyn Inbox>, 
     Ok(Arc::new(inbox))
 }
 
+/// Checks the URL of an inbox, without opening it.
+pub(crate) fn check(url: &str) -> Result<(), Failure> {
+    if url == "memory:" {
+        return Ok(());
+    }
+    sqlite_path(url).map(|_| ())
+}
+
 /// Opens the inbox for a command. A server may have it open.
 pub(crate) fn open_shared(url: &str) -> Result<SqliteInbox, Failure> {
     Ok(SqliteInbox::open_shared(existing_path(url)?)?)

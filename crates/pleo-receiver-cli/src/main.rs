@@ -4,6 +4,7 @@
 //! 2 wrong usage or configuration.
 
 mod admin;
+mod admin_client;
 mod args;
 mod certificate;
 mod commands;
@@ -23,6 +24,8 @@ mod pleo;
 mod samples;
 mod secret_ref;
 mod signals;
+#[cfg(unix)]
+mod systemd;
 #[cfg(feature = "otel")]
 mod traces;
 
@@ -36,7 +39,8 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{Cli, Command};
 use crate::commands::{
-    catch_up, demo, doctor, inbox, sandbox, send, serve, setup, sign, subscriptions, verify,
+    catch_up, completions, demo, doctor, health, inbox, man, sandbox, send, serve, setup, sign,
+    subscriptions, verify,
 };
 use crate::failure::Failure;
 use crate::log::{Log, LogDefaults, LogFormat, LogSettings};
@@ -94,6 +98,9 @@ async fn run(command: Command, matches: &ArgMatches, log: &Log) -> Result<(), Fa
         Command::Setup(args) => setup::run(*args).await,
         Command::Doctor(args) => doctor::run(*args).await,
         Command::CatchUp(args) => catch_up::run(*args).await,
+        Command::Health(args) => health::run(args).await,
+        Command::Completions(args) => completions::run(&args),
+        Command::Man(args) => man::run(&args),
     }
 }
 

@@ -1,9 +1,11 @@
-//! References to secrets: `env:NAME`, `file:PATH`, or the secret itself. `Debug` hides them.
+//! References to secrets: `env:NAME`, `file:PATH`, `credential:NAME`, or the secret itself. `Debug`
+//! hides them.
 
 use core::convert::Infallible;
 use core::fmt;
 use core::str::FromStr;
 use std::env;
+use std::io;
 use std::path::Path;
 
 use pleo_receiver::verify::{Secret, SecretError};
@@ -16,7 +18,11 @@ use crate::files;
 pub(crate) const NO_SECRET: &str = "no signing secret: set PLEO_WEBHOOK_SECRET to the `whsec_…` of \
                                     the subscription, or give `--secret file:PATH`";
 
-/// A secret, or a reference to one: `env:NAME` or `file:PATH`.
+/// The variable with the folder of the credentials that systemd passes (`systemd.exec(5)`).
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
+/// A secret, or a reference to one: `env:NAME`, `file:PATH`, or `credential:NAME` for a credential
+/// of the systemd unit.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct SecretRef(String);
 
@@ -33,15 +39,15 @@ impl SecretRef {
                 }
             });
         }
+        if let Some(name) = self.0.strip_prefix("credential:") {
+            return credential(name);
+        }
         let Some(path) = self.0.strip_prefix("file:") else {
             return Ok(self.0.clone());
         };
-        match files::read_text(Path::new(path)) {
-            Ok(text) => Ok(text.trim_end_matches(['\r', '\n']).to_owned()),
-            Err(error) => Err(format!(
-                "cannot read the file {path}: {error}; create it, or correct the path"
-            )),
-        }
+        read(Path::new(path)).map_err(|error| {
+            format!("cannot read the file {path}: {error}; create it, or correct the path")
+        })
     }
 
     /// Returns the name of the environment variable.
@@ -56,10 +62,12 @@ impl SecretRef {
 
     /// Returns `true` if it is the secret itself, not a reference.
     pub(crate) fn is_plain(&self) -> bool {
-        !self.0.starts_with("env:") && !self.0.starts_with("file:")
+        !["env:", "file:", "credential:"]
+            .iter()
+            .any(|prefix| self.0.starts_with(prefix))
     }
 
-    /// Returns `env:NAME` or `file:PATH`, if it is a reference.
+    /// Returns the reference, if it is one.
     pub(crate) fn reference(&self) -> Option<&str> {
         (!self.is_plain()).then_some(&self.0)
     }
@@ -87,6 +95,36 @@ impl<'de> Deserialize<'de> for SecretRef {
             _ => Err(de::Error::custom("it must be a string, in quotes")),
         }
     }
+}
+
+/// Reads a credential of the systemd unit.
+fn credential(name: &str) -> Result<String, String> {
+    let folder = env::var_os(CREDENTIALS).ok_or_else(|| {
+        format!(
+            "there is no credential {name}, since systemd passes none: add `LoadCredential={name}:…` \
+             to the unit, or use `file:PATH`"
+        )
+    })?;
+    if name.is_empty() || name.contains('/') || name.starts_with('.') {
+        return Err("a credential is a name, not a path; use `file:PATH`".to_owned());
+    }
+    match read(&Path::new(&folder).join(name)) {
+        Ok(text) if text.is_empty() => Err(format!(
+            "the credential {name} is empty: create the file that `LoadCredential={name}:…` of the \
+             systemd unit names, and restart the unit"
+        )),
+        Ok(text) => Ok(text),
+        Err(error) => Err(format!(
+            "cannot read the credential {name}: {error}; add `LoadCredential={name}:…` to the systemd \
+             unit, and restart it"
+        )),
+    }
+}
+
+/// Reads a secret without the line breaks at the end of its file.
+fn read(path: &Path) -> io::Result<String> {
+    let text = files::read_text(path)?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 /// Resolves and parses the signing secrets of `--secret`.

@@ -1,10 +1,12 @@
 //! The configuration of `serve`. A flag beats its environment variable, and that beats the file.
 
 use core::hash::{Hash, Hasher};
+use std::ffi::OsStr;
 use std::hash::DefaultHasher;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use clap::Parser as _;
 use ipnet::IpNet;
 use pleo_receiver::{DispatchOptions, Endpoint};
 
@@ -16,7 +18,7 @@ use super::location::Location;
 use super::schema::{ConfigFile, DEFAULT_FILE};
 use super::tasks::Tasks;
 use super::values::{Address, networks, parse_network};
-use crate::args::Serve;
+use crate::args::{Cli, Command, Serve};
 use crate::failure::Failure;
 use crate::inbox_url::DEFAULT_INBOX;
 use crate::log::LogSettings;
@@ -58,6 +60,20 @@ pub(crate) struct TlsFiles {
 }
 
 impl Config {
+    /// Returns the configuration that `serve` has with this file and the environment, without flags.
+    pub(crate) fn without_flags(file: Option<&Path>) -> Result<Self, Failure> {
+        // Parsed by clap, which also reads the environment variables.
+        let command = ["pleo-receiver", "serve"].map(OsStr::new);
+        let file = file.map(|file| [OsStr::new("--config"), file.as_os_str()]);
+        let command = command.into_iter().chain(file.into_iter().flatten());
+        let cli =
+            Cli::try_parse_from(command).map_err(|error| Failure::Usage(error.to_string()))?;
+        let Command::Serve(serve) = cli.command else {
+            return Err(Failure::Run("the command `serve` is missing".to_owned()));
+        };
+        Self::new(&serve)
+    }
+
     /// Merges the flags and environment variables in `args` with the file.
     pub(crate) fn new(args: &Serve) -> Result<Self, Failure> {
         let path = file_path(args.config.as_deref());

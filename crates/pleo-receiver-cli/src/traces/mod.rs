@@ -47,6 +47,11 @@ impl Traces {
         Ok(Self { active, metrics })
     }
 
+    /// Checks the environment.
+    pub(crate) fn check() -> Result<(), Failure> {
+        Settings::from_env().map(|_| ())
+    }
+
     /// Lets a receiver record spans.
     pub(crate) fn instrument(&self, builder: ReceiverBuilder) -> ReceiverBuilder {
         match &self.active {

@@ -39,6 +39,7 @@ mod log_floods;
 mod log_format;
 mod metrics;
 mod operations;
+mod packaging;
 mod page;
 mod read_only;
 mod readme;
@@ -54,6 +55,8 @@ mod slow_bodies;
 mod soak;
 mod startup;
 mod subscriptions;
+#[cfg(target_os = "linux")]
+mod systemd;
 mod terminal;
 #[cfg(feature = "otel")]
 mod traces;

@@ -9,12 +9,10 @@ mod url;
 
 use std::path::Path;
 
-use clap::Parser;
 use pleo_receiver::SqliteInbox;
 
 use self::report::Report;
 use crate::args::pleo::{ConfigArgs, Doctor};
-use crate::args::{Cli, Command};
 use crate::config::load::Config;
 use crate::config::schema::{ConfigFile, EndpointTable};
 use crate::failure::{Failure, chain};
@@ -64,14 +62,7 @@ pub(crate) async fn run(args: Doctor) -> Result<(), Failure> {
 /// Reads the file, and the configuration that `serve` would have with it.
 fn read_config(args: &ConfigArgs) -> Result<(ConfigFile, Config), Failure> {
     let file = declared::read(args)?;
-    // Parsed by clap, which also reads the environment variables of `serve`.
-    let command = ["pleo-receiver", "serve", "--config"].map(AsRef::as_ref);
-    let command = command.into_iter().chain([args.config.as_os_str()]);
-    let cli = Cli::try_parse_from(command).map_err(|error| Failure::Usage(error.to_string()))?;
-    let Command::Serve(serve) = cli.command else {
-        return Err(Failure::Run("the command `serve` is missing".to_owned()));
-    };
-    Ok((file, Config::new(&serve)?))
+    Ok((file, Config::without_flags(Some(&args.config))?))
 }
 
 fn check_inbox(

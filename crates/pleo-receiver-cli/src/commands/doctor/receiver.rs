@@ -2,21 +2,19 @@
 
 use core::time::Duration;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use jiff::{SignedDuration, Span, SpanRound, Timestamp, Unit};
 use pleo_http::reqwest::StatusCode;
-use pleo_http::reqwest::header::AUTHORIZATION;
 use pleo_receiver::{Inbox as _, SqliteInbox, Tls};
 use serde_json::Value;
 
 use super::report::Report;
-use crate::admin::Credentials;
+use crate::admin_client::{base_url, get};
 use crate::certificate;
 use crate::config::admin::AdminSettings;
 use crate::config::load::{Config, TlsFiles};
 use crate::failure::{Failure, chain};
-use crate::http_client::{self, Answer, cause, parse_url, send};
+use crate::http_client::cause;
 
 /// The minimum free space on the disk of the inbox, in bytes.
 const MIN_FREE: u64 = 1_000_000_000;
@@ -119,16 +117,10 @@ pub(super) async fn check_inbox(inbox: &SqliteInbox, report: &mut Report) -> Res
 /// Checks that the admin listener answers, that the receiver is ready, and that it has taken the last
 /// reload.
 pub(super) async fn check_admin(admin: &AdminSettings, report: &mut Report) -> Result<(), Failure> {
-    let Some(address) = admin.address else {
-        let why =
-            "no `admin` address in the configuration; the flags of a running receiver are unknown";
-        return Ok(report.skipped("admin", why)?);
+    let base = match base_url(admin) {
+        Ok(base) => base,
+        Err(why) => return Ok(report.skipped("admin", why)?),
     };
-    if address.port() == 0 {
-        let why = "the receiver chooses its port at the start; give `admin` a fixed port";
-        return Ok(report.skipped("admin", why)?);
-    }
-    let base = format!("http://{}", reachable(address));
     let url = format!("{base}/readyz");
     let answer = match get(&url, admin).await? {
         Ok(answer) => answer,
@@ -175,21 +167,6 @@ pub(super) async fn check_admin(admin: &AdminSettings, report: &mut Report) -> R
     }
 }
 
-/// Asks for a page of the admin listener.
-async fn get(
-    url: &str,
-    admin: &AdminSettings,
-) -> Result<Result<Answer, pleo_http::reqwest::Error>, Failure> {
-    let target = parse_url(url).map_err(Failure::Run)?;
-    let client = http_client::build(&target)?;
-    let mut request = client.get(target.url().clone());
-    let credentials = admin.access.credentials.as_ref();
-    if let Some(value) = credentials.and_then(Credentials::header) {
-        request = request.header(AUTHORIZATION, value);
-    }
-    Ok(send(request).await)
-}
-
 /// Checks in the metrics that the receiver has not refused its last reload.
 fn check_reload(metrics: &str, report: &mut Report) -> io::Result<()> {
     let last = |outcome: &str| {
@@ -216,16 +193,6 @@ fn check_reload(metrics: &str, report: &mut Report) -> io::Result<()> {
         (Some(_), _) => report.ok("reload", "the receiver has taken its last reload"),
         _ => report.ok("reload", "the receiver has had no reload since its start"),
     }
-}
-
-/// Returns an address that this machine can connect to.
-fn reachable(mut listen: SocketAddr) -> SocketAddr {
-    match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => listen.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => listen.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    listen
 }
 
 /// Returns the reasons of the checks that failed.

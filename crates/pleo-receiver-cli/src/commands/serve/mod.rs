@@ -10,7 +10,9 @@ use core::time::Duration;
 use std::io::{self, IsTerminal as _};
 use std::sync::Arc;
 
-use pleo_receiver::{DispatchOptions, Endpoint, Receiver, ReceiverBuilder, Server, Tls};
+use pleo_receiver::{
+    DispatchOptions, Endpoint, Inbox, MemoryInbox, Receiver, ReceiverBuilder, Server, Tls,
+};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::time;
@@ -27,19 +29,25 @@ use crate::config::handler::Target;
 use crate::config::load::{Config, Fixed, TlsFiles};
 use crate::failure::{Failure, chain};
 use crate::inbox_url;
+#[cfg(not(unix))]
 use crate::listen::bind;
 use crate::log::Log;
 use crate::output;
 use crate::secret_ref::SecretRef;
 use crate::signals::{Hangup, Stop};
+#[cfg(unix)]
+use crate::systemd::{Sockets, State, notify, send_pings};
 #[cfg(feature = "otel")]
 use crate::traces::Traces;
 
 pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     let config = Config::new(&args)?;
-    log.configure(config.log);
+    log.configure(config.log.clone());
     warn_of_plain_secrets(&args);
     let tls = config.fixed.tls.as_ref().map(load_tls).transpose()?;
+    if args.check {
+        return check(config);
+    }
     #[cfg(feature = "otel")]
     let traces = Traces::start()?;
     let mut stop = Stop::new()?;
@@ -56,7 +64,17 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     warn_of_handler(config.handler.as_ref());
     let handler = config.handler.as_ref().map(Target::kind);
     let history = Arc::new(History::new());
-    let builder = receiver_builder(&fixed, config.endpoints, config.handler, config.retry)?;
+    let options = fixed.limits.inbox();
+    let options = options.with_allow_shared_directory(fixed.allow_shared_directory);
+    let inbox = inbox_url::open(&fixed.inbox, options)?;
+    info!(inbox = fixed.inbox, "inbox opened");
+    let builder = receiver_builder(
+        inbox,
+        &fixed,
+        config.endpoints,
+        config.handler,
+        config.retry,
+    );
     let rejections = Arc::clone(&history);
     let builder = builder.on_rejected(move |rejected| rejections.rejected(rejected));
     #[cfg(feature = "otel")]
@@ -77,8 +95,14 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
         handler,
     );
     let admin = Arc::new(admin);
+    #[cfg(unix)]
+    let mut sockets = Sockets::take()?;
+    #[cfg(unix)]
+    let mut listen = |address, flag| sockets.listen(address, flag);
+    #[cfg(not(unix))]
+    let listen = bind;
     if let Some(address) = fixed.admin {
-        let listener = bind(address, "admin")?;
+        let listener = listen(address, "admin")?;
         info!(url = url("http", &listener, "/")?, "admin listener started");
         print_sign_in_link(&listener, &admin)?;
         let receiver = receiver.clone();
@@ -88,15 +112,17 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     let options = within_file_limit(fixed.limits.server());
     let mut server = Server::new(receiver.clone(), dispatcher).options(options);
     if let Some(address) = fixed.listen {
-        let listener = bind(address, "listen")?;
+        let listener = listen(address, "listen")?;
         info!(url = url("http", &listener, "/")?, "listening");
         server = server.listen(listener);
     }
     if let (Some(files), Some(tls)) = (&fixed.tls, &tls) {
-        let listener = bind(files.listen, "tls-listen")?;
+        let listener = listen(files.listen, "tls-listen")?;
         info!(url = url("https", &listener, "/")?, "listening");
         server = server.listen_tls(listener, tls.clone());
     }
+    #[cfg(unix)]
+    sockets.check_all_used()?;
     let stopping = watch::Sender::new(false);
     let mut tasks = RunningTasks::new(receiver.inbox(), task_metrics, stopping.subscribe());
     tasks.restart(config.tasks);
@@ -104,6 +130,8 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     let shutdown = async {
         stop.wait().await;
         info!("shutting down");
+        #[cfg(unix)]
+        notify(State::Stopping);
         admin.start_shutdown();
         stopping.send_replace(true);
         delay_shutdown(shutdown_delay, &mut stop).await;
@@ -121,6 +149,10 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
         endpoints: names,
         hanging: None,
     };
+    #[cfg(unix)]
+    notify(State::Ready);
+    #[cfg(unix)]
+    tokio::spawn(send_pings());
     let ended = tokio::select! {
         ended = server.run(shutdown) => ended,
         never = reload.run(hangup) => match never {},
@@ -130,6 +162,25 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     ended?;
     info!("shutdown complete");
     Ok(())
+}
+
+/// Checks what [`Config::new`] does not.
+fn check(config: Config) -> Result<(), Failure> {
+    inbox_url::check(&config.fixed.inbox)?;
+    #[cfg(feature = "otel")]
+    Traces::check()?;
+    warn_of_handler(config.handler.as_ref());
+    let inbox = Arc::new(MemoryInbox::new());
+    let builder = receiver_builder(
+        inbox,
+        &config.fixed,
+        config.endpoints,
+        config.handler,
+        config.retry,
+    );
+    let built = builder.build();
+    drop(built.map_err(|error| Failure::Usage(chain(&error)))?);
+    Ok(output::line("the configuration is valid")?)
 }
 
 fn url(scheme: &str, listener: &TcpListener, path: &str) -> Result<String, Failure> {
@@ -217,15 +268,12 @@ fn load_tls(files: &TlsFiles) -> Result<Tls, Failure> {
 }
 
 fn receiver_builder(
+    inbox: Arc<dyn Inbox>,
     fixed: &Fixed,
     endpoints: Vec<Endpoint>,
     handler: Option<Target>,
     retry: DispatchOptions,
-) -> Result<ReceiverBuilder, Failure> {
-    let options = fixed.limits.inbox();
-    let options = options.with_allow_shared_directory(fixed.allow_shared_directory);
-    let inbox = inbox_url::open(&fixed.inbox, options)?;
-    info!(inbox = fixed.inbox, "inbox opened");
+) -> ReceiverBuilder {
     let mut builder = Receiver::builder(inbox)
         .trusted_proxies(&fixed.trusted_proxies)
         .dispatch_options(retry);
@@ -237,5 +285,5 @@ fn receiver_builder(
         Some(Target::Exec { exec, .. }) => builder.handler(exec),
         Some(Target::Forward(forward)) => builder.handler(*forward),
     };
-    Ok(fixed.limits.receiver(builder))
+    fixed.limits.receiver(builder)
 }

@@ -22,6 +22,8 @@ use crate::config::settled;
 use crate::failure::{Failure, chain};
 use crate::log::Log;
 use crate::signals::Hangup;
+#[cfg(unix)]
+use crate::systemd::{State, notify};
 
 /// The maximum time to read all files. Longer than the time until they are unchanged.
 const READ_LIMIT: Duration = settled::LIMIT.saturating_add(Duration::from_secs(5));
@@ -51,7 +53,11 @@ impl Reload<'_> {
     pub(super) async fn run(mut self, mut hangup: Hangup) -> Infallible {
         loop {
             hangup.wait().await;
+            #[cfg(unix)]
+            notify(State::Reloading);
             let reloaded = self.reload().await;
+            #[cfg(unix)]
+            notify(State::Ready);
             self.metrics.reloaded(reloaded.is_ok());
             match reloaded {
                 Ok(endpoints) => info!(endpoints, "configuration reloaded"),
