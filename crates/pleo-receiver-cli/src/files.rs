@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use tempfile::NamedTempFile;
+use tempfile::{NamedTempFile, TempDir};
 
 use crate::failure::Failure;
 
@@ -36,6 +36,17 @@ pub(crate) fn read_if_exists(path: &Path) -> io::Result<String> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(String::new()),
         read => read,
     }
+}
+
+/// Creates a temporary folder that only this user can read. It is removed when it is dropped.
+pub(crate) fn temporary_folder(prefix: &str) -> Result<TempDir, Failure> {
+    let folder = tempfile::Builder::new().prefix(prefix).tempdir();
+    folder.map_err(|error| {
+        Failure::Run(format!(
+            "cannot create a temporary folder: {error}; set TMPDIR to a folder that this user can \
+             write to"
+        ))
+    })
 }
 
 /// Replaces a file that holds the text `before`; empty if it is missing. Fails, and leaves the file as

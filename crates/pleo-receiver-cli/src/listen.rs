@@ -21,6 +21,13 @@ pub(crate) fn bind(address: SocketAddr, flag: &str) -> Result<TcpListener, Failu
     })
 }
 
+/// Returns the URL of a path at a listener.
+pub(crate) fn url(scheme: &str, listener: &TcpListener, path: &str) -> Result<String, Failure> {
+    let address = listener.local_addr();
+    let address = address.map_err(|error| Failure::run(&error))?;
+    Ok(format!("{scheme}://{address}{path}"))
+}
+
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = match address {
         SocketAddr::V4(_) => TcpSocket::new_v4(),

@@ -10,7 +10,6 @@ use pleo_http::reqwest::Client;
 use pleo_http::reqwest::header::HeaderMap;
 use pleo_receiver::verify::{Secret, unix_now};
 use pleo_receiver::{Delivery, Endpoint, HandlerError, Receiver, SqliteInbox, handler_fn, serve};
-use tempfile::TempDir;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time;
 use uuid::Uuid;
@@ -19,7 +18,7 @@ use crate::args::Demo;
 use crate::failure::Failure;
 use crate::listen::bind;
 use crate::message::{header_map, new_id, signature_headers};
-use crate::{http_client, invocation, output, samples, signals};
+use crate::{files, http_client, invocation, output, samples, signals};
 
 const PATH: &str = "/webhooks/pleo";
 
@@ -34,7 +33,7 @@ const DUPLICATE: &str = "duplicate";
 
 pub(crate) async fn run(args: Demo) -> Result<(), Failure> {
     let mut stop = signals::Stop::new()?;
-    let folder = temporary_folder()?;
+    let folder = files::temporary_folder("pleo-demo-")?;
     let secret_text = new_secret();
     let secret: Secret = secret_text.parse().map_err(fail)?;
 
@@ -267,17 +266,6 @@ fn sample() -> Result<(HeaderMap, Bytes), Failure> {
 fn new_secret() -> String {
     let key = [Uuid::new_v4().into_bytes(), Uuid::new_v4().into_bytes()].concat();
     format!("whsec_{}", STANDARD.encode(key))
-}
-
-/// Creates a temporary folder, which is removed when it is dropped.
-fn temporary_folder() -> Result<TempDir, Failure> {
-    let folder = tempfile::Builder::new().prefix("pleo-demo-").tempdir();
-    folder.map_err(|error| {
-        Failure::Run(format!(
-            "cannot create a temporary folder: {error}; set TMPDIR to a folder that this user can \
-             write to"
-        ))
-    })
 }
 
 fn fail(error: impl std::error::Error) -> Failure {

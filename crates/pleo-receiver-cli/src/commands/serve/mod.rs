@@ -31,6 +31,7 @@ use crate::failure::{Failure, chain};
 use crate::inbox_url;
 #[cfg(not(unix))]
 use crate::listen::bind;
+use crate::listen::url;
 use crate::log::Log;
 use crate::output;
 use crate::secret_ref::SecretRef;
@@ -181,12 +182,6 @@ fn check(config: Config) -> Result<(), Failure> {
     let built = builder.build();
     drop(built.map_err(|error| Failure::Usage(chain(&error)))?);
     Ok(output::line("the configuration is valid")?)
-}
-
-fn url(scheme: &str, listener: &TcpListener, path: &str) -> Result<String, Failure> {
-    let address = listener.local_addr();
-    let address = address.map_err(|error| Failure::run(&error))?;
-    Ok(format!("{scheme}://{address}{path}"))
 }
 
 /// Prints a link that signs in to the inspection page once, if somebody sees it: on a terminal.
