@@ -97,6 +97,10 @@ pub enum Rejection {
 pub struct Rejected<'a> {
     /// The name of the endpoint; `None` if no endpoint has the path.
     pub endpoint: Option<&'a str>,
+    /// The path as the client sent it, if no endpoint has it.
+    pub path: Option<&'a str>,
+    /// The message id that the headers claim, if they were read. It may be forged.
+    pub webhook_id: Option<&'a str>,
     /// The client's address, if it is known.
     pub source: Option<IpAddr>,
     /// Why the request was rejected.

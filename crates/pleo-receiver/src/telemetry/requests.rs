@@ -98,6 +98,8 @@ impl Telemetry {
         if let Some(observe) = &self.on_rejected {
             observe(Rejected {
                 endpoint: endpoint.map(|endpoint| &**endpoint),
+                path,
+                webhook_id,
                 source,
                 rejection: *rejection,
             });
