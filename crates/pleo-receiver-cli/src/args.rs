@@ -1,5 +1,6 @@
 //! The command line: every command, flag and environment variable.
 
+pub(crate) mod dev;
 pub(crate) mod inbox;
 pub(crate) mod pleo;
 pub(crate) mod sandbox;
@@ -13,6 +14,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
+use self::dev::Dev;
 use self::inbox::{Inbox, InboxUrl};
 use self::pleo::{CatchUp, Doctor, Setup};
 use self::sandbox::Sandbox;
@@ -30,6 +32,7 @@ use crate::secret_ref::SecretRef;
     propagate_version = true,
     after_help = "\
 Examples:
+  pleo-receiver dev --exec ./handle
   pleo-receiver demo
   pleo-receiver sandbox
   PLEO_WEBHOOK_SECRET=whsec_… pleo-receiver serve --exec ./handle
@@ -72,6 +75,15 @@ pub(crate) enum Command {
 Example:
   pleo-receiver demo --once")]
     Demo(Demo),
+    /// Develop a handler: run a receiver, a local Pleo and the inspection page, and show each delivery.
+    #[command(after_help = "\
+Examples:
+  pleo-receiver dev
+  pleo-receiver dev --forward http://127.0.0.1:3000/
+  PLEO_API_TOKEN=file:token pleo-receiver dev --url https://example.com/pleo
+
+`--url` needs a tunnel to this machine, and access to Pleo's API.")]
+    Dev(Box<Dev>),
     /// Run a local Pleo: its API, signed deliveries, and a page with an *Export* button.
     #[command(after_help = "\
 Examples:
@@ -197,7 +209,7 @@ pub(crate) struct Demo {
     pub(crate) listen: SocketAddr,
 }
 
-#[derive(Args, Clone, Debug)]
+#[derive(Args, Clone, Debug, Default)]
 pub(crate) struct Serve {
     /// The TOML file with the configuration. Each flag below is also a key in it [default:
     /// pleo.toml if it exists].

@@ -39,8 +39,8 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::args::{Cli, Command};
 use crate::commands::{
-    catch_up, completions, demo, doctor, health, inbox, man, sandbox, send, serve, setup, sign,
-    subscriptions, verify,
+    catch_up, completions, demo, dev, doctor, health, inbox, man, sandbox, send, serve, setup,
+    sign, subscriptions, verify,
 };
 use crate::failure::Failure;
 use crate::log::{Log, LogDefaults, LogFormat, LogSettings};
@@ -85,6 +85,7 @@ fn main() -> ExitCode {
 async fn run(command: Command, matches: &ArgMatches, log: &Log) -> Result<(), Failure> {
     match command {
         Command::Demo(args) => demo::run(args).await,
+        Command::Dev(args) => dev::run(*args, log).await,
         Command::Sandbox(args) => sandbox::run(args).await,
         Command::Serve(mut args) => {
             args.flags = flags(matches.subcommand_matches("serve"));
@@ -107,8 +108,8 @@ async fn run(command: Command, matches: &ArgMatches, log: &Log) -> Result<(), Fa
 const fn log_defaults(command: &Command) -> LogDefaults {
     let (level, piped) = match command {
         Command::Serve(_) => (LevelFilter::INFO, LogFormat::Json),
-        // The demo prints its own progress.
-        Command::Demo(_) => (LevelFilter::ERROR, LogFormat::Text),
+        // They print their own progress.
+        Command::Demo(_) | Command::Dev(_) => (LevelFilter::ERROR, LogFormat::Text),
         _ => (LevelFilter::INFO, LogFormat::Text),
     };
     LogDefaults { level, piped }

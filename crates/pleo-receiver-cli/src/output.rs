@@ -179,7 +179,7 @@ fn fit_columns(widths: &mut Vec<usize>, heads: &[&str], uncut: usize, terminal: 
 }
 
 /// Cuts a text to a number of characters, with `…` as the last.
-fn cut(text: &str, width: usize) -> Cow<'_, str> {
+pub(crate) fn cut(text: &str, width: usize) -> Cow<'_, str> {
     let end = text.char_indices().nth(width.saturating_sub(1));
     match end {
         Some((end, last)) if end + last.len_utf8() < text.len() => {

@@ -3,6 +3,7 @@
 pub(crate) mod catch_up;
 pub(crate) mod completions;
 pub(crate) mod demo;
+pub(crate) mod dev;
 pub(crate) mod doctor;
 pub(crate) mod health;
 pub(crate) mod inbox;

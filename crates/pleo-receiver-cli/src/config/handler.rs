@@ -3,9 +3,10 @@
 use core::hash::{Hash, Hasher};
 use core::time::Duration;
 use std::env;
+use std::hash::DefaultHasher;
 use std::path::Path;
 
-use pleo_receiver::{Exec, Forward};
+use pleo_receiver::{DispatchOptions, Exec, Forward};
 
 use super::location::Location;
 use super::schema::ConfigFile;
@@ -25,6 +26,18 @@ pub(crate) enum Target {
 }
 
 impl Target {
+    /// Builds the handler of the flags and environment variables alone.
+    pub(crate) fn from_args(args: &Serve) -> Result<Option<Self>, Failure> {
+        let (file, timeout) = (ConfigFile::default(), DispatchOptions::default().timeout);
+        target(
+            args,
+            &file,
+            timeout,
+            Location(None),
+            &mut DefaultHasher::new(),
+        )
+    }
+
     /// Returns the key that configures the handler.
     pub(crate) const fn kind(&self) -> &'static str {
         match self {

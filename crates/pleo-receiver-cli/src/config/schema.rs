@@ -19,7 +19,7 @@ use crate::secret_ref::SecretRef;
 pub(crate) const DEFAULT_FILE: &str = "pleo.toml";
 
 /// The default path of a single endpoint.
-pub(super) const DEFAULT_PATH: &str = "/webhooks/pleo";
+pub(crate) const DEFAULT_PATH: &str = "/webhooks/pleo";
 
 const TWO_KEYS: &str = "both `secret` and `secrets` are set: keep one of them";
 

@@ -46,7 +46,7 @@ pub(crate) async fn undo_create(
 
 /// Returns the command that deletes a subscription with these credentials. Plain ones are left out:
 /// they are in the environment.
-fn delete_command(id: Uuid, credentials: CredentialsRef<'_>, args: &ApiArgs) -> String {
+pub(crate) fn delete_command(id: Uuid, credentials: CredentialsRef<'_>, args: &ApiArgs) -> String {
     let mut command = format!("pleo-receiver subscriptions delete {id}");
     if let Some((key, reference)) = credentials.reference() {
         command.push_str(&format!(" --{} {reference}", key.replace('_', "-")));

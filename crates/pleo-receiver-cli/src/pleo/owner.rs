@@ -13,10 +13,23 @@ use crate::failure::Failure;
 /// receiver ignores it.
 pub(crate) const OWNER_HEADER: &str = "pleo-receiver-owner";
 
+/// The start of the names of sessions of `dev`.
+const DEV: &str = "dev-";
+
 /// Returns a new, unique name.
 pub(crate) fn new_name() -> String {
     let (id, _) = Uuid::new_v4().as_u64_pair();
     format!("receiver-{id:016x}")
+}
+
+/// Returns a new, unique name for a session of `dev`.
+pub(crate) fn dev_name() -> String {
+    format!("{DEV}{}", new_name())
+}
+
+/// Returns `true` if a session of `dev` has created a subscription.
+pub(crate) fn is_of_dev(subscription: &Subscription) -> bool {
+    owner(subscription).is_some_and(|owner| owner.starts_with(DEV))
 }
 
 /// Returns the subscriptions that carry this name.
@@ -30,9 +43,13 @@ pub(crate) fn owned_by<'s>(
 
 /// Returns `true` if a subscription carries this name.
 pub(crate) fn is_owned(subscription: &Subscription, owner: Option<&str>) -> bool {
+    self::owner(subscription).is_some_and(|mark| Some(mark) == owner)
+}
+
+fn owner(subscription: &Subscription) -> Option<&str> {
     let mut headers = subscription.custom_headers.iter();
     let mark = headers.find(|(name, _)| name.eq_ignore_ascii_case(OWNER_HEADER));
-    mark.is_some_and(|(_, mark)| Some(mark.expose()) == owner)
+    mark.map(|(_, mark)| mark.expose())
 }
 
 /// Refuses a configuration that declares none of the subscriptions it owns. It is probably a copy,

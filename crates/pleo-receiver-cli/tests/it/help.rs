@@ -8,6 +8,7 @@ fn fits_terminal_and_has_examples() {
     let commands: &[&[&str]] = &[
         &[],
         &["demo"],
+        &["dev"],
         &["sandbox"],
         &["serve"],
         &["inbox"],

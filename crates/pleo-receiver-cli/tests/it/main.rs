@@ -19,6 +19,7 @@ mod commands;
 mod config;
 mod deliveries;
 mod demo;
+mod dev;
 mod disk;
 mod doctor;
 mod endless_lists;

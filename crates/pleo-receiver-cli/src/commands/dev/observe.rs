@@ -1,0 +1,227 @@
+//! Observes the deliveries and attempts of a receiver.
+
+use core::pin::Pin;
+use core::sync::atomic::{AtomicU64, Ordering};
+use core::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use pleo_receiver::events::Envelope;
+use pleo_receiver::inbox::{
+    Completed, InboxFuture, LeaseId, LeaseRequest, Leased, Measurements, Outcome, Version,
+};
+use pleo_receiver::{
+    Appended, EndpointStats, Inbox, Key, NewMessage, Page, Query, Rejected, Rejection, Selection,
+    StoredMessage,
+};
+use tokio::sync::mpsc;
+
+/// How many events the screen can be behind.
+const QUEUE: usize = 1024;
+
+/// What happened.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A delivery was stored, or was stored before.
+    Accepted {
+        webhook_id: Arc<str>,
+        event_type: Option<String>,
+        appended: Appended,
+    },
+    /// A request was rejected.
+    Rejected {
+        /// What the headers claim.
+        webhook_id: Option<String>,
+        /// The path, if no endpoint has it.
+        path: Option<String>,
+        rejection: Rejection,
+    },
+    /// An attempt ended.
+    Attempt {
+        webhook_id: Arc<str>,
+        number: u32,
+        elapsed: Duration,
+        /// `None` if the lease was lost.
+        outcome: Option<Outcome>,
+    },
+    /// Something to tell the user.
+    Note(String),
+}
+
+/// Sends events to the screen. Never blocks: if the screen is too slow, events are dropped and
+/// counted.
+#[derive(Clone, Debug)]
+pub(super) struct Observer {
+    events: mpsc::Sender<Event>,
+    missed: Arc<AtomicU64>,
+}
+
+/// Receives the events of an [`Observer`].
+pub(super) struct Events {
+    events: mpsc::Receiver<Event>,
+    missed: Arc<AtomicU64>,
+}
+
+/// Creates an observer and the receiver of its events.
+pub(super) fn observer() -> (Observer, Events) {
+    let (sender, events) = mpsc::channel(QUEUE);
+    let missed = Arc::<AtomicU64>::default();
+    let observer = Observer {
+        events: sender,
+        missed: Arc::clone(&missed),
+    };
+    (observer, Events { events, missed })
+}
+
+impl Observer {
+    pub(super) fn emit(&self, event: Event) {
+        if self.events.try_send(event).is_err() {
+            self.missed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Reports a rejected request.
+    pub(super) fn rejected(&self, rejected: Rejected<'_>) {
+        self.emit(Event::Rejected {
+            webhook_id: rejected.webhook_id.map(str::to_owned),
+            path: rejected.path.map(str::to_owned),
+            rejection: rejected.rejection,
+        });
+    }
+}
+
+impl Events {
+    /// Returns the next event; a note of those that were dropped first.
+    pub(super) async fn next(&mut self) -> Option<Event> {
+        match self.missed.swap(0, Ordering::Relaxed) {
+            0 => self.events.recv().await,
+            missed => Some(Event::Note(format!("{missed} lines are left out"))),
+        }
+    }
+}
+
+/// An inbox that reports what is stored in it and how attempts end.
+#[derive(Debug)]
+pub(super) struct ObservedInbox {
+    inbox: Arc<dyn Inbox>,
+    observer: Observer,
+    attempts: Mutex<HashMap<LeaseId, Attempt>>,
+}
+
+/// An attempt in progress.
+#[derive(Debug)]
+struct Attempt {
+    webhook_id: Arc<str>,
+    number: u32,
+    started: Instant,
+}
+
+impl ObservedInbox {
+    pub(super) fn new(inbox: Arc<dyn Inbox>, observer: Observer) -> Self {
+        Self {
+            inbox,
+            observer,
+            attempts: Mutex::default(),
+        }
+    }
+
+    fn attempts(&self) -> MutexGuard<'_, HashMap<LeaseId, Attempt>> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inbox for ObservedInbox {
+    fn append(&self, message: NewMessage) -> InboxFuture<'_, Appended> {
+        Box::pin(async move {
+            let webhook_id = Arc::clone(&message.webhook_id);
+            let envelope = Envelope::parse(&message.body);
+            let event_type = envelope.ok().map(|body| body.event_type().to_owned());
+            let appended = self.inbox.append(message).await?;
+            self.observer.emit(Event::Accepted {
+                webhook_id,
+                event_type,
+                appended,
+            });
+            Ok(appended)
+        })
+    }
+
+    fn lease(&self, request: LeaseRequest) -> InboxFuture<'_, Leased> {
+        Box::pin(async move {
+            let leased = self.inbox.lease(request).await?;
+            let started = Instant::now();
+            let attempts = leased.messages.iter().map(|leased| {
+                let attempt = Attempt {
+                    webhook_id: Arc::clone(&leased.message.entry.webhook_id),
+                    number: leased.attempt.get(),
+                    started,
+                };
+                (leased.lease, attempt)
+            });
+            self.attempts().extend(attempts);
+            Ok(leased)
+        })
+    }
+
+    fn renew(&self, leases: Vec<LeaseId>, ttl: Duration) -> InboxFuture<'_, Vec<LeaseId>> {
+        self.inbox.renew(leases, ttl)
+    }
+
+    fn complete(&self, lease: LeaseId, outcome: Outcome) -> InboxFuture<'_, Completed> {
+        Box::pin(async move {
+            let ended = Instant::now();
+            let completed = self.inbox.complete(lease, outcome.clone()).await?;
+            let attempt = self.attempts().remove(&lease);
+            if let Some(attempt) = attempt {
+                self.observer.emit(Event::Attempt {
+                    webhook_id: attempt.webhook_id,
+                    number: attempt.number,
+                    elapsed: ended.duration_since(attempt.started),
+                    outcome: (completed == Completed::Recorded).then_some(outcome),
+                });
+            }
+            Ok(completed)
+        })
+    }
+
+    fn changed(&self, seen: Version) -> Pin<Box<dyn Future<Output = ()> + Send + '_>> {
+        self.inbox.changed(seen)
+    }
+
+    fn list(&self, query: Query) -> InboxFuture<'_, Page> {
+        self.inbox.list(query)
+    }
+
+    fn get(&self, key: Key) -> InboxFuture<'_, Option<StoredMessage>> {
+        self.inbox.get(key)
+    }
+
+    fn replay(&self, selection: Selection) -> InboxFuture<'_, u64> {
+        self.inbox.replay(selection)
+    }
+
+    fn prune(&self, selection: Selection) -> InboxFuture<'_, u64> {
+        self.inbox.prune(selection)
+    }
+
+    fn set_paused(&self, endpoint: Arc<str>, paused: bool) -> InboxFuture<'_, ()> {
+        self.inbox.set_paused(endpoint, paused)
+    }
+
+    fn stats(&self) -> InboxFuture<'_, Vec<EndpointStats>> {
+        self.inbox.stats()
+    }
+
+    fn measurements(&self) -> InboxFuture<'_, Measurements> {
+        self.inbox.measurements()
+    }
+
+    fn check(&self) -> InboxFuture<'_, ()> {
+        self.inbox.check()
+    }
+
+    fn close(&self) -> InboxFuture<'_, ()> {
+        self.inbox.close()
+    }
+}

@@ -1,0 +1,142 @@
+//! The lines of `dev`, without a terminal.
+
+use std::net::TcpListener;
+
+use super::session::{Session, request, temporary_files};
+use crate::support::program::{OTHER_SECRET, WorkDir};
+
+#[test]
+fn shows_attempt_with_escaped_error_and_rejection_with_advice() {
+    let dir = WorkDir::new();
+    dir.write(
+        "fail",
+        "printf 'unknown \\033[2Jaccount 4711' >&2\nexit 1\n",
+    );
+    let mut session = Session::start(&dir, &["--exec", "sh fail"], &[]);
+    let (url, sandbox) = (session.field("receiver"), session.field("sandbox"));
+    assert!(request("GET", &sandbox).contains("/sandbox/export"));
+    let page = request("GET", &session.field("page"));
+    assert!(page.starts_with("HTTP/1.1 200 "), "{page}");
+
+    let exported = request("POST", &format!("{sandbox}sandbox/export"));
+    assert!(exported.starts_with("HTTP/1.1 200 "), "{exported}");
+    let shown = session.wait_for("4711");
+    assert!(
+        shown.contains("  204 stored    v1.export-job.created "),
+        "{shown}"
+    );
+    assert!(shown.contains("  retry         attempt 1, "), "{shown}");
+    assert!(shown.contains(r"unknown \u{1b}[2Jaccount 4711"), "{shown}");
+
+    let refused = dir.send_with(OTHER_SECRET, &url, &["--id", "msg_forged"]);
+    assert!(refused.starts_with("401"), "{refused}");
+    let shown = session.wait_for("changed on the way");
+    let line = shown.lines().find(|line| line.contains(" 401 ")).unwrap();
+    assert!(
+        line.contains("  401 rejected  signature_mismatch "),
+        "{line}"
+    );
+    assert!(line.ends_with("…g_forged"), "{line}");
+    request("POST", &url.replace("/webhooks/pleo", "/elsewhere"));
+    let shown = session.wait_for("no_such_path /elsewhere");
+    assert!(
+        session
+            .wait_for(&format!("deliver to\n          {url}"))
+            .len()
+            >= shown.len()
+    );
+
+    let (code, log) = session.stop("-TERM");
+    assert_eq!((code, &*log), (Some(0), ""));
+    let shown = session.printed();
+    assert!(!shown.contains('\x1b'), "{shown}");
+    for line in shown.lines().filter(|line| !line.starts_with("inbox")) {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    assert_eq!(temporary_files(&dir), [""; 0]);
+}
+
+#[test]
+fn records_without_handler_and_dispatches_with_one() {
+    let dir = WorkDir::new();
+    let keep = ["--keep", "box"];
+    let mut session = Session::start(&dir, &keep, &[]);
+    assert!(session.printed().contains("none, so messages stay pending"));
+    request(
+        "POST",
+        &format!("{}sandbox/vendor", session.field("sandbox")),
+    );
+    session.wait_for("204 stored    v1.vendor.created");
+    assert_eq!(session.stop("-INT").0, Some(0));
+    let inbox = ["inbox", "list", "--inbox", "box/inbox.db", "--json"];
+    assert_eq!(dir.json(&inbox)[0]["state"], "pending");
+    let mut session = Session::start(&dir, &[&keep[..], &["--exec", "true"]].concat(), &[]);
+    session.wait_for("  done          attempt 1, ");
+    assert_eq!(session.stop("-TERM").0, Some(0));
+    assert_eq!(dir.json(&inbox)[0]["state"], "done");
+    assert_eq!(temporary_files(&dir), [""; 0]);
+}
+
+#[test]
+fn busy_default_ports_do_not_stop_it() {
+    let dir = WorkDir::new();
+    // Another program may have them: they are busy too then.
+    let busy = [8787, 8788, 9187].map(|port| TcpListener::bind(("127.0.0.1", port)));
+    let mut command = dir.command(&["dev"]);
+    let mut child = command.spawn().unwrap();
+    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut shown = String::new();
+    while !shown.contains("\nend ") {
+        let read = std::io::BufRead::read_line(&mut stdout, &mut shown).unwrap();
+        assert_ne!(read, 0, "{shown}");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    for name in ["receiver", "sandbox ", "page "] {
+        let line = shown.lines().find(|line| line.starts_with(name)).unwrap();
+        assert!(line.contains("http://127.0.0.1:"), "{shown}");
+    }
+    for port in [":8787/", ":8788/", ":9187/"] {
+        assert!(!shown.contains(port), "{shown}");
+    }
+    // A port that is asked for is not replaced by another.
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = other.local_addr().unwrap().to_string();
+    let refused = dir.run(&["dev", "--listen", &address]);
+    assert_eq!(refused.code, 1, "{refused:?}");
+    assert!(
+        refused.stderr.contains("another program listens"),
+        "{refused:?}"
+    );
+    drop(busy);
+}
+
+#[test]
+fn refuses_wrong_arguments_with_their_fix() {
+    let dir = WorkDir::new();
+    for (args, part) in [
+        (
+            &["--admin", "0.0.0.0:0"][..],
+            "give an address of this machine",
+        ),
+        (&["--url", "example.com/pleo"], "https://host/path"),
+        (
+            &[
+                "--url",
+                "https://example.com/pleo",
+                "--listen",
+                "127.0.0.1:0",
+            ],
+            "PLEO_API_TOKEN",
+        ),
+        (
+            &["--exec", "a", "--forward", "http://b/"],
+            "cannot be used with",
+        ),
+        (&["--forward", "http://b b/"], "`--forward`"),
+    ] {
+        let output = dir.run(&[&["dev"], args].concat());
+        assert_eq!(output.code, 2, "{args:?}: {output:?}");
+        assert!(output.stderr.contains(part), "{part}: {output:?}");
+    }
+}

@@ -1,0 +1,6 @@
+//! Tests of `dev`.
+
+mod account;
+mod keys;
+mod lines;
+mod session;
