@@ -150,7 +150,7 @@ impl Server {
                 // Until shutdown, only a failure ends a task that accepts connections.
                 ended = accepting.join_next(), if !accepting.is_empty() => ended,
             };
-            receiver.start_shutdown();
+            // Requests that have begun are still stored: the inbox is closed after the last of them.
             server.shut_down();
             let mut result = Ok(());
             loop {
