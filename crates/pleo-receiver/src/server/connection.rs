@@ -5,6 +5,7 @@ use core::future::poll_fn;
 use core::pin::pin;
 use core::sync::atomic::{AtomicBool, Ordering};
 use core::task::Poll;
+use core::time::Duration;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -21,6 +22,7 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time;
 
 #[cfg(feature = "tls")]
 use super::control_frames::FrameLimit;
@@ -38,6 +40,9 @@ const BUFFER: usize = 64 * 1024;
 
 /// hyper's default limit; any other costs an allocation per request.
 const DEFAULT_HEADERS: usize = 100;
+
+/// How long the first request of a connection may take to begin after the server began to shut down.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// Limits of an HTTP/2 connection.
 #[cfg(feature = "tls")]
@@ -228,7 +233,7 @@ impl Connection {
             stream = handshake => stream.map_err(ConnectionError::Handshake)?,
             phase = self.progress.timed_out() => return Err(ConnectionError::Timeout(phase)),
             () = self.progress.evicted() => return Err(ConnectionError::Evicted),
-            () = self.server.connection_shutdown() => return Ok(()),
+            () = self.closing() => return Ok(()),
         };
         if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
             self.http2(stream).await
@@ -279,6 +284,13 @@ impl Connection {
         }
     }
 
+    /// Resolves when the server shuts down and no first request of the connection is on its way.
+    async fn closing(&self) {
+        self.server.connection_shutdown().await;
+        // A client that has just connected gets its answer.
+        let _ = time::timeout(FIRST_REQUEST, self.progress.headers_arrived()).await;
+    }
+
     /// Drives a connection until it closes: gracefully when the server shuts down or the connection
     /// was idle for too long, at once if the peer is too slow or the connection is evicted.
     async fn drive<C>(&self, connection: C) -> Result<(), ConnectionError>
@@ -286,6 +298,7 @@ impl Connection {
         C: GracefulConnection<Error = hyper::Error>,
     {
         let mut connection = pin!(connection);
+        let mut closing = pin!(self.closing());
         let mut is_closing = false;
         loop {
             tokio::select! {
@@ -295,7 +308,7 @@ impl Connection {
                     return Err(ConnectionError::Timeout(phase));
                 },
                 () = self.progress.evicted() => return Err(ConnectionError::Evicted),
-                () = self.server.connection_shutdown(), if !is_closing => {}
+                () = &mut closing, if !is_closing => {}
             }
             is_closing = true;
             self.progress.on_close();

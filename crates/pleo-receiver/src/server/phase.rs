@@ -124,6 +124,16 @@ impl Progress {
         state.phase == Phase::Headers || state.was_rejected
     }
 
+    /// Resolves once no headers are awaited. Polled by the task of the connection, whose progress wakes
+    /// it.
+    pub(super) async fn headers_arrived(&self) {
+        poll_fn(|_| match self.state().phase {
+            Phase::Headers => Poll::Pending,
+            _ => Poll::Ready(()),
+        })
+        .await;
+    }
+
     /// Resolves when the connection is evicted for another source.
     pub(super) async fn evicted(&self) {
         self.permit.evicted().await;

@@ -245,7 +245,7 @@ async fn finishes_requests_in_flight_at_shutdown() {
 }
 
 #[tokio::test]
-async fn stores_delivery_that_began_before_shutdown() {
+async fn stores_delivery_whose_connection_was_accepted_before_shutdown() {
     let inbox = GatedInbox::new(None);
     let (appends, gate) = (Arc::clone(&inbox.appends), Arc::clone(&inbox.gate));
     let server = Stoppable::start(inbox, ServerOptions::default()).await;
@@ -254,15 +254,20 @@ async fn stores_delivery_that_began_before_shutdown() {
     let (first, rest) = request.split_at(30);
     let mut early = TcpStream::connect(server.address).await.unwrap();
     early.write_all(first).await.unwrap();
+    // Another one has sent nothing yet.
+    let mut silent = TcpStream::connect(server.address).await.unwrap();
     let mut in_flight = server.send(&Request::signed("msg_1", BODY)).await;
     within(appends.acquire()).await.unwrap().forget();
     server.stop.send(()).unwrap();
     within(until_refused(server.address)).await;
 
     early.write_all(rest).await.unwrap();
-    within(appends.acquire()).await.unwrap().forget();
-    gate.add_permits(2);
+    let request = Request::signed("msg_3", BODY);
+    silent.write_all(&request.bytes()).await.unwrap();
+    within(appends.acquire_many(2)).await.unwrap().forget();
+    gate.add_permits(3);
     assert_eq!(within(Answer::read(&mut early)).await.status, 204);
+    assert_eq!(within(Answer::read(&mut silent)).await.status, 204);
     assert_eq!(within(Answer::read(&mut in_flight)).await.status, 204);
     within(server.running).await.unwrap().unwrap();
 }
