@@ -1,5 +1,5 @@
-// Checks the verifier against the conformance vectors and the captured deliveries. Runs in Node, in a
-// browser and in an edge runtime.
+// Checks the verifier against the conformance vectors: `files` has those of `vectors/` by name. Runs in Node,
+// in a browser and in an edge runtime.
 
 const SIZES = [1, 7, 63, 64, 65, 1000, 4096];
 const NAMES = {
@@ -8,7 +8,7 @@ const NAMES = {
 };
 
 // Returns the number of checks, and a line for each that failed.
-export function check({ Verifier, VerifyError }, vectors, captured) {
+export function check({ SecretError, Verifier, VerifyError }, { verify: vectors, headers, secrets, captured }) {
   const failures = [];
   let checks = 0;
   const expect = (what, expected, run) => {
@@ -17,7 +17,7 @@ export function check({ Verifier, VerifyError }, vectors, captured) {
     try {
       actual = run();
     } catch (error) {
-      actual = error instanceof VerifyError ? error.code : String(error);
+      actual = error instanceof VerifyError || error instanceof SecretError ? error.code : String(error);
     }
     if (actual !== expected) failures.push(`${what}: ${actual}, expected ${expected}`);
   };
@@ -58,13 +58,23 @@ export function check({ Verifier, VerifyError }, vectors, captured) {
     }
   }
 
-  for (const { secrets_that_signed: secrets, headers, body } of captured.deliveries) {
-    const sent = Number(headers.find(([name]) => name === 'webhook-timestamp')[1]);
-    for (const secret of secrets) {
+  const verifier = new Verifier(headers.secret);
+  for (const { name, expect: expected, headers: pairs } of headers.cases) {
+    for (const [how, input] of [['pairs', pairs], ['raw headers', pairs.flat()]]) {
+      expect(`${name}, ${how}`, expected, () => verifier.verify(input, headers.body, headers.now) && 'ok');
+    }
+  }
+  for (const { name, expect: expected, secret } of secrets.cases) {
+    expect(name, expected, () => new Verifier(secret) && 'ok');
+  }
+
+  for (const { secrets_that_signed: signers, headers: pairs, body } of captured.deliveries) {
+    const sent = Number(pairs.find(([name]) => name === 'webhook-timestamp')[1]);
+    for (const secret of signers) {
       const verifier = new Verifier(secret);
-      expect('captured delivery', 'ok', () => verifier.verify(headers, body, sent).timestamp === sent && 'ok');
+      expect('captured delivery', 'ok', () => verifier.verify(pairs, body, sent).timestamp === sent && 'ok');
       expect('captured delivery, tampered', 'signature_mismatch', () =>
-        verifier.verify(headers, body.replace('companyId', 'companyID'), sent));
+        verifier.verify(pairs, body.replace('companyId', 'companyID'), sent));
     }
   }
   return { checks, failures };

@@ -3,8 +3,10 @@ import { createHmac } from 'node:crypto';
 
 const read = (path) => readFileSync(new URL(path, import.meta.url), 'utf8');
 
-export const vectors = JSON.parse(read('../../vectors/verify.json'));
-export const captured = JSON.parse(read('../../vectors/captured.json'));
+// The names of the files in `vectors/`.
+export const FILES = ['verify', 'headers', 'secrets', 'captured'];
+export const vectors = Object.fromEntries(
+  FILES.map((name) => [name, JSON.parse(read(`../../vectors/${name}.json`))]));
 export const SECRET = 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw';
 export const OTHER_SECRET = 'whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD';
 export const NOW = 1614265330;

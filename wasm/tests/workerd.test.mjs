@@ -11,18 +11,19 @@ import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 
+import { FILES, signed } from './support.mjs';
+
 const require = createRequire(import.meta.url);
 const WORKER = `
   import * as api from 'workerd.mjs';
   import { check } from 'check.mjs';
-  import vectors from 'verify.json';
-  import captured from 'captured.json';
+${FILES.map((name) => `  import ${name} from '${name}.json';`).join('\n')}
 
   const verifier = new api.Verifier('whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw', { tolerance: 10 ** 9 });
 
   export default {
     async fetch(request) {
-      if (request.method === 'GET') return Response.json(check(api, vectors, captured));
+      if (request.method === 'GET') return Response.json(check(api, { ${FILES.join(', ')} }));
       const verification = verifier.begin(request.headers);
       for await (const chunk of request.body) verification.update(chunk);
       return Response.json(verification.finish().id);
@@ -30,7 +31,7 @@ const WORKER = `
   };`;
 const MODULES = {
   'worker.mjs': 'esModule', 'workerd.mjs': 'esModule', 'verifier.mjs': 'esModule', 'check.mjs': 'esModule',
-  'verify.wasm': 'wasm', 'verify.json': 'json', 'captured.json': 'json',
+  'verify.wasm': 'wasm', ...Object.fromEntries(FILES.map((name) => [`${name}.json`, 'json'])),
 };
 
 function config(port) {
@@ -58,7 +59,7 @@ test('vectors have expected outcome in workerd', { timeout: 120_000 }, async (t)
     cpSync(from, join(folder, path.split('/').at(-1)));
   };
   ['../npm/workerd.mjs', '../npm/verifier.mjs', '../npm/verify.wasm', './check.mjs'].forEach(copy);
-  ['../../vectors/verify.json', '../../vectors/captured.json'].forEach(copy);
+  FILES.forEach((name) => copy(`../../vectors/${name}.json`));
   writeFileSync(join(folder, 'worker.mjs'), WORKER);
   const port = await freePort();
   writeFileSync(join(folder, 'config.capnp'), config(port));
@@ -85,7 +86,6 @@ test('vectors have expected outcome in workerd', { timeout: 120_000 }, async (t)
   assert.deepEqual(failures, []);
   assert.ok(checks > 2000, `only ${checks} checks`);
 
-  const { signed } = await import('./support.mjs');
   const body = Buffer.alloc(300_000, 'w');
   const headers = signed(body, { id: 'msg_streamed' });
   const answer = await fetch(url, { method: 'POST', headers, body });

@@ -7,7 +7,7 @@ use std::{env, fs, str};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use pleo_webhook_verify::{SignatureHeaders, Verified, Verifier, VerifyError};
+use pleo_webhook_verify::{Secret, SecretError, SignatureHeaders, Verified, Verifier, VerifyError};
 use serde::Deserialize;
 
 use crate::support;
@@ -99,6 +99,84 @@ fn header_map(prefix: &str, values: [Option<&[u8]>; 3]) -> Option<http::HeaderMa
         }
     }
     Some(map)
+}
+
+#[derive(Deserialize)]
+struct HeaderVectors {
+    secret: String,
+    now: u64,
+    body: String,
+    cases: Vec<HeaderCase>,
+}
+
+#[derive(Deserialize)]
+struct HeaderCase {
+    name: String,
+    expect: String,
+    headers: Vec<(String, String)>,
+}
+
+#[test]
+fn header_vectors_have_expected_outcome() {
+    let HeaderVectors {
+        secret,
+        now,
+        body,
+        cases,
+    } = serde_json::from_str(include_str!("../vectors/headers.json")).unwrap();
+    assert!(!cases.is_empty());
+
+    let verifier = parse(&[secret]);
+    for HeaderCase {
+        name,
+        expect,
+        headers,
+    } in cases
+    {
+        let pairs = headers.iter().map(|(name, value)| (name, value));
+        let result = SignatureHeaders::from_pairs(pairs)
+            .and_then(|headers| verifier.verify(&headers, body.as_bytes(), now));
+        let outcome = result.map_or_else(|error| error.code(), |_| "ok");
+        assert_eq!(outcome, expect, "{name}");
+    }
+}
+
+#[derive(Deserialize)]
+struct SecretVectors {
+    cases: Vec<SecretCase>,
+}
+
+#[derive(Deserialize)]
+struct SecretCase {
+    name: String,
+    expect: String,
+    secret: String,
+}
+
+#[test]
+fn secret_vectors_have_expected_outcome() {
+    let vectors: SecretVectors =
+        serde_json::from_str(include_str!("../vectors/secrets.json")).unwrap();
+    assert!(!vectors.cases.is_empty());
+
+    for case in vectors.cases {
+        let result = case.secret.parse::<Secret>();
+        let outcome = result.map_or_else(|error| snake_case(&error), |_| "ok".to_owned());
+        assert_eq!(outcome, case.expect, "{}", case.name);
+    }
+}
+
+/// Returns the name of the variant in snake case.
+fn snake_case(error: &SecretError) -> String {
+    let variant = format!("{error:?}");
+    let mut name = String::new();
+    for letter in variant.chars().take_while(char::is_ascii_alphanumeric) {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
 }
 
 #[derive(Deserialize)]
