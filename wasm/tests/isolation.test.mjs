@@ -75,22 +75,50 @@ test('the memory is as before after each call', () => {
   assertClean('finish');
 });
 
-test('the memory holds the key during a call', () => {
+// Calls `run` and returns the copies of the module's memory that it makes.
+function copiesOf(run) {
+  const copies = [];
+  const { slice } = Uint8Array.prototype;
+  Uint8Array.prototype.slice = function (...args) {
+    const copy = slice.apply(this, args);
+    if (this.buffer === memory.buffer) copies.push(copy);
+    return copy;
+  };
+  try {
+    return [run(), copies];
+  } finally {
+    Uint8Array.prototype.slice = slice;
+  }
+}
+
+test('the memory holds keys and headers during a call', () => {
   // Otherwise the test above would prove nothing.
-  const verifier = new Verifier(SECRET);
+  const [verifier, [keys]] = copiesOf(() => new Verifier(SECRET));
+  assert.ok(keys.some((byte) => byte !== 0));
   const seen = [];
   const { set } = Uint8Array.prototype;
   Uint8Array.prototype.set = function (...args) {
     set.apply(this, args);
-    if (this.buffer === memory.buffer) seen.push(new Uint8Array(memory.buffer).slice());
+    if (this.buffer === memory.buffer) seen.push(Buffer.from(memory.buffer.slice(0)));
   };
   try {
     verifier.verify(signed('{}'), Buffer.from('{}'), NOW);
   } finally {
     Uint8Array.prototype.set = set;
   }
-  assert.ok(seen.some((bytes) => Buffer.from(bytes).includes('webhook-id'.slice(0, 4))));
-  assert.ok(seen.some((bytes) => Buffer.from(bytes).includes('msg_1')));
+  assert.ok(seen.some((bytes) => bytes.includes(Buffer.from(keys)) && bytes.includes('msg_1')));
+});
+
+test('copies of keys and streams are overwritten after their use', () => {
+  const [verifier, [keys]] = copiesOf(() => new Verifier(SECRET));
+  const [stream, [state]] = copiesOf(() => verifier.begin(signed('{}'), NOW).update('{}'));
+  const [forged, [other]] = copiesOf(() => verifier.begin(signed('{}'), NOW).update('{'));
+  const isWiped = (copy) => copy.every((byte) => byte === 0);
+  assert.ok(![keys, state, other].some(isWiped));
+  stream.finish();
+  assert.throws(() => forged.finish(), { code: 'signature_mismatch' });
+  verifier.dispose();
+  assert.ok([keys, state, other].every(isWiped));
 });
 
 test('interleaved streams of two verifiers do not mix', () => {
