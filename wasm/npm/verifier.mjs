@@ -40,7 +40,7 @@ const NO_SECRET = -30, TOO_MANY_SECRETS = -31;
 const PAGE = 65536;
 // The part of the memory that a piece of a body gets at least.
 const MIN_PIECE = 16384;
-const MAX_HEADERS = 1 << 20;
+const MAX_RECORDS = 1 << 20;
 
 const encoder = new TextEncoder();
 let compiled, wasm, memory, stack, stateAt, emptyState, inputAt;
@@ -261,7 +261,7 @@ function clean(top) {
 
 // Makes the memory large enough for input up to `end` and a piece of a body.
 function reserve(end) {
-  if (end - inputAt > MAX_HEADERS) throw new RangeError('the signature headers are longer than 1 MiB');
+  if (end - inputAt > MAX_RECORDS) throw new RangeError('the signature headers, or the secrets, are longer than 1 MiB');
   const missing = end + MIN_PIECE - memory.length;
   if (missing > 0) {
     wasm.memory.grow(Math.ceil(missing / PAGE));

@@ -72,6 +72,11 @@ test('the example for Node works', async () => {
     return response.statusCode;
   };
   const headers = signed(BODY, { now: now() });
+  const aborted = request({ port, method: 'POST', headers: { ...headers, 'content-length': 1000 } });
+  aborted.on('error', () => {});
+  const closed = once(server, 'request').then(([incoming]) => once(incoming, 'close').catch(() => {}));
+  aborted.write('{', () => aborted.destroy());
+  await closed;
   assert.equal(await send(headers, BODY), 204);
   assert.equal(await send(headers, `${BODY} `), 401);
   const id = headers['webhook-id'];
