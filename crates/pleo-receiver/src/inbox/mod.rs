@@ -11,6 +11,8 @@ mod lost;
 mod measurements;
 mod memory;
 mod message;
+#[cfg(feature = "sqlite")]
+mod meter;
 mod order;
 mod query;
 #[cfg(feature = "sqlite")]

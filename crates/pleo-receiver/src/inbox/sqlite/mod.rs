@@ -17,12 +17,12 @@ mod held;
 mod lock;
 mod maintenance;
 mod managing;
-mod meter;
 mod options;
 mod queries;
 mod replies;
 mod rewrite;
 mod schema;
+mod sizes;
 mod stats;
 mod writer;
 
@@ -48,7 +48,6 @@ use self::error::unavailable;
 use self::file::OpenFiles;
 use self::lock::ServerLock;
 pub use self::maintenance::{SqliteBackupError, SqliteCheck, UnreadableMessage};
-use self::meter::Meter;
 pub use self::options::SqliteOptions;
 use self::replies::Reply;
 use self::writer::{Health, Writer};
@@ -57,6 +56,7 @@ use super::error::{InboxError, InboxErrorKind};
 use super::lease::{Completed, LeaseId, LeaseRequest, Leased, Outcome, Version};
 use super::measurements::Measurements;
 use super::message::{Appended, Key, NewMessage, StoredMessage};
+use super::meter::Meter;
 use super::query::{EndpointStats, Page, Query, Selection};
 use crate::telemetry::RateLimit;
 
@@ -433,7 +433,12 @@ impl Inbox for SqliteInbox {
     fn measurements(&self) -> InboxFuture<'_, Measurements> {
         let (meter, path) = (Arc::clone(&self.meter), PathBuf::from(&self.path));
         Box::pin(async move {
-            let measured = task::spawn_blocking(move || meter.measurements(&path)).await;
+            let measure = move || {
+                let mut measurements = meter.measurements();
+                sizes::add_sizes(&mut measurements, &path);
+                measurements
+            };
+            let measured = task::spawn_blocking(measure).await;
             measured.map_err(|_| InboxErrorKind::Closed.into())
         })
     }
@@ -452,7 +457,7 @@ impl Inbox for SqliteInbox {
                 health.clone()?;
             }
             let path = PathBuf::from(&self.path);
-            match task::spawn_blocking(move || meter::free_bytes(&path)).await {
+            match task::spawn_blocking(move || sizes::free_bytes(&path)).await {
                 Ok(Some(free)) if free < MIN_FREE_BYTES => Err(InboxError::new(
                     InboxErrorKind::Unavailable,
                     format!("the disk is full: {free} bytes are free"),

@@ -16,11 +16,11 @@ use super::dispatching::DispatchState;
 use super::error::{is_damage, is_flush_failure, unavailable};
 use super::file::{self, OpenFiles};
 use super::lock::ServerLock;
-use super::meter::Meter;
 use super::replies::{PendingReplies, Reply};
 use super::{managing, rewrite};
 use crate::inbox::error::{InboxError, InboxErrorKind};
 use crate::inbox::message::Appended;
+use crate::inbox::meter::Meter;
 use crate::telemetry::{self, RateLimit};
 
 /// The most commands in one transaction.

@@ -1,13 +1,11 @@
-//! Measures the writer and the files.
+//! Measures the queue of appends and the commits of a store.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
-use std::path::Path;
 
-use super::file::beside;
+use super::measurements::Measurements;
 use crate::histogram::{Histogram, NUMBERS, SHORT_TIMES};
-use crate::inbox::measurements::Measurements;
 
-/// Measures the writer: its queue and its commits.
+/// Measures the queue of appends and the commits of a store.
 #[derive(Debug)]
 pub(super) struct Meter {
     queued_appends: AtomicUsize,
@@ -45,29 +43,14 @@ impl Meter {
         self.queued_bytes.load(Ordering::Relaxed)
     }
 
-    /// Returns the measurements, with the sizes of the inbox at `path`. Blocks the thread.
-    pub(super) fn measurements(&self, path: &Path) -> Measurements {
-        let size = |path: &Path| path.metadata().ok().map(|file| file.len());
+    /// Returns the measurements. The sizes of the store are missing.
+    pub(super) fn measurements(&self) -> Measurements {
         Measurements {
             queued_appends: u64::try_from(self.queued_appends.load(Ordering::Relaxed)).ok(),
             queued_bytes: u64::try_from(self.queued_bytes()).ok(),
             commit_seconds: Some(self.commit_time.distribution()),
             commit_appends: Some(self.commit_appends.distribution()),
-            file_bytes: size(path),
-            log_bytes: size(&beside(path, "-wal")),
-            free_bytes: free_bytes(path),
+            ..Measurements::default()
         }
     }
-}
-
-/// Returns how many bytes a process without privileges can still write to the file system.
-#[cfg(unix)]
-pub(super) fn free_bytes(path: &Path) -> Option<u64> {
-    let system = rustix::fs::statvfs(path).ok()?;
-    system.f_bavail.checked_mul(system.f_frsize)
-}
-
-#[cfg(not(unix))]
-pub(super) fn free_bytes(_path: &Path) -> Option<u64> {
-    None
 }
