@@ -18,7 +18,7 @@ use crate::inbox::{
 pub(super) const TTL: Duration = Duration::from_secs(100);
 
 /// How long a test may take.
-const TIME_LIMIT: Duration = Duration::from_secs(120);
+const TIME_LIMIT: Duration = Duration::from_secs(600);
 
 /// How long a change may take to wake a waiter.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -3,6 +3,8 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use futures_util::future::join_all;
+
 use super::{Harness, Suite};
 use crate::inbox::conformance::suite::{TTL, dead, ids, message, message_to, request, retry};
 use crate::inbox::{AttemptResult, Inbox, InboxError, Key, LeaseId, Outcome, Selection, State};
@@ -92,39 +94,43 @@ pub async fn failed_operation_is_done_or_undone<H: Harness>(suite: Suite<H>) {
         return;
     }
     suite.harness.repair();
-    for operation in OPERATIONS {
+    // Concurrently, since opening a store may take long.
+    join_all(OPERATIONS.map(fail_each_write::<H>)).await;
+}
+
+/// Performs an operation on new stores, of which each write fails in turn.
+async fn fail_each_write<H: Harness>(operation: Write) {
+    let (suite, held) = prepare::<H>().await;
+    let before = contents(&suite).await;
+    operation.perform(&suite.inbox, held).await.unwrap();
+    let after = contents(&suite).await;
+    for writes in 0..WRITES {
         let (suite, held) = prepare::<H>().await;
-        let before = contents(&suite).await;
-        operation.perform(&suite.inbox, held).await.unwrap();
-        let after = contents(&suite).await;
-        for writes in 0..WRITES {
-            let (suite, held) = prepare::<H>().await;
-            assert!(suite.harness.fail_writes(writes));
-            let result = operation.perform(&suite.inbox, held).await;
-            suite.harness.repair();
-            let Err(error) = result else {
-                assert_eq!(contents(&suite).await, after, "{operation:?} {writes}");
-                continue;
-            };
-            let (suite, is_reopened) = recover(suite, &error).await;
-            let failed = contents(&suite).await;
-            let is_known = failed == before || failed == after;
-            assert!(
-                is_known || is_reopened,
-                "{operation:?} failed after {writes} writes and is neither done nor undone\n\
-                 before {before:#?}\nafter {after:#?}\nnow {failed:#?}"
+        assert!(suite.harness.fail_writes(writes));
+        let result = operation.perform(&suite.inbox, held).await;
+        suite.harness.repair();
+        let Err(error) = result else {
+            assert_eq!(contents(&suite).await, after, "{operation:?} {writes}");
+            continue;
+        };
+        let (suite, is_reopened) = recover(suite, &error).await;
+        let failed = contents(&suite).await;
+        let is_known = failed == before || failed == after;
+        assert!(
+            is_known || is_reopened,
+            "{operation:?} failed after {writes} writes and is neither done nor undone\n\
+             before {before:#?}\nafter {after:#?}\nnow {failed:#?}"
+        );
+        // A lease that failed but is done ends by itself.
+        if !is_reopened && !matches!(operation, Write::Lease) {
+            operation.perform(&suite.inbox, held).await.unwrap();
+            assert_eq!(
+                contents(&suite).await,
+                after,
+                "{operation:?} {writes} repeated"
             );
-            // A lease that failed but is done ends by itself.
-            if !is_reopened && !matches!(operation, Write::Lease) {
-                operation.perform(&suite.inbox, held).await.unwrap();
-                assert_eq!(
-                    contents(&suite).await,
-                    after,
-                    "{operation:?} {writes} repeated"
-                );
-            }
-            assert_works(&suite).await;
         }
+        assert_works(&suite).await;
     }
 }
 
