@@ -91,7 +91,7 @@ pub(crate) static LONG_TIMES: Scale = Scale {
 };
 
 /// Bounds of numbers: 1 to 1024.
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 pub(crate) static NUMBERS: Scale = Scale {
     bounds: &[1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024],
     units: 1.0,
@@ -156,7 +156,7 @@ mod tests {
         for scale in [&BYTES, &SHORT_TIMES, &LONG_TIMES] {
             assert!(scale.bounds.len() <= MAX_BOUNDS);
         }
-        #[cfg(feature = "sqlite")]
+        #[cfg(any(feature = "sqlite", feature = "postgres"))]
         assert!(NUMBERS.bounds.len() <= MAX_BOUNDS);
     }
 

@@ -6,8 +6,9 @@
 //! ```
 //!
 //! - [`Endpoint`] has a path, the signing secrets and further checks.
-//! - [`Inbox`] stores authentic messages: [`SqliteInbox`] in a file, [`MemoryInbox`] in memory. The
-//!   module [`inbox`] has the types that another store needs.
+//! - [`Inbox`] stores authentic messages: [`SqliteInbox`] in a file, [`PostgresInbox`] in a database
+//!   that several processes share, [`MemoryInbox`] in memory. The module [`inbox`] has the types that
+//!   another store needs.
 //! - [`Handler`] processes messages, at least once each: an async function, [`Exec`] or [`Forward`].
 //! - [`Receiver`] combines them. It is a [`tower_service::Service`], so that it also mounts inside
 //!   another server. Its endpoints and handler can be replaced while it runs.
@@ -23,6 +24,7 @@
 //! | feature | adds |
 //! | --- | --- |
 //! | `sqlite` (default) | [`SqliteInbox`], a durable inbox in one file |
+//! | `postgres` | [`PostgresInbox`], an inbox that several processes share |
 //! | `exec` | [`Exec`], a handler that runs a command |
 //! | `forward` | [`Forward`], a handler that posts to a URL |
 //! | `tls` | [`Tls`], for HTTPS with HTTP/2 and HTTP/1.1 |
@@ -50,6 +52,7 @@
 #![cfg_attr(
     not(all(
         feature = "sqlite",
+        feature = "postgres",
         feature = "exec",
         feature = "forward",
         feature = "tls",
@@ -99,6 +102,9 @@ pub use inbox::{
     InboxErrorKind, Key, MemoryInbox, NewMessage, Origin, Page, Query, Selection, State,
     StoredHeaders, StoredMessage,
 };
+#[cfg(feature = "postgres")]
+#[doc(inline)]
+pub use inbox::{PostgresInbox, PostgresOpenError, PostgresOptions};
 #[cfg(feature = "sqlite")]
 #[doc(inline)]
 pub use inbox::{

@@ -11,9 +11,11 @@ mod lost;
 mod measurements;
 mod memory;
 mod message;
-#[cfg(feature = "sqlite")]
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod meter;
 mod order;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod query;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -30,6 +32,8 @@ pub use memory::MemoryInbox;
 pub use message::{
     Appended, Entry, Key, MAX_ERROR_LEN, NewMessage, Origin, State, StoredHeaders, StoredMessage,
 };
+#[cfg(feature = "postgres")]
+pub use postgres::{PostgresInbox, PostgresOpenError, PostgresOptions};
 pub use query::{Cursor, EndpointStats, InvalidCursor, Page, Query, Selection};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{

@@ -21,11 +21,6 @@ pub(crate) fn checkpoint_failed(error: &(dyn Error + 'static)) {
     warn!(error, "cannot checkpoint inbox");
 }
 
-/// Reports a message that cannot be read or changed.
-pub(crate) fn message_unreadable(sequence: i64, error: &str) {
-    error!(sequence, error, "message is unreadable; run `inbox check`");
-}
-
 /// Reports that everything that is stored is on the disk after a failure.
 pub(crate) fn inbox_flushed() {
     info!("inbox flushed to the disk after a failure; storing messages again");

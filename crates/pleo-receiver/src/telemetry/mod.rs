@@ -18,6 +18,8 @@ macro_rules! limited {
 mod dispatching;
 #[cfg(feature = "sqlite")]
 mod inbox;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod rate_limit;
 mod requests;
 mod serving;
@@ -35,6 +37,8 @@ use crate::rejection::Rejected;
 pub(crate) use self::dispatching::*;
 #[cfg(feature = "sqlite")]
 pub(crate) use self::inbox::*;
+#[cfg(feature = "postgres")]
+pub(crate) use self::postgres::*;
 pub(crate) use self::rate_limit::RateLimit;
 pub(crate) use self::requests::{AuthenticDelivery, RejectedRequest, untrusted_proxy};
 pub(crate) use self::serving::*;
@@ -83,6 +87,12 @@ impl fmt::Debug for Telemetry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Telemetry").finish_non_exhaustive()
     }
+}
+
+/// Reports a message that cannot be read or changed.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub(crate) fn message_unreadable(sequence: i64, error: &str) {
+    tracing::error!(sequence, error, "message is unreadable; run `inbox check`");
 }
 
 /// Returns whole milliseconds.

@@ -1,7 +1,12 @@
 //! Compares the level, text and fields of every event with `events.jsonl`.
 
 // All events are there with these features.
-#![cfg(all(feature = "sqlite", feature = "exec", feature = "tls"))]
+#![cfg(all(
+    feature = "sqlite",
+    feature = "postgres",
+    feature = "exec",
+    feature = "tls"
+))]
 
 use core::fmt::Debug;
 use core::time::Duration;
@@ -223,6 +228,15 @@ fn emit_inbox_events() {
     commit_failed(&limit, &inbox_error());
 }
 
+fn emit_database_events() {
+    schema_migrated("pleo_inbox", 1);
+    connection_unsafe("an attacker in the network can impersonate the server");
+    full_page_writes_off();
+    connection_lost(&inbox_error());
+    database_unavailable(&inbox_error());
+    database_available();
+}
+
 #[tokio::test(start_paused = true)]
 async fn every_event_has_its_level_text_and_fields() {
     let telemetry = Telemetry::new(None);
@@ -233,6 +247,7 @@ async fn every_event_has_its_level_text_and_fields() {
         emit_server_events(&telemetry);
         emit_dispatch_events(&telemetry);
         emit_inbox_events();
+        emit_database_events();
         for _ in 0..10 {
             telemetry.accept_failed(&error);
         }

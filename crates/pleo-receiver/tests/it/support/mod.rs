@@ -4,6 +4,10 @@ pub(crate) mod clock;
 pub(crate) mod http;
 pub(crate) mod job;
 pub(crate) mod on_event;
+#[cfg(all(unix, feature = "postgres"))]
+pub(crate) mod postgres;
+#[cfg(all(unix, feature = "postgres"))]
+pub(crate) mod tcp_proxy;
 pub(crate) mod tls;
 #[macro_use]
 mod wrapped;

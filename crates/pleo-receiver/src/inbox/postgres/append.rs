@@ -1,0 +1,215 @@
+//! The statements of appends.
+
+use std::time::SystemTime;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+use tokio_postgres::types::Type;
+
+use super::error::Failure;
+use super::rows;
+use super::session::Session;
+use super::text::encode;
+use crate::inbox::error::InboxError;
+use crate::inbox::message::{Appended, Entry, NewMessage, StoredHeaders};
+
+/// How often messages whose row is pruned between two statements are appended again.
+const MAX_ROUNDS: u32 = 3;
+
+/// Stores new messages. The shared lock lets `list` wait until all lower sequences are committed.
+const APPEND: &str = "
+    WITH lock AS MATERIALIZED (
+        SELECT pg_advisory_xact_lock_shared(hashtextextended('inbox append', 0))
+    ),
+    new AS MATERIALIZED (
+        SELECT nextval('inbox.message_sequence') AS sequence, given.*,
+               date_trunc('milliseconds', inbox.clock()) AS received_at
+        FROM lock, unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
+                          $7::inet[], $8::timestamptz[], $9::text[], $10::bytea[])
+             AS given (endpoint, webhook_id, event_type, event_id, resource_id, origin, source,
+                       expires_at, headers, body)
+    ),
+    stored AS (
+        INSERT INTO inbox.message (sequence, endpoint, webhook_id, event_type, event_id, resource_id,
+                                   origin, source, received_at, expires_at, headers, body)
+        SELECT sequence, endpoint, webhook_id, event_type, event_id, resource_id,
+               origin, source, received_at, expires_at, headers, body
+        FROM new
+        ON CONFLICT (webhook_id, endpoint) DO NOTHING
+        RETURNING sequence, endpoint, expires_at
+    ),
+    queued AS (
+        INSERT INTO inbox.dispatch (sequence, endpoint, expires_at)
+        SELECT sequence, endpoint, coalesce(expires_at, 'infinity') FROM stored
+    )
+    SELECT (SELECT array_agg(sequence) FROM new), (SELECT array_agg(sequence) FROM stored)
+";
+
+/// Compares messages with those that are stored under their keys.
+const COMPARE: &str = "
+    SELECT given.ordinal, message.body = given.body
+    FROM unnest($1::text[], $2::text[], $3::bytea[]) WITH ORDINALITY
+         AS given (endpoint, webhook_id, body, ordinal)
+    JOIN inbox.message USING (webhook_id, endpoint)
+";
+
+/// A message to append. Parsed before it is queued, on the caller's thread.
+pub(super) struct Append {
+    entry: Entry,
+    headers: StoredHeaders,
+    body: Bytes,
+    /// The message's part of the queue's bytes.
+    pub(super) size: usize,
+    /// The caller's runtime; `None` outside of one.
+    pub(super) runtime: Option<Handle>,
+    pub(super) reply: oneshot::Sender<Result<Appended, InboxError>>,
+}
+
+impl Append {
+    pub(super) fn new(
+        message: NewMessage,
+        size: usize,
+        reply: oneshot::Sender<Result<Appended, InboxError>>,
+    ) -> Self {
+        Self {
+            // The server chooses the sequence and the time of arrival.
+            entry: Entry::new(0, Timestamp::UNIX_EPOCH, &message),
+            headers: message.headers,
+            body: message.body,
+            size,
+            runtime: Handle::try_current().ok(),
+            reply,
+        }
+    }
+
+    /// Returns the message id and the endpoint.
+    pub(super) fn key(&self) -> (&str, &str) {
+        (&self.entry.webhook_id, &self.entry.endpoint)
+    }
+}
+
+/// Stores the messages, sorted by key, and returns their results after the commit.
+pub(super) async fn append(session: &Session, batch: &[Append]) -> Result<Vec<Appended>, Failure> {
+    let mut results = vec![None; batch.len()];
+    for _ in 0..MAX_ROUNDS {
+        let missing: Vec<usize> = (0..batch.len()).filter(|n| results[*n].is_none()).collect();
+        if missing.is_empty() {
+            break;
+        }
+        let stored = insert(session, missing.iter().map(|n| &batch[*n])).await?;
+        let mut known = Vec::new();
+        for (n, is_stored) in missing.into_iter().zip(stored) {
+            if is_stored {
+                results[n] = Some(Appended::Stored);
+            } else {
+                known.push(n);
+            }
+        }
+        if !known.is_empty() {
+            let compared = compare(session, known.iter().map(|n| &batch[*n])).await?;
+            for (ordinal, is_same) in compared {
+                let result = if is_same {
+                    Appended::Duplicate
+                } else {
+                    Appended::Conflict
+                };
+                if let Some(n) = known.get(ordinal) {
+                    results[*n] = Some(result);
+                }
+            }
+        }
+    }
+    let results = results.into_iter().collect::<Option<Vec<_>>>();
+    results.ok_or_else(|| Failure::Server {
+        code: tokio_postgres::error::SqlState::T_R_SERIALIZATION_FAILURE,
+        message: "messages are deleted while they are appended".into(),
+    })
+}
+
+/// Inserts the messages whose keys are new. Returns for each whether it was.
+async fn insert<'a>(
+    session: &Session,
+    batch: impl Iterator<Item = &'a Append> + Clone,
+) -> Result<Vec<bool>, Failure> {
+    let texts = |text: fn(&Entry) -> Option<&str>| -> Vec<Option<_>> {
+        let entries = batch.clone().map(|append| &append.entry);
+        entries.map(|entry| text(entry).map(encode)).collect()
+    };
+    let endpoints = texts(|entry| Some(&entry.endpoint));
+    let ids = texts(|entry| Some(&entry.webhook_id));
+    let event_types = texts(|entry| entry.event_type.as_deref());
+    let event_ids = texts(|entry| entry.event_id.as_deref());
+    let resource_ids = texts(|entry| entry.resource_id.as_deref());
+    let origins = texts(|entry| Some(entry.origin.as_str()));
+    let entries = batch.clone().map(|append| &append.entry);
+    let sources: Vec<_> = entries.clone().map(|entry| entry.source).collect();
+    let expiries = entries.map(|entry| entry.expires_at.map(rows::time));
+    let expiries: Vec<Option<SystemTime>> = expiries.collect();
+    let headers = batch.clone().map(|append| encode(append.headers.as_text()));
+    let headers: Vec<_> = headers.collect();
+    let bodies: Vec<&[u8]> = batch.clone().map(|append| &*append.body).collect();
+    let unreplicated = session.unreplicated();
+    let rows = session
+        .query(
+            APPEND,
+            &[
+                (&endpoints, Type::TEXT_ARRAY),
+                (&ids, Type::TEXT_ARRAY),
+                (&event_types, Type::TEXT_ARRAY),
+                (&event_ids, Type::TEXT_ARRAY),
+                (&resource_ids, Type::TEXT_ARRAY),
+                (&origins, Type::TEXT_ARRAY),
+                (&sources, Type::INET_ARRAY),
+                (&expiries, Type::TIMESTAMPTZ_ARRAY),
+                (&headers, Type::TEXT_ARRAY),
+                (&bodies, Type::BYTEA_ARRAY),
+            ],
+        )
+        .await?;
+    if session.unreplicated() != unreplicated {
+        return Err(Failure::NotReplicated);
+    }
+    let Some(row) = rows.first() else {
+        return Ok(Vec::new());
+    };
+    let new: Option<Vec<i64>> = row.try_get(0)?;
+    let stored: Option<Vec<i64>> = row.try_get(1)?;
+    // Both are in the order of the batch.
+    let mut stored = stored.unwrap_or_default().into_iter().peekable();
+    let new = new.unwrap_or_default().into_iter();
+    Ok(new
+        .map(|sequence| stored.next_if_eq(&sequence).is_some())
+        .collect())
+}
+
+/// Compares the bodies with those of the stored messages: the ordinal in the batch, and whether they are
+/// equal.
+async fn compare<'a>(
+    session: &Session,
+    batch: impl Iterator<Item = &'a Append> + Clone,
+) -> Result<Vec<(usize, bool)>, Failure> {
+    let endpoints: Vec<_> = (batch.clone())
+        .map(|append| encode(&append.entry.endpoint))
+        .collect();
+    let ids: Vec<_> = (batch.clone())
+        .map(|append| encode(&append.entry.webhook_id))
+        .collect();
+    let bodies: Vec<&[u8]> = batch.map(|append| &*append.body).collect();
+    let rows = session
+        .query(
+            COMPARE,
+            &[
+                (&endpoints, Type::TEXT_ARRAY),
+                (&ids, Type::TEXT_ARRAY),
+                (&bodies, Type::BYTEA_ARRAY),
+            ],
+        )
+        .await?;
+    let compared = rows.iter().map(|row| {
+        let ordinal = usize::try_from(row.try_get::<_, i64>(0)?).unwrap_or_default();
+        Ok((ordinal.saturating_sub(1), row.try_get(1)?))
+    });
+    compared.collect()
+}

@@ -1,0 +1,64 @@
+//! Whether an append would succeed.
+
+use core::sync::atomic::{AtomicUsize, Ordering};
+use core::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use crate::inbox::error::InboxError;
+
+/// How long the failure of an append counts if no other append succeeds.
+const FAILURE_TIME: Duration = Duration::from_secs(5);
+
+/// What the connections know about the server.
+#[derive(Debug, Default)]
+pub(super) struct Health {
+    /// How many connections can append.
+    connected: AtomicUsize,
+    failure: Mutex<Option<(InboxError, Instant)>>,
+}
+
+impl Health {
+    /// Notes that a connection can append.
+    pub(super) fn connected(&self) {
+        self.connected.fetch_add(1, Ordering::Relaxed);
+        self.succeeded();
+    }
+
+    /// Notes that a connection that could append is lost.
+    pub(super) fn lost(&self) {
+        self.connected.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed) > 0
+    }
+
+    /// Notes that an append succeeded.
+    pub(super) fn succeeded(&self) {
+        *self.lock() = None;
+    }
+
+    /// Notes that an append failed, or that the server cannot be reached.
+    pub(super) fn failed(&self, error: InboxError) {
+        *self.lock() = Some((error, Instant::now()));
+    }
+
+    /// Notes that the server responds and accepts writes.
+    pub(super) fn responds(&self) {
+        if self.is_connected() {
+            self.lock().take_if(|(_, at)| at.elapsed() > FAILURE_TIME);
+        }
+    }
+
+    /// Returns the last failure, unless an append may succeed since.
+    pub(super) fn check(&self) -> Result<(), InboxError> {
+        self.lock()
+            .as_ref()
+            .map_or(Ok(()), |(error, _)| Err(error.clone()))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(InboxError, Instant)>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

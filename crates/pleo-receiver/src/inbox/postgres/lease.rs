@@ -1,0 +1,245 @@
+//! Leases messages.
+
+use core::num::NonZeroU32;
+use std::collections::HashMap;
+
+use futures_util::future::join;
+use tokio_postgres::types::Type;
+use uuid::Uuid;
+
+use super::error::Failure;
+use super::progress::Held;
+use super::ready::{LOCK, Scan, held_params};
+use super::rows::{self, microseconds};
+use super::session::{Param, Session};
+use super::shared::Shared;
+use super::text::{decode, encode};
+use crate::error::error_chain;
+use crate::inbox::lease::{LeaseId, LeaseRequest, Leased, LeasedMessage, Version};
+use crate::inbox::message::{StoredMessage, truncate_error};
+use crate::telemetry;
+
+/// How often messages are chosen again after other processes were faster.
+const MAX_ROUNDS: u32 = 5;
+
+/// Leases the chosen messages as far as they are still ready and the limits allow. Returns also what is
+/// held already, without attempts. The leases are numbered, see [`super::progress`].
+const LEASE: &str = "
+    WITH before AS MATERIALIZED (
+        SELECT sequence, endpoint, lease FROM inbox.dispatch
+        WHERE lease IS NOT NULL AND lease > $7
+        UNION ALL
+        SELECT sequence, endpoint, lease
+        FROM unnest($6::uuid[]) AS known (id)
+        CROSS JOIN LATERAL (SELECT * FROM inbox.dispatch WHERE lease = known.id OFFSET 0) AS held
+    ),
+    held AS (
+        SELECT endpoint, count(*) AS leases FROM before GROUP BY endpoint
+    ),
+    free AS (
+        SELECT sequence, dispatch.endpoint, chosen.ordinal
+        FROM unnest($1::bigint[]) WITH ORDINALITY AS chosen (sequence, ordinal)
+        JOIN inbox.dispatch USING (sequence)
+        -- Not the condition of `dispatch_ready`, whose dead entries must not be read.
+        WHERE CASE WHEN state = 'pending' THEN lease IS NULL AND due_at IS NULL ELSE FALSE END
+          AND NOT EXISTS (SELECT FROM inbox.paused WHERE paused.endpoint = dispatch.endpoint)
+        FOR UPDATE OF dispatch SKIP LOCKED
+    ),
+    per_endpoint AS (
+        SELECT free.sequence, free.ordinal,
+               coalesce(held.leases, 0) + row_number() OVER (PARTITION BY endpoint ORDER BY ordinal)
+                   AS leases
+        FROM free LEFT JOIN held USING (endpoint)
+    ),
+    total AS (
+        SELECT sequence, ordinal,
+               (SELECT coalesce(sum(held.leases), 0) FROM held) + row_number() OVER (ORDER BY ordinal)
+                   AS leases
+        FROM per_endpoint WHERE leases <= $2
+    ),
+    leased AS (
+        UPDATE inbox.dispatch
+        SET lease = (lpad(to_hex(nextval('inbox.lease_number')), 16, '0')
+                     || right(replace(gen_random_uuid()::text, '-', ''), 16))::uuid,
+            leased_at = inbox.clock(),
+            lease_ends_at = inbox.clock() + $4 * interval '1 microsecond',
+            worker = $5, attempts = dispatch.attempts + 1
+        FROM total WHERE dispatch.sequence = total.sequence AND total.leases <= $3
+        RETURNING dispatch.sequence, dispatch.lease, dispatch.attempts, dispatch.last_error
+    )
+    SELECT sequence, lease, attempts, last_error FROM leased
+    UNION ALL
+    SELECT sequence, lease, NULL, NULL FROM before
+";
+
+/// Reads messages, as they are right after they were leased.
+const MESSAGES: &str = "
+    SELECT sequence, endpoint, webhook_id, event_type, event_id, resource_id, origin, source,
+           received_at, expires_at, headers, body, octet_length(body)::bigint AS body_len,
+           'pending' AS state, true AS leased, 0 AS attempts, NULL::timestamptz AS due_at,
+           NULL::text AS last_error
+    FROM inbox.message WHERE sequence = ANY ($1)
+";
+
+/// Sets a leased message aside that cannot be read.
+const SET_ASIDE: &str = "
+    UPDATE inbox.dispatch
+    SET state = 'dead', last_error = $3,
+        lease = NULL, leased_at = NULL, lease_ends_at = NULL, worker = NULL
+    WHERE sequence = $1 AND lease = $2
+";
+
+/// Leases messages for a request.
+pub(super) async fn lease(shared: &Shared, request: &LeaseRequest) -> Result<Leased, Failure> {
+    let session = shared.leasing.session().await?;
+    let mut progress = shared.progress.lock().await;
+    progress.begin(session.number());
+    let seen = *shared.version.borrow();
+    let mut messages = Vec::new();
+    let mut next_due_in = None;
+    for _ in 0..MAX_ROUNDS {
+        let rest = request.max - messages.len();
+        let mut scan = Scan::run(&session, &mut progress, request, rest).await?;
+        let chosen = scan.choose(shared, request, rest);
+        next_due_in = scan.next_due_in;
+        if chosen.is_empty() {
+            break;
+        }
+        let wanted = chosen.len();
+        let leased = lease_chosen(&session, &mut progress.held, request, chosen).await?;
+        let ends_in = (!leased.is_empty()).then_some(request.ttl);
+        next_due_in = next_due_in.into_iter().chain(ends_in).min();
+        let is_complete = leased.len() == wanted;
+        messages.extend(leased);
+        if is_complete {
+            break;
+        }
+    }
+    // The caller is not woken by its own leases, but by all other changes since the scan.
+    let mut version = seen;
+    if !messages.is_empty() {
+        shared.version.send_if_modified(|now| {
+            if *now == seen {
+                *now += 1;
+                version = *now;
+            }
+            version == *now
+        });
+    }
+    Ok(Leased::new(messages, next_due_in, Version::new(version)))
+}
+
+/// Leases the chosen messages, and reads them. Returns fewer if another process was faster.
+async fn lease_chosen(
+    session: &Session,
+    held: &mut Held,
+    request: &LeaseRequest,
+    chosen: Vec<i64>,
+) -> Result<Vec<LeasedMessage>, Failure> {
+    let limit = |limit: usize| i64::try_from(limit).unwrap_or(i64::MAX);
+    let (per_endpoint, total) = (limit(request.per_endpoint), limit(request.total));
+    let ttl = microseconds(request.ttl);
+    let worker = encode(&request.worker);
+    let before = held.clone();
+    let [known, seen] = held_params(&before);
+    let params: [Param<'_>; 7] = [
+        (&chosen, Type::INT8_ARRAY),
+        (&per_endpoint, Type::INT8),
+        (&total, Type::INT8),
+        (&ttl, Type::INT8),
+        (&worker, Type::TEXT),
+        known,
+        seen,
+    ];
+    // Messages never change, so that they can be read before or after.
+    let (read, leased) = join(
+        read(session, &chosen),
+        session.transaction([(LOCK, &[]), (LEASE, &params)]),
+    )
+    .await;
+    let [_, leases] = leased?;
+    let mut read: HashMap<i64, ReadMessage> = read?.into_iter().collect();
+    let mut by_sequence = HashMap::with_capacity(leases.len());
+    let mut all = Vec::with_capacity(leases.len());
+    for row in &leases {
+        all.push(row.try_get("lease")?);
+        if let Some(attempts) = row.try_get::<_, Option<i32>>("attempts")? {
+            by_sequence.insert(row.try_get::<_, i64>("sequence")?, (row, attempts));
+        }
+    }
+    held.found(all.into_iter());
+    let mut messages = Vec::with_capacity(leases.len());
+    for sequence in chosen {
+        let Some((row, attempts)) = by_sequence.get(&sequence) else {
+            continue;
+        };
+        let lease: Uuid = row.try_get("lease")?;
+        let message = read.remove(&sequence);
+        match message.unwrap_or_else(|| Err("the message is missing".into())) {
+            Ok(mut message) => {
+                let attempt = attempts.unsigned_abs();
+                let last_error: Option<String> = row.try_get("last_error")?;
+                message.entry.attempts = attempt;
+                message.entry.last_error = last_error.map(decode);
+                let attempt = NonZeroU32::new(attempt).unwrap_or(NonZeroU32::MIN);
+                let lease = LeaseId::new(lease.as_u128());
+                messages.push(LeasedMessage::new(lease, attempt, message));
+            }
+            Err(error) => set_aside(session, sequence, lease, error).await?,
+        }
+    }
+    Ok(messages)
+}
+
+/// A message, or why it cannot be read.
+type ReadMessage = Result<StoredMessage, String>;
+
+/// Reads messages: together or, if one is damaged, one by one.
+async fn read(session: &Session, sequences: &[i64]) -> Result<Vec<(i64, ReadMessage)>, Failure> {
+    match read_together(session, sequences).await {
+        Err(failure) if failure.is_data_error() => {}
+        result => return result,
+    }
+    let mut messages = Vec::with_capacity(sequences.len());
+    for sequence in sequences {
+        match read_together(session, &[*sequence]).await {
+            Err(failure) if failure.is_data_error() => {
+                messages.push((*sequence, Err(failure.to_string())));
+            }
+            result => messages.extend(result?),
+        }
+    }
+    Ok(messages)
+}
+
+async fn read_together(
+    session: &Session,
+    sequences: &[i64],
+) -> Result<Vec<(i64, ReadMessage)>, Failure> {
+    let rows = session
+        .query(MESSAGES, &[(&sequences, Type::INT8_ARRAY)])
+        .await?;
+    let messages = rows.iter().map(|row| {
+        let message = rows::message(row).map_err(|error| error_chain(&error));
+        Ok((row.try_get("sequence")?, message))
+    });
+    messages.collect()
+}
+
+async fn set_aside(
+    session: &Session,
+    sequence: i64,
+    lease: Uuid,
+    error: String,
+) -> Result<(), Failure> {
+    telemetry::message_unreadable(sequence, &error);
+    let error = truncate_error(format!("unreadable: {error}"));
+    let error = encode(&error);
+    let params: [Param<'_>; 3] = [
+        (&sequence, Type::INT8),
+        (&lease, Type::UUID),
+        (&error, Type::TEXT),
+    ];
+    session.query(SET_ASIDE, &params).await?;
+    Ok(())
+}

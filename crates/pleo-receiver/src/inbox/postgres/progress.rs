@@ -1,0 +1,182 @@
+//! What earlier scans have read, so that later ones skip the rows of messages that were leased since.
+//!
+//! Such rows are dead, and their entries in the indexes are removed soon. But while any transaction of
+//! the database stays open, the server keeps them, and a scan that begins at the first entry reads all of
+//! them before it finds a message. So a scan begins where the last one found something:
+//!
+//! - Leases are numbered in the order in which they begin. Those that are held are some of those that
+//!   were held at the last scan, which are looked up one by one, and of those that began since.
+//! - Ready messages have a [`Floor`] for each endpoint, and retries have one.
+//!
+//! A message may become ready below the floor of its endpoint: a retry, or one that expires earlier than
+//! others before. A full scan finds it. Scans are full as long as that takes little time,
+//! otherwise from time to time.
+
+use core::time::Duration;
+use std::collections::BTreeMap;
+use std::time::{Instant, SystemTime};
+
+use uuid::Uuid;
+
+/// A full scan that takes the server less time is quick.
+const QUICK: Duration = Duration::from_millis(10);
+
+/// The next scan is full if one of this many full scans was quick: any may be delayed by others
+/// on the server's machine.
+const MEASURED: usize = 3;
+
+/// How many times longer than a full scan the time until the next one is.
+const PAUSE_FACTOR: u32 = 9;
+
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+
+/// How many messages below the first ready one a floor is, since transactions that store messages end in
+/// another order than they begin.
+const MARGIN: i64 = 1024;
+
+/// How far apart the times of the statements of a scan may be.
+const CLOCK_MARGIN: Duration = Duration::from_secs(1);
+
+/// How late a retry may be scheduled: statements end before.
+const DUE_MARGIN: Duration = Duration::from_secs(10);
+
+/// How many leases may begin until those that ended are skipped.
+const MAX_UNSEEN: i64 = 1000;
+
+/// What the scans over one connection have read.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// The connection. Behind another one may be another server, or one that crashed.
+    session: u64,
+    pub(super) held: Held,
+    /// By endpoint, as stored.
+    pub(super) floors: BTreeMap<String, Floor>,
+    /// No retry is due before.
+    pub(super) due: Option<SystemTime>,
+    /// The end of the last full scan.
+    full_scan_at: Option<Instant>,
+    /// How long the last full scans took.
+    took: [Duration; MEASURED],
+}
+
+/// Leases of all processes: each lease that is held is known or greater than `seen`.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Held {
+    pub(super) known: Vec<Uuid>,
+    pub(super) seen: Uuid,
+}
+
+/// Where the ready messages of an endpoint begin, by kind.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Floor {
+    /// Of the messages that will expire: the expiry and the sequence.
+    pub(super) live: (SystemTime, i64),
+    /// Of the messages without expiry, which are in the order of their sequence.
+    pub(super) lasting: i64,
+    /// Of the messages that have expired: the expiry and the sequence.
+    pub(super) expired: (SystemTime, i64),
+}
+
+impl Default for Floor {
+    fn default() -> Self {
+        Self {
+            live: (SystemTime::UNIX_EPOCH, 0),
+            lasting: 0,
+            expired: (SystemTime::UNIX_EPOCH, 0),
+        }
+    }
+}
+
+impl Progress {
+    /// Forgets everything if this is another connection.
+    pub(super) fn begin(&mut self, session: u64) {
+        if self.session != session {
+            *self = Self {
+                session,
+                ..Self::default()
+            };
+        }
+    }
+
+    /// Returns `true` if the next scan must be full, or may be.
+    pub(super) fn is_full_next(&self) -> bool {
+        self.pause().is_none()
+    }
+
+    /// Returns the time until the next full scan; `None` if that is the next one.
+    pub(super) fn pause(&self) -> Option<Duration> {
+        if self.took.iter().any(|took| *took < QUICK) {
+            return None;
+        }
+        let pause = (self.took[0] * PAUSE_FACTOR).min(MAX_PAUSE);
+        pause.checked_sub(self.full_scan_at?.elapsed())
+    }
+
+    /// Notes how long a full scan took the server.
+    pub(super) fn full_scan_ended(&mut self, took: Duration) {
+        self.took.rotate_right(1);
+        self.took[0] = took;
+        self.full_scan_at = Some(Instant::now());
+    }
+
+    /// Notes that a full scan took the server too long. Returns `false` if scans cannot begin at
+    /// floors.
+    pub(super) fn gave_up(&mut self) -> bool {
+        self.took = [MAX_PAUSE; MEASURED];
+        self.full_scan_at = Some(Instant::now());
+        !self.floors.is_empty()
+    }
+
+    /// Notes the first ready messages of an endpoint. `is_all` says that there are no more, so that other
+    /// messages expire after `now`.
+    pub(super) fn found(
+        &mut self,
+        endpoint: &str,
+        messages: &[(Option<SystemTime>, i64)],
+        now: SystemTime,
+        is_all: bool,
+    ) {
+        let floor = self.floors.entry(endpoint.to_owned()).or_default();
+        let first = |is_kind: &dyn Fn(Option<SystemTime>) -> bool| {
+            let message = messages.iter().find(|(expires_at, _)| is_kind(*expires_at));
+            message.map(|(expires_at, sequence)| (expires_at.unwrap_or(now), sequence - MARGIN))
+        };
+        if let Some(live) = first(&|expires_at| expires_at.is_some_and(|at| at > now)) {
+            floor.live = live;
+        }
+        if let Some((_, sequence)) = first(&|expires_at| expires_at.is_none()) {
+            floor.lasting = sequence;
+        }
+        if let Some(expired) = first(&|expires_at| expires_at.is_some_and(|at| at <= now)) {
+            floor.expired = expired;
+        } else if is_all {
+            floor.expired = floor.expired.max((now - CLOCK_MARGIN, 0));
+        }
+    }
+
+    /// Notes that the first retry is due at this time, or that none is before.
+    pub(super) fn found_due(&mut self, first: Option<SystemTime>, now: SystemTime) {
+        self.due = Some(first.unwrap_or(now).min(now) - DUE_MARGIN);
+    }
+}
+
+impl Held {
+    /// Notes all leases that are held.
+    pub(super) fn found(&mut self, leases: impl Iterator<Item = Uuid>) {
+        self.known = leases.collect();
+        self.seen = self.known.iter().copied().fold(self.seen, Ord::max);
+    }
+
+    /// Notes that `found` had all leases up to this number.
+    pub(super) fn has_seen(&mut self, last: i64) {
+        let last = u128::from(last.unsigned_abs()) << 64 | u128::from(u64::MAX);
+        self.seen = self.seen.max(Uuid::from_u128(last));
+    }
+
+    /// Returns `true` if many leases that began since may have ended, or if the server has lost leases
+    /// that were seen.
+    pub(super) fn is_stale(&self, last: i64) -> bool {
+        let seen = i64::try_from(self.seen.as_u128() >> 64).unwrap_or(i64::MAX);
+        last - seen > MAX_UNSEEN || last < seen
+    }
+}

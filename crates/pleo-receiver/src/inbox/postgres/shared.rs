@@ -1,0 +1,74 @@
+//! What the tasks of an inbox share.
+
+use core::time::Duration;
+use std::sync::{Arc, Mutex};
+
+use tokio::sync::watch;
+
+use super::connect::{Connector, SharedSession};
+use super::health::Health;
+use super::progress::Progress;
+use crate::backoff::backoff;
+use crate::inbox::meter::Meter;
+use crate::inbox::order::Turns;
+
+const MIN_RECONNECT_DELAY: Duration = Duration::from_millis(50);
+const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(1);
+
+/// The time limit of a statement that may read many messages.
+const MANAGE_TIMEOUT: Duration = Duration::from_secs(60);
+
+pub(super) struct Shared {
+    pub(super) connector: Arc<Connector>,
+    /// The connection of leases.
+    pub(super) leasing: SharedSession,
+    /// The connection of renewals and outcomes, which must not wait for leases.
+    pub(super) outcomes: SharedSession,
+    /// The connection of everything else.
+    pub(super) managing: SharedSession,
+    pub(super) health: Health,
+    pub(super) meter: Meter,
+    /// Changed when messages may be ready.
+    pub(super) version: watch::Sender<u64>,
+    /// Changed when this process changed the inbox, so that other processes must be told.
+    pub(super) announcements: watch::Sender<u64>,
+    pub(super) turns: Mutex<Turns>,
+    /// What the connection of leases has read.
+    pub(super) progress: tokio::sync::Mutex<Progress>,
+    pub(super) closing: watch::Sender<bool>,
+}
+
+impl Shared {
+    pub(super) fn new(connector: Arc<Connector>, version: watch::Sender<u64>) -> Self {
+        Self {
+            leasing: SharedSession::new(Arc::clone(&connector)),
+            outcomes: SharedSession::new(Arc::clone(&connector)),
+            managing: SharedSession::new(Arc::new(
+                connector.with_statement_timeout(MANAGE_TIMEOUT),
+            )),
+            connector,
+            health: Health::default(),
+            meter: Meter::default(),
+            version,
+            announcements: watch::Sender::new(0),
+            turns: Mutex::default(),
+            progress: tokio::sync::Mutex::default(),
+            closing: watch::Sender::new(false),
+        }
+    }
+
+    /// Notes that messages may be ready, for this process and all others.
+    pub(super) fn changed(&self) {
+        self.version.send_modify(|version| *version += 1);
+        self.announcements.send_modify(|version| *version += 1);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        *self.closing.borrow()
+    }
+}
+
+/// Returns the delay after the nth attempt to connect failed.
+pub(super) fn reconnect_delay(failures: u32) -> Duration {
+    backoff(MIN_RECONNECT_DELAY, MAX_RECONNECT_DELAY, failures)
+}
