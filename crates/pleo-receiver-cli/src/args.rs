@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 
@@ -332,15 +333,28 @@ pub(crate) struct Serve {
     )]
     pub(crate) forward_secret: Option<SecretRef>,
 
-    /// The inbox: `sqlite:FILE` or FILE; `memory:` keeps messages only while the receiver runs
-    /// [default: pleo-inbox.db].
+    /// The inbox: `sqlite:FILE` or FILE; `postgres://USER@HOST/DATABASE`, which several receivers
+    /// share; `memory:` keeps messages only while the receiver runs. `env:NAME` and `file:PATH` hold a
+    /// URL with a password [default: pleo-inbox.db].
     #[arg(
         long,
         env = "PLEO_INBOX",
+        hide_env_values = true,
         value_name = "URL",
         help_heading = "Operation"
     )]
     pub(crate) inbox: Option<String>,
+
+    /// Whether to create and upgrade the schema of an inbox in PostgreSQL: on or off. With off, run
+    /// `pleo-receiver inbox migrate` before [default: on].
+    #[arg(
+        long,
+        env = "PLEO_MIGRATE",
+        value_name = "ON|OFF",
+        value_parser = BoolishValueParser::new(),
+        help_heading = "Operation"
+    )]
+    pub(crate) migrate: Option<bool>,
 
     /// Allow an inbox in a directory that other users can write to. They can then delete or replace
     /// it.

@@ -4,7 +4,7 @@ use core::fmt;
 use std::error::Error;
 use std::io::{self, ErrorKind};
 
-use pleo_receiver::{InboxError, ServeError, SqliteOpenError};
+use pleo_receiver::{InboxError, PostgresOpenError, ServeError, SqliteOpenError};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -98,6 +98,12 @@ impl From<io::Error> for Failure {
 
 impl From<InboxError> for Failure {
     fn from(error: InboxError) -> Self {
+        Self::run(&error)
+    }
+}
+
+impl From<PostgresOpenError> for Failure {
+    fn from(error: PostgresOpenError) -> Self {
         Self::run(&error)
     }
 }

@@ -66,12 +66,23 @@ Example:
 Example:
   pleo-receiver inbox backup backup.db")]
     Backup(InboxBackup),
-    /// Check the file of the inbox, and read each message.
+    /// Check the file or the server of the inbox, and read each message.
     #[command(after_help = "\
 Examples:
   pleo-receiver inbox check
   pleo-receiver inbox check --inbox backup.db")]
     Check(InboxCheck),
+    /// Create the schema of an inbox in PostgreSQL, or upgrade it to this release.
+    #[command(after_help = "\
+Example:
+  pleo-receiver inbox migrate --inbox postgres://pleo@db.example/pleo")]
+    Migrate(InboxMigrate),
+    /// Move all messages with their history from a file to PostgreSQL. No receiver may be running on
+    /// the file. After an interruption, run it again.
+    #[command(after_help = "\
+Example:
+  pleo-receiver inbox move --from pleo-inbox.db --to postgres://pleo@db.example/pleo")]
+    Move(InboxMove),
 }
 
 #[derive(Args, Debug)]
@@ -80,9 +91,15 @@ pub(crate) struct InboxUrl {
     #[arg(long, env = "PLEO_CONFIG", value_name = "FILE", help_heading = "Inbox")]
     pub(crate) config: Option<PathBuf>,
 
-    /// The inbox: `sqlite:FILE` or FILE [default: the one in the configuration, or
-    /// pleo-inbox.db].
-    #[arg(long, env = "PLEO_INBOX", value_name = "URL", help_heading = "Inbox")]
+    /// The inbox: `sqlite:FILE` or FILE, `postgres://USER@HOST/DATABASE`, or `env:NAME` or
+    /// `file:PATH` of a URL [default: the one in the configuration, or pleo-inbox.db].
+    #[arg(
+        long,
+        env = "PLEO_INBOX",
+        hide_env_values = true,
+        value_name = "URL",
+        help_heading = "Inbox"
+    )]
     pub(crate) inbox: Option<String>,
 }
 
@@ -256,6 +273,32 @@ pub(crate) struct InboxBackup {
 pub(crate) struct InboxCheck {
     #[command(flatten)]
     pub(crate) inbox: InboxUrl,
+
+    /// Print a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InboxMigrate {
+    #[command(flatten)]
+    pub(crate) inbox: InboxUrl,
+
+    /// Print a JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct InboxMove {
+    /// The file that has the messages: `sqlite:FILE` or FILE. Afterwards it is named `FILE.moved`.
+    #[arg(long, value_name = "URL")]
+    pub(crate) from: String,
+
+    /// The inbox that gets the messages: `postgres://USER@HOST/DATABASE`, or `env:NAME` or
+    /// `file:PATH` of a URL.
+    #[arg(long, value_name = "URL")]
+    pub(crate) to: String,
 
     /// Print a JSON object.
     #[arg(long)]

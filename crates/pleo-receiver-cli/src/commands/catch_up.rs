@@ -1,6 +1,5 @@
 //! `pleo-receiver catch-up`: adds pending export jobs to the inbox whose webhooks are missing.
 
-use pleo_receiver::Inbox as _;
 use serde_json::json;
 use uuid::Uuid;
 
@@ -13,7 +12,7 @@ use crate::pleo::declared;
 
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let file = declared::read(&args.receiver)?;
-    let inbox = open_shared(file.inbox_url(&args.receiver))?;
+    let inbox = open_shared(file.inbox_url(&args.receiver)).await?;
     let mut printed = Printed {
         json: args.json,
         dry_run: args.dry_run,
@@ -23,7 +22,7 @@ pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let catch_up = CatchUp {
         file: &file,
         api: &args.api,
-        inbox: &inbox,
+        inbox: &*inbox,
         min_age: args.min_age,
         dry_run: args.dry_run,
     };

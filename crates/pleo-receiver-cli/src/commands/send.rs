@@ -105,10 +105,10 @@ fn parse_header(header: &str) -> Option<(HeaderName, HeaderValue)> {
 /// Returns the stored message. Waits briefly for the end of its first attempt. Returns `None` if the
 /// inbox does not exist or has no such message.
 async fn outcome(inbox: &str, id: &str) -> Option<StoredMessage> {
-    let inbox = open_shared(inbox).ok()?;
+    let inbox = open_shared(inbox).await.ok()?;
     let sent = Instant::now();
     loop {
-        let found = messages(&inbox, id).await.ok()?;
+        let found = messages(&*inbox, id).await.ok()?;
         let found = found.into_iter().next()?;
         let entry = &found.entry;
         let limit = if entry.attempts == 0 { START } else { END };

@@ -18,7 +18,7 @@ use crate::config::lock::ConfigLock;
 use crate::config::schema::{ConfigFile, EndpointTable};
 use crate::failure::{Failure, chain};
 use crate::files::{self, Access};
-use crate::inbox_url::sqlite_path;
+use crate::inbox_url::InboxUrl;
 use crate::output;
 use crate::pleo::apply::{apply, undo_create};
 use crate::pleo::client::{CredentialsRef, client_with, find_subscriptions, signing_secret};
@@ -287,7 +287,20 @@ fn secret_file(args: &Setup, path: &str) -> PathBuf {
 /// Reloads a running receiver after a change. Prints the commands that remain.
 fn reload_receiver(args: &Setup, file: &ConfigFile, progress: &mut Progress<'_>) -> io::Result<()> {
     let config = args.receiver.config.display();
-    let inbox = sqlite_path(file.inbox_url(&args.receiver)).ok();
+    let url = InboxUrl::parse(file.inbox_url(&args.receiver));
+    if matches!(url, Ok(InboxUrl::Postgres(_))) {
+        // Receivers on other machines cannot be found, and each has a copy of the files.
+        let each = format!(
+            "on each machine, copy {config} and its secrets, then `kill -HUP PID`, or \
+             `pleo-receiver serve --config {config}`"
+        );
+        progress.print("next", &each)?;
+        return progress.print("then", &format!("pleo-receiver doctor --config {config}"));
+    }
+    let inbox = match &url {
+        Ok(InboxUrl::Sqlite(path)) => Some(path),
+        _ => None,
+    };
     if !inbox.is_some_and(SqliteInbox::is_served) {
         progress.print("next", &format!("pleo-receiver serve --config {config}"))?;
     } else if !progress.changes.is_empty() {

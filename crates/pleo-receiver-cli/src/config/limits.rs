@@ -18,6 +18,7 @@ pub(super) struct Retry {
     timeout: Option<Span>,
     concurrency: Option<usize>,
     total_concurrency: Option<usize>,
+    lease_ttl: Option<Span>,
 }
 
 /// The table `[limits]`.
@@ -52,7 +53,8 @@ impl Retry {
         set_span(&mut options.timeout, self.timeout);
         set(&mut options.concurrency, self.concurrency);
         set(&mut options.total_concurrency, self.total_concurrency);
-        options
+        set_span(&mut options.lease_ttl, self.lease_ttl);
+        options.with_worker(worker_name())
     }
 }
 
@@ -117,6 +119,20 @@ impl Limits {
         }
         builder
     }
+}
+
+/// Returns the name of this process among those that share an inbox: the name of the machine or
+/// container, and the process id.
+fn worker_name() -> String {
+    let process = std::process::id();
+    #[cfg(unix)]
+    {
+        let system = rustix::system::uname();
+        let machine = system.nodename().to_string_lossy();
+        format!("{machine}:{process}")
+    }
+    #[cfg(not(unix))]
+    process.to_string()
 }
 
 fn set<T>(to: &mut T, from: Option<T>) {

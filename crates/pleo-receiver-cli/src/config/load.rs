@@ -46,6 +46,7 @@ pub(crate) struct Fixed {
     pub(crate) tls: Option<TlsFiles>,
     pub(crate) admin: Option<SocketAddr>,
     pub(crate) inbox: String,
+    pub(crate) migrate: bool,
     pub(crate) allow_shared_directory: bool,
     pub(crate) trusted_proxies: Vec<IpNet>,
     pub(crate) limits: Limits,
@@ -114,6 +115,7 @@ impl Config {
                 tls,
                 admin: admin.address,
                 inbox: inbox.unwrap_or_else(|| DEFAULT_INBOX.to_owned()),
+                migrate: args.migrate.or(file.migrate).unwrap_or(true),
                 allow_shared_directory: args.allow_shared_directory || file.allow_shared_directory,
                 trusted_proxies,
                 limits: file.limits,
@@ -154,6 +156,7 @@ impl Fixed {
             ),
             ("admin", self.admin != other.admin),
             ("inbox", self.inbox != other.inbox),
+            ("migrate", self.migrate != other.migrate),
             (
                 "allow_shared_directory",
                 self.allow_shared_directory != other.allow_shared_directory,

@@ -41,6 +41,7 @@ pub(crate) struct ConfigFile {
     pub(super) admin_hosts: Vec<HostName>,
     pub(super) admin_bodies: Option<bool>,
     pub(crate) inbox: Option<String>,
+    pub(super) migrate: Option<bool>,
     #[serde(default)]
     pub(super) allow_shared_directory: bool,
     pub(super) log: Option<LogFilter>,

@@ -55,8 +55,8 @@ fn rejects_invalid_file_with_its_location() {
             &["`secret` in pleo.toml", "cannot read the file not-there"],
         ),
         (
-            "inbox = \"postgres://x\"",
-            &["`postgres://x` is not an inbox", "sqlite:"],
+            "inbox = \"mysql://x\"",
+            &["`mysql://…` is not an inbox", "sqlite:"],
         ),
         (
             "path = \"hooks\"",

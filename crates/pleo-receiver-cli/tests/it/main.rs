@@ -42,6 +42,8 @@ mod metrics;
 mod operations;
 mod packaging;
 mod page;
+#[cfg(unix)]
+mod postgres;
 mod read_only;
 mod readme;
 mod redaction;

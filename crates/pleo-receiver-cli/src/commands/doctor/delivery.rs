@@ -3,7 +3,7 @@
 use pleo_http::Target;
 use pleo_http::reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use pleo_http::reqwest::{Client, RequestBuilder, StatusCode};
-use pleo_receiver::SqliteInbox;
+use pleo_receiver::Inbox;
 use pleo_receiver::verify::{Secret, unix_now};
 use serde_json::json;
 use uuid::Uuid;
@@ -24,7 +24,7 @@ pub(super) async fn check(
     endpoint: &EndpointTable,
     subscription: &SubscriptionTable,
     secrets: &[Secret],
-    inbox: Option<&SqliteInbox>,
+    inbox: Option<&dyn Inbox>,
     report: &mut Report,
 ) -> Result<(), Failure> {
     let target = match parse_url(&subscription.url) {

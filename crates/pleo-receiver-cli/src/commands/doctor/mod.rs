@@ -8,15 +8,16 @@ mod subscription;
 mod url;
 
 use std::path::Path;
+use std::sync::Arc;
 
-use pleo_receiver::SqliteInbox;
+use pleo_receiver::{Inbox, SqliteInbox};
 
 use self::report::Report;
 use crate::args::pleo::{ConfigArgs, Doctor};
 use crate::config::load::Config;
 use crate::config::schema::{ConfigFile, EndpointTable};
 use crate::failure::{Failure, chain};
-use crate::inbox_url::sqlite_path;
+use crate::inbox_url::InboxUrl;
 use crate::pleo::client::{CredentialsRef, client_with};
 use crate::pleo::declared;
 
@@ -36,15 +37,16 @@ pub(crate) async fn run(args: Doctor) -> Result<(), Failure> {
     };
     report.ok("configuration", &format!("{config} is valid"))?;
     receiver::check_settings(&settings, &mut report)?;
-    let inbox = check_inbox(&args.receiver, &file, &mut report)?;
+    let url = InboxUrl::parse(file.inbox_url(&args.receiver))?;
+    let inbox = check_inbox(&args.receiver, &url, &mut report).await?;
     if let Some(inbox) = &inbox {
-        receiver::check_inbox(inbox, &mut report).await?;
-        messages::check(inbox, &mut report).await?;
+        receiver::check_inbox(&url, &**inbox, &mut report).await?;
+        messages::check(&**inbox, &mut report).await?;
     }
     receiver::check_admin(&settings.admin, &mut report).await?;
     for endpoint in &file.endpoint {
         report.start_endpoint(endpoint.name())?;
-        check_endpoint(&args, endpoint, inbox.as_ref(), &mut report).await?;
+        check_endpoint(&args, endpoint, inbox.as_deref(), &mut report).await?;
     }
     if file.endpoint.is_empty() {
         let names = file.endpoint_names().join(", ");
@@ -65,19 +67,30 @@ fn read_config(args: &ConfigArgs) -> Result<(ConfigFile, Config), Failure> {
     Ok((file, Config::without_flags(Some(&args.config))?))
 }
 
-fn check_inbox(
+async fn check_inbox(
     args: &ConfigArgs,
-    file: &ConfigFile,
+    url: &InboxUrl,
     report: &mut Report,
-) -> Result<Option<SqliteInbox>, Failure> {
+) -> Result<Option<Arc<dyn Inbox>>, Failure> {
     let config = args.config.display();
-    let url = file.inbox_url(args);
-    if url == "memory:" {
+    if matches!(url, InboxUrl::Postgres(_)) {
+        return match url.open_shared().await {
+            Ok(inbox) => {
+                report.ok("inbox", &format!("{url} is writable"))?;
+                Ok(Some(inbox))
+            }
+            Err(failure) => {
+                let fix = "correct `inbox`, or the server; `serve` needs the same";
+                report.failed("inbox", &failure.to_string(), fix)?;
+                Ok(None)
+            }
+        };
+    }
+    let InboxUrl::Sqlite(path) = url else {
         let found = "the inbox is in memory; its messages are lost when the receiver stops";
         report.failed("inbox", found, "set `inbox = \"sqlite:pleo-inbox.db\"`")?;
         return Ok(None);
-    }
-    let path = sqlite_path(url)?;
+    };
     if !Path::new(path).exists() {
         return check_missing_inbox(path, args, report).map(|()| None);
     }
@@ -102,7 +115,7 @@ fn check_inbox(
         let fix = format!("start it with `pleo-receiver serve --config {config}`");
         report.failed("receiver", "no receiver is running on this inbox", &fix)?;
     }
-    Ok(Some(inbox))
+    Ok(Some(Arc::new(inbox)))
 }
 
 /// Reports an inbox without a file. Starting the receiver would begin an empty one, so it is no fix if
@@ -135,7 +148,7 @@ fn check_missing_inbox(path: &str, args: &ConfigArgs, report: &mut Report) -> Re
 async fn check_endpoint(
     args: &Doctor,
     endpoint: &EndpointTable,
-    inbox: Option<&SqliteInbox>,
+    inbox: Option<&dyn Inbox>,
     report: &mut Report,
 ) -> Result<(), Failure> {
     let config = &args.receiver.config;

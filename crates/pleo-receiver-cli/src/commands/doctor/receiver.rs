@@ -5,7 +5,7 @@ use std::io;
 
 use jiff::{SignedDuration, Span, SpanRound, Timestamp, Unit};
 use pleo_http::reqwest::StatusCode;
-use pleo_receiver::{Inbox as _, SqliteInbox, Tls};
+use pleo_receiver::{Inbox, Tls};
 use serde_json::Value;
 
 use super::report::Report;
@@ -15,6 +15,7 @@ use crate::config::admin::AdminSettings;
 use crate::config::load::{Config, TlsFiles};
 use crate::failure::{Failure, chain};
 use crate::http_client::cause;
+use crate::inbox_url::InboxUrl;
 
 /// The minimum free space on the disk of the inbox, in bytes.
 const MIN_FREE: u64 = 1_000_000_000;
@@ -97,7 +98,17 @@ fn check_tls(files: &TlsFiles, report: &mut Report) -> io::Result<()> {
 }
 
 /// Checks the disk of the inbox, and how many receivers can share it.
-pub(super) async fn check_inbox(inbox: &SqliteInbox, report: &mut Report) -> Result<(), Failure> {
+pub(super) async fn check_inbox(
+    url: &InboxUrl,
+    inbox: &dyn Inbox,
+    report: &mut Report,
+) -> Result<(), Failure> {
+    if matches!(url, InboxUrl::Postgres(_)) {
+        let why = "the inbox is in PostgreSQL; watch the disk of its server";
+        report.skipped("disk", why)?;
+        let replicas = "any number: receivers share an inbox in PostgreSQL";
+        return Ok(report.ok("replicas", replicas)?);
+    }
     match inbox.measurements().await?.free_bytes {
         None => report.skipped("disk", "the free space is unknown on this system")?,
         Some(free) => {

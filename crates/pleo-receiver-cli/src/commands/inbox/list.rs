@@ -3,7 +3,7 @@
 use core::time::Duration;
 
 use jiff::Timestamp;
-use pleo_receiver::{Cursor, Entry, Inbox as _, InboxError, Query, Selection, SqliteInbox, State};
+use pleo_receiver::{Cursor, Entry, Inbox, InboxError, Query, Selection, State};
 use serde_json::{Value, json};
 use tokio::time;
 
@@ -26,7 +26,7 @@ const ERROR: usize = 60;
 const POLL: Duration = Duration::from_millis(250);
 
 pub(super) async fn list(args: InboxList) -> Result<(), Failure> {
-    let inbox = open(&args.inbox)?;
+    let inbox = open(&args.inbox).await?;
     let mut output = List::new(args.json);
     let mut selection = Selection::all();
     selection.state = args.state.map(Into::into);
@@ -35,7 +35,7 @@ pub(super) async fn list(args: InboxList) -> Result<(), Failure> {
     let mut remaining = u32::MAX;
     if let Some(newest) = args.limit.or_else(|| (!args.json).then_some(NEWEST)) {
         remaining = newest;
-        query.after = before_newest(&inbox, &query, newest).await?;
+        query.after = before_newest(&*inbox, &query, newest).await?;
     }
     let is_truncated = query.after.is_some();
     while remaining > 0 {
@@ -58,7 +58,7 @@ pub(super) async fn list(args: InboxList) -> Result<(), Failure> {
 
 /// Returns the position before the newest messages; `None` if there are no more messages than these.
 async fn before_newest(
-    inbox: &SqliteInbox,
+    inbox: &dyn Inbox,
     query: &Query,
     newest: u32,
 ) -> Result<Option<Cursor>, InboxError> {
@@ -82,7 +82,7 @@ async fn before_newest(
 }
 
 pub(super) async fn tail(args: InboxTail) -> Result<(), Failure> {
-    let inbox = open(&args.inbox)?;
+    let inbox = open(&args.inbox).await?;
     // The newest message is read even with `-n 0`, so that `--follow` starts after it.
     let newest = Query::new(Selection::all(), args.lines.max(1)).newest_first();
     let mut entries = inbox.list(newest).await?.entries;

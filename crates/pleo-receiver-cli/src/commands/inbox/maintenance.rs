@@ -2,19 +2,27 @@
 
 use std::fs;
 
-use pleo_receiver::{SqliteCheck, SqliteInbox, UnreadableMessage};
+use pleo_receiver::{Inbox, Query, Selection, SqliteCheck, SqliteInbox, UnreadableMessage};
 use serde_json::json;
 use tokio::task;
 
 use super::url;
 use crate::args::inbox::{InboxBackup, InboxCheck};
-use crate::failure::Failure;
-use crate::inbox_url::existing_path;
+use crate::failure::{Failure, chain};
+use crate::inbox_url::InboxUrl;
 use crate::output;
 
+/// How many messages are listed at once.
+const PAGE: u32 = 500;
+
 pub(super) async fn backup(args: InboxBackup) -> Result<(), Failure> {
-    let url = url(&args.inbox)?;
-    let path = existing_path(&url)?.to_owned();
+    let url = InboxUrl::parse(&url(&args.inbox)?)?;
+    if let InboxUrl::Postgres(_) = url {
+        let why = "back up an inbox in PostgreSQL with `pg_dump --schema=pleo_inbox`, or with the \
+                   backups of its server";
+        return Err(Failure::usage("`--inbox`", why));
+    }
+    let path = url.existing_file()?.to_owned();
     let file = args.file.clone();
     let copy = move || SqliteInbox::backup(path, &file);
     let copied = task::spawn_blocking(copy).await;
@@ -31,8 +39,11 @@ pub(super) async fn backup(args: InboxBackup) -> Result<(), Failure> {
 }
 
 pub(super) async fn check(args: InboxCheck) -> Result<(), Failure> {
-    let url = url(&args.inbox)?;
-    let path = existing_path(&url)?.to_owned();
+    let url = InboxUrl::parse(&url(&args.inbox)?)?;
+    if let InboxUrl::Postgres(_) = url {
+        return check_each(&*url.open_shared().await?, args.json).await;
+    }
+    let path = url.existing_file()?.to_owned();
     let checked = task::spawn_blocking(|| SqliteInbox::check_file(path)).await;
     let check = checked.map_err(|error| Failure::run(&error))??;
     if args.json {
@@ -45,6 +56,56 @@ pub(super) async fn check(args: InboxCheck) -> Result<(), Failure> {
     } else {
         Err(Failure::AlreadyReported)
     }
+}
+
+/// Reads each message. Opening the inbox has checked the server and the schema.
+async fn check_each(inbox: &dyn Inbox, as_json: bool) -> Result<(), Failure> {
+    let mut query = Query::new(Selection::all(), PAGE);
+    let mut messages = 0_u64;
+    let mut unreadable = Vec::new();
+    loop {
+        let page = inbox.list(query.clone()).await?;
+        for entry in &page.entries {
+            messages += 1;
+            match inbox.get(entry.key()).await {
+                // A message that was pruned since is left out.
+                Ok(_) => {}
+                Err(error) => unreadable.push((entry.key(), chain(&error))),
+            }
+        }
+        query.after = page.next;
+        if query.after.is_none() {
+            break;
+        }
+    }
+    if as_json {
+        let unreadable = unreadable.iter().map(|(key, error)| {
+            json!({ "endpoint": &*key.endpoint, "webhook_id": &*key.webhook_id, "error": error })
+        });
+        output::json(&json!({
+            "intact": unreadable.len() == 0,
+            "messages": messages,
+            "unreadable": unreadable.collect::<Vec<_>>(),
+        }))?;
+    } else if unreadable.is_empty() {
+        output::line(format_args!("ok      {messages} messages"))?;
+    }
+    if unreadable.is_empty() {
+        return Ok(());
+    }
+    if !as_json {
+        for (key, error) in &unreadable {
+            let (id, endpoint) = (&key.webhook_id, &key.endpoint);
+            output::line(format_args!(
+                "FAILED  message   {id} at {endpoint}: {error}"
+            ))?;
+        }
+        let unreadable = unreadable.len();
+        output::line(format_args!(
+            "        {unreadable} of {messages} messages are unreadable"
+        ))?;
+    }
+    Err(Failure::AlreadyReported)
 }
 
 fn print(check: &SqliteCheck) -> Result<(), Failure> {

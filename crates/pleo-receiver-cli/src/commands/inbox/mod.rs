@@ -2,14 +2,17 @@
 
 mod list;
 mod maintenance;
+mod migrate;
+mod move_to;
 mod show;
 mod stats;
 mod verify;
 
 use std::collections::BTreeSet;
 use std::io;
+use std::sync::Arc;
 
-use pleo_receiver::{Inbox as _, Selection, SqliteInbox, State};
+use pleo_receiver::{Selection, State};
 use serde_json::json;
 
 use crate::args::inbox::{Inbox, InboxPause, InboxPrune, InboxReplay, InboxUrl};
@@ -32,6 +35,8 @@ pub(crate) async fn run(command: Inbox) -> Result<(), Failure> {
         Inbox::Resume(args) => set_paused(args, false).await,
         Inbox::Backup(args) => maintenance::backup(args).await,
         Inbox::Check(args) => maintenance::check(args).await,
+        Inbox::Migrate(args) => migrate::migrate(args).await,
+        Inbox::Move(args) => move_to::move_to(args).await,
     }
 }
 
@@ -39,8 +44,8 @@ fn url(args: &InboxUrl) -> Result<String, Failure> {
     inbox_url(args.inbox.clone(), args.config.as_deref())
 }
 
-fn open(args: &InboxUrl) -> Result<SqliteInbox, Failure> {
-    open_shared(&url(args)?)
+async fn open(args: &InboxUrl) -> Result<Arc<dyn pleo_receiver::Inbox>, Failure> {
+    open_shared(&url(args)?).await
 }
 
 /// Reports that no message has this id.
@@ -51,7 +56,7 @@ fn not_found(id: &str) -> Failure {
 }
 
 async fn replay(args: InboxReplay) -> Result<(), Failure> {
-    let inbox = open(&args.inbox)?;
+    let inbox = open(&args.inbox).await?;
     let mut replayed = 0;
     let mut missing = Vec::new();
     if args.ids.is_empty() {
@@ -89,12 +94,12 @@ async fn prune(args: InboxPrune) -> Result<(), Failure> {
         Finished::Dead => State::Dead,
     };
     let selection = Selection::state(state).with_until(args.older_than.0);
-    let pruned = open(&args.inbox)?.prune(selection).await?;
+    let pruned = open(&args.inbox).await?.prune(selection).await?;
     Ok(print_count("pruned", pruned, args.json)?)
 }
 
 async fn set_paused(args: InboxPause, paused: bool) -> Result<(), Failure> {
-    let inbox = open(&args.inbox)?;
+    let inbox = open(&args.inbox).await?;
     let endpoint = args.endpoint;
     let stats = inbox.stats().await?;
     let mut known: BTreeSet<_> = stats

@@ -15,7 +15,7 @@ use crate::inbox_url::messages;
 use crate::output::{self, Row as _};
 
 pub(super) async fn show(args: InboxShow) -> Result<(), Failure> {
-    let found = messages(&open(&args.inbox)?, &args.id).await?;
+    let found = messages(&*open(&args.inbox).await?, &args.id).await?;
     if found.is_empty() {
         return Err(not_found(&args.id));
     }

@@ -3,37 +3,45 @@
 use std::fs;
 
 use jiff::Timestamp;
-use pleo_receiver::{EndpointStats, Inbox as _};
+use pleo_receiver::EndpointStats;
 use serde_json::{Value, json};
 
 use super::url;
 use crate::args::inbox::InboxStats;
 use crate::failure::Failure;
-use crate::inbox_url::{open_shared, sqlite_path};
+use crate::inbox_url::InboxUrl;
 use crate::output::{self, List, Row};
 
 pub(super) async fn stats(args: InboxStats) -> Result<(), Failure> {
-    let url = url(&args.inbox)?;
-    let stats = open_shared(&url)?.stats().await?;
-    let path = sqlite_path(&url)?;
-    let size = |path: &str| fs::metadata(path).map_or(0, |file| file.len());
-    let (file, log) = (size(path), size(&format!("{path}-wal")));
+    let url = InboxUrl::parse(&url(&args.inbox)?)?;
+    let sizes = match &url {
+        InboxUrl::Sqlite(path) => {
+            let size = |path: &str| fs::metadata(path).map_or(0, |file| file.len());
+            Some((size(path), size(&format!("{path}-wal"))))
+        }
+        _ => None,
+    };
+    let stats = url.open_shared().await?.stats().await?;
     if args.json {
         let endpoints: Vec<_> = stats.iter().map(Row::json).collect();
-        return Ok(output::json(&json!({
-            "endpoints": endpoints,
-            "file_bytes": file,
-            "log_bytes": log,
-        }))?);
+        let mut object = json!({ "endpoints": endpoints });
+        if let Some((file, log)) = sizes {
+            object["file_bytes"] = file.into();
+            object["log_bytes"] = log.into();
+        }
+        return Ok(output::json(&object)?);
     }
     let mut list = List::new(false);
     list.print(&stats)?;
     list.end("no messages")?;
-    Ok(output::line(format_args!(
-        "file {}, write-ahead log {}",
-        describe_size(file),
-        describe_size(log)
-    ))?)
+    if let Some((file, log)) = sizes {
+        output::line(format_args!(
+            "file {}, write-ahead log {}",
+            describe_size(file),
+            describe_size(log)
+        ))?;
+    }
+    Ok(())
 }
 
 impl Row for EndpointStats {

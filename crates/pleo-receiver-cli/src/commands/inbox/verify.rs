@@ -19,7 +19,7 @@ use crate::secret_ref::{NO_SECRET, SecretRef, secrets_of_flag, signing_secrets};
 const VARIABLE: &str = "PLEO_WEBHOOK_SECRET";
 
 pub(super) async fn verify(args: InboxVerify) -> Result<(), Failure> {
-    let found = messages(&open(&args.inbox)?, &args.id).await?;
+    let found = messages(&*open(&args.inbox).await?, &args.id).await?;
     if found.is_empty() {
         return Err(not_found(&args.id));
     }

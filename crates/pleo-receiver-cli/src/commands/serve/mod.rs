@@ -28,7 +28,7 @@ use crate::certificate;
 use crate::config::handler::Target;
 use crate::config::load::{Config, Fixed, TlsFiles};
 use crate::failure::{Failure, chain};
-use crate::inbox_url;
+use crate::inbox_url::InboxUrl;
 #[cfg(not(unix))]
 use crate::listen::bind;
 use crate::listen::url;
@@ -67,8 +67,10 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     let history = Arc::new(History::new());
     let options = fixed.limits.inbox();
     let options = options.with_allow_shared_directory(fixed.allow_shared_directory);
-    let inbox = inbox_url::open(&fixed.inbox, options)?;
-    info!(inbox = fixed.inbox, "inbox opened");
+    let inbox_url = InboxUrl::parse(&fixed.inbox)?;
+    let shown_url = inbox_url.to_string();
+    let inbox = inbox_url.open(options, fixed.migrate).await?;
+    info!(inbox = shown_url, "inbox opened");
     let builder = receiver_builder(
         inbox,
         &fixed,
@@ -167,7 +169,7 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
 
 /// Checks what [`Config::new`] does not.
 fn check(config: Config) -> Result<(), Failure> {
-    inbox_url::check(&config.fixed.inbox)?;
+    InboxUrl::parse(&config.fixed.inbox)?;
     #[cfg(feature = "otel")]
     Traces::check()?;
     warn_of_handler(config.handler.as_ref());

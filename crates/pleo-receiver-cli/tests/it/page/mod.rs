@@ -3,6 +3,8 @@
 mod client;
 mod hostile;
 mod live;
+#[cfg(unix)]
+mod postgres;
 mod replays;
 mod security;
 mod views;
