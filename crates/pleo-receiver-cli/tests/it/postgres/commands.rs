@@ -24,7 +24,10 @@ fn commands_work_on_served_inbox() {
     assert!(refused.stderr.contains("inbox migrate"), "{refused:?}");
 
     let migrated = dir.run(&["inbox", "migrate", "--inbox", &url]);
-    assert_eq!(migrated.stdout, "migrated to version 1\n", "{migrated:?}");
+    assert_eq!(
+        migrated.stdout, "migrated to version 1\nmigrated to version 2\n",
+        "{migrated:?}"
+    );
     let migrated = dir.run(&["inbox", "migrate", "--inbox", &url]);
     assert_eq!(migrated.stdout, "the schema is up to date\n");
     let server = dir.serve(&["--inbox", &url, "--migrate=off"], ENV);

@@ -29,7 +29,8 @@ const ATTEMPTS: &str = "
 const STATS: &str = "
     WITH counted AS (
         SELECT endpoint, sum(pending)::bigint AS pending, sum(scheduled)::bigint AS scheduled,
-               sum(done)::bigint AS done, sum(dead)::bigint AS dead
+               sum(done)::bigint AS done, sum(dead)::bigint AS dead,
+               max(delivered_at) AS delivered_at
         FROM inbox.tally GROUP BY endpoint
     ),
     leased AS (
@@ -42,9 +43,7 @@ const STATS: &str = "
     )
     SELECT endpoint, paused.endpoint IS NOT NULL AS paused, coalesce(pending, 0) AS pending,
            coalesce(scheduled, 0) AS scheduled, coalesce(done, 0) AS done, coalesce(dead, 0) AS dead,
-           coalesce(leased, 0) AS leased, coalesce(due, 0) AS due,
-           (SELECT max(received_at) FROM inbox.message
-            WHERE message.endpoint = counted.endpoint AND origin = 'webhook') AS delivered_at,
+           coalesce(leased, 0) AS leased, coalesce(due, 0) AS due, delivered_at,
            (SELECT (extract(epoch FROM inbox.clock() - received_at) * 1000000)::bigint
             FROM inbox.message WHERE sequence = (
                 SELECT sequence FROM inbox.dispatch

@@ -15,10 +15,16 @@ struct Migration {
 }
 
 /// The migrations to version 1, 2 and so on.
-const MIGRATIONS: &[Migration] = &[Migration {
-    compatible_with: 1,
-    sql: include_str!("migrations/1_initial.sql"),
-}];
+const MIGRATIONS: &[Migration] = &[
+    Migration {
+        compatible_with: 1,
+        sql: include_str!("migrations/1_initial.sql"),
+    },
+    Migration {
+        compatible_with: 1,
+        sql: include_str!("migrations/2_last_delivery.sql"),
+    },
+];
 
 const CREATE: &str = "
     CREATE SCHEMA IF NOT EXISTS inbox;

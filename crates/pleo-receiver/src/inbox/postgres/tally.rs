@@ -20,8 +20,8 @@ const ADD_UP: &str = "
     changes AS (
         DELETE FROM inbox.tally USING lock WHERE is_taken RETURNING tally.*
     )
-    INSERT INTO inbox.tally (endpoint, pending, scheduled, done, dead)
-    SELECT endpoint, sum(pending), sum(scheduled), sum(done), sum(dead)
+    INSERT INTO inbox.tally (endpoint, pending, scheduled, done, dead, delivered_at)
+    SELECT endpoint, sum(pending), sum(scheduled), sum(done), sum(dead), max(delivered_at)
     FROM changes GROUP BY endpoint
 ";
 
