@@ -24,6 +24,7 @@ mod limits;
 mod malformed;
 mod mounting;
 mod panicked;
+mod postgres_inbox;
 mod responses;
 mod server_threads;
 mod tls;

@@ -1,0 +1,91 @@
+//! Only what is durable is acknowledged.
+
+use core::time::Duration;
+use std::sync::Arc;
+
+use pleo_receiver::{Appended, Inbox, InboxErrorKind, PostgresInbox};
+use tokio::{task, time};
+
+use super::{append_until_stored, message, refused, server, start, text, wait_for_check};
+use crate::support::postgres::schema;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refuses_server_that_may_lose_commits() {
+    let Some(server) = server() else { return };
+    let url = server.url(&schema());
+    for level in ["off", "local", "remote_write"] {
+        let url = format!("{url}&options=-c%20synchronous_commit%3D{level}");
+        let error = refused(&url).await;
+        let expected = format!("synchronous_commit is `{level}`: the server would acknowledge");
+        assert!(error.contains(&expected), "{error}");
+    }
+    let stronger = format!("{url}&options=-c%20synchronous_commit%3Dremote_apply");
+    PostgresInbox::open(&stronger).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refuses_server_without_fsync() {
+    let Some(server) = start(&["fsync=off"]) else {
+        return;
+    };
+    let error = refused(&server.url(&schema())).await;
+    assert!(error.contains("fsync is `off`: a crash"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn check_fails_once_server_may_lose_commits() {
+    let Some(server) = start(&[]) else { return };
+    let inbox = PostgresInbox::open(&server.url(&schema())).await.unwrap();
+    wait_for_check(&inbox, Result::is_ok).await;
+    let set = |value: &str| {
+        task::block_in_place(|| {
+            server.execute(&format!("ALTER SYSTEM SET synchronous_commit = {value}"));
+            server.execute("SELECT pg_reload_conf()");
+        });
+    };
+    set("off");
+    wait_for_check(&inbox, |check| {
+        (check.as_ref()).is_err_and(|error| text(error).contains("synchronous_commit is `off`"))
+    })
+    .await;
+    set("on");
+    wait_for_check(&inbox, Result::is_ok).await;
+}
+
+/// A cancelled wait for a standby commits on the primary alone, and the server reports success.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledges_nothing_that_no_synchronous_standby_has() {
+    let Some(server) = start(&[]) else { return };
+    let inbox = Arc::new(PostgresInbox::open(&server.url(&schema())).await.unwrap());
+    append_until_stored(&*inbox, "first").await;
+    let require = |standby: &str| {
+        task::block_in_place(|| {
+            let set = format!("ALTER SYSTEM SET synchronous_standby_names = '{standby}'");
+            server.execute(&set);
+            server.execute("SELECT pg_reload_conf()");
+        });
+    };
+    require("missing");
+    let append = {
+        let inbox = Arc::clone(&inbox);
+        tokio::spawn(async move { inbox.append(message("second")).await })
+    };
+    let waiting = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
+                   WHERE wait_event = 'SyncRep'";
+    while task::block_in_place(|| server.execute(waiting)).trim() == "0" {
+        time::sleep(Duration::from_millis(20)).await;
+    }
+    let error = append.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), InboxErrorKind::Unavailable);
+    assert!(
+        text(&error).contains("synchronous standby"),
+        "{}",
+        text(&error)
+    );
+    require("");
+    // It is stored: repeating it is safe.
+    assert_eq!(
+        append_until_stored(&*inbox, "second").await,
+        Appended::Duplicate
+    );
+}

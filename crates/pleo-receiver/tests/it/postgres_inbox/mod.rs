@@ -1,0 +1,128 @@
+//! Tests of the PostgreSQL inbox alone: durability, failover, migrations, poolers, resources.
+
+#![cfg(all(unix, feature = "postgres"))]
+
+mod durability;
+mod failover;
+mod limits;
+mod open_transaction;
+mod pooler;
+mod resources;
+mod schema;
+mod tls;
+mod upgrade;
+mod wakeups;
+
+use core::time::Duration;
+use std::error::Error;
+use std::time::Instant;
+
+use pleo_receiver::{
+    Appended, Inbox, InboxError, NewMessage, PostgresInbox, PostgresOpenError, PostgresOptions,
+};
+use tokio::{task, time};
+
+use crate::support::postgres::Server;
+
+/// How long a recovery may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Returns the shared server; `None` skips the test.
+fn server() -> Option<&'static Server> {
+    task::block_in_place(Server::shared)
+}
+
+/// Starts a server with these settings; `None` skips the test.
+fn start(settings: &[&'static str]) -> Option<Server> {
+    task::block_in_place(|| Server::start(settings))
+}
+
+fn message(id: &str) -> NewMessage {
+    NewMessage::new("books", id, id.to_owned())
+}
+
+/// Returns the error and its causes.
+fn text(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text += &format!(": {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+async fn refused(url: &str) -> String {
+    let opened = PostgresInbox::open(url).await;
+    text(&opened.map(drop).unwrap_err())
+}
+
+/// Repeats an append until it succeeds.
+async fn append_until_stored(inbox: &dyn Inbox, id: &str) -> Appended {
+    let started = Instant::now();
+    loop {
+        match inbox.append(message(id)).await {
+            Ok(appended) => return appended,
+            Err(error) => {
+                assert!(error.is_retryable(), "{error:?}");
+                assert!(started.elapsed() < PATIENCE, "{}", text(&error));
+            }
+        }
+        time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn wait_for_check(inbox: &dyn Inbox, is_expected: impl Fn(&Result<(), InboxError>) -> bool) {
+    let started = Instant::now();
+    loop {
+        let check = inbox.check().await;
+        if is_expected(&check) {
+            return;
+        }
+        assert!(started.elapsed() < PATIENCE, "{check:?}");
+        time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[test]
+fn rejects_wrong_urls() {
+    for (url, cause) in [
+        ("postgres:///db", "it is not `postgres://"),
+        (
+            "postgres://pleo:hidden@host:port/db",
+            "it is not `postgres://",
+        ),
+        ("postgres://host/db?hidden", "it is not `postgres://"),
+        (
+            "postgres://host/db?sslmode=verify",
+            "`sslmode` cannot be `verify`",
+        ),
+        (
+            "postgres://host/db?pooler=session",
+            "`pooler` cannot be `session`",
+        ),
+        (
+            "postgres://host/db?target_session_attrs=any",
+            "use read-write",
+        ),
+        (
+            "postgres://host/db?passfile=/missing",
+            "cannot read `/missing`",
+        ),
+    ] {
+        let error = url.parse::<PostgresOptions>().unwrap_err();
+        assert!(matches!(error, PostgresOpenError::Url { .. }));
+        let text = text(&error);
+        assert!(text.contains(cause), "{url}: {text}");
+        assert!(!text.contains("hidden"), "{text}");
+    }
+}
+
+#[test]
+fn debug_shows_no_password() {
+    let options: PostgresOptions = "postgres://pleo:hidden@a,b:5433/db".parse().unwrap();
+    let options = options.with_password("hidden too");
+    let shown = format!("{options:?}");
+    assert!(shown.contains("a:5432,b:5433/db"), "{shown}");
+    assert!(!shown.contains("hidden"), "{shown}");
+}

@@ -1,0 +1,147 @@
+//! Resources of the server that are used up, and locks of others. Nothing is restarted.
+
+use core::time::Duration;
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+
+use pleo_receiver::{Inbox, InboxErrorKind, NewMessage, PostgresInbox, PostgresOptions};
+use tokio::task;
+use tokio_postgres::NoTls;
+
+use super::{append_until_stored, message, refused, server, text, wait_for_check};
+use crate::support::postgres::{Server, schema, skip};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn recovers_once_connections_are_free() {
+    let Some(server) = server() else { return };
+    let name = schema();
+    let role = format!("role_{name}");
+    let execute = |sql: String| task::block_in_place(|| server.execute(&sql));
+    execute(format!("CREATE ROLE {role} LOGIN CONNECTION LIMIT 20"));
+    execute(format!("GRANT CREATE ON DATABASE postgres TO {role}"));
+    let url = server.url(&name).replace("postgres@", &format!("{role}@"));
+    let inbox = PostgresInbox::open(&url).await.unwrap();
+    append_until_stored(&inbox, "first").await;
+
+    execute(format!("ALTER ROLE {role} CONNECTION LIMIT 0"));
+    execute(format!(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{role}'"
+    ));
+    let expected = "too many connections for role";
+    wait_for_check(&inbox, |check| {
+        check
+            .as_ref()
+            .is_err_and(|error| text(error).contains(expected))
+    })
+    .await;
+    let error = inbox.append(message("second")).await.unwrap_err();
+    assert_eq!(
+        error.kind(),
+        InboxErrorKind::Unavailable,
+        "{}",
+        text(&error)
+    );
+    let error = refused(&url).await;
+    assert!(error.contains(expected), "{error}");
+
+    execute(format!("ALTER ROLE {role} CONNECTION LIMIT 20"));
+    append_until_stored(&inbox, "second").await;
+    wait_for_check(&inbox, Result::is_ok).await;
+    assert_eq!(inbox.stats().await.unwrap()[0].ready, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gives_up_on_lock_of_administrator_and_recovers() {
+    let Some(server) = server() else { return };
+    let name = schema();
+    let options: PostgresOptions = server.url(&name).parse().unwrap();
+    let options = options.with_statement_timeout(Duration::from_millis(500));
+    let inbox = PostgresInbox::open_with(options).await.unwrap();
+    append_until_stored(&inbox, "first").await;
+    let url = format!("postgres://postgres@127.0.0.1:{}/postgres", server.port());
+    let (administrator, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let lock = format!("BEGIN; LOCK TABLE {name}.message IN ACCESS EXCLUSIVE MODE");
+    administrator.batch_execute(&lock).await.unwrap();
+
+    let error = inbox.append(message("second")).await.unwrap_err();
+    assert_eq!(error.kind(), InboxErrorKind::Unavailable);
+    assert!(text(&error).contains("timeout"), "{}", text(&error));
+    assert!(inbox.check().await.is_err());
+
+    administrator.batch_execute("ROLLBACK").await.unwrap();
+    append_until_stored(&inbox, "second").await;
+    wait_for_check(&inbox, Result::is_ok).await;
+    assert_eq!(inbox.stats().await.unwrap()[0].ready, 2);
+}
+
+/// A disk of a few MiB in memory.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    /// Mounts a disk for the server; `None` if that is not permitted, which skips the test.
+    fn mount(server: &Server) -> Option<Self> {
+        let folder = server.folder().join("small");
+        fs::create_dir(&folder).unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=8m", "tmpfs"]);
+        if !mount
+            .arg(&folder)
+            .output()
+            .is_ok_and(|done| done.status.success())
+        {
+            skip("a disk cannot be mounted; run as root");
+            return None;
+        }
+        server.own(&folder);
+        Some(Self(folder))
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn recovers_once_disk_has_space() {
+    let Some(server) = super::start(&[]) else {
+        return;
+    };
+    let Some(disk) = task::block_in_place(|| SmallDisk::mount(&server)) else {
+        return;
+    };
+    let execute = |sql: &str| task::block_in_place(|| server.execute(sql));
+    let location = disk.0.display();
+    execute(&format!("CREATE TABLESPACE small LOCATION '{location}'"));
+    execute("ALTER ROLE postgres SET default_tablespace = small");
+    execute("CREATE TABLE other AS SELECT repeat('x', 1000) FROM generate_series(1, 3000)");
+    let inbox = PostgresInbox::open(&server.url(&schema())).await.unwrap();
+    let mut stored = 0;
+    let error = loop {
+        // Random, so that it is not compressed.
+        let seed = stored;
+        let body: Vec<u8> = (0..8000_u64)
+            .flat_map(|n| {
+                ((n + seed * 8000).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32).to_le_bytes()
+            })
+            .collect();
+        let message = NewMessage::new("books", format!("msg_{stored}"), body);
+        match inbox.append(message).await {
+            Ok(_) => stored += 1,
+            Err(error) => break error,
+        }
+        assert!(stored < 1000, "the disk is never full");
+    };
+    assert_eq!(error.kind(), InboxErrorKind::Unavailable);
+    assert!(text(&error).contains("No space left"), "{}", text(&error));
+    let check = inbox.check().await.unwrap_err();
+    assert!(text(&check).contains("No space left"), "{}", text(&check));
+
+    execute("DROP TABLE other");
+    append_until_stored(&inbox, "later").await;
+    wait_for_check(&inbox, Result::is_ok).await;
+    assert_eq!(inbox.stats().await.unwrap()[0].ready, stored + 1);
+}

@@ -1,0 +1,114 @@
+//! Migrations.
+
+use futures_util::future::try_join_all;
+use pleo_receiver::{Appended, Inbox, PostgresInbox, PostgresOptions};
+use tokio::task;
+
+use super::{append_until_stored, message, refused, server, text};
+use crate::support::postgres::schema;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replicas_that_start_together_create_schema_once() {
+    let Some(server) = server() else { return };
+    let url = server.url(&schema());
+    let inboxes = (0..6).map(|_| PostgresInbox::open(&url));
+    let inboxes = try_join_all(inboxes).await.unwrap();
+    for inbox in &inboxes {
+        inbox.append(message("same")).await.unwrap();
+    }
+    assert_eq!(inboxes[0].stats().await.unwrap()[0].ready, 1);
+    let options: PostgresOptions = url.parse().unwrap();
+    assert!(PostgresInbox::migrate(options).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn opens_without_migrations_only_if_schema_is_current() {
+    let Some(server) = server() else { return };
+    let url = server.url(&schema());
+    let options: PostgresOptions = url.parse().unwrap();
+    let without = options.clone().with_migrations(false);
+    let error = PostgresInbox::open_with(without.clone()).await.unwrap_err();
+    assert!(text(&error).contains("inbox migrate"), "{}", text(&error));
+    assert_eq!(PostgresInbox::migrate(options).await.unwrap(), [1, 2]);
+    PostgresInbox::open_with(without).await.unwrap();
+}
+
+/// A rolling upgrade: the new release migrates first, and the old one goes on until it is replaced.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uses_newer_schema_only_if_it_is_compatible() {
+    let Some(server) = server() else { return };
+    let name = schema();
+    let url = server.url(&name);
+    let running = PostgresInbox::open(&url).await.unwrap();
+    let upgrade = |version: i32, compatible_with: i32| {
+        task::block_in_place(|| {
+            server.execute(&format!(
+                "INSERT INTO {name}.schema_version (version, compatible_with, program)
+                 VALUES ({version}, {compatible_with}, '9.8.7')"
+            ))
+        });
+    };
+    upgrade(3, 1);
+    let restarted = PostgresInbox::open(&url).await.unwrap();
+    for inbox in [&running, &restarted] {
+        append_until_stored(inbox, "first").await;
+    }
+    upgrade(4, 3);
+    let error = refused(&url).await;
+    let expected =
+        "has version 4, which this program (version 2) cannot use; use pleo-receiver 9.8.7";
+    assert!(error.contains(expected), "{error}");
+    assert_eq!(
+        append_until_stored(&restarted, "first").await,
+        Appended::Duplicate
+    );
+}
+
+/// With `migrate` off, the user of the inbox needs these rights only.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn documented_grants_suffice() {
+    let Some(server) = server() else { return };
+    let name = schema();
+    let url = server.url(&name);
+    PostgresInbox::migrate(url.parse().unwrap()).await.unwrap();
+    let documentation = include_str!("../../../../../docs/postgres.md");
+    let grants = documentation
+        .split("```sql\n")
+        .find(|block| block.starts_with("CREATE ROLE"));
+    let grants = grants.unwrap().split("```").next().unwrap();
+    let role = format!("role_{name}");
+    let grants = grants
+        .replace("pleo_inbox", &name)
+        .replace("pleo_receiver", &role);
+    let url = url.replace("postgres@", &format!("{role}@"));
+    task::block_in_place(|| server.execute(&grants));
+    let options: PostgresOptions = url.parse().unwrap();
+    let inbox = PostgresInbox::open_with(options.with_migrations(false))
+        .await
+        .unwrap();
+    append_until_stored(&inbox, "first").await;
+    let request = pleo_receiver::inbox::LeaseRequest::new(1, super::PATIENCE, "worker");
+    let leased = inbox.lease(request).await.unwrap().messages.remove(0);
+    let done = pleo_receiver::inbox::Outcome::Done;
+    inbox.complete(leased.lease, done).await.unwrap();
+    let all = pleo_receiver::Selection::all();
+    inbox
+        .list(pleo_receiver::Query::new(all.clone(), 1))
+        .await
+        .unwrap();
+    inbox.set_paused("books".into(), true).await.unwrap();
+    inbox.set_paused("books".into(), false).await.unwrap();
+    assert_eq!(inbox.replay(all).await.unwrap(), 1);
+    let request = pleo_receiver::inbox::LeaseRequest::new(1, super::PATIENCE, "worker");
+    let leased = inbox.lease(request).await.unwrap().messages.remove(0);
+    let error = "failed".to_owned();
+    let dead = pleo_receiver::inbox::Outcome::Dead { error };
+    inbox.complete(leased.lease, dead).await.unwrap();
+    assert_eq!(
+        inbox.prune(pleo_receiver::Selection::dead()).await.unwrap(),
+        1
+    );
+    let other = url.replace(&format!("schema={name}"), "schema=other");
+    let error = refused(&other).await;
+    assert!(error.contains("permission denied"), "{error}");
+}
