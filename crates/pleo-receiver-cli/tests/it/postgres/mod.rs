@@ -1,5 +1,9 @@
-//! The program on an inbox in PostgreSQL.
+//! An inbox in PostgreSQL: several receivers behind a load balancer, and the commands.
 
 mod commands;
+mod faults;
+mod fleet;
 mod health;
+mod restart;
+
 mod tasks;

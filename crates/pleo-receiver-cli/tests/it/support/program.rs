@@ -78,7 +78,12 @@ impl WorkDir {
     /// Returns a command that runs the program here, without this process's `PLEO_` and `OTEL_`
     /// variables.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pleo-receiver"));
+        self.command_of(Path::new(env!("CARGO_BIN_EXE_pleo-receiver")), args)
+    }
+
+    /// Returns a command that runs another program, as that of an older release.
+    pub(crate) fn command_of(&self, program: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command.args(args).current_dir(self.path());
         let is_own = |name: &str| name.starts_with("PLEO_") || name.starts_with("OTEL_");
         for (name, _) in std::env::vars().filter(|(name, _)| is_own(name)) {
