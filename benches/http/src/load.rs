@@ -56,10 +56,12 @@ impl Requests {
         &self.0
     }
 
-    /// Sends all requests without delay over this number of concurrent connections. Returns the
-    /// requests per second.
-    pub fn send(&self, address: SocketAddr, connections: usize, kind: Connections) -> f64 {
+    /// Sends all requests without delay over this number of concurrent connections, distributed over the
+    /// addresses. Returns the requests per second.
+    pub fn send(&self, addresses: &[SocketAddr], connections: usize, kind: Connections) -> f64 {
+        let all = Arc::<[SocketAddr]>::from(addresses);
         let task = async move |requests: Self, first, stream, _| {
+            let address = address_of(&all, first);
             let mut stream = Some(stream);
             for request in requests.0.iter().skip(first).step_by(connections) {
                 let mut open = match stream.take() {
@@ -72,7 +74,7 @@ impl Requests {
                 }
             }
         };
-        let (taken, _) = self.each_connection(address, connections, task);
+        let (taken, _) = self.each_connection(addresses, connections, task);
         self.0.len() as f64 / taken.as_secs_f64()
     }
 
@@ -99,7 +101,7 @@ impl Requests {
             }
             taken
         };
-        let (_, taken) = self.each_connection(address, connections, task);
+        let (_, taken) = self.each_connection(&[address], connections, task);
         taken.into_iter().flatten().collect()
     }
 
@@ -107,18 +109,20 @@ impl Requests {
     /// duration and the results of the tasks.
     fn each_connection<T: Send + 'static>(
         &self,
-        address: SocketAddr,
+        addresses: &[SocketAddr],
         connections: usize,
         task: impl AsyncFn(Self, usize, TcpStream, Instant) -> T + Clone + Send + 'static,
     ) -> (Duration, Vec<T>) {
         let open = Arc::new(Barrier::new(THREADS + 1));
         let run = |thread: usize| {
             let (requests, task, all_open) = (self.clone(), task.clone(), Arc::clone(&open));
+            let addresses = addresses.to_vec();
             thread::spawn(move || {
                 let runtime = Builder::new_current_thread().enable_all().build();
                 LocalSet::new().block_on(&runtime.expect("a runtime"), async {
                     let mut streams = Vec::new();
                     for first in (thread..connections).step_by(THREADS) {
+                        let address = address_of(&addresses, first);
                         streams.push((first, connect(address).await));
                     }
                     all_open.wait();
@@ -140,6 +144,11 @@ impl Requests {
         let results = threads.into_iter().flat_map(join).collect();
         (start.elapsed(), results)
     }
+}
+
+/// Returns the address of a connection.
+fn address_of(addresses: &[SocketAddr], connection: usize) -> SocketAddr {
+    addresses[connection % addresses.len()]
 }
 
 pub async fn connect(address: SocketAddr) -> TcpStream {

@@ -8,25 +8,40 @@
 //! test. `--check` fails if a target is missed.
 
 mod discarding_inbox;
+mod insert_server;
 mod load;
+#[path = "../../../crates/pleo-receiver/tests/it/support/postgres.rs"]
+mod postgres_server;
 mod scenario;
 mod server;
 mod targets;
 
 use std::process::ExitCode;
 
-use scenario::{dispatch, endpoints, growth, latency, start, throughput};
+use scenario::{dispatch, endpoints, growth, latency, postgres, start, throughput};
 use targets::Targets;
 
 type Scenario = fn(&mut Targets, bool);
 
-const SCENARIOS: [(&str, Scenario); 6] = [
+const SCENARIOS: [(&str, Scenario); 12] = [
     ("throughput", throughput::run),
     ("latency", latency::run),
     ("start", start::run),
     ("dispatch", dispatch::run),
     ("growth", growth::run),
     ("endpoints", endpoints::run),
+    (
+        "postgres-throughput-64",
+        postgres::throughput::with_few_connections,
+    ),
+    (
+        "postgres-throughput-1000",
+        postgres::throughput::with_many_connections,
+    ),
+    ("postgres-latency", postgres::latency::run),
+    ("postgres-dispatch", postgres::dispatch::run),
+    ("postgres-growth", postgres::growth::run),
+    ("postgres-bloat", postgres::bloat::run),
 ];
 
 fn main() -> ExitCode {

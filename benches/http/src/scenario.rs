@@ -4,6 +4,7 @@ pub mod dispatch;
 pub mod endpoints;
 pub mod growth;
 pub mod latency;
+pub mod postgres;
 pub mod start;
 pub mod throughput;
 
@@ -23,6 +24,12 @@ fn folder() -> TempDir {
 async fn fill(folder: &TempDir, count: u64) -> Arc<SqliteInbox> {
     let inbox = SqliteInbox::open(folder.path().join("inbox.db")).expect("an inbox");
     let inbox = Arc::new(inbox);
+    append(Arc::clone(&inbox), count).await;
+    inbox
+}
+
+/// Stores this many messages.
+async fn append<I: Inbox>(inbox: Arc<I>, count: u64) {
     let mut appends = JoinSet::new();
     for number in 0..count {
         let message = NewMessage::new("/webhooks/pleo", load::increasing_id(number), BODY);
@@ -33,5 +40,4 @@ async fn fill(folder: &TempDir, count: u64) -> Arc<SqliteInbox> {
         }
     }
     appends.join_all().await;
-    inbox
 }

@@ -1,4 +1,4 @@
-//! The measured servers, each in its own process: the program `pleo-receiver`, and two servers that
+//! The measured servers, each in its own process: the program `pleo-receiver`, and three servers that
 //! this program runs with `--serve`.
 
 use std::io::{BufRead, BufReader};
@@ -21,6 +21,7 @@ use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Builder;
 
 use crate::discarding_inbox::DiscardingInbox;
+use crate::insert_server;
 use crate::load::SECRET;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,9 @@ pub enum Contender {
     VerifyOnly,
     Memory,
     Sqlite,
+    Postgres,
+    /// What is often written: one INSERT per request.
+    Insert,
 }
 
 impl Contender {
@@ -38,6 +42,8 @@ impl Contender {
             Self::VerifyOnly => "receiver, nothing stored",
             Self::Memory => "receiver, inbox in memory",
             Self::Sqlite => "receiver, SQLite inbox",
+            Self::Postgres => "receiver, PostgreSQL inbox",
+            Self::Insert => "axum, one INSERT per request",
         }
     }
 }
@@ -51,17 +57,25 @@ pub struct Server {
 impl Server {
     /// Starts a server. Its inbox and its configuration are in this folder.
     pub fn start(contender: Contender, folder: &TempDir) -> Self {
+        Self::start_with(contender, folder, "")
+    }
+
+    /// Starts a server with the database at this URL, if it needs one.
+    pub fn start_with(contender: Contender, folder: &TempDir, database: &str) -> Self {
         let itself = || Command::new(env::current_exe().expect("this program"));
         let mut command = match contender {
-            Contender::Bare => itself(),
-            Contender::VerifyOnly => itself(),
-            Contender::Memory | Contender::Sqlite => Command::new(program()),
+            Contender::Bare | Contender::VerifyOnly | Contender::Insert => itself(),
+            Contender::Memory | Contender::Sqlite | Contender::Postgres => Command::new(program()),
         };
         match contender {
             Contender::Bare => command.args(["--serve", "bare"]),
             Contender::VerifyOnly => command.args(["--serve", "verify-only"]),
             Contender::Memory => command.args(["serve", "--inbox", "memory:"]),
             Contender::Sqlite => command.args(["serve", "--inbox", "sqlite:inbox.db"]),
+            Contender::Postgres => command.args(["serve", "--inbox", database]),
+            Contender::Insert => command
+                .args(["--serve", "insert"])
+                .env(insert_server::DATABASE, database),
         };
         // The tolerance is longer than a round.
         command
@@ -158,6 +172,9 @@ pub fn run(which: &str) {
         eprintln!("listening url=\"http://{address}/\"");
         if which == "bare" {
             bare(listener).await;
+        }
+        if which == "insert" {
+            return insert_server::run(listener).await;
         }
         let secret = SECRET.parse().expect("a secret");
         let endpoint = Endpoint::new("/webhooks/pleo", secret).expect("a path");

@@ -19,8 +19,8 @@ pub fn run(targets: &mut Targets, quick: bool) {
     for number in 0..steps {
         let first = number * step;
         let requests = Requests::new(first..first + step, load::increasing_id);
-        let bare_rate = requests.send(bare.address, CONNECTIONS, Connections::Reused);
-        let rate = requests.send(server.address, CONNECTIONS, Connections::Reused);
+        let bare_rate = requests.send(&[bare.address], CONNECTIONS, Connections::Reused);
+        let rate = requests.send(&[server.address], CONNECTIONS, Connections::Reused);
         println!(
             "    {:>10}{:>14.2}{rate:>14.0}",
             first + step,

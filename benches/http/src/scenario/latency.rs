@@ -11,11 +11,16 @@ use crate::targets::Targets;
 const CONNECTIONS: usize = 64;
 
 pub fn run(targets: &mut Targets, quick: bool) {
+    measure(targets, quick, Contender::Sqlite, "");
+}
+
+/// Measures a server with the database at this URL, if it needs one.
+pub fn measure(targets: &mut Targets, quick: bool, contender: Contender, database: &str) {
     let (warm, seconds) = if quick { (2_000, 1.0) } else { (60_000, 20.0) };
     let folder = super::folder();
-    let server = Server::start(Contender::Sqlite, &folder);
+    let server = Server::start_with(contender, &folder, database);
     let requests = Requests::new(0..warm, load::increasing_id);
-    let rate = requests.send(server.address, CONNECTIONS, Connections::Reused) / 2.0;
+    let rate = requests.send(&[server.address], CONNECTIONS, Connections::Reused) / 2.0;
     let mut flush = flushes(&folder);
 
     let last = warm + (rate * seconds) as u64;

@@ -51,7 +51,7 @@ pub fn run(targets: &mut Targets, quick: bool) {
                 let folder = super::folder();
                 let server = Server::start(contender, &folder);
                 let before = server.processor_time();
-                let rate = requests.send(server.address, connections, kind);
+                let rate = requests.send(&[server.address], connections, kind);
                 let after = server.processor_time();
                 server.stop();
                 let micros = |after, before| (after - before) * 1e6 / count as f64;
