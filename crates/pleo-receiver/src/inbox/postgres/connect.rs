@@ -5,7 +5,7 @@ use core::time::Duration;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use tokio::sync::{MappedMutexGuard, Mutex, MutexGuard, watch};
+use tokio::sync::{Mutex, OwnedMappedMutexGuard, OwnedMutexGuard, watch};
 use tokio::time;
 use tokio_postgres::Config;
 use tokio_postgres::config::{Host, SslMode};
@@ -240,29 +240,52 @@ impl Connector {
 /// a time.
 pub(super) struct SharedSession {
     connector: Arc<Connector>,
-    session: Mutex<Option<Session>>,
+    session: Arc<Mutex<Option<Session>>>,
+}
+
+/// The right to use a connection, until it is dropped.
+pub(super) struct Turn {
+    connector: Arc<Connector>,
+    session: OwnedMutexGuard<Option<Session>>,
 }
 
 impl SharedSession {
     pub(super) fn new(connector: Arc<Connector>) -> Self {
         Self {
             connector,
-            session: Mutex::new(None),
+            session: Arc::default(),
         }
     }
 
-    pub(super) async fn session(&self) -> Result<MappedMutexGuard<'_, Session>, Failure> {
-        let mut session = self.session.lock().await;
+    /// Waits until no other caller uses the connection.
+    pub(super) async fn turn(&self) -> Turn {
+        Turn {
+            connector: Arc::clone(&self.connector),
+            session: Arc::clone(&self.session).lock_owned().await,
+        }
+    }
+
+    pub(super) async fn session(&self) -> Result<UsedSession, Failure> {
+        self.turn().await.session().await
+    }
+
+    pub(super) async fn close(&self) {
+        *self.session.lock().await = None;
+    }
+}
+
+/// A connection in use.
+pub(super) type UsedSession = OwnedMappedMutexGuard<Option<Session>, Session>;
+
+impl Turn {
+    pub(super) async fn session(self) -> Result<UsedSession, Failure> {
+        let mut session = self.session;
         if session.as_ref().is_none_or(Session::is_broken) {
             // Closed first, so that there are never more connections than configured.
             *session = None;
             *session = Some(self.connector.connect().await?);
         }
-        let session = MutexGuard::try_map(session, Option::as_mut);
+        let session = OwnedMutexGuard::try_map(session, Option::as_mut);
         session.map_err(|_| Failure::Lost)
-    }
-
-    pub(super) async fn close(&self) {
-        *self.session.lock().await = None;
     }
 }

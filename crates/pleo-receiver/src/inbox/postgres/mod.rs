@@ -191,6 +191,7 @@ impl PostgresInbox {
     }
 
     /// Runs a call in a task of the inbox's runtime, so that it ends even if the caller drops its future.
+    /// Reads wait for their turn before, so that those whose callers left are never executed.
     async fn run<T: Send + 'static>(
         &self,
         call: impl Future<Output = Result<T, Failure>> + Send + 'static,
@@ -279,19 +280,25 @@ impl Inbox for PostgresInbox {
     }
 
     fn list(&self, query: Query) -> InboxFuture<'_, Page> {
-        let shared = Arc::clone(&self.shared);
-        Box::pin(self.run(async move {
-            let session = shared.managing.session().await?;
-            queries::list(&session, &query).await
-        }))
+        Box::pin(async move {
+            let turn = self.shared.managing.turn().await;
+            self.run(async move {
+                let session = turn.session().await?;
+                queries::list(&session, &query).await
+            })
+            .await
+        })
     }
 
     fn get(&self, key: Key) -> InboxFuture<'_, Option<StoredMessage>> {
-        let shared = Arc::clone(&self.shared);
-        Box::pin(self.run(async move {
-            let session = shared.managing.session().await?;
-            queries::get(&session, &key).await
-        }))
+        Box::pin(async move {
+            let turn = self.shared.managing.turn().await;
+            self.run(async move {
+                let session = turn.session().await?;
+                queries::get(&session, &key).await
+            })
+            .await
+        })
     }
 
     fn replay(&self, selection: Selection) -> InboxFuture<'_, u64> {
@@ -316,21 +323,27 @@ impl Inbox for PostgresInbox {
     }
 
     fn stats(&self) -> InboxFuture<'_, Vec<EndpointStats>> {
-        let shared = Arc::clone(&self.shared);
-        Box::pin(self.run(async move {
-            let session = shared.managing.session().await?;
-            queries::stats(&session).await
-        }))
+        Box::pin(async move {
+            let turn = self.shared.managing.turn().await;
+            self.run(async move {
+                let session = turn.session().await?;
+                queries::stats(&session).await
+            })
+            .await
+        })
     }
 
     fn measurements(&self) -> InboxFuture<'_, Measurements> {
-        let shared = Arc::clone(&self.shared);
-        Box::pin(self.run(async move {
-            let mut measurements = shared.meter.measurements();
-            let session = shared.managing.session().await?;
-            measurements.file_bytes = Some(queries::size(&session).await?);
+        Box::pin(async move {
+            let mut measurements = self.shared.meter.measurements();
+            let turn = self.shared.managing.turn().await;
+            let size = self.run(async move {
+                let session = turn.session().await?;
+                queries::size(&session).await
+            });
+            measurements.file_bytes = Some(size.await?);
             Ok(measurements)
-        }))
+        })
     }
 
     fn check(&self) -> InboxFuture<'_, ()> {

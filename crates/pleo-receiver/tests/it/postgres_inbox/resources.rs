@@ -4,9 +4,13 @@ use core::time::Duration;
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Instant;
 
-use pleo_receiver::{Inbox, InboxErrorKind, NewMessage, PostgresInbox, PostgresOptions};
-use tokio::task;
+use futures_util::future::join_all;
+use pleo_receiver::{
+    Inbox, InboxErrorKind, NewMessage, PostgresInbox, PostgresOptions, Query, Selection,
+};
+use tokio::{task, time};
 use tokio_postgres::NoTls;
 
 use super::{append_until_stored, message, refused, server, text, wait_for_check};
@@ -74,6 +78,32 @@ async fn gives_up_on_lock_of_administrator_and_recovers() {
     append_until_stored(&inbox, "second").await;
     wait_for_check(&inbox, Result::is_ok).await;
     assert_eq!(inbox.stats().await.unwrap()[0].ready, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reads_nothing_for_callers_that_left() {
+    let Some(server) = server() else { return };
+    let name = schema();
+    let options: PostgresOptions = server.url(&name).parse().unwrap();
+    let options = options.with_statement_timeout(Duration::from_millis(500));
+    let inbox = PostgresInbox::open_with(options).await.unwrap();
+    append_until_stored(&inbox, "first").await;
+    let url = format!("postgres://postgres@127.0.0.1:{}/postgres", server.port());
+    let (administrator, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let lock = format!("BEGIN; LOCK TABLE {name}.message IN ACCESS EXCLUSIVE MODE");
+    administrator.batch_execute(&lock).await.unwrap();
+
+    // Each waits for the lock for half a second, one after the other.
+    let list = || inbox.list(Query::new(Selection::all(), 1));
+    let lists = join_all((0..60).map(|_| list()));
+    let left = time::timeout(Duration::from_millis(100), lists).await;
+    assert!(left.is_err());
+    let started = Instant::now();
+    assert!(list().await.is_err());
+    assert!(started.elapsed() < Duration::from_secs(15));
+    administrator.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(list().await.unwrap().entries.len(), 1);
 }
 
 /// A disk of a few MiB in memory.
