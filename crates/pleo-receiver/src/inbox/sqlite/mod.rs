@@ -2,8 +2,8 @@
 //!
 //! One writer thread executes all commands: appends, leases, completions, replays and prunes. It
 //! takes every queued command, executes them in one transaction, commits once, and only then replies
-//! (group commit). A commit that appends is flushed to the disk (`synchronous=FULL`). Reads have a
-//! their own connection, and so has the checkpoint thread.
+//! (group commit). A commit that appends is flushed to the disk (`synchronous=FULL`). Searches and other
+//! reads have a connection each, and so has the checkpoint thread.
 
 mod append;
 mod batches;
@@ -19,6 +19,7 @@ mod maintenance;
 mod managing;
 mod options;
 mod queries;
+mod reader;
 mod replies;
 mod rewrite;
 mod schema;
@@ -44,11 +45,11 @@ use self::checkpoint::Checkpointer;
 use self::command::Command;
 use self::dispatching::DispatchState;
 pub use self::error::SqliteOpenError;
-use self::error::unavailable;
 use self::file::OpenFiles;
 use self::lock::ServerLock;
 pub use self::maintenance::{SqliteBackupError, SqliteCheck, UnreadableMessage};
 pub use self::options::SqliteOptions;
+use self::reader::Reader;
 use self::replies::Reply;
 use self::writer::{Health, Writer};
 use super::contract::{Inbox, InboxFuture};
@@ -124,8 +125,10 @@ pub struct SqliteInbox {
     health: Health,
     /// `true` once the writer has ended. The sender is dropped without that if the writer panicked.
     writer_ended: watch::Receiver<bool>,
-    /// `None` once the inbox is closed.
-    reader: Arc<Mutex<Option<Connection>>>,
+    /// Reads what indexes find at once.
+    lookups: Arc<Reader>,
+    /// Runs searches, which may visit all messages, so that nothing else waits for them.
+    searches: Arc<Reader>,
     writer: Option<thread::JoinHandle<()>>,
 }
 
@@ -196,7 +199,9 @@ impl SqliteInbox {
         connection: Connection,
         server: Option<(Checkpointer, ServerLock)>,
     ) -> Result<Self, SqliteOpenError> {
-        let reader = file::connect(path).map_err(|error| SqliteOpenError::new(path, error))?;
+        let reader = || file::connect(path).map(|connection| Arc::new(Reader::new(connection)));
+        let lookups = reader().map_err(|error| SqliteOpenError::new(path, error))?;
+        let searches = reader().map_err(|error| SqliteOpenError::new(path, error))?;
         let files = OpenFiles::new(path).map_err(|error| SqliteOpenError::new(path, error))?;
         let meter = Arc::<Meter>::default();
         let version = watch::Sender::new(0);
@@ -234,7 +239,8 @@ impl SqliteInbox {
             version,
             health,
             writer_ended,
-            reader: Arc::new(Mutex::new(Some(reader))),
+            lookups,
+            searches,
             writer: Some(writer),
         })
     }
@@ -294,21 +300,12 @@ impl SqliteInbox {
         InboxErrorKind::Closed.into()
     }
 
-    fn read<T: Send + 'static>(
-        &self,
-        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
-    ) -> InboxFuture<'_, T> {
-        let reader = Arc::clone(&self.reader);
-        Box::pin(async move {
-            // A read that panicked has changed nothing.
-            let read = move || {
-                let reader = reader.lock().unwrap_or_else(PoisonError::into_inner);
-                let reader = reader.as_ref().ok_or(InboxErrorKind::Closed)?;
-                query(reader).map_err(unavailable)
-            };
-            let result = task::spawn_blocking(read).await;
-            result.map_err(|_| InboxError::from(InboxErrorKind::Closed))?
-        })
+    /// Returns the reader that finds the selected messages.
+    fn reader(&self, selection: &Selection) -> &Reader {
+        match selection.webhook_id {
+            Some(_) => &self.lookups,
+            None => &self.searches,
+        }
     }
 
     /// Executes a command for all selected messages, [`CHUNK`] at a time. The reader finds them, so
@@ -321,15 +318,13 @@ impl SqliteInbox {
         Box::pin(async move {
             let selection = Arc::new(selection);
             // Messages that arrive from now on are not selected.
-            let last = self.read(queries::last_sequence).await?;
+            let last = self.lookups.read(queries::last_sequence).await?;
             let (mut after, mut count) = (0, 0);
             let mut missing = selection.limit.unwrap_or(u64::MAX);
             while missing > 0 {
-                let found = {
-                    let (selection, limit) = (Arc::clone(&selection), missing.min(CHUNK));
-                    self.read(move |reader| queries::find(reader, &selection, after, last, limit))
-                };
-                let sequences = found.await?;
+                let (selected, limit) = (Arc::clone(&selection), missing.min(CHUNK));
+                let find = move |reader: &_| queries::find(reader, &selected, after, last, limit);
+                let sequences = self.reader(&selection).read(find).await?;
                 let Some(end) = sequences.last() else { break };
                 after = *end;
                 let selection = Arc::clone(&selection);
@@ -394,11 +389,15 @@ impl Inbox for SqliteInbox {
     }
 
     fn list(&self, query: Query) -> InboxFuture<'_, Page> {
-        self.read(move |connection| queries::list(connection, &query))
+        Box::pin(async move {
+            let reader = self.reader(&query.selection);
+            let list = move |connection: &_| queries::list(connection, &query);
+            reader.read(list).await
+        })
     }
 
     fn get(&self, key: Key) -> InboxFuture<'_, Option<StoredMessage>> {
-        self.read(move |connection| queries::get(connection, &key))
+        Box::pin((self.lookups).read(move |connection| queries::get(connection, &key)))
     }
 
     fn replay(&self, selection: Selection) -> InboxFuture<'_, u64> {
@@ -427,7 +426,7 @@ impl Inbox for SqliteInbox {
 
     fn stats(&self) -> InboxFuture<'_, Vec<EndpointStats>> {
         let now = self.options.clock.now();
-        self.read(move |connection| stats::stats(connection, now))
+        Box::pin((self.lookups).read(move |connection| stats::stats(connection, now)))
     }
 
     fn measurements(&self) -> InboxFuture<'_, Measurements> {
@@ -470,9 +469,9 @@ impl Inbox for SqliteInbox {
     fn close(&self) -> InboxFuture<'_, ()> {
         Box::pin(async move {
             self.is_closed.store(true, Ordering::Relaxed);
-            let reader = Arc::clone(&self.reader);
-            // Waits for a read in progress. The writer closes the last connection.
-            let close = move || reader.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let readers = [&self.lookups, &self.searches].map(Arc::clone);
+            // The writer closes the last connection.
+            let close = move || readers.iter().for_each(|reader| reader.close());
             drop(task::spawn_blocking(close).await);
             self.send(|reply| Command::Close { reply }).await
         })
@@ -490,7 +489,8 @@ impl Drop for SqliteInbox {
     /// Waits until the writer has executed the queued commands, so that the next owner sees them.
     fn drop(&mut self) {
         // The writer closes the last connection.
-        drop((self.reader.lock().unwrap_or_else(PoisonError::into_inner)).take());
+        self.lookups.close();
+        self.searches.close();
         self.commands = None;
         if let Some(writer) = self.writer.take() {
             // If the writer panicked, there is nothing to wait for.
