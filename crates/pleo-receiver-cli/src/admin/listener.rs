@@ -16,8 +16,8 @@ use tokio::time;
 
 use super::Admin;
 
-/// The maximum number of open connections. Another connection takes the place of one that has sent no
-/// request: the oldest of the address with the most connections.
+/// The maximum number of open connections. Another connection takes the place of one whose request has
+/// not arrived completely: the oldest of the address with the most connections.
 const CONNECTIONS: usize = 32;
 
 /// The maximum time until the last header of a request.
@@ -95,9 +95,9 @@ async fn serve_connection(
     has_request: Arc<AtomicBool>,
 ) {
     let service = service_fn(|request| {
-        has_request.store(true, Ordering::Relaxed);
-        let admin = Arc::clone(&admin);
-        async move { Ok::<_, Infallible>(admin.respond(peer, request).await) }
+        let (admin, has_request) = (Arc::clone(&admin), Arc::clone(&has_request));
+        let arrived = move || has_request.store(true, Ordering::Relaxed);
+        async move { Ok::<_, Infallible>(admin.respond(peer, request, arrived).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -10,7 +10,7 @@ mod readiness;
 
 use core::convert::Infallible;
 use std::net::IpAddr;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ use http::header::{
     ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE,
     X_CONTENT_TYPE_OPTIONS,
 };
+use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
@@ -30,7 +31,7 @@ pub(crate) use self::hosts::Hosts;
 pub(crate) use self::listener::serve;
 use self::metrics::ProgramMetrics;
 pub(crate) use self::page::History;
-use self::page::Page as InspectionPage;
+use self::page::{Form, Page as InspectionPage};
 use self::readiness::Readiness;
 
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -48,7 +49,7 @@ pub(crate) struct Admin {
     receiver: Receiver,
     readiness: Arc<Readiness>,
     metrics: ProgramMetrics,
-    page: InspectionPage,
+    page: Arc<InspectionPage>,
 }
 
 /// Who may read the pages of the admin listener.
@@ -90,11 +91,12 @@ impl Admin {
     ) -> Self {
         let readiness = Arc::new(Readiness::new(receiver.clone(), tls));
         let shows_bodies = access.shows_bodies;
+        let page = InspectionPage::new(receiver, &readiness, history, handler, shows_bodies);
         Self {
             access: RwLock::new(Arc::new(access)),
             guesses: Guesses::default(),
             receiver: receiver.clone(),
-            page: InspectionPage::new(receiver, &readiness, history, handler, shows_bodies),
+            page: Arc::new(page),
             readiness,
             metrics,
         }
@@ -126,30 +128,68 @@ impl Admin {
         self.readiness.start_shutdown();
     }
 
-    async fn respond<B>(&self, peer: IpAddr, request: Request<B>) -> Response<Body>
+    /// Answers a request. Calls `arrived` when it is complete.
+    async fn respond<B>(
+        &self,
+        peer: IpAddr,
+        request: Request<B>,
+        arrived: impl FnOnce(),
+    ) -> Response<Body>
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn core::error::Error + Send + Sync>>,
     {
-        let access = Arc::clone(&self.access.read().unwrap_or_else(PoisonError::into_inner));
-        if !access.hosts.allow(&request) {
+        if !self.access().hosts.allow(&request) {
             let status = StatusCode::MISDIRECTED_REQUEST;
             let detail = "the host is neither an IP address nor `localhost`; add its name to \
                           `admin_hosts`";
             return problem(status, "unknown_host", detail);
         }
-        if InspectionPage::has(request.uri().path()) {
-            let page = &self.page;
-            return page.respond(peer, request, &access, &self.guesses).await;
+        let (parts, body) = request.into_parts();
+        if InspectionPage::has(parts.uri.path()) {
+            let form = match parts.method {
+                Method::POST => InspectionPage::read_form(body).await,
+                _ => Ok(Form::default()),
+            };
+            arrived();
+            return match form {
+                Ok(form) => self.respond_page(peer, parts, form).await,
+                Err(refused) => refused,
+            };
         }
-        let page = Page::at(request.uri().path());
-        if let Some(refused) = self.check_credentials(peer, page, &request, &access) {
+        arrived();
+        let access = Arc::clone(&self.access());
+        self.respond_probe(peer, &parts, &access).await
+    }
+
+    /// Answers a request to the inspection page. Its form has arrived: the credentials and sessions are
+    /// those of now.
+    async fn respond_page(&self, peer: IpAddr, parts: Parts, form: Form) -> Response<Body> {
+        if parts.method == Method::POST && parts.uri.path() == "/sign-in" {
+            // Locked until the session has begun: a change of the credentials ends it.
+            let access = self.access();
+            let credentials = access.credentials.as_ref();
+            return (self.page).sign_in(peer, &parts, &form, credentials, &self.guesses);
+        }
+        let access = Arc::clone(&self.access());
+        self.page.respond(peer, parts, form, &access).await
+    }
+
+    /// Answers a probe of health or metrics.
+    async fn respond_probe(
+        &self,
+        peer: IpAddr,
+        request: &Parts,
+        access: &Access,
+    ) -> Response<Body> {
+        let page = Page::at(request.uri.path());
+        if let Some(refused) = self.check_credentials(peer, page, request, access) {
             return refused;
         }
         let Some(page) = page else {
             return answer(StatusCode::NOT_FOUND, TEXT, "not found\n");
         };
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        if !matches!(request.method, Method::GET | Method::HEAD) {
             let status = StatusCode::METHOD_NOT_ALLOWED;
             let mut response = answer(status, TEXT, "method not allowed\n");
             let allowed = HeaderValue::from_static("GET, HEAD");
@@ -176,20 +216,24 @@ impl Admin {
         }
     }
 
+    fn access(&self) -> RwLockReadGuard<'_, Arc<Access>> {
+        self.access.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Returns the answer to a request that has no access.
-    fn check_credentials<B>(
+    fn check_credentials(
         &self,
         peer: IpAddr,
         page: Option<Page>,
-        request: &Request<B>,
+        request: &Parts,
         access: &Access,
     ) -> Option<Response<Body>> {
         let credentials = access.credentials.as_ref()?;
         if page == Some(Page::Livez) {
             return None;
         }
-        if request.headers().contains_key(AUTHORIZATION) {
-            let is_right = || credentials.allow(request.headers());
+        if request.headers.contains_key(AUTHORIZATION) {
+            let is_right = || credentials.allow(&request.headers);
             match self.guesses.check(peer, Instant::now(), is_right) {
                 Some(true) => return None,
                 Some(false) => {}

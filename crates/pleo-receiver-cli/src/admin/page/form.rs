@@ -10,7 +10,7 @@ pub(super) const LIMIT: usize = 16 * 1024;
 
 /// The parameters of a query or a form. Of several with one name, the last counts.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Form(BTreeMap<String, String>);
+pub(in crate::admin) struct Form(BTreeMap<String, String>);
 
 impl Form {
     /// Parses `application/x-www-form-urlencoded`.

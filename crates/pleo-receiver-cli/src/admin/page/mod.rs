@@ -25,19 +25,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use bytes::Bytes;
+use http::header::ALLOW;
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use pleo_receiver::Receiver;
 use tokio::sync::Semaphore;
 use tokio::time;
 
-use self::form::{Form, same_origin};
+pub(in crate::admin) use self::form::Form;
+use self::form::same_origin;
 pub(crate) use self::history::History;
 use self::layout::{failure, redirect};
 use self::replays::Replays;
 use self::session::{LINK_LIFETIME, Session, Sessions};
 use self::sign_in::Ask;
+use super::credentials::Credentials;
 use super::guesses::Guesses;
 use super::readiness::Readiness;
 use super::{Access, Body};
@@ -120,58 +123,70 @@ impl Page {
         }
     }
 
-    /// Answers a request to one of its paths.
-    pub(super) async fn respond<B>(
-        &self,
-        peer: IpAddr,
-        request: Request<B>,
-        access: &Access,
-        guesses: &Guesses,
-    ) -> Response<Body>
+    /// Reads a form. Returns the answer to one that is too large or too slow.
+    pub(super) async fn read_form<B>(body: B) -> Result<Form, Response<Body>>
     where
         B: http_body::Body<Data = Bytes> + Send,
         B::Error: Into<Box<dyn core::error::Error + Send + Sync>>,
     {
-        let (parts, body) = request.into_parts();
-        let path = parts.uri.path();
+        let body = Limited::new(body, form::LIMIT).collect();
+        match time::timeout(FORM_TIMEOUT, body).await {
+            Ok(Ok(body)) => Ok(Form::parse(&body.to_bytes())),
+            _ => {
+                let text = "The form is too large, or arrived too slowly.";
+                Err(failure(StatusCode::BAD_REQUEST, None, text))
+            }
+        }
+    }
+
+    /// Starts a session.
+    pub(super) fn sign_in(
+        &self,
+        peer: IpAddr,
+        parts: &Parts,
+        form: &Form,
+        credentials: Option<&Credentials>,
+        guesses: &Guesses,
+    ) -> Response<Body> {
+        match same_origin(&parts.headers) {
+            Some(is_tls) => {
+                let headers = &parts.headers;
+                sign_in::sign_in(self, credentials, guesses, peer, headers, form, is_tls)
+            }
+            None => other_origin(None),
+        }
+    }
+
+    /// Answers a request to one of its paths.
+    pub(super) async fn respond(
+        self: &Arc<Self>,
+        peer: IpAddr,
+        parts: Parts,
+        form: Form,
+        access: &Access,
+    ) -> Response<Body> {
         let session = self.sessions.find(&parts.headers, Instant::now());
         match parts.method {
             Method::GET | Method::HEAD => {
-                if let Some(asset) = assets::respond(path, &parts.headers) {
+                if let Some(asset) = assets::respond(parts.uri.path(), &parts.headers) {
                     return asset;
                 }
                 self.get(&parts, session, access).await
             }
             Method::POST => {
                 let Some(is_tls) = same_origin(&parts.headers) else {
-                    let text = "The form comes from another page. Open the page anew, and retry.";
-                    return failure(StatusCode::FORBIDDEN, session.as_ref(), text);
+                    return other_origin(session.as_ref());
                 };
-                let body = Limited::new(body, form::LIMIT).collect();
-                let Ok(Ok(body)) = time::timeout(FORM_TIMEOUT, body).await else {
-                    let text = "The form is too large, or arrived too slowly.";
-                    return failure(StatusCode::BAD_REQUEST, session.as_ref(), text);
-                };
-                let form = Form::parse(&body.to_bytes());
-                if path == "/sign-in" {
-                    let credentials = access.credentials.as_ref();
-                    return sign_in::sign_in(
-                        self,
-                        credentials,
-                        guesses,
-                        peer,
-                        &parts.headers,
-                        &form,
-                        is_tls,
-                    );
-                }
                 self.post(&parts, peer, session, &form, is_tls).await
             }
-            _ => failure(
-                StatusCode::METHOD_NOT_ALLOWED,
-                session.as_ref(),
-                "The page takes GET and POST.",
-            ),
+            _ => {
+                let text = "The page takes GET and POST.";
+                let status = StatusCode::METHOD_NOT_ALLOWED;
+                let mut response = failure(status, session.as_ref(), text);
+                let allowed = HeaderValue::from_static("GET, HEAD, POST");
+                response.headers_mut().insert(ALLOW, allowed);
+                response
+            }
         }
     }
 
@@ -249,4 +264,9 @@ impl Page {
     fn handler(&self) -> Option<&'static str> {
         *self.handler.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn other_origin(session: Option<&Session>) -> Response<Body> {
+    let text = "The form comes from another page. Open the page anew, and retry.";
+    failure(StatusCode::FORBIDDEN, session, text)
 }

@@ -112,9 +112,9 @@ impl Sessions {
         state.sessions.retain(|other| other.id != session.id);
     }
 
-    /// Ends all sessions.
+    /// Ends all sessions, and the sign-in link.
     pub(super) fn end_all(&self) {
-        self.lock().sessions.clear();
+        *self.lock() = State::default();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {

@@ -23,6 +23,19 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    /// Reads an answer to its end.
+    fn read(mut stream: TcpStream) -> Self {
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        Self {
+            status: head.split(' ').nth(1).unwrap().parse().unwrap(),
+            head: head.to_owned(),
+            body: body.to_owned(),
+        }
+    }
+
     /// Returns a header.
     pub(super) fn header(&self, name: &str) -> Option<&str> {
         let mut lines = self.head.lines().filter_map(|line| line.split_once(": "));
@@ -113,14 +126,41 @@ impl Client {
 
     /// Sends a request with more header lines.
     pub(super) fn send(&self, method: &str, path: &str, headers: &str, body: &str) -> Answer {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
+        let mut stream = self.connect();
+        let head = self.head(method, path, headers, body.len());
+        stream.write_all((head + body).as_bytes()).unwrap();
+        Answer::read(stream)
+    }
+
+    /// Posts a form without its last byte, and waits until the server reads it.
+    pub(super) fn begin(&self, path: &str, fields: &[(&str, &str)]) -> Incomplete {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        let form = form.extend_pairs(fields).finish();
+        let mut stream = self.connect();
+        let head = self.head("POST", path, "expect: 100-continue\r\n", form.len());
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = [0; 25];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 100 Continue\r\n\r\n");
+        let (begin, last) = form.split_at(form.len() - 1);
+        stream.write_all(begin.as_bytes()).unwrap();
+        Incomplete(stream, last.to_owned())
+    }
+
+    fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        stream
+    }
+
+    /// Returns the head of a request.
+    fn head(&self, method: &str, path: &str, headers: &str, length: usize) -> String {
         let mut head = format!(
             "{method} {path} HTTP/1.1\r\nhost: {}\r\n{headers}",
             self.host
         );
         if method == "POST" {
-            head += &format!("content-length: {}\r\n", body.len());
+            head += &format!("content-length: {length}\r\n");
             if let Some(origin) = &self.origin {
                 head += &format!("origin: {origin}\r\n");
             }
@@ -128,22 +168,12 @@ impl Client {
         if let Some(cookie) = &self.cookie {
             head += &format!("cookie: other=1; {cookie}\r\n");
         }
-        write!(stream, "{head}\r\n{body}").unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        let answer = String::from_utf8(answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        Answer {
-            status: head.split(' ').nth(1).unwrap().parse().unwrap(),
-            head: head.to_owned(),
-            body: body.to_owned(),
-        }
+        head + "\r\n"
     }
 
     /// Opens a stream of events.
     pub(super) fn open(&self, path: &str) -> Events {
-        let stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+        let stream = self.connect();
         let (host, cookie) = (self.host, self.cookie.as_deref().unwrap());
         let request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\ncookie: {cookie}\r\n\r\n");
         (&stream).write_all(request.as_bytes()).unwrap();
@@ -161,6 +191,17 @@ impl Client {
             assert!(Instant::now() < deadline, "no {text:?} in {}", page.text());
             thread::sleep(Duration::from_millis(50));
         }
+    }
+}
+
+/// A request whose last byte is missing.
+pub(super) struct Incomplete(TcpStream, String);
+
+impl Incomplete {
+    /// Sends the last byte.
+    pub(super) fn finish(mut self) -> Answer {
+        self.0.write_all(self.1.as_bytes()).unwrap();
+        Answer::read(self.0)
     }
 }
 

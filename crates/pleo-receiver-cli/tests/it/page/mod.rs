@@ -7,4 +7,5 @@ mod live;
 mod postgres;
 mod replays;
 mod security;
+mod slow_forms;
 mod views;
