@@ -1,16 +1,14 @@
-//! The actions: replaying a message, pausing and resuming an endpoint. Each is logged.
+//! The actions: replaying a message, pausing and resuming an endpoint. The outcome of each is logged.
 
 use std::net::IpAddr;
 
 use http::{Response, StatusCode};
-use pleo_receiver::Selection;
-use tokio::time;
-use tracing::info;
+use pleo_receiver::{InboxError, Query, Selection};
+use tracing::{error, info};
 
 use super::Page;
 use super::form::{Form, link};
 use super::layout::{failure, redirect};
-use super::overview::TIMEOUT;
 use super::session::Session;
 use crate::admin::Body;
 use crate::failure::chain;
@@ -23,19 +21,37 @@ pub(super) async fn replay(
     form: &Form,
 ) -> Response<Body> {
     let (endpoint, id) = (form.get("endpoint"), form.get("id"));
+    let account = &*session.account.name;
     let selection = Selection::id(id).with_endpoint(endpoint);
-    match time::timeout(TIMEOUT, admin.receiver.inbox().replay(selection)).await {
-        Ok(Ok(count)) => {
-            let account = &*session.account.name;
-            info!(account, %peer, endpoint, webhook_id = id, count, "message replayed by admin");
-            let done = if count == 0 { "leased" } else { "replayed" };
-            redirect(&link(
-                "/message",
-                [("endpoint", endpoint), ("id", id), ("done", done)],
-            ))
+    let inbox = admin.receiver.inbox();
+    let done = async {
+        let count = inbox.replay(selection.clone()).await?;
+        let is_stored = count > 0 || {
+            let found = inbox.list(Query::new(selection, 1)).await?;
+            !found.entries.is_empty()
+        };
+        Ok((count, is_stored))
+    };
+    let done = match done.await {
+        Err(error) => return failed(session, peer, "replay", &error),
+        Ok((0, is_stored)) => {
+            let reason = if is_stored { "leased" } else { "missing" };
+            info!(account, %peer, endpoint, webhook_id = id, reason, "message not replayed by admin");
+            if !is_stored {
+                let text = "The inbox has no such message; it may have been pruned.";
+                return failure(StatusCode::NOT_FOUND, Some(session), text);
+            }
+            reason
         }
-        failed => not_done(session, failed.map(|done| done.map(|_| ()))),
-    }
+        Ok((count, _)) => {
+            info!(account, %peer, endpoint, webhook_id = id, count, "message replayed by admin");
+            "replayed"
+        }
+    };
+    redirect(&link(
+        "/message",
+        [("endpoint", endpoint), ("id", id), ("done", done)],
+    ))
 }
 
 /// Pauses or resumes the dispatch of an endpoint.
@@ -61,8 +77,8 @@ pub(super) async fn set_paused(
         }
         Ok(is_known)
     };
-    match time::timeout(TIMEOUT, done).await {
-        Ok(Ok(true)) => {
+    match done.await {
+        Ok(true) => {
             let account = &*session.account.name;
             if paused {
                 info!(account, %peer, endpoint, "endpoint paused by admin");
@@ -71,22 +87,23 @@ pub(super) async fn set_paused(
             }
             redirect("/")
         }
-        Ok(Ok(false)) => failure(
+        Ok(false) => failure(
             StatusCode::NOT_FOUND,
             Some(session),
             "There is no such endpoint.",
         ),
-        failed => not_done(session, failed.map(|done| done.map(|_| ()))),
+        Err(error) => failed(
+            session,
+            peer,
+            if paused { "pause" } else { "resume" },
+            &error,
+        ),
     }
 }
 
-fn not_done(
-    session: &Session,
-    failed: Result<Result<(), pleo_receiver::InboxError>, time::error::Elapsed>,
-) -> Response<Body> {
-    let text = match failed {
-        Ok(Err(error)) => format!("The inbox refused it: {}", chain(&error)),
-        _ => "The inbox did not respond in time; the action may still be done.".to_owned(),
-    };
+fn failed(session: &Session, peer: IpAddr, action: &str, error: &InboxError) -> Response<Body> {
+    let (account, error) = (&*session.account.name, chain(error));
+    error!(account, %peer, action, error, "action by admin failed");
+    let text = format!("The inbox refused it: {error}");
     failure(StatusCode::SERVICE_UNAVAILABLE, Some(session), &text)
 }

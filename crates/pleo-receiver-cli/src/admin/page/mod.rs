@@ -177,7 +177,21 @@ impl Page {
                 let Some(is_tls) = same_origin(&parts.headers) else {
                     return other_origin(session.as_ref());
                 };
-                self.post(&parts, peer, session, &form, is_tls).await
+                let page = Arc::clone(self);
+                let action = async move { page.post(&parts, peer, session, &form, is_tls).await };
+                // A task of its own: it goes on, and logs its outcome, if the browser leaves.
+                match time::timeout(overview::TIMEOUT, tokio::spawn(action)).await {
+                    Ok(Ok(response)) => response,
+                    Ok(Err(_)) => {
+                        let text = "The action failed; see the log.";
+                        failure(StatusCode::INTERNAL_SERVER_ERROR, None, text)
+                    }
+                    Err(_) => {
+                        let text = "The inbox did not respond in time; the action may still be \
+                                    done. The log shows its outcome.";
+                        failure(StatusCode::SERVICE_UNAVAILABLE, None, text)
+                    }
+                }
             }
             _ => {
                 let text = "The page takes GET and POST.";

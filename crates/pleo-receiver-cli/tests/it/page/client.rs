@@ -203,6 +203,12 @@ impl Incomplete {
         self.0.write_all(self.1.as_bytes()).unwrap();
         Answer::read(self.0)
     }
+
+    /// Sends the last byte, and closes the connection after a while.
+    pub(super) fn finish_and_leave(mut self, after: Duration) {
+        self.0.write_all(self.1.as_bytes()).unwrap();
+        thread::sleep(after);
+    }
 }
 
 /// A stream of events.

@@ -1,5 +1,6 @@
 //! Tests of the inspection page.
 
+mod audit;
 mod client;
 mod hostile;
 mod live;
