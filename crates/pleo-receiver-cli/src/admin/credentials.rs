@@ -6,14 +6,18 @@ use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use subtle::ConstantTimeEq as _;
 
+/// The least length of a token that is always accepted, however many wrong guesses came before it: that
+/// of 128 random bits in Base64. Guesses of a shorter one are limited.
+const LONG_TOKEN: usize = 22;
+
 /// Bearer tokens, Basic credentials, or both. Each gives access.
 #[derive(PartialEq, Eq)]
 pub(crate) struct Credentials {
     token: Option<String>,
     /// A token without actions.
     read_token: Option<String>,
-    /// `user:password`
-    basic: Option<String>,
+    /// The user and the password.
+    basic: Option<(String, String)>,
 }
 
 /// Who has access, and to what.
@@ -25,6 +29,38 @@ pub(crate) struct Account {
     pub(crate) may_act: bool,
 }
 
+/// The credentials that a client sent.
+pub(super) enum Claim {
+    Token(Vec<u8>),
+    User { name: Vec<u8>, password: Vec<u8> },
+}
+
+impl Claim {
+    /// Reads a token (RFC 6750 section 2.1) or Basic credentials (RFC 7617 section 2); `None` if the
+    /// request has neither, or several.
+    pub(super) fn from_headers(headers: &HeaderMap) -> Option<Self> {
+        let mut values = headers.get_all(AUTHORIZATION).iter();
+        let (Some(value), None) = (values.next(), values.next()) else {
+            return None;
+        };
+        let (scheme, given) = value.to_str().ok()?.split_once(' ')?;
+        let given = given.trim_start();
+        if scheme.eq_ignore_ascii_case("bearer") {
+            return Some(Self::Token(given.into()));
+        }
+        if !scheme.eq_ignore_ascii_case("basic") {
+            return None;
+        }
+        let given = STANDARD.decode(given).ok()?;
+        // A user has no colon.
+        let mut parts = given.splitn(2, |byte| *byte == b':').map(<[u8]>::to_vec);
+        Some(Self::User {
+            name: parts.next()?,
+            password: parts.next()?,
+        })
+    }
+}
+
 impl Credentials {
     /// Creates credentials; `None` without a token and Basic credentials.
     pub(crate) fn new(
@@ -32,7 +68,6 @@ impl Credentials {
         read_token: Option<String>,
         basic: Option<(String, String)>,
     ) -> Option<Self> {
-        let basic = basic.map(|(user, password)| format!("{user}:{password}"));
         let is_some = token.is_some() || read_token.is_some() || basic.is_some();
         is_some.then_some(Self {
             token,
@@ -49,7 +84,9 @@ impl Credentials {
             &self.basic,
         ) {
             (Some(token), _) => format!("Bearer {token}"),
-            (None, Some(basic)) => format!("Basic {}", STANDARD.encode(basic)),
+            (None, Some((user, password))) => {
+                format!("Basic {}", STANDARD.encode(format!("{user}:{password}")))
+            }
             (None, None) => return None,
         };
         let mut value = HeaderValue::try_from(value).ok()?;
@@ -57,38 +94,27 @@ impl Credentials {
         Some(value)
     }
 
-    /// Returns `true` if the request has a token (RFC 6750 section 2.1) or the Basic credentials
-    /// (RFC 7617 section 2). The time of the comparison depends only on the lengths.
-    pub(super) fn allow(&self, headers: &HeaderMap) -> bool {
-        let mut values = headers.get_all(AUTHORIZATION).iter();
-        let (Some(value), None) = (values.next(), values.next()) else {
-            return false;
-        };
-        let Some((scheme, given)) = value.to_str().ok().and_then(|text| text.split_once(' '))
-        else {
-            return false;
-        };
-        let given = given.trim_start();
-        if scheme.eq_ignore_ascii_case("bearer") {
-            self.account_of_token(given).is_some()
-        } else if scheme.eq_ignore_ascii_case("basic") {
-            let given = STANDARD.decode(given);
-            given.is_ok_and(|given| is_equal(&given, self.basic.as_ref()))
-        } else {
-            false
+    /// Returns the account of right credentials. The time of the comparison depends only on the
+    /// lengths.
+    pub(super) fn check(&self, claim: &Claim) -> Option<Account> {
+        match claim {
+            Claim::Token(token) => self.account_of_token(token),
+            Claim::User { name, password } => {
+                let (expected, expected_password) = self.basic.as_ref()?;
+                let is_right =
+                    name.ct_eq(expected.as_bytes()) & password.ct_eq(expected_password.as_bytes());
+                bool::from(is_right).then(|| Account {
+                    name: expected.clone(),
+                    may_act: true,
+                })
+            }
         }
     }
 
-    /// Returns the account of a token, or of a user and a password.
-    pub(super) fn sign_in(&self, user: &str, secret: &str) -> Option<Account> {
-        if user.is_empty() {
-            return self.account_of_token(secret);
-        }
-        let given = format!("{user}:{secret}");
-        is_equal(given.as_bytes(), self.basic.as_ref()).then(|| Account {
-            name: user.to_owned(),
-            may_act: true,
-        })
+    /// Returns the account of a right token that nobody can guess.
+    pub(super) fn check_long_token(&self, claim: &Claim) -> Option<Account> {
+        let is_long = matches!(claim, Claim::Token(token) if token.len() >= LONG_TOKEN);
+        self.check(claim).filter(|_| is_long)
     }
 
     /// Returns `true` if there are a user and a password.
@@ -104,8 +130,7 @@ impl Credentials {
         }
     }
 
-    fn account_of_token(&self, given: &str) -> Option<Account> {
-        let given = given.as_bytes();
+    fn account_of_token(&self, given: &[u8]) -> Option<Account> {
         let is_token = is_equal(given, self.token.as_ref());
         let is_read_token = is_equal(given, self.read_token.as_ref());
         let name = match (is_token, is_read_token) {

@@ -25,6 +25,7 @@ use http_body_util::{BodyExt as _, Full};
 use pleo_receiver::{Receiver, Tls};
 use serde_json::json;
 
+use self::credentials::Claim;
 pub(crate) use self::credentials::Credentials;
 use self::guesses::Guesses;
 pub(crate) use self::hosts::Hosts;
@@ -45,7 +46,9 @@ type Body = UnsyncBoxBody<Bytes, Infallible>;
 /// Answers the requests of the admin listener.
 pub(crate) struct Admin {
     access: RwLock<Arc<Access>>,
+    /// Guesses of programs, apart from those at the sign-in of the page.
     guesses: Guesses,
+    sign_in_guesses: Guesses,
     receiver: Receiver,
     readiness: Arc<Readiness>,
     metrics: ProgramMetrics,
@@ -95,6 +98,7 @@ impl Admin {
         Self {
             access: RwLock::new(Arc::new(access)),
             guesses: Guesses::default(),
+            sign_in_guesses: Guesses::default(),
             receiver: receiver.clone(),
             page: Arc::new(page),
             readiness,
@@ -169,7 +173,7 @@ impl Admin {
             // Locked until the session has begun: a change of the credentials ends it.
             let access = self.access();
             let credentials = access.credentials.as_ref();
-            return (self.page).sign_in(peer, &parts, &form, credentials, &self.guesses);
+            return (self.page).sign_in(peer, &parts, &form, credentials, &self.sign_in_guesses);
         }
         let access = Arc::clone(&self.access());
         self.page.respond(peer, parts, form, &access).await
@@ -233,7 +237,12 @@ impl Admin {
             return None;
         }
         if request.headers.contains_key(AUTHORIZATION) {
-            let is_right = || credentials.allow(&request.headers);
+            let claim = Claim::from_headers(&request.headers);
+            let claim = claim.as_ref();
+            if claim.is_some_and(|claim| credentials.check_long_token(claim).is_some()) {
+                return None;
+            }
+            let is_right = || claim.is_some_and(|claim| credentials.check(claim).is_some());
             match self.guesses.check(peer, Instant::now(), is_right) {
                 Some(true) => return None,
                 Some(false) => {}

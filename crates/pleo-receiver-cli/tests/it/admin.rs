@@ -338,6 +338,24 @@ fn limits_guesses_of_credentials() {
 }
 
 #[test]
+fn accepts_long_token_despite_wrong_guesses_of_others() {
+    const LONG: &str = "swordfish-marlin-tuna-";
+    let dir = WorkDir::new();
+    let args = [ADMIN, &["--admin-token", "env:TOKEN"]].concat();
+    let server = dir.serve(&args, &[ENV, &[("TOKEN", LONG)]].concat());
+    let guess = |token: &str| {
+        let bearer = format!("authorization: Bearer {token}\r\n");
+        request(&server, "GET /metrics", &bearer).status
+    };
+    let start = Instant::now();
+    while guess("swordfish-marlin-tuna!") != 429 {
+        assert!(start.elapsed() < Duration::from_secs(60));
+    }
+    assert_eq!(guess(LONG), 200);
+    assert_eq!(server.stop("-TERM").0, Some(0));
+}
+
+#[test]
 fn reloads_credentials() {
     let dir = WorkDir::new();
     let configure = |admin: &str| {

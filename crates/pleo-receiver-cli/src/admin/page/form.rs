@@ -20,7 +20,12 @@ impl Form {
 
     /// Returns a parameter without surrounding spaces; empty if it is missing.
     pub(super) fn get(&self, name: &str) -> &str {
-        self.0.get(name).map_or("", |value| value.trim())
+        self.exact(name).trim()
+    }
+
+    /// Returns a parameter as it is; empty if it is missing.
+    pub(super) fn exact(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", |value| value)
     }
 
     /// Returns a parameter that is not empty.

@@ -17,8 +17,9 @@ const LIFETIME: Duration = Duration::from_secs(12 * 60 * 60);
 /// How long the sign-in link is valid.
 pub(super) const LINK_LIFETIME: Duration = Duration::from_secs(15 * 60);
 
-/// The maximum number of sessions. Another takes the place of the oldest.
-const SESSIONS: usize = 64;
+/// The maximum number of sessions of an account. Another takes the place of its oldest. There are at
+/// most four accounts: two tokens, a user and the link.
+const SESSIONS: usize = 16;
 
 /// A signed-in browser.
 #[derive(Clone)]
@@ -83,8 +84,11 @@ impl Sessions {
         };
         let mut state = self.lock();
         state.sessions.retain(|session| session.ends_at > now);
-        if state.sessions.len() >= SESSIONS {
-            state.sessions.remove(0);
+        let is_own = |other: &Session| other.account == session.account;
+        if state.sessions.iter().filter(|other| is_own(other)).count() >= SESSIONS
+            && let Some(oldest) = state.sessions.iter().position(is_own)
+        {
+            state.sessions.remove(oldest);
         }
         state.sessions.push(session.clone());
         session
@@ -92,11 +96,14 @@ impl Sessions {
 
     /// Returns the session of a request.
     pub(super) fn find(&self, headers: &HeaderMap, now: Instant) -> Option<Session> {
-        let id = cookie(headers)?;
         let state = self.lock();
-        let is_own = |session: &&Session| id.as_bytes().ct_eq(session.id.as_bytes()).into();
-        let session = state.sessions.iter().find(is_own);
-        session.filter(|session| session.ends_at > now).cloned()
+        // Another program on this host may have set a cookie of the same name for one of the paths.
+        let session = cookies(headers).find_map(|id| {
+            let is_own = |session: &&Session| id.as_bytes().ct_eq(session.id.as_bytes()).into();
+            let session = state.sessions.iter().find(is_own);
+            session.filter(|session| session.ends_at > now)
+        });
+        session.cloned()
     }
 
     /// Returns `true` until the session has ended.
@@ -138,14 +145,15 @@ pub(super) fn set_cookie(
     Some(cookie)
 }
 
-fn cookie(headers: &HeaderMap) -> Option<&str> {
+/// Returns the values of all cookies of the name.
+fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let name = cookie_name(headers);
     let cookies = headers.get_all(COOKIE).iter();
-    let mut cookies = cookies
+    cookies
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(';'))
-        .filter_map(|cookie| cookie.trim().split_once('='));
-    cookies.find_map(|(other, value)| (other == name).then_some(value))
+        .filter_map(|cookie| cookie.trim().split_once('='))
+        .filter_map(move |(other, value)| (other == name).then_some(value))
 }
 
 /// Returns the name of the cookie. Browsers share cookies among the ports of a host, so that it names
@@ -176,7 +184,7 @@ mod tests {
     }
 
     fn headers(session: &Session) -> HeaderMap {
-        let cookie = format!("a=b; pleo_session={}", session.id);
+        let cookie = format!("a=b; pleo_session=other; pleo_session={}", session.id);
         let cookie = HeaderValue::try_from(cookie).unwrap();
         HeaderMap::from_iter([(COOKIE, cookie)])
     }
@@ -194,14 +202,17 @@ mod tests {
     }
 
     #[test]
-    fn replaces_oldest_of_too_many_sessions() {
+    fn replaces_oldest_of_too_many_sessions_of_account() {
         let (sessions, now) = (Sessions::default(), Instant::now());
         let first = sessions.start(account(), now);
+        let mut reader = account();
+        reader.name = "read".to_owned();
+        let reader = sessions.start(reader, now);
         let others: Vec<_> = (0..SESSIONS)
             .map(|_| sessions.start(account(), now))
             .collect();
         assert!(sessions.find(&headers(&first), now).is_none());
-        for session in others {
+        for session in others.into_iter().chain([reader]) {
             assert!(sessions.find(&headers(&session), now).is_some());
         }
     }

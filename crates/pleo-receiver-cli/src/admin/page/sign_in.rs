@@ -13,7 +13,7 @@ use super::form::Form;
 use super::layout::{page_with, redirect};
 use super::session::{Session, set_cookie};
 use crate::admin::Body;
-use crate::admin::credentials::Credentials;
+use crate::admin::credentials::{Claim, Credentials};
 use crate::admin::guesses::Guesses;
 
 /// Which credentials the form asks for.
@@ -98,16 +98,28 @@ pub(super) fn sign_in(
 ) -> Response<Body> {
     let now = Instant::now();
     let ask = Ask::of(credentials);
-    let mut account = None;
-    let checked = guesses.check(peer, now, || {
-        account = match form.some("link") {
-            Some(link) => admin.sessions.use_link(link, now),
-            None => credentials
-                .and_then(|credentials| credentials.sign_in(form.get("user"), form.get("secret"))),
-        };
-        account.is_some()
-    });
-    if checked.is_none() {
+    let claim = match (form.some("link"), form.some("user")) {
+        (Some(_), _) => None,
+        (None, None) => Some(Claim::Token(form.get("secret").into())),
+        (None, Some(_)) => Some(Claim::User {
+            name: form.exact("user").into(),
+            password: form.exact("secret").into(),
+        }),
+    };
+    let claim = credentials.zip(claim.as_ref());
+    // Nobody can guess these: wrong guesses of others don't keep their owner out.
+    let mut account = match form.some("link") {
+        Some(link) => admin.sessions.use_link(link, now),
+        None => claim.and_then(|(credentials, claim)| credentials.check_long_token(claim)),
+    };
+    let is_allowed = account.is_some() || {
+        let checked = guesses.check(peer, now, || {
+            account = claim.and_then(|(credentials, claim)| credentials.check(claim));
+            account.is_some()
+        });
+        checked.is_some()
+    };
+    if !is_allowed {
         let error = "Too many wrong credentials from this address. Retry later.";
         return respond(StatusCode::TOO_MANY_REQUESTS, ask, None, error);
     }
