@@ -24,22 +24,26 @@ const STATES: [(&str, &str); 4] = [
 pub(super) struct Filter {
     form: Form,
     selection: Selection,
-    /// The times that could not be read.
+    /// The parameters that could not be read.
     invalid: Vec<&'static str>,
 }
 
 impl Filter {
     pub(super) fn new(form: Form) -> Self {
         let mut selection = Selection::all();
+        let mut invalid = Vec::new();
         selection.state = match form.get("state") {
+            "" => None,
             "pending" => Some(State::Pending),
             "done" => Some(State::Done),
             "dead" => Some(State::Dead),
-            _ => None,
+            _ => {
+                invalid.push("state");
+                None
+            }
         };
         selection.event_type = form.some("type").map(str::to_owned);
         selection.endpoint = form.some("endpoint").map(str::to_owned);
-        let mut invalid = Vec::new();
         let mut time = |name| {
             let text = form.some(name)?;
             let at = parse_time(text);
@@ -88,9 +92,10 @@ impl Filter {
         FIELDS.iter().all(|field| self.form.get(field).is_empty())
     }
 
-    /// Returns `true` if a time could not be read.
-    pub(super) fn is_invalid(&self) -> bool {
-        !self.invalid.is_empty()
+    /// Returns what is wrong with the filter: a parameter that would otherwise select everything.
+    pub(super) fn error(&self) -> Option<String> {
+        let names = self.invalid.join(", ");
+        (!names.is_empty()).then(|| format!("The filter is invalid: correct {names}."))
     }
 
     /// Returns the parameters that are set.
@@ -115,6 +120,8 @@ impl Filter {
                     label for="q" { "Id" }
                     input id="q" type="search" name="q" value=(value("q")) maxlength="256"
                         placeholder="message, event or resource id" autocomplete="off" spellcheck="false";
+                    @let shown = escape(value("q"));
+                    @if shown != value("q") { span.note { "It has characters that are not shown: " code { (shown) } } }
                 }
                 p {
                     label for="state" { "State" }

@@ -46,11 +46,14 @@ struct Rows {
 
 /// Responds with a stream of rows.
 pub(super) async fn respond(admin: &Page, session: Session, form: Form) -> Response<Body> {
+    let filter = Filter::new(form);
+    if let Some(error) = filter.error() {
+        return failure(StatusCode::BAD_REQUEST, Some(&session), &error);
+    }
     let Ok(permit) = Arc::clone(&admin.streams).try_acquire_owned() else {
         let text = "Too many live views are open.";
         return failure(StatusCode::SERVICE_UNAVAILABLE, Some(&session), text);
     };
-    let filter = Filter::new(form);
     let selection = filter.selection(&**admin.receiver.inbox());
     let Ok(Ok(selection)) = time::timeout(TIMEOUT, selection).await else {
         let text = "The inbox did not respond.";

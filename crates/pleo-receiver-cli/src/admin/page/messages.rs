@@ -25,6 +25,7 @@ pub(super) const SHOWN: u32 = 50;
 const ERROR: usize = 80;
 
 /// A page of the list.
+#[derive(Default)]
 struct Listed {
     entries: Vec<Entry>,
     /// The position of the last message, if older ones follow.
@@ -41,8 +42,10 @@ pub(super) async fn respond(admin: &Page, session: &Session, form: Form) -> Resp
     let filter = Filter::new(form);
     let inbox = &**admin.receiver.inbox();
     let listed = async {
-        let selection = filter.selection(inbox).await?;
-        let listed = list(inbox, selection, after, before).await?;
+        let listed = match filter.error() {
+            Some(_) => Listed::default(),
+            None => list(inbox, filter.selection(inbox).await?, after, before).await?,
+        };
         Ok::<_, InboxError>((listed, endpoints(admin).await?))
     };
     let (listed, endpoints) = match time::timeout(TIMEOUT, listed).await {
@@ -52,8 +55,8 @@ pub(super) async fn respond(admin: &Page, session: &Session, form: Form) -> Resp
             return failure(StatusCode::SERVICE_UNAVAILABLE, Some(session), &text);
         }
         Err(_) => {
-            let text =
-                "the inbox did not respond in time; narrow the filter, for example to a time";
+            let text = "The search took too long, and was stopped. Filter by the state or a message \
+                        id, or use `pleo-receiver inbox list`, which has no time limit.";
             return failure(StatusCode::SERVICE_UNAVAILABLE, Some(session), text);
         }
     };
@@ -63,13 +66,15 @@ pub(super) async fn respond(admin: &Page, session: &Session, form: Form) -> Resp
     let content = html! {
         div.title {
             h1 { "Messages" }
-            @if after.is_none() && before.is_none() {
+            @if after.is_none() && before.is_none() && filter.error().is_none() {
                 button type="button" data-live=(filter.link("/messages/live", None)) aria-pressed="false" hidden { "Live" }
                 span id="live-status" role="status" {}
             }
         }
         (filter.markup(&endpoints))
-        @if let Some(id) = filter.search() && listed.entries.is_empty() {
+        @if let Some(error) = filter.error() {
+            p.alert role="alert" { (error) }
+        } @else if let Some(id) = filter.search() && listed.entries.is_empty() {
             p role="status" { "No message, event or resource has the id " code { (escape(id)) } "." }
         } @else if listed.entries.is_empty() {
             p role="status" { "No messages." }
@@ -79,7 +84,7 @@ pub(super) async fn respond(admin: &Page, session: &Session, form: Form) -> Resp
             @if listed.newer.is_some() { a.button href=(filter.link("/messages", None)) { "Newest" } }
             @if let Some(newer) = listed.newer { a.button rel="prev" href=(to("/messages", "before", newer)) { "Newer" } }
             @if let Some(older) = listed.older { a.button rel="next" href=(to("/messages", "after", older)) { "Older" } }
-            @if session.account.may_act && !listed.entries.is_empty() && !filter.is_invalid() {
+            @if session.account.may_act && !listed.entries.is_empty() {
                 a.button href=(filter.link("/replays/new", None)) { "Replay what the filter shows…" }
             }
         }

@@ -260,7 +260,7 @@ impl Page {
         match path {
             "/replay" => actions::replay(self, &session, peer, form).await,
             "/replays" => replays::start(self, &session, peer, form).await,
-            "/replays/cancel" => replays::cancel(self, &session, peer),
+            "/replays/cancel" => replays::cancel(self, &session, peer, form),
             "/pause" => actions::set_paused(self, &session, peer, form, true).await,
             "/resume" => actions::set_paused(self, &session, peer, form, false).await,
             _ => failure(

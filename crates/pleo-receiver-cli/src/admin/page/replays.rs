@@ -1,13 +1,17 @@
 //! Replays of all messages that a filter shows: first counted, then in the background.
+//!
+//! The page asks before. A question fixes what is replayed: the selection, the last message and their
+//! number. It is answered once.
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use http::{Response, StatusCode};
 use jiff::Timestamp;
 use maud::{Markup, html};
-use pleo_receiver::{Entry, Inbox, InboxError, Query, Receiver, Selection};
+use pleo_receiver::{Cursor, Entry, Inbox, InboxError, Query, Receiver, Selection};
 use tokio::task::JoinSet;
 use tokio::time;
 use tracing::{error, info};
@@ -17,7 +21,7 @@ use super::filter::Filter;
 use super::form::Form;
 use super::layout::{self, failure, number, page, redirect, token};
 use super::overview::TIMEOUT;
-use super::session::Session;
+use super::session::{Session, random};
 use crate::admin::Body;
 use crate::escape::escape;
 use crate::failure::chain;
@@ -29,20 +33,35 @@ const COUNTED: u64 = 10_000;
 const PAGE: u32 = 500;
 const CONCURRENT: u32 = 50;
 
-/// The last replay. There is one at a time.
+/// The maximum number of questions without an answer. Another takes the place of the oldest.
+const QUESTIONS: usize = 64;
+
+/// The last replay, of which there is one at a time, and the questions.
 #[derive(Default)]
-pub(super) struct Replays(Mutex<Option<Arc<Replay>>>);
+pub(super) struct Replays(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    last: Option<Arc<Replay>>,
+    /// The oldest first.
+    questions: VecDeque<Question>,
+}
+
+/// Whether to replay what was counted.
+struct Question {
+    id: String,
+    session: Session,
+    filter: Filter,
+    counted: Counted,
+}
 
 /// A replay of the messages that a filter shows.
 struct Replay {
+    id: String,
     account: String,
     filter: String,
     started_at: Timestamp,
-    /// The number of messages; at least so many if there are more than are counted.
-    total: u64,
-    selection: Selection,
-    /// The sequence of the last message: later ones are not replayed.
-    last: i64,
+    counted: Counted,
     replayed: AtomicU64,
     /// Messages that a handler was processing, or that were deleted.
     skipped: AtomicU64,
@@ -53,20 +72,37 @@ struct Replay {
 
 impl Replays {
     fn last(&self) -> Option<Arc<Replay>> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.lock().last.clone()
+    }
+
+    /// Keeps a question.
+    fn ask(&self, question: Question) {
+        let questions = &mut self.lock().questions;
+        if questions.len() >= QUESTIONS {
+            questions.pop_front();
+        }
+        questions.push_back(question);
+    }
+
+    /// Returns a question of this session, once.
+    fn take(&self, id: &str, session: &Session) -> Option<Question> {
+        let questions = &mut self.lock().questions;
+        let is_asked = |other: &Question| other.id == id && other.session.token == session.token;
+        questions.remove(questions.iter().position(is_asked)?)
     }
 
     /// Keeps a replay unless another is running.
     fn start(&self, replay: &Arc<Replay>) -> bool {
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = &mut self.lock().last;
         if last.as_ref().is_some_and(|last| last.is_running()) {
             return false;
         }
         *last = Some(Arc::clone(replay));
         true
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -94,20 +130,26 @@ impl Replay {
     }
 
     async fn replay(&self, inbox: &Arc<dyn Inbox>) -> Result<(), InboxError> {
-        let mut query = Query::new(self.selection.clone(), CONCURRENT);
+        let Counted {
+            selection, last, ..
+        } = &self.counted;
+        // Messages may enter the filter meanwhile: no more are replayed than were asked for.
+        let mut left = match self.counted.has_more {
+            true => usize::MAX,
+            false => usize::try_from(self.counted.count).unwrap_or(usize::MAX),
+        };
+        let mut query = Query::new(selection.clone(), CONCURRENT);
         while !self.is_cancelled.load(Ordering::Relaxed) {
             let page = inbox.list(query.clone()).await?;
             let mut tasks = JoinSet::new();
-            for entry in page
-                .entries
-                .iter()
-                .filter(|entry| entry.sequence <= self.last)
-            {
+            let counted = (page.entries.iter()).filter(|entry| entry.sequence <= *last);
+            for entry in counted.take(left) {
                 let mut one = Selection::id(&*entry.webhook_id).with_endpoint(&*entry.endpoint);
-                one.state = self.selection.state;
+                one.state = selection.state;
                 let inbox = Arc::clone(inbox);
                 tasks.spawn(async move { inbox.replay(one).await });
             }
+            left -= tasks.len();
             while let Some(done) = tasks.join_next().await {
                 // The store does not panic.
                 let replayed = done.unwrap_or(Ok(0))?;
@@ -118,8 +160,8 @@ impl Replay {
                 };
                 counter.fetch_add(1, Ordering::Relaxed);
             }
-            let is_last = |entry: &Entry| entry.sequence >= self.last;
-            if page.next.is_none() || page.entries.last().is_some_and(is_last) {
+            let is_last = |entry: &Entry| entry.sequence >= *last;
+            if left == 0 || page.next.is_none() || page.entries.last().is_some_and(is_last) {
                 break;
             }
             query.after = page.next;
@@ -131,32 +173,43 @@ impl Replay {
 /// What a filter selects.
 struct Counted {
     selection: Selection,
-    /// At most [`COUNTED`].
+    /// At most about [`COUNTED`].
     count: u64,
     has_more: bool,
-    /// The sequence of the newest message.
+    /// The sequence of the newest message: later ones are not replayed.
     last: i64,
 }
 
-async fn count(inbox: &dyn Inbox, filter: &Filter) -> Result<Counted, InboxError> {
-    let selection = filter.selection(inbox).await?;
-    let mut query = Query::new(selection.clone(), PAGE).newest_first();
-    let (mut count, mut last) = (0, i64::MIN);
-    loop {
-        let page = inbox.list(query.clone()).await?;
-        if let Some(newest) = page.entries.first() {
-            last = last.max(newest.sequence);
+impl Counted {
+    /// Counts the selected messages, up to one of them if it is given.
+    async fn new(
+        inbox: &dyn Inbox,
+        selection: Selection,
+        last: Option<i64>,
+    ) -> Result<Self, InboxError> {
+        let mut query = Query::new(selection.clone(), PAGE).newest_first();
+        query.after = last.map(|last| Cursor::new(last.saturating_add(1)));
+        let mut counted = Self {
+            selection,
+            count: 0,
+            has_more: true,
+            last: last.unwrap_or(i64::MIN),
+        };
+        while counted.has_more && counted.count < COUNTED {
+            let page = inbox.list(query.clone()).await?;
+            if let Some(newest) = page.entries.first() {
+                counted.last = counted.last.max(newest.sequence);
+            }
+            counted.count += u64::try_from(page.entries.len()).unwrap_or(0);
+            counted.has_more = page.next.is_some();
+            query.after = page.next;
         }
-        count += u64::try_from(page.entries.len()).unwrap_or(0);
-        query.after = page.next;
-        if page.next.is_none() || count >= COUNTED {
-            return Ok(Counted {
-                selection,
-                count,
-                has_more: page.next.is_some(),
-                last,
-            });
-        }
+        Ok(counted)
+    }
+
+    /// Returns `true` if there are more messages than in another count.
+    const fn exceeds(&self, other: &Self) -> bool {
+        !other.has_more && (self.has_more || self.count > other.count)
     }
 }
 
@@ -170,15 +223,34 @@ pub(super) async fn respond_new(admin: &Page, session: &Session, form: Form) -> 
         );
     }
     let filter = Filter::new(form);
-    let counted = time::timeout(TIMEOUT, count(&**admin.receiver.inbox(), &filter)).await;
-    let Ok(Ok(counted)) = counted else {
+    if let Some(error) = filter.error() {
+        return failure(StatusCode::BAD_REQUEST, Some(session), &error);
+    }
+    let inbox = &**admin.receiver.inbox();
+    let counted = async { Counted::new(inbox, filter.selection(inbox).await?, None).await };
+    let Ok(Ok(counted)) = time::timeout(TIMEOUT, counted).await else {
         let text = "The inbox did not count the messages in time; narrow the filter.";
         return failure(StatusCode::SERVICE_UNAVAILABLE, Some(session), text);
     };
+    ask(admin, session, filter, counted, None)
+}
+
+/// Asks whether to replay what was counted. `before` is how many an earlier question was about.
+fn ask(
+    admin: &Page,
+    session: &Session,
+    filter: Filter,
+    counted: Counted,
+    before: Option<u64>,
+) -> Response<Body> {
+    let id = random();
     let content = html! {
         p { a href=(filter.link("/messages", None)) { "Messages" } }
         h1 { "Replay" }
         (criteria(&filter))
+        @if let Some(before) = before {
+            p.alert role="alert" { "Before, there were " (number(before)) ": nothing was replayed." }
+        }
         @if counted.count == 0 {
             p { "The filter shows no messages." }
         } @else {
@@ -191,17 +263,22 @@ pub(super) async fn respond_new(admin: &Page, session: &Session, form: Form) -> 
             }
             form method="post" action="/replays" {
                 (token(session))
-                @for (name, value) in filter.parameters() {
-                    input type="hidden" name=(name) value=(value);
-                }
-                input type="hidden" name="last" value=(counted.last);
+                input type="hidden" name="question" value=(id);
                 button.main { "Replay " (number(counted.count)) @if counted.has_more { " and more" } }
                 " "
                 a.button href=(filter.link("/messages", None)) { "Don’t replay" }
             }
         }
     };
-    page("", "Replay", session, &content)
+    let session = session.clone();
+    let response = page("", "Replay", &session, &content);
+    admin.replays.ask(Question {
+        id,
+        session,
+        filter,
+        counted,
+    });
+    response
 }
 
 fn criteria(filter: &Filter) -> Markup {
@@ -215,34 +292,37 @@ fn criteria(filter: &Filter) -> Markup {
     }
 }
 
-/// Starts a replay of the messages up to the last that was counted.
+/// Starts the replay that a question was about. Asks again if there are more messages now.
 pub(super) async fn start(
     admin: &Page,
     session: &Session,
     peer: IpAddr,
     form: &Form,
 ) -> Response<Body> {
-    let Ok(last) = form.get("last").parse() else {
-        let text = "The form is incomplete. Open it anew.";
-        return failure(StatusCode::BAD_REQUEST, Some(session), text);
-    };
-    let filter = Filter::new(form.clone());
-    if filter.is_invalid() {
-        let text = "A time of the filter is not a time.";
-        return failure(StatusCode::BAD_REQUEST, Some(session), text);
+    if (admin.replays.last()).is_some_and(|replay| replay.is_running()) {
+        let text = "Another replay is running. Wait for its end, or cancel it.";
+        return failure(StatusCode::CONFLICT, Some(session), text);
     }
-    let counted = time::timeout(TIMEOUT, count(&**admin.receiver.inbox(), &filter)).await;
-    let Ok(Ok(counted)) = counted else {
+    let Some(question) = admin.replays.take(form.get("question"), session) else {
+        let text = "The form was used before, or is too old. Open it anew.";
+        return failure(StatusCode::CONFLICT, Some(session), text);
+    };
+    let (selection, last) = (question.counted.selection.clone(), question.counted.last);
+    let counted = Counted::new(&**admin.receiver.inbox(), selection, Some(last));
+    let Ok(Ok(counted)) = time::timeout(TIMEOUT, counted).await else {
         let text = "The inbox did not respond in time; retry later.";
         return failure(StatusCode::SERVICE_UNAVAILABLE, Some(session), text);
     };
+    if counted.exceeds(&question.counted) {
+        let before = question.counted.count;
+        return ask(admin, session, question.filter, counted, Some(before));
+    }
     let replay = Arc::new(Replay {
+        id: question.id,
         account: session.account.name.clone(),
-        filter: filter.link("", None),
+        filter: question.filter.link("", None),
         started_at: Timestamp::now(),
-        total: counted.count,
-        selection: counted.selection,
-        last,
+        counted,
         replayed: AtomicU64::new(0),
         skipped: AtomicU64::new(0),
         is_cancelled: AtomicBool::new(false),
@@ -253,16 +333,18 @@ pub(super) async fn start(
         let text = "Another replay is running. Wait for its end, or cancel it.";
         return failure(StatusCode::CONFLICT, Some(session), text);
     }
-    let (account, filter, count) = (&*replay.account, &*replay.filter, replay.total);
+    let (account, filter) = (&*replay.account, &*replay.filter);
+    let count = replay.counted.count;
     info!(account, %peer, filter, count, "replay started by admin");
     let receiver = admin.receiver.clone();
     tokio::spawn(async move { replay.run(&receiver).await });
     redirect("/replays")
 }
 
-/// Cancels the running replay. What was replayed stays so.
-pub(super) fn cancel(admin: &Page, session: &Session, peer: IpAddr) -> Response<Body> {
-    if let Some(replay) = (admin.replays.last()).filter(|replay| replay.is_running()) {
+/// Cancels a replay unless it has ended. What was replayed stays so.
+pub(super) fn cancel(admin: &Page, session: &Session, peer: IpAddr, form: &Form) -> Response<Body> {
+    let is_meant = |replay: &Arc<Replay>| replay.is_running() && replay.id == form.get("replay");
+    if let Some(replay) = admin.replays.last().filter(is_meant) {
         replay.is_cancelled.store(true, Ordering::Relaxed);
         let account = &*session.account.name;
         info!(account, %peer, "replay cancelled by admin");
@@ -273,7 +355,7 @@ pub(super) fn cancel(admin: &Page, session: &Session, peer: IpAddr) -> Response<
 /// Responds with the progress of the last replay.
 pub(super) fn respond(admin: &Page, session: &Session) -> Response<Body> {
     let replay = admin.replays.last();
-    let is_running = replay.as_ref().is_some_and(|replay| replay.is_running());
+    let running = replay.as_ref().filter(|replay| replay.is_running());
     let content = html! {
         p { a href="/messages" { "Messages" } }
         h1 { "Replay" }
@@ -283,9 +365,10 @@ pub(super) fn respond(admin: &Page, session: &Session) -> Response<Body> {
                 Some(replay) => (progress(replay)),
             }
         }
-        @if is_running && session.account.may_act {
+        @if let Some(replay) = running && session.account.may_act {
             form method="post" action="/replays/cancel" {
                 (token(session))
+                input type="hidden" name="replay" value=(replay.id);
                 button { "Cancel" }
             }
         }
@@ -306,12 +389,12 @@ fn progress(replay: &Replay) -> Markup {
         (true, true) => ("dead", "cancelled"),
         (true, false) => ("done", "done"),
     };
-    let total = replay.total.max(replayed + skipped);
+    let total = replay.counted.count.max(replayed + skipped);
     html! {
         p {
             span.state.(class) { (state) } " "
             b { (number(replayed)) } " replayed of " (number(total))
-            @if replay.total >= COUNTED { " or more" }
+            @if replay.counted.has_more { " or more" }
             @if skipped > 0 { ", " (number(skipped)) " left out" }
         }
         @if !has_ended { progress value=(replayed + skipped) max=(total) aria-label="Replayed" {} }

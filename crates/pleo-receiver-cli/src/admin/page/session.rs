@@ -168,7 +168,7 @@ fn cookie_name(headers: &HeaderMap) -> String {
 }
 
 /// Returns 244 random bits.
-fn random() -> String {
+pub(super) fn random() -> String {
     format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple())
 }
 

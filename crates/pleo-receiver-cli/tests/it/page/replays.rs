@@ -3,11 +3,12 @@
 use rusqlite::Connection;
 
 use super::client::{Client, TOKEN, serve};
-use crate::support::program::WorkDir;
+use crate::support::program::{SECRET, WorkDir};
 
-/// Returns the parameter with the last message, from the form of a replay.
-fn last(page: &str) -> &str {
-    let value = page.split("name=\"last\" value=\"").nth(1).unwrap();
+/// Returns a hidden field of a page's form.
+fn field<'a>(page: &'a str, name: &str) -> &'a str {
+    let start = format!("name=\"{name}\" value=\"");
+    let value = page.split(&start).nth(1).unwrap();
     value.split('"').next().unwrap()
 }
 
@@ -29,8 +30,7 @@ fn replays_what_filter_shows_once() {
             .stdout
             .starts_with("204")
     );
-    let mut fields = vec![("state", "dead"), ("type", "v1.export-job.created")];
-    fields.push(("last", last(&confirm.body)));
+    let fields = [("question", field(&confirm.body, "question"))];
     assert_eq!(client.post("/replays", &fields).redirect(), "/replays");
     let page = client.wait_for("/replays", "done 3 replayed of").text();
     assert!(page.contains("by admin_token"), "{page}");
@@ -71,13 +71,22 @@ fn cancels_replay_and_refuses_second() {
         "{}",
         confirm.text()
     );
-    let fields = [("state", "dead"), ("last", last(&confirm.body))];
+    let fields = [("question", field(&confirm.body, "question"))];
     assert_eq!(client.post("/replays", &fields).redirect(), "/replays");
     assert_eq!(client.post("/replays", &fields).status, 409);
     let page = client.wait_for("/replays", "running").body;
     assert!(page.contains("<progress"), "{page}");
     assert!(page.contains("action=\"/replays/cancel\""), "{page}");
-    assert_eq!(client.post("/replays/cancel", &[]).redirect(), "/replays");
+    for other in [&[][..], &[("replay", "other")]] {
+        client.post("/replays/cancel", other).redirect();
+    }
+    let running = client.get("/replays");
+    assert!(running.text().contains("running"), "{}", running.text());
+    let replay = [("replay", field(&running.body, "replay"))];
+    assert_eq!(
+        client.post("/replays/cancel", &replay).redirect(),
+        "/replays"
+    );
     client.wait_for("/replays", "cancelled");
     let line = server.wait_for_log("replay by admin ended");
     assert!(line.contains("cancelled=true"), "{line}");
@@ -86,5 +95,113 @@ fn cancels_replay_and_refuses_second() {
     assert!(pending < 100_000, "{stats}");
     let replayed = line.split("replayed=").nth(1).unwrap();
     assert_eq!(replayed.split(' ').next().unwrap(), pending.to_string());
+    assert_eq!(server.stop("-TERM").0, Some(0));
+}
+
+#[test]
+fn asks_again_if_more_messages_entered_filter() {
+    let dir = WorkDir::new();
+    let server = serve(&dir, "");
+    for id in ["a", "b", "c"] {
+        assert!(
+            dir.send(&server.url, &["--id", id])
+                .stdout
+                .starts_with("204")
+        );
+    }
+    let file = Connection::open(dir.path().join("pleo-inbox.db")).unwrap();
+    let set_state = |id: &str, state: &str| {
+        let update = "UPDATE message SET state = ?1 WHERE webhook_id = ?2";
+        assert_eq!(file.execute(update, [state, id]).unwrap(), 1);
+    };
+    set_state("b", "done");
+    set_state("c", "dead");
+    let client = Client::signed_in(&server, TOKEN);
+    let first = client.get("/replays/new?state=dead");
+    assert!(
+        first.text().contains("1 message becomes"),
+        "{}",
+        first.text()
+    );
+    set_state("b", "dead");
+    let first = [("question", field(&first.body, "question"))];
+    let second = client.post("/replays", &first);
+    assert_eq!(second.status, 200, "{second:?}");
+    for text in [
+        "Before, there were 1: nothing was replayed",
+        "2 messages become",
+    ] {
+        assert!(second.text().contains(text), "{}", second.text());
+    }
+    assert_eq!(client.post("/replays", &first).status, 409);
+    // The question of another session is none.
+    let second = [("question", field(&second.body, "question"))];
+    let other = Client::signed_in(&server, TOKEN);
+    assert_eq!(other.post("/replays", &second).status, 409);
+    assert_eq!(client.post("/replays", &second).redirect(), "/replays");
+    client.wait_for("/replays", "done 2 replayed of 2");
+    set_state("a", "dead");
+    assert_eq!(client.post("/replays", &second).status, 409);
+    client.wait_for("/message?endpoint=/webhooks/pleo&id=a", "dead Message id");
+    let (_, log) = server.stop("-TERM");
+    assert_eq!(log.matches("replay started by admin").count(), 1, "{log}");
+}
+
+#[test]
+fn search_of_replay_stays_what_was_counted() {
+    let dir = WorkDir::new();
+    let server = serve(&dir, "");
+    let send = |id: &str, event_id: &str| {
+        dir.write(
+            "body",
+            &format!("{{\"eventType\":\"x\",\"eventId\":\"{event_id}\",\"data\":{{}}}}"),
+        );
+        let sent = dir.send_with(SECRET, &server.url, &["--id", id, "--body", "body"]);
+        assert!(sent.starts_with("204"), "{sent}");
+    };
+    send("a", "event");
+    let client = Client::signed_in(&server, TOKEN);
+    let asked = client.get("/replays/new?q=event");
+    assert!(
+        asked.text().contains("1 message becomes"),
+        "{}",
+        asked.text()
+    );
+    // Now it is a message id too.
+    send("event", "other");
+    let fields = [("question", field(&asked.body, "question"))];
+    client.post("/replays", &fields).redirect();
+    client.wait_for("/replays", "done 1 replayed of 1");
+    let (_, log) = server.stop("-TERM");
+    assert!(log.contains("replayed=1 skipped=0"), "{log}");
+}
+
+#[test]
+fn invalid_filter_selects_nothing() {
+    let dir = WorkDir::new();
+    let server = serve(&dir, "");
+    assert!(
+        dir.send(&server.url, &["--id", "a"])
+            .stdout
+            .starts_with("204")
+    );
+    let client = Client::signed_in(&server, TOKEN);
+    for (filter, name) in [
+        ("state=Dead", "state"),
+        ("since=x", "since"),
+        ("until=9", "until"),
+    ] {
+        let error = format!("The filter is invalid: correct {name}.");
+        let list = client.get(&format!("/messages?{filter}"));
+        assert!(list.text().contains(&error), "{}", list.text());
+        for absent in ["message-", "data-live", "/replays/new"] {
+            assert!(!list.body.contains(absent), "{absent}: {}", list.body);
+        }
+        for path in ["/replays/new", "/messages/live"] {
+            let page = client.get(&format!("{path}?{filter}"));
+            assert_eq!(page.status, 400, "{page:?}");
+            assert!(page.text().contains(&error), "{}", page.text());
+        }
+    }
     assert_eq!(server.stop("-TERM").0, Some(0));
 }
