@@ -2,7 +2,7 @@
 
 use core::convert::Infallible;
 use core::time::Duration;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use http::{Response, StatusCode};
 use http_body_util::BodyExt as _;
 use http_body_util::channel::{Channel, Sender};
 use jiff::Timestamp;
-use pleo_receiver::{Entry, Inbox, InboxError, Query, Selection, State};
+use pleo_receiver::{EndpointStats, Entry, Inbox, InboxError, Query, Selection, State};
 use tokio::sync::Semaphore;
 use tokio::time::{self, Instant};
 
@@ -34,14 +34,39 @@ const LIFETIME: Duration = Duration::from_secs(25);
 /// How often the inbox is read.
 const INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long the browser waits before it opens the next stream, in milliseconds.
-const RETRY: u32 = 500;
+/// How long the browser waits before it opens the next stream.
+const RETRY: Duration = Duration::from_millis(500);
 
-/// The rows that a browser has: the newest of the filter.
+/// A read of this time or more is slow: the filter finds less than a page, and visits all messages. It
+/// is repeated only if the statistics have changed.
+const SLOW: Duration = Duration::from_millis(100);
+
+/// A stream reads at most for one part in so many of the time.
+const SHARE: u32 = 20;
+
+/// The rows that a browser has: the newest of the filter, and those that were.
 struct Rows {
-    receiver: pleo_receiver::Receiver,
+    inbox: Arc<dyn Inbox>,
     selection: Selection,
-    entries: BTreeMap<i64, Entry>,
+    rows: BTreeMap<i64, Row>,
+    last_read: Option<LastRead>,
+}
+
+/// What a row shows that may change, and its key.
+#[derive(PartialEq)]
+struct Row {
+    endpoint: Arc<str>,
+    webhook_id: Arc<str>,
+    state: State,
+    leased: bool,
+    attempts: u32,
+    last_error: Option<String>,
+}
+
+struct LastRead {
+    at: Instant,
+    took: Duration,
+    counts: Vec<EndpointStats>,
 }
 
 /// Responds with a stream of rows.
@@ -59,11 +84,7 @@ pub(super) async fn respond(admin: &Page, session: Session, form: Form) -> Respo
         let text = "The inbox did not respond.";
         return failure(StatusCode::SERVICE_UNAVAILABLE, Some(&session), text);
     };
-    let rows = Rows {
-        receiver: admin.receiver.clone(),
-        selection,
-        entries: BTreeMap::new(),
-    };
+    let rows = Rows::new(Arc::clone(admin.receiver.inbox()), selection);
     let sessions = Arc::clone(&admin.sessions);
     let (sender, body) = Channel::<Bytes, Infallible>::new(1);
     tokio::spawn(async move {
@@ -81,75 +102,120 @@ pub(super) fn streams() -> Arc<Semaphore> {
 }
 
 impl Rows {
+    fn new(inbox: Arc<dyn Inbox>, selection: Selection) -> Self {
+        Self {
+            inbox,
+            selection,
+            rows: BTreeMap::new(),
+            last_read: None,
+        }
+    }
+
     /// Sends rows until the stream's time is over, the browser is gone or the session has ended.
     async fn stream(mut self, mut sender: Sender<Bytes>, sessions: &Sessions, session: &Session) {
         let ends_at = Instant::now() + LIFETIME;
         let mut interval = time::interval(INTERVAL);
-        let mut text = format!("retry: {RETRY}\n\n");
+        let mut retry = Duration::ZERO;
         while Instant::now() < ends_at && sessions.has(session) {
             interval.tick().await;
-            let Ok(Ok(changed)) = time::timeout(TIMEOUT, self.update()).await else {
-                return;
+            let updated = time::timeout(TIMEOUT, self.update()).await;
+            let took = match (&updated, &self.last_read) {
+                (Ok(Ok(_)), Some(last)) => last.took,
+                _ => TIMEOUT,
             };
+            let mut text = String::new();
+            if retry != (took * SHARE).max(RETRY) {
+                retry = (took * SHARE).max(RETRY);
+                // Writing to a string cannot fail.
+                let _ = write!(text, "retry: {}\n\n", retry.as_millis());
+            }
             let now = Timestamp::now();
-            for entry in changed {
+            let is_read = matches!(updated, Ok(Ok(_)));
+            for entry in updated.ok().and_then(Result::ok).unwrap_or_default() {
                 text.push_str("event: row\n");
                 for line in row(&entry, now).into_string().lines() {
-                    // Writing to a string cannot fail.
                     let _ = writeln!(text, "data: {line}");
                 }
                 text.push('\n');
             }
             // A comment, so that the end of the connection is noticed.
             text.push_str(":\n\n");
-            let data = Bytes::from(core::mem::take(&mut text));
-            if sender.send_data(data).await.is_err() {
+            let is_sent = sender.send_data(text.into()).await.is_ok();
+            if !is_sent || !is_read {
                 return;
             }
         }
     }
 
-    /// Reads what is new, and the pending messages again. Returns those that are new or changed, the
-    /// oldest first.
+    /// Returns the rows that are new or changed, the oldest first. Reads nothing if the last read was
+    /// slow, and either not long ago or nothing has changed since.
     async fn update(&mut self) -> Result<Vec<Entry>, InboxError> {
-        let inbox = Arc::clone(self.receiver.inbox());
-        let mut read = self.reread(&*inbox).await?;
-        let query = Query::new(self.selection.clone(), SHOWN);
-        let newest = self.entries.values().next_back().map(Entry::cursor);
-        let new = match newest {
-            Some(newest) => inbox.list(query.clone().with_after(newest)).await?,
-            None => inbox.list(query.clone().newest_first()).await?,
-        };
-        // More than a page arrived: only the newest are shown.
-        let new = match (newest, new.next) {
-            (Some(_), Some(_)) => inbox.list(query.newest_first()).await?,
-            _ => new,
-        };
-        read.extend(new.entries);
+        let start = Instant::now();
+        let last = self.last_read.as_ref();
+        if last.is_some_and(|last| start < last.at + last.took * SHARE) {
+            return Ok(Vec::new());
+        }
+        let counts = counts(self.inbox.stats().await?);
+        if last.is_some_and(|last| last.took >= SLOW && last.counts == counts) {
+            return Ok(Vec::new());
+        }
+        let changed = self.read().await?;
+        self.last_read = Some(LastRead {
+            at: start,
+            took: start.elapsed(),
+            counts,
+        });
+        Ok(changed)
+    }
+
+    async fn read(&mut self) -> Result<Vec<Entry>, InboxError> {
+        let newest = Query::new(self.selection.clone(), SHOWN).newest_first();
+        let mut read = self.inbox.list(newest).await?.entries;
+        let listed: BTreeSet<i64> = read.iter().map(|entry| entry.sequence).collect();
+        // Rows that left the filter.
+        let left = self.rows.iter();
+        for (_, row) in left.filter(|(sequence, _)| !listed.contains(sequence)) {
+            let one = Selection::id(&*row.webhook_id).with_endpoint(&*row.endpoint);
+            read.extend(self.inbox.list(Query::new(one, 1)).await?.entries);
+        }
         let mut changed = Vec::new();
         for entry in read {
-            let before = self.entries.insert(entry.sequence, entry.clone());
-            if before.as_ref() != Some(&entry) {
+            let row = Row::new(&entry);
+            if self.rows.get(&entry.sequence) != Some(&row) {
+                self.rows.insert(entry.sequence, row);
                 changed.push(entry);
             }
         }
         let shown = usize::try_from(SHOWN).unwrap_or(usize::MAX);
-        while self.entries.len() > shown {
-            self.entries.pop_first();
+        while self.rows.len() > shown {
+            self.rows.pop_first();
         }
-        changed.retain(|entry| self.entries.contains_key(&entry.sequence));
+        changed.retain(|entry| self.rows.contains_key(&entry.sequence));
         changed.sort_by_key(|entry| entry.sequence);
         Ok(changed)
     }
+}
 
-    /// Reads the pending messages again, each by its key, also if they left the filter.
-    async fn reread(&self, inbox: &dyn Inbox) -> Result<Vec<Entry>, InboxError> {
-        let mut read = Vec::new();
-        let pending = self.entries.values();
-        for entry in pending.filter(|entry| entry.state == State::Pending) {
-            let one = Selection::id(&*entry.webhook_id).with_endpoint(&*entry.endpoint);
-            read.extend(inbox.list(Query::new(one, 1)).await?.entries);
+impl Row {
+    fn new(entry: &Entry) -> Self {
+        Self {
+            endpoint: Arc::clone(&entry.endpoint),
+            webhook_id: Arc::clone(&entry.webhook_id),
+            state: entry.state,
+            leased: entry.leased,
+            attempts: entry.attempts,
+            last_error: entry.last_error.clone(),
         }
-        Ok(read)
     }
 }
+
+/// Returns statistics without what changes by itself.
+fn counts(mut stats: Vec<EndpointStats>) -> Vec<EndpointStats> {
+    for stats in &mut stats {
+        stats.oldest_pending = None;
+    }
+    stats
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! Tests of the live view.
 
+use rusqlite::Connection;
+
 use super::client::{Client, READ_TOKEN, TOKEN, serve};
 use crate::support::program::{SECRET, WorkDir};
 
@@ -31,6 +33,32 @@ fn sends_new_and_changed_rows() {
     for _ in 0..2 {
         assert!(events.wait_for(">done<").is_some());
     }
+    assert_eq!(server.stop("-TERM").0, Some(0));
+}
+
+#[test]
+fn sends_older_rows_that_enter_or_leave_filter() {
+    let dir = WorkDir::new();
+    let server = serve(&dir, "");
+    for id in ["msg_a", "msg_b"] {
+        let sent = dir.send(&server.url, &["--id", id]);
+        assert!(sent.stdout.starts_with("204"));
+    }
+    let file = Connection::open(dir.path().join("pleo-inbox.db")).unwrap();
+    let set_state = |id: &str, state: &str| {
+        let update = "UPDATE message SET state = ?1 WHERE webhook_id = ?2";
+        assert_eq!(file.execute(update, [state, id]).unwrap(), 1);
+    };
+    set_state("msg_b", "dead");
+    let client = Client::signed_in(&server, TOKEN);
+    let mut events = client.open(&format!("{PATH}?state=dead"));
+    assert!(events.wait_for("msg_b").is_some());
+    set_state("msg_a", "dead");
+    assert!(events.wait_for("msg_a").unwrap().contains(">dead<"));
+    set_state("msg_b", "pending");
+    assert!(events.wait_for("msg_b").unwrap().contains(">pending<"));
+    set_state("msg_b", "done");
+    assert!(events.wait_for("msg_b").unwrap().contains(">done<"));
     assert_eq!(server.stop("-TERM").0, Some(0));
 }
 
