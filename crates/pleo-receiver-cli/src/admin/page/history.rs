@@ -13,6 +13,9 @@ use tokio::time;
 /// How many minutes are kept.
 pub(super) const MINUTES: usize = 60;
 
+/// How many minutes the clock may be set back without a loss of counts.
+const STEP: i64 = 5;
+
 /// How often the counters are read.
 const INTERVAL: Duration = Duration::from_secs(5);
 
@@ -22,7 +25,8 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 /// The maximum number of sources with rejections in a minute. Others are counted together.
 const SOURCES: usize = 64;
 
-/// The outcomes of deliveries: the metric, its label and the name on the page.
+/// The outcomes of deliveries, as the page names them. All but `rejected` are labels of a metric, where
+/// `duplicate` is `known`.
 pub(super) const OUTCOMES: [&str; 4] = ["stored", "duplicate", "conflict", "rejected"];
 
 /// The outcomes of attempts.
@@ -167,7 +171,11 @@ impl History {
     fn lock(&self, now: Timestamp) -> MutexGuard<'_, State> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let number = now.as_second().div_euclid(60);
-        // If the clock was set back, the last minute goes on.
+        // If the clock was set back, the last minute goes on. If it was far ahead, its minutes are wrong.
+        let is_wrong = |minute: &Minute| minute.number > number.saturating_add(STEP);
+        while state.minutes.back().is_some_and(is_wrong) {
+            state.minutes.pop_back();
+        }
         if state.minutes.back().is_none_or(|last| last.number < number) {
             state.minutes.push_back(Minute {
                 number,
@@ -269,6 +277,24 @@ mod tests {
         assert_eq!((last.number, last.backlog), (99, Some(99)));
         assert_eq!(last.deliveries, [99 * 99 - 98 * 98, 0, 0, 0]);
         assert_eq!(history.minutes(at(200)).len(), 1, "an hour later");
+    }
+
+    #[test]
+    fn goes_on_after_clock_was_far_ahead() {
+        let history = History::new();
+        let count = |minute| {
+            history.count_rejection(at(minute), "not_json", None);
+            let minutes = history.minutes(at(minute));
+            minutes
+                .iter()
+                .map(|minute| minute.number)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(count(100), [100]);
+        assert_eq!(count(98), [100], "a small step");
+        assert_eq!(count(100_000), [100_000]);
+        assert_eq!(count(101), [101]);
+        assert_eq!(count(102), [101, 102]);
     }
 
     #[test]
