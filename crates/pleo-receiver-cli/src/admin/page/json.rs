@@ -5,11 +5,14 @@ use serde::de::IgnoredAny;
 /// The largest depth of formatted JSON. Deeper indents would multiply its size.
 const DEPTH: usize = 64;
 
-/// Returns JSON with one value a line; `None` if it is not JSON, or too deep. Numbers, texts and the
+/// The largest formatted JSON, in bytes.
+const SIZE: usize = 1024 * 1024;
+
+/// Returns JSON with one value a line; `None` if it is not JSON, too deep or too large. Numbers, texts and the
 /// order of members stay as they are.
 pub(super) fn format(text: &str) -> Option<String> {
     serde_json::from_str::<IgnoredAny>(text).ok()?;
-    let mut formatted = String::with_capacity(text.len() * 2);
+    let mut formatted = String::with_capacity(text.len());
     let mut depth = 0;
     let (mut in_string, mut is_escaped) = (false, false);
     let mut letters = text
@@ -18,6 +21,9 @@ pub(super) fn format(text: &str) -> Option<String> {
         .peekable();
     // Strings are copied by their range, since they may contain spaces.
     while let Some((at, letter)) = letters.next() {
+        if formatted.len() > SIZE {
+            return None;
+        }
         match letter {
             '"' => {
                 let mut end = at + 1;
@@ -87,12 +93,19 @@ mod tests {
     }
 
     #[test]
-    fn refuses_deep_json_and_what_is_not_json() {
+    fn refuses_deep_or_large_json_and_what_is_not_json() {
         for text in ["", "{", "{]", "\"", "{} {}", "nothing"] {
             assert_eq!(format(text), None, "{text}");
         }
         let nested = |depth| "[".repeat(depth) + &"]".repeat(depth);
         assert!(format(&nested(DEPTH)).is_some());
         assert_eq!(format(&nested(DEPTH + 2)), None);
+        // Each short value in the depth has a long line.
+        let wide = |values: usize| {
+            let values = vec!["0"; values].join(",");
+            nested(DEPTH - 1).replace("[]", &format!("[{values}]"))
+        };
+        assert!(format(&wide(5000)).unwrap().len() < SIZE);
+        assert_eq!(format(&wide(10_000)), None);
     }
 }

@@ -34,6 +34,9 @@ const HEADERS: [(HeaderName, &str); 6] = [
     ),
 ];
 
+/// How many characters of a title are shown.
+pub(super) const TITLE: usize = 120;
+
 /// The links on each page.
 const LINKS: [(&str, &str); 2] = [("/", "Overview"), ("/messages", "Messages")];
 
@@ -93,7 +96,7 @@ pub(super) fn page_with(
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                title { (escape(title)) " · pleo-receiver" }
+                title { (cut(title, TITLE)) " · pleo-receiver" }
                 link rel="icon" href="/assets/icon.svg" type="image/svg+xml";
                 link rel="stylesheet" href="/assets/page.css";
                 script src="/assets/page.js" defer {}
@@ -166,6 +169,14 @@ pub(super) fn state(state: State, leased: bool) -> Markup {
         state.as_str()
     };
     html! { span class={ "state " (state.as_str()) } { (text) } }
+}
+
+/// Cuts and escapes a text that a message contains, which may be long.
+pub(super) fn cut(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        Some((end, _)) => escape(text.get(..end).unwrap_or_default()) + "…",
+        None => escape(text),
+    }
 }
 
 /// A number with separators between thousands.

@@ -1,14 +1,18 @@
 //! One message: its body, signature, attempts and expiry.
 
+use std::sync::Arc;
+
 use http::header::CONTENT_DISPOSITION;
 use http::{HeaderValue, Response, StatusCode};
 use jiff::Timestamp;
 use maud::{Markup, html};
 use pleo_receiver::{Attempt, AttemptResult, Endpoint, Key, State, StoredMessage};
-use tokio::time;
+use tokio::{task, time};
 
 use super::form::{Form, link};
-use super::layout::{self, countdown, duration, failure, number, page, response, token};
+use super::layout::{
+    self, TITLE, countdown, cut, duration, failure, number, page, response, token,
+};
 use super::overview::TIMEOUT;
 use super::session::Session;
 use super::{Page, curl, json, summary};
@@ -20,12 +24,29 @@ use crate::message::prove;
 /// The largest body that is shown, in bytes. A larger one can be saved.
 const BODY: usize = 256 * 1024;
 
+/// The longest event or resource id that is shown completely, in bytes.
+const ID: usize = 256;
+
 /// Responds with the page of a message.
-pub(super) async fn respond(admin: &Page, session: &Session, form: &Form) -> Response<Body> {
+pub(super) async fn respond(admin: &Arc<Page>, session: &Session, form: &Form) -> Response<Body> {
     let message = match find(admin, form).await {
         Ok(message) => message,
         Err((status, text)) => return failure(status, Some(session), &text),
     };
+    let (admin, owner, done) = (
+        Arc::clone(admin),
+        session.clone(),
+        form.get("done").to_owned(),
+    );
+    // A large body takes long to verify and to format.
+    let shown = task::spawn_blocking(move || show(&admin, &owner, &message, &done)).await;
+    shown.unwrap_or_else(|_| {
+        let text = "The message cannot be shown; see the log.";
+        failure(StatusCode::INTERNAL_SERVER_ERROR, Some(session), text)
+    })
+}
+
+fn show(admin: &Page, session: &Session, message: &StoredMessage, done: &str) -> Response<Body> {
     let endpoints = admin.receiver.endpoints();
     let name = &message.entry.endpoint;
     let endpoint = endpoints.iter().find(|endpoint| endpoint.name() == name);
@@ -36,35 +57,35 @@ pub(super) async fn respond(admin: &Page, session: &Session, form: &Form) -> Res
     let content = html! {
         p { a href="/messages" { "Messages" } }
         div.title {
-            h1 { (escape(title)) }
+            h1 { (cut(title, TITLE)) }
             (layout::state(message.entry.state, message.entry.leased))
         }
-        @if form.get("done") == "replayed" {
+        @if done == "replayed" {
             p.notice role="status" { "Replayed: the message is pending again." }
         }
-        @if form.get("done") == "leased" {
+        @if done == "leased" {
             p.alert role="alert" { "Not replayed: a handler is processing the message." }
         }
-        (facts(&message, now))
-        @if session.account.may_act { (replay(&message, session)) }
+        (facts(message, now))
+        @if session.account.may_act { (replay(message, session)) }
         @if shows_bodies && let Some(summary) = summary::markup(&message.body, now) {
             section aria-labelledby="summary" { h2 id="summary" { "Summary" } (summary) }
         }
         section aria-labelledby="attempts" {
             h2 id="attempts" { "Attempts" }
-            (attempts(&message))
+            (attempts(message))
         }
         section aria-labelledby="signature" {
             h2 id="signature" { "Signature" }
-            (signature(&message, endpoint))
+            (signature(message, endpoint))
         }
         section aria-labelledby="body" {
             h2 id="body" { "Body" }
-            @if shows_bodies { (body(&message)) } @else { p { "Bodies are hidden: " code { "admin_bodies" } " is " code { "false" } "." } }
+            @if shows_bodies { (body(message)) } @else { p { "Bodies are hidden: " code { "admin_bodies" } " is " code { "false" } "." } }
         }
         section aria-labelledby="curl" {
             h2 id="curl" { "Repeat with curl" }
-            (repeat(&message, endpoint, shows_bodies))
+            (repeat(message, endpoint, shows_bodies))
         }
     };
     page("", title, session, &content)
@@ -110,16 +131,12 @@ async fn find(admin: &Page, form: &Form) -> Result<StoredMessage, (StatusCode, S
 
 fn facts(message: &StoredMessage, now: Timestamp) -> Markup {
     let entry = &message.entry;
-    let search = |id: &str| link("/messages", [("q", id)]);
     html! {
         dl.facts {
             (fact("Message id", &html! { code { (escape(&entry.webhook_id)) } }))
             (fact("Endpoint", &html! { a href=(link("/messages", [("endpoint", &*entry.endpoint)])) { (escape(&entry.endpoint)) } }))
-            @if let Some(id) = &entry.event_id {
-                (fact("Event id", &html! { a href=(search(id)) { (escape(id)) } }))
-            }
-            @if let Some(id) = &entry.resource_id {
-                (fact("Resource id", &html! { a href=(search(id)) { (escape(id)) } }))
+            @for (name, id) in [("Event id", &entry.event_id), ("Resource id", &entry.resource_id)] {
+                @if let Some(id) = id { (fact(name, &self::id(id))) }
             }
             (fact("Received", &layout::time(entry.received_at)))
             (fact("Source", &html! { @match entry.source { Some(source) => (source), None => "unknown" } }))
@@ -138,6 +155,21 @@ fn facts(message: &StoredMessage, now: Timestamp) -> Markup {
 
 fn fact(name: &str, value: &Markup) -> Markup {
     html! { div { dt { (name) } dd { (value) } } }
+}
+
+/// An id with a link to its messages. A long one is cut.
+fn id(id: &str) -> Markup {
+    html! {
+        @if id.len() <= ID {
+            a href=(link("/messages", [("q", id)])) { (escape(id)) }
+        } @else {
+            (cut(id, ID)) " (cut: it has " (number(to_u64(id.len()))) " bytes; the raw body has all)"
+        }
+    }
+}
+
+fn to_u64(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
 }
 
 fn replay(message: &StoredMessage, session: &Session) -> Markup {
@@ -234,7 +266,7 @@ fn body(message: &StoredMessage) -> Markup {
                 pre tabindex="0" aria-label="Formatted JSON" { (escape_lines(formatted.as_bytes())) }
                 details { summary { "Raw" } (raw(message)) }
             } @else {
-                p.note { "It is not JSON, or nested too deeply." }
+                p.note { "It is not JSON, nested too deeply, or too large to format." }
                 (raw(message))
             }
         }

@@ -11,18 +11,17 @@ use tokio::time;
 use super::Page;
 use super::filter::Filter;
 use super::form::{Form, link};
-use super::layout::{self, countdown, failure, page};
+use super::layout::{self, countdown, cut, failure, page};
 use super::overview::TIMEOUT;
 use super::session::Session;
 use crate::admin::Body;
-use crate::escape::escape;
 use crate::failure::chain;
 
 /// How many messages a page shows.
 pub(super) const SHOWN: u32 = 50;
 
-/// How many characters of an error the list shows.
-const ERROR: usize = 80;
+/// How many characters of a type, an id or an error the list shows.
+const CUT: usize = 80;
 
 /// A page of the list.
 #[derive(Default)]
@@ -75,7 +74,7 @@ pub(super) async fn respond(admin: &Page, session: &Session, form: Form) -> Resp
         @if let Some(error) = filter.error() {
             p.alert role="alert" { (error) }
         } @else if let Some(id) = filter.search() && listed.entries.is_empty() {
-            p role="status" { "No message, event or resource has the id " code { (escape(id)) } "." }
+            p role="status" { "No message, event or resource has the id " code { (cut(id, CUT)) } "." }
         } @else if listed.entries.is_empty() {
             p role="status" { "No messages." }
         }
@@ -161,21 +160,12 @@ pub(super) fn row(entry: &Entry, now: Timestamp) -> Markup {
         tr id={ "message-" (entry.sequence) } {
             td data-label="Received" { time datetime=(entry.received_at) { (entry.received_at.strftime("%m-%d %H:%M:%S")) } }
             td data-label="State" { (layout::state(entry.state, entry.leased)) }
-            td data-label="Event type" { (escape(entry.event_type.as_deref().unwrap_or("none"))) }
-            th scope="row" data-label="Message id" { a href=(link("/message", target)) { (escape(&entry.webhook_id)) } }
-            td data-label="Endpoint" { (escape(&entry.endpoint)) }
+            td data-label="Event type" { (cut(entry.event_type.as_deref().unwrap_or("none"), CUT)) }
+            th scope="row" data-label="Message id" { a href=(link("/message", target)) { (cut(&entry.webhook_id, CUT)) } }
+            td data-label="Endpoint" { (cut(&entry.endpoint, CUT)) }
             td data-label="Expires" { @if let Some(at) = entry.expires_at && entry.state != State::Done { (countdown(at, now)) } @else { "–" } }
             td.number data-label="Attempts" { (entry.attempts) }
-            td.error data-label="Last error" { (shorten(entry.last_error.as_deref().unwrap_or_default())) }
+            td.error data-label="Last error" { (cut(entry.last_error.as_deref().unwrap_or_default().trim(), CUT)) }
         }
     }
-}
-
-fn shorten(error: &str) -> String {
-    let mut letters = error.trim().chars();
-    let mut short: String = letters.by_ref().take(ERROR).collect();
-    if letters.next().is_some() {
-        short.push('…');
-    }
-    escape(&short)
 }

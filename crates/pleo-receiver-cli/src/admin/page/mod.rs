@@ -205,7 +205,7 @@ impl Page {
     }
 
     async fn get(
-        &self,
+        self: &Arc<Self>,
         parts: &Parts,
         session: Option<Session>,
         access: &Access,

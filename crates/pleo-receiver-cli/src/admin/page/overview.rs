@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use http::Response;
 use jiff::Timestamp;
 use maud::{Markup, html};
-use pleo_receiver::{EndpointStats, Query, Selection};
+use pleo_receiver::{EndpointStats, Inbox, InboxError, Query, Selection};
 use tokio::time;
 
 use super::Page;
@@ -14,13 +14,14 @@ use super::chart::{Chart, Series};
 use super::form::link;
 use super::history::{Minute, OUTCOMES};
 use super::layout::{countdown, duration, number, page, time as show_time, token};
+use super::messages::SHOWN;
 use super::session::Session;
 use crate::admin::Body;
 use crate::admin::readiness::Check;
 use crate::escape::escape;
 
 /// How many dead letters are grouped by error: the newest.
-const DEAD: u32 = 200;
+const DEAD: usize = 200;
 
 /// How many groups and sources are shown.
 const GROUPS: usize = 10;
@@ -46,8 +47,7 @@ const fn series(name: &'static str, class: &'static str) -> Series {
 pub(super) async fn respond(admin: &Page, session: &Session) -> Response<Body> {
     let now = Timestamp::now();
     let stats = time::timeout(TIMEOUT, admin.receiver.inbox().stats());
-    let dead = Query::new(Selection::dead(), DEAD).newest_first();
-    let dead = time::timeout(TIMEOUT, admin.receiver.inbox().list(dead));
+    let dead = time::timeout(TIMEOUT, dead_errors(&**admin.receiver.inbox()));
     let (checks, stats, dead) = tokio::join!(admin.readiness.checks(), stats, dead);
     let stats = stats.ok().and_then(Result::ok);
     let dead = dead.ok().and_then(Result::ok);
@@ -66,10 +66,7 @@ pub(super) async fn respond(admin: &Page, session: &Session) -> Response<Body> {
                 section aria-labelledby="dead" {
                     h2 id="dead" { "Dead letters by error" }
                     @match dead {
-                        Some(dead) => {
-                            @let errors = dead.entries.iter().map(|entry| entry.last_error.as_deref());
-                            (dead_letters(errors, dead.next.is_some()))
-                        }
+                        Some((errors, has_more)) => (dead_letters(&errors, has_more)),
                         None => p { "The inbox did not respond." }
                     }
                 }
@@ -262,13 +259,30 @@ fn handler(admin: &Page, now: Timestamp) -> Markup {
     }
 }
 
-fn dead_letters<'a>(errors: impl Iterator<Item = Option<&'a str>>, has_more: bool) -> Markup {
-    let mut groups: BTreeMap<String, usize> = BTreeMap::new();
+/// Returns the errors of the newest dead letters, and whether there are more.
+async fn dead_errors(inbox: &dyn Inbox) -> Result<(Vec<String>, bool), InboxError> {
+    // Types and ids may be long: few messages are in memory at a time.
+    let mut query = Query::new(Selection::dead(), SHOWN).newest_first();
+    let mut errors = Vec::new();
+    loop {
+        let page = inbox.list(query.clone()).await?;
+        errors.extend(page.entries.into_iter().map(|entry| {
+            let error = entry.last_error.unwrap_or_default();
+            let line = error.trim().lines().next();
+            let line = line.unwrap_or("no error recorded");
+            line.chars().take(ERROR).collect::<String>()
+        }));
+        query.after = page.next;
+        if page.next.is_none() || errors.len() >= DEAD {
+            return Ok((errors, page.next.is_some()));
+        }
+    }
+}
+
+fn dead_letters(errors: &[String], has_more: bool) -> Markup {
+    let mut groups: BTreeMap<&str, usize> = BTreeMap::new();
     for error in errors {
-        let line = error.unwrap_or_default().trim().lines().next();
-        let line = line.unwrap_or("no error recorded");
-        let line = line.chars().take(ERROR).collect();
-        *groups.entry(line).or_default() += 1;
+        *groups.entry(error).or_default() += 1;
     }
     let mut groups: Vec<_> = groups.into_iter().collect();
     groups.sort_by_key(|(_, count)| usize::MAX - count);

@@ -29,8 +29,9 @@ use crate::failure::chain;
 /// Up to how many messages are counted.
 const COUNTED: u64 = 10_000;
 
-/// How many messages are read at once to count them, and replayed concurrently.
-const PAGE: u32 = 500;
+/// How many messages are read at once to count them, and replayed concurrently. Their types and ids may
+/// be long.
+const PAGE: u32 = 100;
 const CONCURRENT: u32 = 50;
 
 /// The maximum number of questions without an answer. Another takes the place of the oldest.

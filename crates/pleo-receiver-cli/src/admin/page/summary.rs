@@ -4,8 +4,10 @@ use jiff::Timestamp;
 use maud::{Markup, html};
 use pleo_receiver::events::{Envelope, Event, ExportJob, Vendor};
 
-use super::layout::{countdown, number, time};
-use crate::escape::escape;
+use super::layout::{countdown, cut, number, time};
+
+/// How many characters of a value are shown.
+const VALUE: usize = 256;
 
 /// Returns the facts of an event; `None` if its type is unknown or its body doesn't fit.
 pub(super) fn markup(body: &[u8], now: Timestamp) -> Option<Markup> {
@@ -39,7 +41,7 @@ fn export_job(job: &ExportJob, now: Timestamp) -> Markup {
 fn vendor(vendor: &Vendor) -> Markup {
     html! {
         p {
-            "The vendor " b { (escape(&vendor.name)) }
+            "The vendor " b { (cut(&vendor.name, VALUE)) }
             @if let Some(at) = vendor.created_at { ", created " (time(at)) }
             "."
         }
@@ -59,5 +61,5 @@ fn vendor(vendor: &Vendor) -> Markup {
 }
 
 fn fact(name: &str, value: Option<&str>) -> Markup {
-    html! { @if let Some(value) = value { div { dt { (name) } dd { (escape(value)) } } } }
+    html! { @if let Some(value) = value { div { dt { (name) } dd { (cut(value, VALUE)) } } } }
 }

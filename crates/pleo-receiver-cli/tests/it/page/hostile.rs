@@ -162,3 +162,37 @@ fn hides_bodies_and_their_contents() {
     assert_eq!(client.get(&format!("/message/body?{key}")).status, 403);
     assert_eq!(server.stop("-TERM").0, Some(0));
 }
+
+#[test]
+fn cuts_long_type_and_ids() {
+    let dir = WorkDir::new();
+    let server = serve(&dir, "admin_bodies = false\n");
+    let long = "x".repeat(300_000);
+    let body = format!(
+        "{{\"eventType\":\"{long}\",\"eventId\":\"{long}\",\"data\":{{\"id\":\"{long}\"}}}}"
+    );
+    dir.write("long.json", &body);
+    let send = ["--id", "long", "--body", "long.json"];
+    assert!(dir.send_with(SECRET, &server.url, &send).starts_with("204"));
+    let client = Client::signed_in(&server, TOKEN);
+    for (path, text) in [
+        ("/messages", "xxx…"),
+        (
+            "/message?endpoint=/webhooks/pleo&id=long",
+            "it has 300\u{202f}000 bytes",
+        ),
+    ] {
+        let page = client.get(path);
+        assert_eq!(page.status, 200, "{}", page.head);
+        assert!(page.body.contains(text), "{path}");
+        assert!(
+            page.body.len() < 20_000,
+            "{path}: {} bytes",
+            page.body.len()
+        );
+    }
+    let mut events = client.open("/messages/live");
+    let row = events.wait_for("data: ").unwrap();
+    assert!(row.len() < 2000, "{} bytes", row.len());
+    assert_eq!(server.stop("-TERM").0, Some(0));
+}
