@@ -1,6 +1,7 @@
 //! Drives Chromium by `chromedriver`, over WebDriver (<https://www.w3.org/TR/webdriver2/>).
 //!
-//! `thirtyfour` would turn on `preserve_order` of `serde_json` also in the program under test.
+//! `thirtyfour` would turn on `preserve_order` of `serde_json` also in the program under test, and
+//! `fantoccini` brings twenty crates, among them a second ICU, for as many lines.
 
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};

@@ -123,7 +123,7 @@ pub trait Inbox: fmt::Debug + Send + Sync + 'static {
     fn check(&self) -> InboxFuture<'_, ()>;
 
     /// Refuses new appends, finishes queued ones, and closes the store. Later calls fail with
-    /// [`Closed`](crate::InboxErrorKind::Closed).
+    /// [`Closed`](crate::InboxErrorKind::Closed), and reads in progress may.
     fn close(&self) -> InboxFuture<'_, ()>;
 }
 
