@@ -106,6 +106,6 @@ mod tests {
             nested(DEPTH - 1).replace("[]", &format!("[{values}]"))
         };
         assert!(format(&wide(5000)).unwrap().len() < SIZE);
-        assert_eq!(format(&wide(10_000)), None);
+        assert!(format(&wide(10_000)).is_none());
     }
 }
