@@ -66,8 +66,11 @@ async fn watches_filters_opens_replays_and_pauses() {
     // Watches a delivery arrive.
     browser.click("nav a[href='/messages']").await;
     browser.wait_for("#live-status", "Following").await;
+    let is_empty = "return !document.getElementById('empty').hidden";
+    assert_eq!(browser.run(is_empty).await, true);
     send(&dir, &server, "msg_live");
     browser.wait_for("#rows tr:first-child", "msg_live").await;
+    assert_eq!(browser.run(is_empty).await, false);
     browser
         .wait_for("#rows tr:first-child .state", "dead")
         .await;
@@ -87,6 +90,11 @@ async fn watches_filters_opens_replays_and_pauses() {
     browser.wait_for(".timeline", "ledger").await;
     browser.click("main form button.main").await;
     browser.wait_for(".notice", "Replayed").await;
+    // The page follows the attempt.
+    browser
+        .wait_for(".timeline li:nth-child(2)", "ledger")
+        .await;
+    browser.wait_for("main .state", "dead").await;
     // Pauses and resumes.
     browser.open("/").await;
     browser.click("form[action='/pause'] button").await;
@@ -121,6 +129,10 @@ async fn hostile_name_is_text_and_pages_fit_phone() {
         browser.wait_for(element, "").await;
         let width = "return document.documentElement.scrollWidth";
         assert_eq!(browser.run(width).await, 390, "{path}");
+        let right = "return Math.max(0, ...[...document.querySelectorAll('main button')].map(
+            (button) => button.getBoundingClientRect().right))";
+        let right = browser.run(right).await.as_f64().unwrap();
+        assert!(right <= 390.0, "{path}: a button ends at {right}");
         let injected = "return document.querySelectorAll('main img, main script, #pwned').length";
         assert_eq!(browser.run(injected).await, 0, "{path}");
         let title = browser.run("return document.title").await;

@@ -56,24 +56,25 @@ fn show(admin: &Page, session: &Session, message: &StoredMessage, done: &str) ->
     let title = event_type.unwrap_or("Message without event type");
     let content = html! {
         p { a href="/messages" { "Messages" } }
-        div.title {
-            h1 { (cut(title, TITLE)) }
-            (layout::state(message.entry.state, message.entry.leased))
-        }
+        div.title { h1 { (cut(title, TITLE)) } }
         @if done == "replayed" {
             p.notice role="status" { "Replayed: the message is pending again." }
         }
         @if done == "leased" {
             p.alert role="alert" { "Not replayed: a handler is processing the message." }
         }
-        (facts(message, now))
-        @if session.account.may_act { (replay(message, session)) }
-        @if shows_bodies && let Some(summary) = summary::markup(&message.body, now) {
-            section aria-labelledby="summary" { h2 id="summary" { "Summary" } (summary) }
-        }
-        section aria-labelledby="attempts" {
-            h2 id="attempts" { "Attempts" }
-            (attempts(message))
+        // A pending message changes while somebody looks at it.
+        div data-refresh=(if message.entry.state == State::Pending { 1000 } else { 5000 }) {
+            p { (layout::state(message.entry.state, message.entry.leased)) }
+            (facts(message, now))
+            @if session.account.may_act { (replay(message, session)) }
+            @if shows_bodies && let Some(summary) = summary::markup(&message.body, now) {
+                section aria-labelledby="summary" { h2 id="summary" { "Summary" } (summary) }
+            }
+            section aria-labelledby="attempts" {
+                h2 id="attempts" { "Attempts" }
+                (attempts(message))
+            }
         }
         section aria-labelledby="signature" {
             h2 id="signature" { "Signature" }
@@ -286,7 +287,8 @@ fn repeat(message: &StoredMessage, endpoint: Option<&Endpoint>, shows_bodies: bo
         button type="button" data-copy="command" hidden { "Copy" }
         p.note {
             "The signature is that of the delivery. A receiver takes it within its tolerance; later, "
-            code { "pleo-receiver send" } " signs anew."
+            code { "pleo-receiver send" } " signs anew. A receiver that has the message answers 204 and "
+            "does not dispatch it again: that is what " em { "Replay" } " is for."
         }
     }
 }

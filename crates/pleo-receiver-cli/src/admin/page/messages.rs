@@ -75,16 +75,17 @@ pub(super) async fn respond(admin: &Page, session: &Session, form: Form) -> Resp
             p.alert role="alert" { (error) }
         } @else if let Some(id) = filter.search() && listed.entries.is_empty() {
             p role="status" { "No message, event or resource has the id " code { (cut(id, CUT)) } "." }
-        } @else if listed.entries.is_empty() {
-            p role="status" { "No messages." }
+        } @else {
+            // The live view shows and hides it.
+            p id="empty" role="status" hidden[!listed.entries.is_empty()] { "No messages." }
         }
         (table(&listed.entries, now))
         nav.pages aria-label="Pages of the list" {
             @if listed.newer.is_some() { a.button href=(filter.link("/messages", None)) { "Newest" } }
             @if let Some(newer) = listed.newer { a.button rel="prev" href=(to("/messages", "before", newer)) { "Newer" } }
             @if let Some(older) = listed.older { a.button rel="next" href=(to("/messages", "after", older)) { "Older" } }
-            @if session.account.may_act && !listed.entries.is_empty() {
-                a.button href=(filter.link("/replays/new", None)) { "Replay what the filter shows…" }
+            @if session.account.may_act {
+                a.button href=(filter.link("/replays/new", None)) hidden[listed.entries.is_empty()] { "Replay what the filter shows…" }
             }
         }
     };
@@ -134,7 +135,7 @@ async fn endpoints(admin: &Page) -> Result<BTreeSet<String>, InboxError> {
 
 fn table(entries: &[Entry], now: Timestamp) -> Markup {
     html! {
-        table.messages {
+        table.messages.stacked {
             caption.hidden { "Messages, the newest first" }
             thead {
                 tr {
@@ -156,6 +157,12 @@ fn table(entries: &[Entry], now: Timestamp) -> Markup {
 /// A row of the list.
 pub(super) fn row(entry: &Entry, now: Timestamp) -> Markup {
     let target = [("endpoint", &*entry.endpoint), ("id", &*entry.webhook_id)];
+    // That of a handled message is past; its page has it.
+    let error = entry
+        .last_error
+        .as_deref()
+        .filter(|_| entry.state != State::Done);
+    let error = error.unwrap_or_default();
     html! {
         tr id={ "message-" (entry.sequence) } {
             td data-label="Received" { time datetime=(entry.received_at) { (entry.received_at.strftime("%m-%d %H:%M:%S")) } }
@@ -165,7 +172,7 @@ pub(super) fn row(entry: &Entry, now: Timestamp) -> Markup {
             td data-label="Endpoint" { (cut(&entry.endpoint, CUT)) }
             td data-label="Expires" { @if let Some(at) = entry.expires_at && entry.state != State::Done { (countdown(at, now)) } @else { "–" } }
             td.number data-label="Attempts" { (entry.attempts) }
-            td.error data-label="Last error" { (cut(entry.last_error.as_deref().unwrap_or_default().trim(), CUT)) }
+            td.error data-label="Last error" { (cut(error.trim(), CUT)) }
         }
     }
 }

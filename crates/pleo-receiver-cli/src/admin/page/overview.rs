@@ -131,7 +131,7 @@ fn charts(admin: &Page, now: Timestamp) -> Markup {
                 unit: "messages",
             }.markup())
         }
-        p.note { "Counted in memory since " (show_time(admin.history.started_at)) ", for one hour." }
+        p.note { "Counted in memory every 5 seconds since " (show_time(admin.history.started_at)) ", for one hour." }
     }
 }
 
@@ -174,7 +174,7 @@ fn counts(admin: &Page, stats: &[EndpointStats], session: &Session, now: Timesta
         section aria-labelledby="endpoints" {
             h2 id="endpoints" { "Endpoints" }
             div.scroll tabindex="0" role="region" aria-labelledby="endpoints" {
-                table.wide {
+                table.wide.stacked {
                     thead {
                         tr {
                             th scope="col" { "Endpoint" }
@@ -198,15 +198,15 @@ fn counts(admin: &Page, stats: &[EndpointStats], session: &Session, now: Timesta
                                         None => " (not configured)",
                                     }
                                 }
-                                td {
+                                td data-label="Dispatch" {
                                     @if row.paused { span.state.pending { "paused" } }
                                     @else { span.state.done { "active" } }
                                 }
-                                td.number { (number(row.pending())) }
-                                td.number { (number(row.done)) }
-                                td.number { (number(row.dead)) }
-                                td { @match row.delivered_at { Some(at) => (show_time(at)), None => "none" } }
-                                @if session.account.may_act { td { (pause(name, row.paused, session)) } }
+                                td.number data-label="Pending" { (number(row.pending())) }
+                                td.number data-label="Done" { (number(row.done)) }
+                                td.number data-label="Dead" { (number(row.dead)) }
+                                td data-label="Last delivery" { @match row.delivered_at { Some(at) => (show_time(at)), None => "none" } }
+                                @if session.account.may_act { td data-label="Action" { (pause(name, row.paused, session)) } }
                             }
                         }
                     }

@@ -25,6 +25,13 @@ function countDown() {
   }
 }
 
+/** Returns the markup of a part, without what counts down. */
+function withoutCountdowns(part) {
+  const copy = part.cloneNode(true);
+  for (const time of copy.querySelectorAll("[data-countdown]")) time.textContent = "";
+  return copy.innerHTML;
+}
+
 /** Replaces the part of the page that changes, unless somebody uses it. */
 async function refresh() {
   const part = document.querySelector("[data-refresh]");
@@ -35,7 +42,8 @@ async function refresh() {
   if (!response.ok) return;
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
   const fresh = page.querySelector("[data-refresh]");
-  if (fresh) part.replaceChildren(...fresh.childNodes);
+  // What somebody has selected stays selected until something changes.
+  if (fresh && withoutCountdowns(fresh) !== withoutCountdowns(part)) part.replaceChildren(...fresh.childNodes);
 }
 
 /** Returns the sequence of a row's message. */
@@ -57,6 +65,7 @@ function put(rows, html) {
   const older = [...rows.children].find((other) => sequence(other) < sequence(row));
   rows.insertBefore(row, older || null);
   while (rows.children.length > ROWS) rows.lastElementChild.remove();
+  for (const part of document.querySelectorAll("#empty, .pages [hidden]")) part.hidden = part.id === "empty";
   return true;
 }
 

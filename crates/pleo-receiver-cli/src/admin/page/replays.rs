@@ -365,12 +365,12 @@ pub(super) fn respond(admin: &Page, session: &Session) -> Response<Body> {
                 None => p { "None since the receiver started." },
                 Some(replay) => (progress(replay)),
             }
-        }
-        @if let Some(replay) = running && session.account.may_act {
-            form method="post" action="/replays/cancel" {
-                (token(session))
-                input type="hidden" name="replay" value=(replay.id);
-                button { "Cancel" }
+            @if let Some(replay) = running && session.account.may_act {
+                form method="post" action="/replays/cancel" {
+                    (token(session))
+                    input type="hidden" name="replay" value=(replay.id);
+                    button { "Cancel" }
+                }
             }
         }
     };
