@@ -99,16 +99,29 @@ fn prints_completions_that_the_shell_understands() {
         }
         dir.write(shell, &output.stdout);
     }
-    let script = "source ./bash && COMP_WORDS=(pleo-receiver inb) COMP_CWORD=1 && \
-                  _pleo__receiver pleo-receiver inb pleo-receiver && echo \"${COMPREPLY[@]}\"";
-    let completed = Command::new("bash")
-        .args(["-c", script])
-        .current_dir(dir.path())
-        .output();
-    assert_eq!(
-        String::from_utf8(completed.unwrap().stdout).unwrap(),
-        "inbox\n"
-    );
+    for (words, completed) in [
+        ("inb", "inbox\n"),
+        ("inbox repl", "replay\n"),
+        ("inbox list --sta", "--state\n"),
+        ("inbox list --state d", "done dead\n"),
+        ("catch-up --dry", "--dry-run\n"),
+        ("help subscriptions cre", "create\n"),
+    ] {
+        let words: Vec<_> = words.split(' ').collect();
+        let (last, count) = (words.last().unwrap(), words.len());
+        let before = words.iter().rev().nth(1).unwrap_or(&"pleo-receiver");
+        let script = format!(
+            "source ./bash && COMP_WORDS=(pleo-receiver {}) COMP_CWORD={count} && _pleo__receiver \
+             pleo-receiver {last} {before} && echo \"${{COMPREPLY[@]}}\"",
+            words.join(" ")
+        );
+        let output = Command::new("bash")
+            .args(["-c", &script])
+            .current_dir(dir.path())
+            .output();
+        let stdout = String::from_utf8(output.unwrap().stdout).unwrap();
+        assert_eq!(stdout, completed, "{words:?}");
+    }
     assert_eq!(dir.run(&["completions", "tcsh"]).code, 2);
 }
 
