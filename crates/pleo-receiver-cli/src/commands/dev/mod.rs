@@ -92,7 +92,7 @@ pub(crate) async fn run(args: Dev, log: &Log) -> Result<(), Failure> {
             }
         }
     };
-    let (observer, events) = observer();
+    let (observer, mut events) = observer();
     let mut session = Session {
         screen: Screen::new(endpoint.clone()),
         endpoint,
@@ -104,7 +104,7 @@ pub(crate) async fn run(args: Dev, log: &Log) -> Result<(), Failure> {
     };
     let ended = match session.start(&path, secret, inbox, handler, listener, admin) {
         Ok(mut running) => {
-            let ended = session.work(&mut running, events, &mut quit).await;
+            let ended = session.work(&mut running, &mut events, &mut quit).await;
             // Restores the terminal.
             session.keys = None;
             let finish = async {
@@ -115,6 +115,7 @@ pub(crate) async fn run(args: Dev, log: &Log) -> Result<(), Failure> {
                 finished = finish => finished,
                 () = quit.wait() => session.pleo.left("interrupted"),
             };
+            session.show_rest(&mut events);
             both(ended, finished)
         }
         Err(failure) => both(Err(failure), session.pleo.end().await),
@@ -158,7 +159,7 @@ impl Session {
     async fn work(
         &mut self,
         running: &mut Running,
-        mut events: Events,
+        events: &mut Events,
         quit: &mut Quit,
     ) -> Result<(), Failure> {
         self.introduce(running)?;
@@ -185,6 +186,14 @@ impl Session {
                     _ => {}
                 },
             }
+        }
+    }
+
+    /// Shows the events that are left, as of the handlers that the end of the session stopped.
+    fn show_rest(&self, events: &mut Events) {
+        while let Some(event) = events.try_next() {
+            // The reader of the output may be gone.
+            let _ = self.screen.event(&event);
         }
     }
 

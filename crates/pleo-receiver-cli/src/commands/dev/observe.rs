@@ -94,10 +94,21 @@ impl Observer {
 impl Events {
     /// Returns the next event; a note of those that were dropped first.
     pub(super) async fn next(&mut self) -> Option<Event> {
-        match self.missed.swap(0, Ordering::Relaxed) {
-            0 => self.events.recv().await,
-            missed => Some(Event::Note(format!("{missed} lines are left out"))),
+        match self.missed() {
+            None => self.events.recv().await,
+            note => note,
         }
+    }
+
+    /// Returns the next event if there is one already.
+    pub(super) fn try_next(&mut self) -> Option<Event> {
+        self.missed().or_else(|| self.events.try_recv().ok())
+    }
+
+    /// Returns a note of the events that were dropped.
+    fn missed(&self) -> Option<Event> {
+        let missed = self.missed.swap(0, Ordering::Relaxed);
+        (missed > 0).then(|| Event::Note(format!("{missed} lines are left out")))
     }
 }
 

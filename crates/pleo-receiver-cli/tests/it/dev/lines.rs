@@ -140,3 +140,18 @@ fn refuses_wrong_arguments_with_their_fix() {
         assert!(output.stderr.contains(part), "{part}: {output:?}");
     }
 }
+
+#[test]
+fn shows_handlers_that_the_end_stops() {
+    let dir = WorkDir::new();
+    dir.write("slow", "touch started\nexec sleep 600\n");
+    let mut session = Session::start(&dir, &["--exec", "sh slow"], &[]);
+    let export = format!("{}sandbox/export", session.field("sandbox"));
+    request("POST", &export);
+    while !dir.path().join("started").exists() {
+        std::thread::yield_now();
+    }
+    let (code, log) = session.stop("-TERM");
+    assert_eq!((code, &*log), (Some(0), ""));
+    session.wait_for("  stopped       attempt 1, ");
+}
