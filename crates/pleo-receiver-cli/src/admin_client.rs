@@ -1,13 +1,12 @@
 //! Asks the admin listener of the running receiver, as its configuration describes it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-
 use pleo_http::reqwest::header::AUTHORIZATION;
 
 use crate::admin::Credentials;
 use crate::config::admin::AdminSettings;
 use crate::failure::Failure;
 use crate::http_client::{self, Answer, parse_url, send};
+use crate::listen::reachable;
 
 /// Returns the URL of the admin listener, for clients on this machine. The error says why there is none.
 pub(crate) fn base_url(admin: &AdminSettings) -> Result<String, &'static str> {
@@ -33,14 +32,4 @@ pub(crate) async fn get(
         request = request.header(AUTHORIZATION, value);
     }
     Ok(send(request).await)
-}
-
-/// Returns an address that this machine can connect to.
-fn reachable(mut listen: SocketAddr) -> SocketAddr {
-    match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => listen.set_ip(Ipv4Addr::LOCALHOST.into()),
-        IpAddr::V6(ip) if ip.is_unspecified() => listen.set_ip(Ipv6Addr::LOCALHOST.into()),
-        _ => {}
-    }
-    listen
 }

@@ -1,7 +1,7 @@
 //! Listening sockets.
 
 use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -26,6 +26,17 @@ pub(crate) fn url(scheme: &str, listener: &TcpListener, path: &str) -> Result<St
     let address = listener.local_addr();
     let address = address.map_err(|error| Failure::run(&error))?;
     Ok(format!("{scheme}://{address}{path}"))
+}
+
+/// Returns the address at which this machine can connect to a listener: loopback for one that listens
+/// on all addresses.
+pub(crate) fn reachable(mut listen: SocketAddr) -> SocketAddr {
+    match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => listen.set_ip(Ipv4Addr::LOCALHOST.into()),
+        IpAddr::V6(ip) if ip.is_unspecified() => listen.set_ip(Ipv6Addr::LOCALHOST.into()),
+        _ => {}
+    }
+    listen
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -27,7 +27,7 @@ use crate::config::handler::Target;
 use crate::config::schema::DEFAULT_PATH;
 use crate::failure::{Failure, chain};
 use crate::files::temporary_folder;
-use crate::listen::{bind, url};
+use crate::listen::{bind, reachable};
 use crate::log::{Log, LogSettings};
 use crate::signals::{Hangup, Stop};
 use crate::{http_client, output};
@@ -58,6 +58,13 @@ pub(crate) async fn run(args: Dev, log: &Log) -> Result<(), Failure> {
     let handler_text = describe_handler(&serve, handler.as_ref());
     let folder = Folder::new(args.keep.clone())?;
     let listener = match args.listen {
+        Some(address)
+            if args.url.is_none() && !reachable(address).ip().to_canonical().is_loopback() =>
+        {
+            let why = "the sandbox delivers only to this machine: give 127.0.0.1:8787, or 0.0.0.0:8787 \
+                       to listen on all addresses";
+            return Err(Failure::usage("`--listen`", why));
+        }
         Some(address) => bind(address, "listen")?,
         // A tunnel leads to this port.
         None if args.url.is_some() => bind(loopback(LISTEN), "listen")?,
@@ -73,7 +80,9 @@ pub(crate) async fn run(args: Dev, log: &Log) -> Result<(), Failure> {
         None => bind_or_free(ADMIN, "admin")?,
     };
     let inbox = folder.open()?;
-    let endpoint = url("http", &listener, &path)?;
+    let address = listener.local_addr();
+    let address = reachable(address.map_err(|error| Failure::run(&error))?);
+    let endpoint = format!("http://{address}{path}");
     let (pleo, secret) = match &args.url {
         None => Pleo::sandbox(&endpoint).await?,
         Some(public) => {

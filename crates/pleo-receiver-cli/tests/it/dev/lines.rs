@@ -119,6 +119,10 @@ fn refuses_wrong_arguments_with_their_fix() {
             &["--admin", "0.0.0.0:0"][..],
             "give an address of this machine",
         ),
+        (
+            &["--listen", "192.0.2.1:8787"],
+            "`--listen`: the sandbox delivers only to this machine",
+        ),
         (&["--url", "example.com/pleo"], "https://host/path"),
         (
             &[
@@ -154,4 +158,22 @@ fn shows_handlers_that_the_end_stops() {
     let (code, log) = session.stop("-TERM");
     assert_eq!((code, &*log), (Some(0), ""));
     session.wait_for("  stopped       attempt 1, ");
+}
+
+#[test]
+fn subscribes_loopback_address_if_it_listens_on_all() {
+    for (listen, host) in [("0.0.0.0:0", "127.0.0.1"), ("[::]:0", "[::1]")] {
+        if TcpListener::bind(listen).is_err() {
+            // This machine has no IPv6.
+            continue;
+        }
+        let dir = WorkDir::new();
+        let mut session = Session::start(&dir, &["--listen", listen], &[]);
+        let url = session.field("receiver");
+        assert!(url.starts_with(&format!("http://{host}:")), "{url}");
+        let export = format!("{}sandbox/export", session.field("sandbox"));
+        request("POST", &export);
+        session.wait_for("204 stored");
+        assert_eq!(session.stop("-TERM").0, Some(0));
+    }
 }
