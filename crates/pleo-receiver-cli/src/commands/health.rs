@@ -4,17 +4,22 @@ use pleo_http::reqwest::StatusCode;
 
 use crate::admin_client::{base_url, get};
 use crate::args::Health;
-use crate::config::load::Config;
+use crate::config::load::admin_settings;
 use crate::failure::Failure;
 use crate::http_client::cause;
 use crate::output;
 
 pub(crate) async fn run(args: Health) -> Result<(), Failure> {
-    let config = Config::without_flags(args.config.as_deref())?;
-    let base = base_url(&config.admin).map_err(|why| Failure::usage("`admin`", why))?;
+    let admin = admin_settings(args.config.as_deref())?;
+    if admin.address.is_none() {
+        let why = "missing: set it in pleo.toml, or set PLEO_ADMIN, to the address of the receiver's \
+                   admin listener, such as 127.0.0.1:9187";
+        return Err(Failure::usage("`admin`", why));
+    }
+    let base = base_url(&admin).map_err(|why| Failure::usage("`admin`", why))?;
     let path = if args.ready { "readyz" } else { "livez" };
     let url = format!("{base}/{path}");
-    let answer = get(&url, &config.admin).await?.map_err(|error| {
+    let answer = get(&url, &admin).await?.map_err(|error| {
         let why = cause(&error);
         Failure::Run(format!("no answer from {url}: {why}; start the receiver"))
     })?;

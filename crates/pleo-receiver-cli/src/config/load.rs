@@ -63,16 +63,7 @@ pub(crate) struct TlsFiles {
 impl Config {
     /// Returns the configuration that `serve` has with this file and the environment, without flags.
     pub(crate) fn without_flags(file: Option<&Path>) -> Result<Self, Failure> {
-        // Parsed by clap, which also reads the environment variables.
-        let command = ["pleo-receiver", "serve"].map(OsStr::new);
-        let file = file.map(|file| [OsStr::new("--config"), file.as_os_str()]);
-        let command = command.into_iter().chain(file.into_iter().flatten());
-        let cli =
-            Cli::try_parse_from(command).map_err(|error| Failure::Usage(error.to_string()))?;
-        let Command::Serve(serve) = cli.command else {
-            return Err(Failure::Run("the command `serve` is missing".to_owned()));
-        };
-        Self::new(&serve)
+        Self::new(&args_without_flags(file)?)
     }
 
     /// Merges the flags and environment variables in `args` with the file.
@@ -172,6 +163,15 @@ impl Fixed {
     }
 }
 
+/// Returns the settings of the admin listener with this file and the environment, without flags. Reads
+/// no other settings.
+pub(crate) fn admin_settings(file: Option<&Path>) -> Result<AdminSettings, Failure> {
+    let args = args_without_flags(file)?;
+    let path = file_path(args.config.as_deref());
+    let file = path.map(ConfigFile::from_path).transpose()?;
+    AdminSettings::new(&args, &file.unwrap_or_default(), Location(path))
+}
+
 /// Returns the configuration file: the named file, or `pleo.toml` if it exists.
 pub(crate) fn file_path(named: Option<&Path>) -> Option<&Path> {
     let default = Path::new(DEFAULT_FILE);
@@ -194,6 +194,19 @@ pub(crate) fn endpoint_names(config: Option<&Path>) -> Result<Vec<String>, Failu
     let names = file.unwrap_or_default();
     let names = names.endpoint_names().into_iter().map(str::to_owned);
     Ok(names.collect())
+}
+
+/// Returns the arguments that `serve` has with this file and the environment.
+fn args_without_flags(file: Option<&Path>) -> Result<Serve, Failure> {
+    // Parsed by clap, which also reads the environment variables.
+    let command = ["pleo-receiver", "serve"].map(OsStr::new);
+    let file = file.map(|file| [OsStr::new("--config"), file.as_os_str()]);
+    let command = command.into_iter().chain(file.into_iter().flatten());
+    let cli = Cli::try_parse_from(command).map_err(|error| Failure::Usage(error.to_string()))?;
+    match cli.command {
+        Command::Serve(serve) => Ok(*serve),
+        _ => Err(Failure::Run("the command `serve` is missing".to_owned())),
+    }
 }
 
 fn tls(
