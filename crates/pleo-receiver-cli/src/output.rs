@@ -25,6 +25,9 @@ pub(crate) trait Row {
     /// How many of the first columns are never cut in a narrow terminal.
     const UNCUT: usize = 0;
 
+    /// How many of the first columns are never left out in a narrow terminal.
+    const KEPT: usize = Self::UNCUT;
+
     /// Returns the cells of the entry's line in a table.
     fn cells(&self) -> Vec<String>;
 
@@ -79,7 +82,7 @@ impl List {
         }
         let mut widths = self.widths.clone();
         if let Some(terminal) = self.terminal {
-            fit_columns(&mut widths, R::COLUMNS, R::UNCUT, terminal);
+            fit_columns(&mut widths, R::COLUMNS, [R::UNCUT, R::KEPT], terminal);
         }
         let mut out = io::stdout().lock();
         for line in &lines {
@@ -152,8 +155,13 @@ pub(crate) fn note(text: impl Display) -> io::Result<()> {
 }
 
 /// Fits a table to the terminal: narrows the widest columns after the first `uncut`, to the widths of
-/// their heads at least, and omits the last ones if that does not suffice.
-fn fit_columns(widths: &mut Vec<usize>, heads: &[&str], uncut: usize, terminal: usize) {
+/// their heads at least, and omits the last ones after the first `kept` if that does not suffice.
+fn fit_columns(
+    widths: &mut Vec<usize>,
+    heads: &[&str],
+    [uncut, kept]: [usize; 2],
+    terminal: usize,
+) {
     let total = |widths: &[usize]| {
         widths.iter().sum::<usize>() + SEPARATOR.len() * widths.len().saturating_sub(1)
     };
@@ -161,7 +169,7 @@ fn fit_columns(widths: &mut Vec<usize>, heads: &[&str], uncut: usize, terminal: 
         Some(head) if index >= uncut => head.chars().count().min(width),
         _ => width,
     };
-    while widths.len() > uncut.max(1) {
+    while widths.len() > kept.max(1) {
         let narrowest: Vec<_> = widths.iter().enumerate().map(least).collect();
         if total(&narrowest) <= terminal {
             break;
@@ -226,20 +234,22 @@ mod tests {
     #[test]
     fn fits_columns_to_terminal() {
         let heads = ["RECEIVED", "ID", "EVENT TYPE", "ERROR"];
-        for (uncut, terminal, fitted) in [
-            (2, 200, &[20, 31, 22, 60][..]),
-            (2, 100, &[20, 31, 22, 21]),
-            (2, 72, &[20, 31, 10, 5]),
-            (2, 71, &[20, 31, 16]),
-            (2, 65, &[20, 31, 10]),
-            (2, 64, &[20, 31]),
-            (2, 20, &[20, 31]),
-            (0, 40, &[8, 8, 10, 8]),
-            (0, 5, &[8]),
+        for (columns, terminal, fitted) in [
+            ([2, 2], 200, &[20, 31, 22, 60][..]),
+            ([2, 2], 100, &[20, 31, 22, 21]),
+            ([2, 2], 72, &[20, 31, 10, 5]),
+            ([2, 2], 71, &[20, 31, 16]),
+            ([2, 2], 65, &[20, 31, 10]),
+            ([2, 2], 64, &[20, 31]),
+            ([2, 2], 20, &[20, 31]),
+            ([3, 2], 77, &[20, 31, 22]),
+            ([3, 2], 76, &[20, 31]),
+            ([0, 0], 40, &[8, 8, 10, 8]),
+            ([0, 0], 5, &[8]),
         ] {
             let mut widths = vec![20, 31, 22, 60];
-            fit_columns(&mut widths, &heads, uncut, terminal);
-            assert_eq!(widths, fitted, "{uncut} uncut in {terminal}");
+            fit_columns(&mut widths, &heads, columns, terminal);
+            assert_eq!(widths, fitted, "{columns:?} in {terminal}");
         }
     }
 

@@ -11,7 +11,8 @@ use crate::secret_ref::SecretRef;
 pub(crate) enum Inbox {
     /// List the newest messages, the oldest of them first.
     ///
-    /// A narrow terminal shows the first columns. A wide one, a pipe and --json show all.
+    /// A narrow terminal shows the first columns, up to the id at least. A wide one, a pipe and --json
+    /// show all.
     #[command(after_help = "\
 Examples:
   pleo-receiver inbox list

@@ -252,4 +252,16 @@ fn tables_fit_terminal_of_80_columns() {
         };
         assert!(table.contains(complete), "{table}");
     }
+    // As long as the sandbox's.
+    let long = format!("msg_{}", "0123456789".repeat(4));
+    let server = dir.serve(&["--path", "/webhooks/acme-production"], ENV);
+    assert_eq!(dir.send(&server.url, &["--id", &long]).code, 0);
+    assert_eq!(server.stop("-TERM").0, Some(0));
+    for (columns, has_expiry) in [(80, false), (100, true)] {
+        let table = run_in_terminal(&dir, columns, list);
+        let fits = table.lines().all(|line| line.chars().count() <= columns);
+        assert!(fits && table.contains(&long), "{table}");
+        assert_eq!(table.contains("EXPIRES"), has_expiry, "{table}");
+        assert_eq!(table.contains("in 59 min"), has_expiry, "{table}");
+    }
 }

@@ -124,9 +124,12 @@ impl Row for Entry {
         "LAST ERROR",
     ];
 
-    /// To the expiry: a terminal of 80 columns has room for them, with a usual id. `inbox show` needs the
-    /// id complete.
+    /// To the expiry, which a cut would falsify.
     const UNCUT: usize = 5;
+
+    /// To the id, which `inbox show` needs complete. A terminal of 80 columns has room for the expiry too
+    /// with a usual id, but not with one of the sandbox.
+    const KEPT: usize = 4;
 
     fn cells(&self) -> Vec<String> {
         let text = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".to_owned());
