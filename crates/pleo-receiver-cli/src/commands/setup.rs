@@ -302,7 +302,13 @@ fn reload_receiver(args: &Setup, file: &ConfigFile, progress: &mut Progress<'_>)
         _ => None,
     };
     if !inbox.is_some_and(SqliteInbox::is_served) {
-        progress.print("next", &format!("pleo-receiver serve --config {config}"))?;
+        let serve = format!("pleo-receiver serve --config {config}");
+        if file.has_handler() {
+            progress.print("next", &serve)?;
+        } else {
+            progress.print("next", &format!("{serve} --exec COMMAND"))?;
+            progress.print("", "or `--forward URL`; without either, messages stay pending")?;
+        }
     } else if !progress.changes.is_empty() {
         let pid = inbox.and_then(SqliteInbox::server_pid);
         match pid.filter(|pid| send_hangup(*pid)) {

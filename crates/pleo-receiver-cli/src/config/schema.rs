@@ -176,6 +176,11 @@ impl ConfigFile {
         self.endpoint.is_empty() && (self.path.is_some() || !self.secret_refs().1.is_empty())
     }
 
+    /// Returns `true` if the file configures a handler.
+    pub(crate) const fn has_handler(&self) -> bool {
+        self.exec.is_some() || self.forward.is_some()
+    }
+
     /// Returns the names of the endpoints in the file.
     pub(crate) fn endpoint_names(&self) -> Vec<&str> {
         if self.endpoint.is_empty() {

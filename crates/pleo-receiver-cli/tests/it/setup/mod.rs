@@ -20,7 +20,8 @@ fn creates_subscription_and_dispatches_export_job() {
         &url,
         "webhooks-pleo.secret",
         "pleo.toml",
-        "serve --config pleo.toml",
+        "serve --config pleo.toml --exec COMMAND",
+        "`--forward URL`",
     ] {
         assert!(printed.contains(part), "{part} is not in {printed}");
     }
@@ -127,6 +128,18 @@ fn updates_existing_subscription() {
         subscription.get("customHeaders").is_none(),
         "{subscription}"
     );
+}
+
+#[test]
+fn names_no_handler_if_configuration_has_one() {
+    let harness = Harness::new();
+    harness.dir.write("pleo.toml", "exec = \"true\"\n");
+    let printed = harness.run_ok(&["setup", "--url", &harness.url("/webhooks/pleo")]);
+    assert!(
+        printed.contains("pleo-receiver serve --config pleo.toml\n"),
+        "{printed}"
+    );
+    assert!(!printed.contains("--exec"), "{printed}");
 }
 
 #[test]
