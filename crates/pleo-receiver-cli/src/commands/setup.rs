@@ -307,7 +307,10 @@ fn reload_receiver(args: &Setup, file: &ConfigFile, progress: &mut Progress<'_>)
             progress.print("next", &serve)?;
         } else {
             progress.print("next", &format!("{serve} --exec COMMAND"))?;
-            progress.print("", "or `--forward URL`; without either, messages stay pending")?;
+            progress.print(
+                "",
+                "or `--forward URL`; without either, messages stay pending",
+            )?;
         }
     } else if !progress.changes.is_empty() {
         let pid = inbox.and_then(SqliteInbox::server_pid);

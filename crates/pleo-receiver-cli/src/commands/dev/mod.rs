@@ -80,8 +80,11 @@ pub(crate) async fn run(args: Dev, log: &Log) -> Result<(), Failure> {
         None => bind_or_free(ADMIN, "admin")?,
     };
     let inbox = folder.open()?;
-    let address = listener.local_addr();
-    let address = reachable(address.map_err(|error| Failure::run(&error))?);
+    let address = reachable(local_address(&listener)?);
+    let busy = Busy {
+        receiver: args.listen.is_none() && address.port() != LISTEN,
+        page: args.admin.is_none() && local_address(&admin)?.port() != ADMIN,
+    };
     let endpoint = format!("http://{address}{path}");
     let (pleo, secret) = match &args.url {
         None => Pleo::sandbox(&endpoint).await?,
@@ -105,6 +108,7 @@ pub(crate) async fn run(args: Dev, log: &Log) -> Result<(), Failure> {
     let mut session = Session {
         screen: Screen::new(endpoint.clone()),
         endpoint,
+        busy,
         folder,
         handler: handler_text,
         observer,
@@ -138,6 +142,7 @@ struct Session {
     screen: Screen,
     /// The URL of the endpoint on this machine.
     endpoint: String,
+    busy: Busy,
     folder: Folder,
     /// Describes the handler.
     handler: String,
@@ -189,7 +194,10 @@ impl Session {
                     'v' => self.pleo.send(Sample::Vendor, &self.observer),
                     'r' => self.replay(running).await?,
                     'o' => browser::open(running.sign_in_link()?, self.observer.clone()),
-                    '?' => self.introduce(running)?,
+                    '?' => {
+                        output::line("")?;
+                        self.introduce(running)?;
+                    }
                     // Ctrl-D is the end of the input.
                     'q' | '\x04' => return Ok(()),
                     _ => {}
@@ -209,16 +217,24 @@ impl Session {
     /// Prints the addresses and the keys.
     fn introduce(&self, running: &Running) -> Result<(), Failure> {
         let screen = &self.screen;
+        let busy = |is_busy: bool, port: u16| match is_busy {
+            true => screen.field("", format_args!("port {port} is busy")),
+            false => Ok(()),
+        };
         screen.field("receiver", &self.endpoint)?;
+        busy(self.busy.receiver, LISTEN)?;
         screen.field("handler", &self.handler)?;
         match &self.pleo {
             Pleo::Sandbox(sandbox) => {
                 let page = format_args!("{}/  press Export there", sandbox.url());
                 screen.field("sandbox", page)?;
+                let port = pleo::ADDRESS.port();
+                busy(!sandbox.url().ends_with(&format!(":{port}")), port)?;
             }
             Pleo::Account(account) => screen.field("pleo", account.describe())?,
         }
         screen.field("page", running.sign_in_link()?)?;
+        busy(self.busy.page, ADMIN)?;
         screen.field("inbox", self.folder.inbox().display())?;
         match &self.keys {
             Some(_) => screen.field("keys", KEYS)?,
@@ -237,14 +253,18 @@ impl Session {
         };
         let id = &*newest.webhook_id;
         let selection = Selection::id(id).with_endpoint(&*newest.endpoint);
-        let text = match inbox.replay(selection).await? {
-            0 => "the handler has it now: replay it later",
-            _ if running.has_handler() => "",
-            _ => "it stays pending: there is no handler",
-        };
-        let event_type = newest.event_type.as_deref().unwrap_or("no event type");
-        Ok(self.screen.line("replay", KEY, event_type, id, text)?)
+        if inbox.replay(selection).await? == 0 {
+            let text = "the handler has it now: replay it later";
+            self.screen.line("replay", KEY, "", id, text)?;
+        }
+        Ok(())
     }
+}
+
+/// The usual ports that another program has.
+struct Busy {
+    receiver: bool,
+    page: bool,
 }
 
 /// The folder of the inbox.
@@ -335,6 +355,21 @@ fn check_path(path: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Returns the URL of a target without user, password and query.
+fn without_secrets(target: &pleo_http::Target) -> String {
+    let url = target.url();
+    let query = if url.query().is_some() { "?…" } else { "" };
+    format!(
+        "{}{}{query}",
+        url.origin().ascii_serialization(),
+        url.path()
+    )
+}
+
+fn local_address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
+    listener.local_addr().map_err(|error| Failure::run(&error))
+}
+
 /// Describes the handler. Leaves out the secrets that a URL may hold.
 fn describe_handler(args: &Serve, handler: Option<&Target>) -> String {
     match handler {
@@ -344,10 +379,7 @@ fn describe_handler(args: &Serve, handler: Option<&Target>) -> String {
                 (Some(command), _) => command.clone(),
                 (None, Some(url)) => {
                     let url = url.resolve().and_then(|url| http_client::parse_url(&url));
-                    url.map_or_else(
-                        |_| String::new(),
-                        |url| url.url().origin().ascii_serialization(),
-                    )
+                    url.map_or_else(|_| String::new(), |target| without_secrets(&target))
                 }
                 (None, None) => String::new(),
             };

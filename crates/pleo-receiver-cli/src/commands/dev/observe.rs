@@ -1,4 +1,4 @@
-//! Observes the deliveries and attempts of a receiver.
+//! Observes the deliveries and attempts of a receiver, and what its page does.
 
 use core::pin::Pin;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -45,6 +45,15 @@ pub(super) enum Event {
         /// `None` if the lease was lost.
         outcome: Option<Outcome>,
     },
+    /// Messages are dispatched again.
+    Replayed {
+        /// The message, if it is one.
+        webhook_id: Option<String>,
+        count: u64,
+        has_handler: bool,
+    },
+    /// The messages of the endpoint are not dispatched for now, or are dispatched again.
+    Paused(bool),
     /// Something to tell the user.
     Note(String),
 }
@@ -118,6 +127,7 @@ pub(super) struct ObservedInbox {
     inbox: Arc<dyn Inbox>,
     observer: Observer,
     attempts: Mutex<HashMap<LeaseId, Attempt>>,
+    has_handler: bool,
 }
 
 /// An attempt in progress.
@@ -129,11 +139,12 @@ struct Attempt {
 }
 
 impl ObservedInbox {
-    pub(super) fn new(inbox: Arc<dyn Inbox>, observer: Observer) -> Self {
+    pub(super) fn new(inbox: Arc<dyn Inbox>, observer: Observer, has_handler: bool) -> Self {
         Self {
             inbox,
             observer,
             attempts: Mutex::default(),
+            has_handler,
         }
     }
 
@@ -209,7 +220,18 @@ impl Inbox for ObservedInbox {
     }
 
     fn replay(&self, selection: Selection) -> InboxFuture<'_, u64> {
-        self.inbox.replay(selection)
+        Box::pin(async move {
+            let webhook_id = selection.webhook_id.clone();
+            let count = self.inbox.replay(selection).await?;
+            if count > 0 {
+                self.observer.emit(Event::Replayed {
+                    webhook_id,
+                    count,
+                    has_handler: self.has_handler,
+                });
+            }
+            Ok(count)
+        })
     }
 
     fn prune(&self, selection: Selection) -> InboxFuture<'_, u64> {
@@ -217,7 +239,11 @@ impl Inbox for ObservedInbox {
     }
 
     fn set_paused(&self, endpoint: Arc<str>, paused: bool) -> InboxFuture<'_, ()> {
-        self.inbox.set_paused(endpoint, paused)
+        Box::pin(async move {
+            self.inbox.set_paused(endpoint, paused).await?;
+            self.observer.emit(Event::Paused(paused));
+            Ok(())
+        })
     }
 
     fn stats(&self) -> InboxFuture<'_, Vec<EndpointStats>> {

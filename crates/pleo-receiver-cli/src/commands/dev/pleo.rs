@@ -25,7 +25,7 @@ const EXPORT: &str = "v1.export-job.created";
 const VENDOR: &str = "v1.vendor.created";
 
 /// Where the sandbox listens unless the port is busy.
-const ADDRESS: SocketAddr =
+pub(super) const ADDRESS: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8788);
 
 /// A sample event.

@@ -30,7 +30,6 @@ pub(super) struct Running {
     admin: Arc<Admin>,
     /// The URL of the inspection page, without a path.
     page: String,
-    has_handler: bool,
 }
 
 impl Running {
@@ -48,7 +47,7 @@ impl Running {
         let kind = handler.as_ref().map(Target::kind);
         let history = Arc::new(History::new());
         let rejections = Arc::clone(&history);
-        let inbox = ObservedInbox::new(inbox, observer.clone());
+        let inbox = ObservedInbox::new(inbox, observer.clone(), kind.is_some());
         let builder = Receiver::builder(inbox)
             .endpoint(endpoint)
             .dispatch_options(DispatchOptions::default().with_grace(GRACE))
@@ -94,16 +93,11 @@ impl Running {
             end,
             admin,
             page,
-            has_handler: kind.is_some(),
         })
     }
 
     pub(super) fn inbox(&self) -> &Arc<dyn Inbox> {
         self.receiver.inbox()
-    }
-
-    pub(super) const fn has_handler(&self) -> bool {
-        self.has_handler
     }
 
     /// Returns a link that signs in to the inspection page once. It replaces an earlier one.

@@ -19,7 +19,7 @@ const WIDTH: usize = 80;
 
 /// The widths of the columns of a line: time, label, and the end of the message id.
 const TIME: usize = 8;
-const LABEL: usize = 12;
+const LABEL: usize = 13;
 const ID: usize = 9;
 
 /// How far the text below a line is indented.
@@ -27,6 +27,9 @@ const INDENT: usize = TIME + 2;
 
 /// The maximum number of lines of text below a line. An error of a handler may be long.
 const TEXT_LINES: usize = 12;
+
+/// What a tab becomes.
+const TAB: &str = "    ";
 
 const GOOD: Style = AnsiColor::Green.on_default();
 const WARN: Style = AnsiColor::Yellow.on_default();
@@ -68,10 +71,10 @@ impl Screen {
                 let (label, style, text) = match appended {
                     Appended::Stored => ("204 stored", GOOD, ""),
                     Appended::Duplicate => {
-                        ("204 again", DIM, "stored before; not dispatched again")
+                        ("204 duplicate", DIM, "stored before; not dispatched again")
                     }
                     _ => (
-                        "204 again",
+                        "204 duplicate",
                         WARN,
                         "stored before with another body, which is kept",
                     ),
@@ -120,6 +123,27 @@ impl Screen {
                 };
                 self.line(label, style, &detail, webhook_id, text)
             }
+            Event::Replayed {
+                webhook_id,
+                count,
+                has_handler,
+            } => {
+                let detail = match count {
+                    1 => "1 message".to_owned(),
+                    count => format!("{count} messages"),
+                };
+                let text = match has_handler {
+                    true => "",
+                    false => "pending: there is no handler",
+                };
+                let id = webhook_id.as_deref().unwrap_or_default();
+                self.line("replay", DIM, &detail, id, text)
+            }
+            Event::Paused(true) => {
+                let text = "messages are stored and stay pending; resume on the page";
+                self.line("paused", WARN, "", "", text)
+            }
+            Event::Paused(false) => self.line("resumed", DIM, "", "", ""),
             Event::Note(text) => self.line("note", WARN, "", "", text),
         }
     }
@@ -148,9 +172,7 @@ impl Screen {
         let mut out = io::stdout().lock();
         let line = format!("{time}  {label}  {detail}{id}");
         writeln!(out, "{}", line.trim_end())?;
-        let lines = text.lines().map(escape);
-        let lines = lines.flat_map(|line| wrap(&line, width.saturating_sub(INDENT)));
-        for line in lines.take(TEXT_LINES) {
+        for line in text_lines(text, width.saturating_sub(INDENT)) {
             writeln!(out, "{:INDENT$}{line}", "")?;
         }
         out.flush()
@@ -209,8 +231,53 @@ fn end(id: &str) -> String {
     format!("…{end}")
 }
 
-/// Breaks a text into lines of at most `width` characters, at spaces where possible.
-fn wrap(text: &str, width: usize) -> Vec<String> {
+/// Returns the lines of a text, escaped and wrapped. Of a long text, leaves out the middle: the start has
+/// the cause, and the end of a traceback its error.
+fn text_lines(text: &str, width: usize) -> Vec<String> {
+    let text = without_colours(text).replace('\t', TAB);
+    let lines = text.lines().map(|line| escape(line.trim_end()));
+    let mut lines: Vec<_> = lines.flat_map(|line| wrap(&line, width)).collect();
+    if lines.len() > TEXT_LINES {
+        let end = lines.len() - TEXT_LINES + 2;
+        lines.splice(1..end, ["…".to_owned()]);
+    }
+    lines
+}
+
+/// Removes the sequences that set colours and other renditions (SGR, ECMA-48 section 8.3.117).
+fn without_colours(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("\x1b[") {
+        plain.push_str(before);
+        let end = after.trim_start_matches(|letter: char| matches!(letter, '0'..='9' | ';' | ':'));
+        rest = end.strip_prefix('m').unwrap_or_else(|| {
+            plain.push_str("\x1b[");
+            after
+        });
+    }
+    plain.push_str(rest);
+    plain
+}
+
+/// Breaks a line into lines of at most `width` characters, at spaces where possible. Keeps its
+/// indentation.
+fn wrap(line: &str, width: usize) -> Vec<String> {
+    let text = line.trim_start_matches(' ');
+    let indentation = line.get(..line.len() - text.len()).unwrap_or_default();
+    if line.chars().count() <= width || indentation.len() * 2 > width {
+        return break_words(line, width);
+    }
+    let lines = break_words(text, width - indentation.len());
+    let lines = lines.iter().map(|line| format!("{indentation}{line}"));
+    lines.collect()
+}
+
+/// Breaks a text that is too long at spaces, and words that are too long.
+fn break_words(text: &str, width: usize) -> Vec<String> {
+    if !text.is_empty() && text.chars().count() <= width {
+        return vec![text.to_owned()];
+    }
     let mut lines = vec![String::new()];
     let mut used = 0;
     for word in text.split_whitespace() {
@@ -250,9 +317,36 @@ mod tests {
             ("abc def ghi", &["abc def", "ghi"]),
             ("abcdefghij k", &["abcdefgh", "ij k"]),
             ("abcdefgh i", &["abcdefgh", "i"]),
+            ("  a  b", &["  a  b"]),
+            ("  abc def g", &["  abc", "  def g"]),
+            ("       abc", &["abc"]),
         ] {
             assert_eq!(wrap(text, 8), lines, "{text}");
         }
+    }
+
+    #[test]
+    fn removes_colours_and_escapes_other_sequences() {
+        for (text, lines) in [
+            ("\x1b[31mred\x1b[0m \x1b[1;38:5:9mx\x1b[m", &["red x"][..]),
+            ("a\x1b[2Jb", &[r"a\u{1b}[2Jb"]),
+            ("a\x1b[", &[r"a\u{1b}["]),
+            ("a\n\tb\n\n  c", &["a", "    b", "  c"]),
+        ] {
+            assert_eq!(text_lines(text, 40), lines, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn leaves_out_middle_of_long_text() {
+        let text: String = (0..100).map(|number| format!("{number}\n")).collect();
+        let lines = text_lines(&text, 40);
+        assert_eq!(lines.len(), TEXT_LINES);
+        assert_eq!(
+            lines.first_chunk(),
+            Some(&["0", "…", "90"].map(str::to_owned))
+        );
+        assert_eq!(lines.last().map(String::as_str), Some("99"));
     }
 
     #[test]

@@ -87,7 +87,7 @@ fn subscribes_for_session_and_changes_no_other_subscription() {
         let types = own["eventTypes"].as_array().unwrap();
         assert_eq!(types.len(), 2, "{own}");
         account.sandbox.export(&ExportRequest::new());
-        session.wait_for("204 stored    v1.export-job.created");
+        session.wait_for("204 stored     v1.export-job.created");
         session.wait_for("done ");
         let (code, log) = session.stop(signal);
         assert_eq!((code, &*log), (Some(0), ""), "{signal}");

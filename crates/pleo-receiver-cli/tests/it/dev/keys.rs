@@ -46,6 +46,8 @@ fn keys_send_replay_open_and_quit() {
     while session.printed().matches("q quit").count() < 2 {
         std::thread::yield_now();
     }
+    let shown = session.printed();
+    assert!(shown.contains("\r\n\r\n\x1b[2mreceiver"), "{shown:?}");
     session.press("o");
     let opened = dir.path().join("opened");
     while !opened.exists() {

@@ -2,7 +2,7 @@
 
 use std::net::TcpListener;
 
-use super::session::{Session, request, temporary_files};
+use super::session::{Page, Session, request, temporary_files};
 use crate::support::program::{OTHER_SECRET, WorkDir};
 
 #[test]
@@ -22,10 +22,10 @@ fn shows_attempt_with_escaped_error_and_rejection_with_advice() {
     assert!(exported.starts_with("HTTP/1.1 200 "), "{exported}");
     let shown = session.wait_for("4711");
     assert!(
-        shown.contains("  204 stored    v1.export-job.created "),
+        shown.contains("  204 stored     v1.export-job.created "),
         "{shown}"
     );
-    assert!(shown.contains("  retry         attempt 1, "), "{shown}");
+    assert!(shown.contains("  retry          attempt 1, "), "{shown}");
     assert!(shown.contains(r"unknown \u{1b}[2Jaccount 4711"), "{shown}");
 
     let refused = dir.send_with(OTHER_SECRET, &url, &["--id", "msg_forged"]);
@@ -33,7 +33,7 @@ fn shows_attempt_with_escaped_error_and_rejection_with_advice() {
     let shown = session.wait_for("changed on the way");
     let line = shown.lines().find(|line| line.contains(" 401 ")).unwrap();
     assert!(
-        line.contains("  401 rejected  signature_mismatch "),
+        line.contains("  401 rejected   signature_mismatch "),
         "{line}"
     );
     assert!(line.ends_with("…g_forged"), "{line}");
@@ -66,12 +66,12 @@ fn records_without_handler_and_dispatches_with_one() {
         "POST",
         &format!("{}sandbox/vendor", session.field("sandbox")),
     );
-    session.wait_for("204 stored    v1.vendor.created");
+    session.wait_for("204 stored     v1.vendor.created");
     assert_eq!(session.stop("-INT").0, Some(0));
     let inbox = ["inbox", "list", "--inbox", "box/inbox.db", "--json"];
     assert_eq!(dir.json(&inbox)[0]["state"], "pending");
     let mut session = Session::start(&dir, &[&keep[..], &["--exec", "true"]].concat(), &[]);
-    session.wait_for("  done          attempt 1, ");
+    session.wait_for("  done           attempt 1, ");
     assert_eq!(session.stop("-TERM").0, Some(0));
     assert_eq!(dir.json(&inbox)[0]["state"], "done");
     assert_eq!(temporary_files(&dir), [""; 0]);
@@ -96,8 +96,10 @@ fn busy_default_ports_do_not_stop_it() {
         let line = shown.lines().find(|line| line.starts_with(name)).unwrap();
         assert!(line.contains("http://127.0.0.1:"), "{shown}");
     }
-    for port in [":8787/", ":8788/", ":9187/"] {
-        assert!(!shown.contains(port), "{shown}");
+    for port in [8787, 8788, 9187] {
+        assert!(!shown.contains(&format!(":{port}/")), "{shown}");
+        let note = format!("\n          port {port} is busy\n");
+        assert!(shown.contains(&note), "{shown}");
     }
     // A port that is asked for is not replaced by another.
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -157,7 +159,7 @@ fn shows_handlers_that_the_end_stops() {
     }
     let (code, log) = session.stop("-TERM");
     assert_eq!((code, &*log), (Some(0), ""));
-    session.wait_for("  stopped       attempt 1, ");
+    session.wait_for("  stopped        attempt 1, ");
 }
 
 #[test]
@@ -176,4 +178,47 @@ fn subscribes_loopback_address_if_it_listens_on_all() {
         session.wait_for("204 stored");
         assert_eq!(session.stop("-TERM").0, Some(0));
     }
+}
+
+#[test]
+fn shows_pause_replay_and_resume_of_page() {
+    let dir = WorkDir::new();
+    let mut session = Session::start(&dir, &["--exec", "true"], &[]);
+    let page = Page::new(&session);
+    let endpoint = "endpoint=/webhooks/pleo";
+    page.post("/pause", endpoint);
+    session.wait_for("  paused\n");
+    let sandbox = session.field("sandbox");
+    let exported = request("POST", &format!("{sandbox}sandbox/export"));
+    let id = exported.split("\"messages\":[\"").nth(1).unwrap();
+    let (id, _) = id.split_once('"').unwrap();
+    session.wait_for("204 stored");
+    request("POST", &format!("{sandbox}sandbox/messages/{id}/resend"));
+    session.wait_for("204 duplicate");
+    page.post("/resume", endpoint);
+    session.wait_for("  resumed\n");
+    session.wait_for("  done           attempt 1, ");
+    page.post("/replay", &format!("{endpoint}&id={id}"));
+    let shown = session.wait_for("  replay         1 message ");
+    let replay = shown
+        .lines()
+        .find(|line| line.contains("  replay "))
+        .unwrap();
+    assert!(replay.ends_with(&id[id.len() - 8..]), "{shown}");
+    assert_eq!(session.stop("-TERM").0, Some(0));
+}
+
+#[test]
+fn shows_path_of_forward_and_hides_its_secrets() {
+    let dir = WorkDir::new();
+    let url = "http://ann:s3cret@127.0.0.1:9/hooks/pleo?key=k3y";
+    let mut session = Session::start(&dir, &["--forward", url], &[]);
+    let shown = session.printed();
+    let handler = "handler   forward http://127.0.0.1:9/hooks/pleo?…\n";
+    assert!(shown.contains(handler), "{shown}");
+    assert!(
+        !shown.contains("s3cret") && !shown.contains("k3y"),
+        "{shown}"
+    );
+    assert_eq!(session.stop("-TERM").0, Some(0));
 }

@@ -157,6 +157,46 @@ impl Drop for Session {
     }
 }
 
+/// The inspection page of a session, signed in.
+pub(super) struct Page {
+    url: String,
+    cookie: String,
+    token: String,
+}
+
+impl Page {
+    /// Signs in with the session's link.
+    pub(super) fn new(session: &Session) -> Self {
+        let link = session.field("page");
+        let (url, link) = link.split_once("/sign-in?").unwrap();
+        let mut page = Self {
+            url: url.to_owned(),
+            cookie: String::new(),
+            token: String::new(),
+        };
+        let answer = page.post("/sign-in", link);
+        let cookie = answer.split("set-cookie: ").nth(1).unwrap();
+        let (cookie, _) = cookie.split_once(';').unwrap();
+        page.cookie = format!("cookie: {cookie}\r\n");
+        let overview = request_with("GET", &format!("{url}/"), &page.cookie, "");
+        let token = overview.split("name=\"token\" value=\"").nth(1).unwrap();
+        page.token = token.split_once('"').unwrap().0.to_owned();
+        page
+    }
+
+    /// Posts a form.
+    pub(super) fn post(&self, path: &str, fields: &str) -> String {
+        let headers = format!(
+            "{}origin: {}\r\ncontent-type: application/x-www-form-urlencoded\r\n",
+            self.cookie, self.url
+        );
+        let body = format!("token={}&{fields}", self.token);
+        let answer = request_with("POST", &format!("{}{path}", self.url), &headers, &body);
+        assert!(answer.starts_with("HTTP/1.1 303 "), "{answer}");
+        answer
+    }
+}
+
 /// Returns the names in the folder for temporary files.
 pub(super) fn temporary_files(dir: &WorkDir) -> Vec<String> {
     let folder = std::fs::read_dir(dir.path().join("tmp")).unwrap();
@@ -166,13 +206,20 @@ pub(super) fn temporary_files(dir: &WorkDir) -> Vec<String> {
 
 /// Sends a request without a body. Returns the answer.
 pub(super) fn request(method: &str, url: &str) -> String {
+    request_with(method, url, "", "")
+}
+
+/// Sends a request with these header lines. Returns the answer.
+fn request_with(method: &str, url: &str, headers: &str, body: &str) -> String {
     let rest = url.strip_prefix("http://").unwrap();
     let (host, path) = rest.split_once('/').unwrap();
     let mut stream = TcpStream::connect(host).unwrap();
-    let head = format!(
-        "{method} /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
+    let length = body.len();
+    let request = format!(
+        "{method} /{path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{headers}\
+         content-length: {length}\r\n\r\n{body}"
     );
-    stream.write_all(head.as_bytes()).unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     answer
