@@ -131,7 +131,7 @@ pub(crate) struct InboxShow {
     #[command(flatten)]
     pub(crate) inbox: InboxUrl,
 
-    /// The message's `webhook-id`.
+    /// The message's `webhook-id`, or its end: at least 8 characters, as `dev` prints them.
     pub(crate) id: String,
 
     /// Print one JSON object per line, with the body in `body`, or in `body_base64` if it is not UTF-8.
@@ -144,7 +144,7 @@ pub(crate) struct InboxReplay {
     #[command(flatten)]
     pub(crate) inbox: InboxUrl,
 
-    /// The `webhook-id` of each message.
+    /// The `webhook-id` of each message, or its end: at least 8 characters, as `dev` prints them.
     #[arg(value_name = "ID", required_unless_present_any = ["dead", "state", "endpoint", "event_type", "since", "until"])]
     pub(crate) ids: Vec<String>,
 
@@ -220,7 +220,7 @@ pub(crate) struct InboxVerify {
     #[command(flatten)]
     pub(crate) inbox: InboxUrl,
 
-    /// The message's `webhook-id`.
+    /// The message's `webhook-id`, or its end: at least 8 characters, as `dev` prints them.
     pub(crate) id: String,
 
     /// The signing secret: `env:NAME`, `file:PATH`, or the `whsec_…` itself, which other users of

@@ -179,6 +179,33 @@ fn lists_newest_messages_of_many_pages() {
     }
 }
 
+#[test]
+fn finds_message_by_unique_end_of_id() {
+    let dir = WorkDir::new();
+    let server = dir.serve(&[], ENV);
+    for id in ["msg_a_12345678", "msg_b_12345678", "2345678", "msg_c"] {
+        assert_eq!(dir.send(&server.url, &["--id", id]).code, 0);
+    }
+    assert_eq!(server.stop("-TERM").0, Some(0));
+    let run = |command: &str, id: &str| dir.run_with(&["inbox", command, id], ENV, b"");
+    for command in ["show", "verify", "replay"] {
+        for id in ["_a_12345678", "…a_12345678"] {
+            let found = run(command, id);
+            assert_eq!(found.code, 0, "{command}: {found:?}");
+            let shows_id = command == "replay" || found.stdout.contains("msg_a_12345678");
+            assert!(shows_id, "{command}: {found:?}");
+        }
+        let several = run(command, "12345678");
+        assert_eq!(several.code, 2, "{command}: {several:?}");
+        let ids = "msg_a_12345678, msg_b_12345678";
+        assert!(several.stderr.contains(ids), "{command}: {several:?}");
+        // An id that is exactly this is meant; an end of 7 characters or less is none.
+        assert_eq!(run(command, "2345678").code, 0, "{command}");
+        assert_eq!(run(command, "msg_").code, 1, "{command}");
+        assert_eq!(run(command, "345678").code, 1, "{command}");
+    }
+}
+
 /// Runs a command in a terminal with this many columns. Returns what it prints.
 #[cfg(target_os = "linux")]
 fn run_in_terminal(dir: &WorkDir, columns: usize, args: &str) -> String {

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
-use pleo_receiver::{Selection, State};
+use pleo_receiver::{Query, Selection, State};
 use serde_json::json;
 
 use crate::args::inbox::{Inbox, InboxPause, InboxPrune, InboxReplay, InboxUrl};
@@ -48,6 +48,53 @@ async fn open(args: &InboxUrl) -> Result<Arc<dyn pleo_receiver::Inbox>, Failure>
     open_shared(&url(args)?).await
 }
 
+/// How many of the newest messages are searched for the end of an id.
+const SEARCHED: usize = 10_000;
+
+/// How many messages are read per query.
+const PAGE: u32 = 500;
+
+/// The minimum length of the end of an id, in characters: `dev` prints this many.
+const END: usize = 8;
+
+/// Returns the id of a message that is given by its id, or by an end of it that no other of the newest
+/// messages has; `None` if there is no such message.
+async fn find_id(inbox: &dyn pleo_receiver::Inbox, id: &str) -> Result<Option<String>, Failure> {
+    let exact = inbox.list(Query::new(Selection::id(id), 1)).await?;
+    if !exact.entries.is_empty() {
+        return Ok(Some(id.to_owned()));
+    }
+    let end = id.trim_start_matches('…');
+    if end.chars().count() < END {
+        return Ok(None);
+    }
+    let mut found = BTreeSet::new();
+    let mut query = Query::new(Selection::all(), PAGE).newest_first();
+    let mut searched = 0;
+    while searched < SEARCHED {
+        let page = inbox.list(query.clone()).await?;
+        searched += page.entries.len();
+        let ids = page.entries.into_iter().map(|entry| entry.webhook_id);
+        found.extend(ids.filter(|id| id.ends_with(end)));
+        query.after = page.next;
+        if query.after.is_none() {
+            break;
+        }
+    }
+    let mut ids = found.iter();
+    match (ids.next(), ids.next()) {
+        (None, _) => Ok(None),
+        (Some(id), None) => Ok(Some(id.to_string())),
+        (Some(_), Some(_)) => {
+            let ids: Vec<_> = found.iter().map(|id| &**id).collect();
+            Err(Failure::Usage(format!(
+                "several messages have an id that ends with `{end}`: give one of {}",
+                ids.join(", ")
+            )))
+        }
+    }
+}
+
 /// Reports that no message has this id.
 fn not_found(id: &str) -> Failure {
     Failure::Run(format!(
@@ -71,7 +118,11 @@ async fn replay(args: InboxReplay) -> Result<(), Failure> {
         selection.until = args.until.map(|until| until.0);
         replayed = inbox.replay(selection).await?;
     }
+    let mut ids = Vec::new();
     for id in args.ids {
+        ids.push(find_id(&*inbox, &id).await?.unwrap_or(id));
+    }
+    for id in ids {
         match inbox.replay(Selection::id(&*id)).await? {
             0 => missing.push(id),
             count => replayed += count,

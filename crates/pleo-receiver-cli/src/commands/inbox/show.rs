@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use pleo_receiver::{Attempt, StoredMessage};
 use serde_json::{Map, Value, json};
 
-use super::{not_found, open};
+use super::{find_id, not_found, open};
 use crate::args::inbox::InboxShow;
 use crate::escape::{escape, escape_lines};
 use crate::failure::Failure;
@@ -15,7 +15,9 @@ use crate::inbox_url::messages;
 use crate::output::{self, Row as _};
 
 pub(super) async fn show(args: InboxShow) -> Result<(), Failure> {
-    let found = messages(&*open(&args.inbox).await?, &args.id).await?;
+    let inbox = open(&args.inbox).await?;
+    let id = find_id(&*inbox, &args.id).await?;
+    let found = messages(&*inbox, id.as_deref().unwrap_or(&args.id)).await?;
     if found.is_empty() {
         return Err(not_found(&args.id));
     }

@@ -5,7 +5,7 @@ use std::path::Path;
 use pleo_receiver::verify::Secret;
 use serde_json::json;
 
-use super::{not_found, open};
+use super::{find_id, not_found, open};
 use crate::args::inbox::InboxVerify;
 use crate::config::load::file_path;
 use crate::config::schema::ConfigFile;
@@ -19,7 +19,9 @@ use crate::secret_ref::{NO_SECRET, SecretRef, secrets_of_flag, signing_secrets};
 const VARIABLE: &str = "PLEO_WEBHOOK_SECRET";
 
 pub(super) async fn verify(args: InboxVerify) -> Result<(), Failure> {
-    let found = messages(&*open(&args.inbox).await?, &args.id).await?;
+    let inbox = open(&args.inbox).await?;
+    let id = find_id(&*inbox, &args.id).await?;
+    let found = messages(&*inbox, id.as_deref().unwrap_or(&args.id)).await?;
     if found.is_empty() {
         return Err(not_found(&args.id));
     }
@@ -37,7 +39,7 @@ pub(super) async fn verify(args: InboxVerify) -> Result<(), Failure> {
         if args.json {
             let proof = result.as_ref().ok();
             output::json(&json!({
-                "webhook_id": args.id,
+                "webhook_id": &*entry.webhook_id,
                 "endpoint": endpoint,
                 "authentic": proof.is_some(),
                 "secret": proof.map(|proof| proof.secret),
@@ -47,7 +49,7 @@ pub(super) async fn verify(args: InboxVerify) -> Result<(), Failure> {
             }))?;
             continue;
         }
-        let name = format!("{} at {endpoint}", args.id);
+        let name = format!("{} at {endpoint}", entry.webhook_id);
         match result {
             Ok(proof) => {
                 let Proof {
