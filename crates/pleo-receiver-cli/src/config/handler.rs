@@ -127,6 +127,15 @@ pub(super) fn target(
     }
 }
 
+/// Returns what to do about a program that does not exist or cannot be executed.
+pub(crate) fn missing_program_fix(program: &str) -> String {
+    match (program.contains('/'), Path::new(program).is_file()) {
+        (true, true) => format!("not executable: chmod +x {program}"),
+        (false, true) => format!("not in PATH: write ./{program} for the file in this folder"),
+        (_, false) => "not found".to_owned(),
+    }
+}
+
 /// Returns `true` if the text can be the name of an environment variable.
 fn is_env_name(name: &str) -> bool {
     !name.is_empty() && !name.contains(['=', '\0'])

@@ -3,6 +3,7 @@
 use core::fmt;
 use core::time::Duration;
 use std::error::Error;
+use std::io;
 use std::time::SystemTime;
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -130,7 +131,12 @@ impl Forward {
         let result = time::timeout(after, request.send()).await;
         let result = result.map_err(|_| ForwardError::Timeout { after })?;
         // The URL may contain secrets.
-        result.map_err(|error| ForwardError::Request(error.without_url().into()))
+        result.map_err(|error| match is_refused(&error) {
+            true => ForwardError::Refused {
+                origin: self.target.url().origin().ascii_serialization(),
+            },
+            false => ForwardError::Request(error.without_url().into()),
+        })
     }
 
     fn headers(&self, delivery: &Delivery) -> Result<HeaderMap, InvalidId> {
@@ -202,6 +208,12 @@ pub enum ForwardError {
     /// The HTTP client could not be set up.
     #[error("cannot set up the HTTP client")]
     Client(#[source] Box<dyn Error + Send + Sync>),
+    /// The target refused the connection.
+    #[error("cannot connect to {origin}: connection refused; is the server running?")]
+    Refused {
+        /// Scheme, host and port of the target.
+        origin: String,
+    },
     /// The request failed before a response.
     #[error("cannot forward")]
     Request(#[source] Box<dyn Error + Send + Sync>),
@@ -220,6 +232,15 @@ pub enum ForwardError {
     /// The message's id cannot be signed. The receiver accepts no such id.
     #[error("cannot sign the message")]
     Sign(#[from] InvalidId),
+}
+
+/// Returns `true` if nobody listens at the target.
+fn is_refused(error: &(dyn Error + 'static)) -> bool {
+    let mut causes = core::iter::successors(Some(error), |&error| error.source());
+    causes.any(|cause| {
+        let cause = cause.downcast_ref::<io::Error>();
+        cause.is_some_and(|cause| cause.kind() == io::ErrorKind::ConnectionRefused)
+    })
 }
 
 /// Reads the rest of a response, so that the connection can be reused. The outcome of the attempt does

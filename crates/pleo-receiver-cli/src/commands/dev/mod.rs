@@ -23,7 +23,7 @@ use self::screen::{KEY, Screen};
 use self::terminal::Keys;
 use crate::args::Serve;
 use crate::args::dev::Dev;
-use crate::config::handler::Target;
+use crate::config::handler::{Target, missing_program_fix};
 use crate::config::schema::DEFAULT_PATH;
 use crate::failure::{Failure, chain};
 use crate::files::temporary_folder;
@@ -384,7 +384,7 @@ fn describe_handler(args: &Serve, handler: Option<&Target>) -> String {
                 (None, None) => String::new(),
             };
             let missing = match target.missing_program() {
-                Some(program) => format!("  ({program} not found or not executable)"),
+                Some(program) => format!("  ({program}: {})", missing_program_fix(program)),
                 None => String::new(),
             };
             format!("{} {what}{missing}", target.kind())

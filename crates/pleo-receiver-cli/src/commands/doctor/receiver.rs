@@ -12,6 +12,7 @@ use super::report::Report;
 use crate::admin_client::{base_url, get};
 use crate::certificate;
 use crate::config::admin::AdminSettings;
+use crate::config::handler::missing_program_fix;
 use crate::config::load::{Config, TlsFiles};
 use crate::failure::{Failure, chain};
 use crate::http_client::cause;
@@ -33,8 +34,8 @@ pub(super) fn check_settings(config: &Config, report: &mut Report) -> io::Result
         Some(target) => match target.missing_program() {
             None => report.ok("handler", &format!("`{}` is set", target.kind()))?,
             Some(program) => {
-                let found =
-                    format!("the program `{program}` of `exec` is missing or not executable");
+                let why = missing_program_fix(program);
+                let found = format!("the program `{program}` of `exec` cannot run ({why})");
                 let fix = "install it or correct `exec`; run `doctor` as the receiver's user, in its \
                            working directory";
                 report.failed("handler", &found, fix)?;

@@ -222,3 +222,22 @@ fn shows_path_of_forward_and_hides_its_secrets() {
     );
     assert_eq!(session.stop("-TERM").0, Some(0));
 }
+
+#[test]
+fn says_how_to_start_program_of_this_folder() {
+    let dir = WorkDir::new();
+    dir.write("book.sh", "#!/bin/sh\n");
+    for (exec, fix) in [
+        ("book.sh", "book.sh: not in PATH: write ./book.sh "),
+        (
+            "./book.sh",
+            "./book.sh: not executable: chmod +x ./book.sh)",
+        ),
+        ("./bock.sh", "./bock.sh: not found)"),
+    ] {
+        let mut session = Session::start(&dir, &["--exec", exec], &[]);
+        let shown = session.printed();
+        assert!(shown.contains(fix), "{shown}");
+        assert_eq!(session.stop("-TERM").0, Some(0));
+    }
+}
