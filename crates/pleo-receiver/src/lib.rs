@@ -89,11 +89,11 @@ pub use builder::ReceiverBuilder;
 pub use client_ip::{PLEO_EU, PLEO_US, PeerAddr};
 pub use dispatch::{DispatchOptions, Dispatcher};
 pub use endpoint::{Endpoint, EndpointError};
+#[cfg(feature = "exec")]
+pub use handler::{CommandOutput, Exec, ExecError};
 pub use handler::{
     Delivery, DeliveryBuilder, Handler, HandlerError, HandlerFn, HandlerFuture, handler_fn,
 };
-#[cfg(feature = "exec")]
-pub use handler::{Exec, ExecError};
 #[cfg(feature = "forward")]
 pub use handler::{Forward, ForwardError};
 #[doc(inline)]

@@ -1,10 +1,12 @@
 //! A handler that runs a command for each message.
 
+use core::fmt;
 use core::pin::pin;
 use core::time::Duration;
 use std::ffi::OsString;
 use std::io;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
@@ -67,6 +69,7 @@ pub struct Exec {
     program: OsString,
     args: Vec<OsString>,
     inherited_env: Vec<OsString>,
+    on_exit: Option<OnExit>,
 }
 
 impl Exec {
@@ -76,6 +79,7 @@ impl Exec {
             program: program.into(),
             args: Vec::new(),
             inherited_env: Vec::new(),
+            on_exit: None,
         }
     }
 
@@ -90,6 +94,17 @@ impl Exec {
     #[must_use]
     pub fn inherit_env(mut self, names: impl IntoIterator<Item = impl Into<OsString>>) -> Self {
         self.inherited_env.extend(names.into_iter().map(Into::into));
+        self
+    }
+
+    /// Calls a function with the output of each command that exits, before its outcome is recorded. It
+    /// must not block.
+    #[must_use]
+    pub fn on_exit(
+        mut self,
+        observe: impl Fn(&Delivery, CommandOutput<'_>) + Send + Sync + 'static,
+    ) -> Self {
+        self.on_exit = Some(OnExit(Arc::new(observe)));
         self
     }
 
@@ -125,6 +140,10 @@ impl Exec {
         let status = status.map_err(ExecError::Wait)?;
         let (stdout, stderr) = (out.text(), err.text());
         telemetry::command_exited(delivery.endpoint(), delivery.id(), status, &stdout, &stderr);
+        if let Some(OnExit(observe)) = &self.on_exit {
+            let (stdout, stderr) = (&*stdout, &*stderr);
+            observe(delivery, CommandOutput { stdout, stderr });
+        }
         if status.success() {
             return Ok(());
         }
@@ -170,6 +189,28 @@ impl Exec {
 impl Handler for Exec {
     fn handle(&self, delivery: Delivery) -> HandlerFuture<'_> {
         Box::pin(async move { self.run(&delivery).await })
+    }
+}
+
+/// The output of a command: the last 1,024 bytes of each stream, without white space at its ends.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct CommandOutput<'a> {
+    /// The end of standard output.
+    pub stdout: &'a str,
+    /// The end of standard error.
+    pub stderr: &'a str,
+}
+
+/// The function of [`Exec::on_exit`].
+#[derive(Clone)]
+struct OnExit(Arc<Observe>);
+
+type Observe = dyn Fn(&Delivery, CommandOutput<'_>) + Send + Sync;
+
+impl fmt::Debug for OnExit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OnExit").finish_non_exhaustive()
     }
 }
 

@@ -4,6 +4,7 @@ use core::fmt;
 use core::time::Duration;
 use std::error::Error;
 use std::io;
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
@@ -21,6 +22,12 @@ const USER_AGENT: &str = concat!("pleo-receiver/", env!("CARGO_PKG_VERSION"));
 
 /// How many bytes of a response body are read. A body read to its end lets the connection be reused.
 const MAX_RESPONSE_BODY: usize = 64 * 1024;
+
+/// How many bytes of a failed response's body an observer gets.
+const MAX_OBSERVED_BODY: usize = 1024;
+
+/// How long an observer waits for a failed response's body.
+const OBSERVED_BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long a response body is read.
 const RESPONSE_BODY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -46,7 +53,11 @@ pub struct Forward {
     timeout: Duration,
     secret: Option<Secret>,
     cloud_events: Option<CloudEvents>,
+    on_failed: Option<OnFailed>,
 }
+
+/// The function of [`Forward::on_failed`].
+type OnFailed = Arc<dyn Fn(&Delivery, &[u8]) + Send + Sync>;
 
 impl Forward {
     /// Forwards to this `http` or `https` URL. A user and password in the URL are sent as Basic
@@ -70,6 +81,7 @@ impl Forward {
             timeout: Duration::from_secs(30),
             secret: None,
             cloud_events: None,
+            on_failed: None,
         })
     }
 
@@ -106,14 +118,30 @@ impl Forward {
         Ok(self)
     }
 
+    /// Calls a function with the body of each response that is not 2xx, before the outcome is recorded:
+    /// its first 1,024 bytes, as far as they arrive within a second. It must not block.
+    #[must_use]
+    pub fn on_failed(mut self, observe: impl Fn(&Delivery, &[u8]) + Send + Sync + 'static) -> Self {
+        self.on_failed = Some(Arc::new(observe));
+        self
+    }
+
     async fn forward(&self, delivery: Delivery) -> Result<(), HandlerError> {
-        let response = self.send(&delivery).await?;
+        let mut response = self.send(&delivery).await?;
         let status = response.status();
         let delay = retry_after(response.headers(), SystemTime::now());
-        read_in_background(response);
         if status.is_success() {
+            read_in_background(response);
             return Ok(());
         }
+        if let Some(observe) = &self.on_failed {
+            let mut body = Vec::new();
+            // A longer body is cut.
+            let read = read_limited(&mut response, MAX_OBSERVED_BODY, &mut body);
+            let _ = time::timeout(OBSERVED_BODY_TIMEOUT, read).await;
+            observe(&delivery, &body);
+        }
+        read_in_background(response);
         let error = ForwardError::Status { status };
         Err(match delay {
             _ if status == StatusCode::GONE => HandlerError::permanent(error),

@@ -13,6 +13,6 @@ pub(crate) use contract::Retry;
 pub use contract::{Handler, HandlerError, HandlerFn, HandlerFuture, handler_fn};
 pub use delivery::{Delivery, DeliveryBuilder};
 #[cfg(feature = "exec")]
-pub use exec::{Exec, ExecError};
+pub use exec::{CommandOutput, Exec, ExecError};
 #[cfg(feature = "forward")]
 pub use forward::{Forward, ForwardError};

@@ -209,6 +209,20 @@ async fn failure_has_exit_status_and_stderr() {
 }
 
 #[tokio::test]
+async fn observer_gets_output_of_each_command() {
+    for code in [0, 3] {
+        let (sender, outputs) = std::sync::mpsc::channel();
+        let exec = shell(&format!("echo booked; echo careful >&2; exit {code}"));
+        let exec = exec.on_exit(move |delivery, output| {
+            let output = [delivery.id(), output.stdout, output.stderr];
+            sender.send(output.map(str::to_owned)).unwrap();
+        });
+        assert_eq!(run(&exec, delivery(JOB)).await.is_ok(), code == 0);
+        assert_eq!(outputs.try_recv().unwrap(), ["msg_1", "booked", "careful"]);
+    }
+}
+
+#[tokio::test]
 async fn keeps_end_of_long_output_without_blocking() {
     let script =
         "yes | head -c 5000000; yes | head -c 5000000 >&2; cat >/dev/null; echo end >&2; exit 1";

@@ -268,6 +268,40 @@ async fn fails_if_target_is_down_or_silent() {
 }
 
 #[tokio::test]
+async fn observer_gets_start_of_body_of_failed_response() {
+    for (status, sent, length, observed) in [
+        (
+            "422 No",
+            "unknown account",
+            15,
+            Some("unknown account".to_owned()),
+        ),
+        ("500 Oops", &*"x".repeat(3000), 3000, Some("x".repeat(1024))),
+        // The rest never arrives.
+        ("500 Oops", "part", 9, Some("part".to_owned())),
+        ("200 OK", "fine", 4, None),
+    ] {
+        let (target, authority) = Target::new().await;
+        let (sender, mut bodies) = tokio::sync::mpsc::unbounded_channel();
+        let forward = Forward::new(&format!("http://{authority}/")).unwrap();
+        let forward = forward.on_failed(move |delivery, body| {
+            assert_eq!(delivery.id(), "msg_1");
+            sender
+                .send(String::from_utf8_lossy(body).into_owned())
+                .unwrap();
+        });
+        let reply = format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{sent}");
+        let (result, _) = tokio::join!(forward.handle(delivery()), async {
+            let mut stream = target.accept().await;
+            answer(&mut stream, &reply).await;
+            stream
+        });
+        assert_eq!(result.is_err(), observed.is_some(), "{status}");
+        assert_eq!(bodies.try_recv().ok(), observed, "{status}");
+    }
+}
+
+#[tokio::test]
 async fn signs_with_verifiable_signature() {
     let secret = || Secret::from_bytes(&[9; 32]).unwrap();
     let (target, authority) = Target::new().await;

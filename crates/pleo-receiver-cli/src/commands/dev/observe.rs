@@ -12,8 +12,8 @@ use pleo_receiver::inbox::{
     Completed, InboxFuture, LeaseId, LeaseRequest, Leased, Measurements, Outcome, Version,
 };
 use pleo_receiver::{
-    Appended, EndpointStats, Inbox, Key, NewMessage, Page, Query, Rejected, Rejection, Selection,
-    StoredMessage,
+    Appended, Delivery, EndpointStats, Inbox, Key, NewMessage, Page, Query, Rejected, Rejection,
+    Selection, StoredMessage,
 };
 use tokio::sync::mpsc;
 
@@ -44,6 +44,7 @@ pub(super) enum Event {
         elapsed: Duration,
         /// `None` if the lease was lost.
         outcome: Option<Outcome>,
+        output: Output,
     },
     /// Messages are dispatched again.
     Replayed {
@@ -58,12 +59,23 @@ pub(super) enum Event {
     Note(String),
 }
 
+/// What a handler printed, or the body of a failed answer.
+#[derive(Debug, Default)]
+pub(super) struct Output {
+    pub(super) stdout: String,
+    pub(super) stderr: String,
+}
+
+/// The outputs of attempts that are not recorded yet, by message and number.
+type Outputs = Arc<Mutex<HashMap<(String, u32), Output>>>;
+
 /// Sends events to the screen. Never blocks: if the screen is too slow, events are dropped and
 /// counted.
 #[derive(Clone, Debug)]
 pub(super) struct Observer {
     events: mpsc::Sender<Event>,
     missed: Arc<AtomicU64>,
+    outputs: Outputs,
 }
 
 /// Receives the events of an [`Observer`].
@@ -79,6 +91,7 @@ pub(super) fn observer() -> (Observer, Events) {
     let observer = Observer {
         events: sender,
         missed: Arc::clone(&missed),
+        outputs: Outputs::default(),
     };
     (observer, Events { events, missed })
 }
@@ -88,6 +101,20 @@ impl Observer {
         if self.events.try_send(event).is_err() {
             self.missed.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Keeps the output of an attempt until it is recorded.
+    pub(super) fn output(&self, delivery: &Delivery, stdout: &str, stderr: &str) {
+        let key = (delivery.id().to_owned(), delivery.attempt());
+        let output = Output {
+            stdout: stdout.to_owned(),
+            stderr: stderr.to_owned(),
+        };
+        self.outputs().insert(key, output);
+    }
+
+    fn outputs(&self) -> MutexGuard<'_, HashMap<(String, u32), Output>> {
+        self.outputs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Reports a rejected request.
@@ -196,11 +223,14 @@ impl Inbox for ObservedInbox {
             let completed = self.inbox.complete(lease, outcome.clone()).await?;
             let attempt = self.attempts().remove(&lease);
             if let Some(attempt) = attempt {
+                let key = (attempt.webhook_id.to_string(), attempt.number);
+                let output = self.observer.outputs().remove(&key);
                 self.observer.emit(Event::Attempt {
                     webhook_id: attempt.webhook_id,
                     number: attempt.number,
                     elapsed: ended.duration_since(attempt.started),
                     outcome: (completed == Completed::Recorded).then_some(outcome),
+                    output: output.unwrap_or_default(),
                 });
             }
             Ok(completed)

@@ -47,6 +47,7 @@ impl Running {
         let kind = handler.as_ref().map(Target::kind);
         let history = Arc::new(History::new());
         let rejections = Arc::clone(&history);
+        let outputs = observer.clone();
         let inbox = ObservedInbox::new(inbox, observer.clone(), kind.is_some());
         let builder = Receiver::builder(inbox)
             .endpoint(endpoint)
@@ -57,8 +58,16 @@ impl Running {
             });
         let builder = match handler {
             None => builder,
-            Some(Target::Exec { exec, .. }) => builder.handler(exec),
-            Some(Target::Forward(forward)) => builder.handler(*forward),
+            Some(Target::Exec { exec, .. }) => {
+                builder.handler(exec.on_exit(move |delivery, output| {
+                    outputs.output(delivery, output.stdout, output.stderr);
+                }))
+            }
+            Some(Target::Forward(forward)) => {
+                builder.handler(forward.on_failed(move |delivery, body| {
+                    outputs.output(delivery, &String::from_utf8_lossy(body), "");
+                }))
+            }
         };
         let (receiver, dispatcher) = builder.build().map_err(|error| Failure::run(&error))?;
 

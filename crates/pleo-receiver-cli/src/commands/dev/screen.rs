@@ -104,6 +104,7 @@ impl Screen {
                 number,
                 elapsed,
                 outcome,
+                output,
             } => {
                 let done = format!("attempt {number}, {} ms", elapsed.as_millis());
                 let (label, style, detail, text) = match outcome {
@@ -121,7 +122,13 @@ impl Screen {
                         "the lease was lost; it is dispatched again",
                     ),
                 };
-                self.line(label, style, &detail, webhook_id, text)
+                self.line(label, style, &detail, webhook_id, text)?;
+                self.output(&output.stdout)?;
+                // The error has the standard error of a command that failed.
+                if text.is_empty() {
+                    self.output(&output.stderr)?;
+                }
+                Ok(())
             }
             Event::Replayed {
                 webhook_id,
@@ -174,6 +181,15 @@ impl Screen {
         writeln!(out, "{}", line.trim_end())?;
         for line in text_lines(text, width.saturating_sub(INDENT)) {
             writeln!(out, "{:INDENT$}{line}", "")?;
+        }
+        out.flush()
+    }
+
+    /// Prints the output of a handler.
+    fn output(&self, text: &str) -> io::Result<()> {
+        let mut out = io::stdout().lock();
+        for line in text_lines(text, width().saturating_sub(INDENT)) {
+            writeln!(out, "{:INDENT$}{}", "", self.paint(DIM, &line))?;
         }
         out.flush()
     }

@@ -2,6 +2,9 @@
 
 use std::net::TcpListener;
 
+use axum::Router;
+use axum::http::StatusCode;
+
 use super::session::{Page, Session, request, temporary_files};
 use crate::support::program::{OTHER_SECRET, WorkDir};
 
@@ -240,4 +243,56 @@ fn says_how_to_start_program_of_this_folder() {
         assert!(shown.contains(fix), "{shown}");
         assert_eq!(session.stop("-TERM").0, Some(0));
     }
+}
+
+#[test]
+fn shows_output_of_handler() {
+    let dir = WorkDir::new();
+    let job = "printf 'booked\\n\\033[31mtwice\\033[0m\\n'; echo careful >&2; exit $(cat code)\n";
+    dir.write("book", job);
+    for (code, lines) in [
+        ("0", &["booked", "twice", "careful"][..]),
+        (
+            "65",
+            &[
+                "command failed: exit status: 65: careful",
+                "booked",
+                "twice",
+            ],
+        ),
+    ] {
+        dir.write("code", code);
+        let mut session = Session::start(&dir, &["--exec", "sh book"], &[]);
+        let export = format!("{}sandbox/export", session.field("sandbox"));
+        request("POST", &export);
+        let lines: Vec<_> = lines
+            .iter()
+            .map(|line| format!("\n          {line}"))
+            .collect();
+        session.wait_for(&format!("{}\n", lines.concat()));
+        assert_eq!(session.stop("-TERM").0, Some(0));
+    }
+}
+
+#[test]
+fn shows_body_of_answer_that_is_no_success() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0"));
+    let listener = listener.unwrap();
+    let url = format!("http://{}/pleo", listener.local_addr().unwrap());
+    let answer = (
+        StatusCode::UNPROCESSABLE_ENTITY,
+        "unknown account\n  4711\n",
+    );
+    let target = Router::new().fallback(async move || answer);
+    runtime.spawn(async { axum::serve(listener, target).await });
+    let dir = WorkDir::new();
+    let mut session = Session::start(&dir, &["--forward", &url], &[]);
+    request(
+        "POST",
+        &format!("{}sandbox/export", session.field("sandbox")),
+    );
+    let body = "answered 422 Unprocessable Entity\n          unknown account\n            4711\n";
+    session.wait_for(body);
+    assert_eq!(session.stop("-TERM").0, Some(0));
 }
