@@ -260,7 +260,10 @@ async fn retries_failing_forward_target_until_it_recovers() {
     drop(target);
     send(&server, "msg_2").await;
     for line in failures(&mut server, &[("msg_2", 1), ("msg_2", 3)]) {
-        assert!(line.contains("Connection refused"), "{line}");
+        assert!(
+            line.contains("connection refused; is the server running?"),
+            "{line}"
+        );
     }
     for (id, least) in [("msg_1", 7), ("msg_2", 3)] {
         let entry = entry(&dir, id, |entry| entry["attempts"].as_u64() >= Some(least)).await;

@@ -84,7 +84,7 @@ pub(super) async fn respond(admin: &Page, session: &Session, form: Form) -> Resp
             @if listed.newer.is_some() { a.button href=(filter.link("/messages", None)) { "Newest" } }
             @if let Some(newer) = listed.newer { a.button rel="prev" href=(to("/messages", "before", newer)) { "Newer" } }
             @if let Some(older) = listed.older { a.button rel="next" href=(to("/messages", "after", older)) { "Older" } }
-            @if session.account.may_act {
+            @if session.account.may_act && filter.error().is_none() {
                 a.button href=(filter.link("/replays/new", None)) hidden[listed.entries.is_empty()] { "Replay what the filter shows…" }
             }
         }

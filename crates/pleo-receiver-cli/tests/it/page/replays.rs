@@ -6,7 +6,7 @@ use super::client::{Client, TOKEN, serve};
 use crate::support::program::{SECRET, WorkDir};
 
 /// Returns a hidden field of a page's form.
-fn field<'a>(page: &'a str, name: &str) -> &'a str {
+pub(super) fn field<'a>(page: &'a str, name: &str) -> &'a str {
     let start = format!("name=\"{name}\" value=\"");
     let value = page.split(&start).nth(1).unwrap();
     value.split('"').next().unwrap()

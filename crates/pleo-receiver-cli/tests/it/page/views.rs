@@ -122,7 +122,7 @@ fn filters_and_searches_messages() {
         // The search itself is shown if nothing is found.
         let (job, vendor) = shown(query);
         let page = client.get(&format!("/messages?{query}"));
-        let is_none = page.text().contains("No message");
+        let is_none = page.body.contains("role=\"status\">No message");
         assert_eq!((job && !is_none, vendor && !is_none), expected, "{query}");
     }
     let page = client.get("/messages?since=yesterday").body;
