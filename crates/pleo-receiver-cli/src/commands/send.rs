@@ -87,7 +87,8 @@ pub(crate) async fn run(args: Send) -> Result<(), Failure> {
     };
     let text = found.map_or_else(String::new, |found| {
         // The answer is 204 in any case; the inbox on this machine knows more.
-        let stored = match found.entry.received_at < sent_at {
+        let is_older = found.entry.received_at.as_millisecond() < sent_at.as_millisecond();
+        let stored = match is_older {
             true if found.body != body => "stored before with another body, which is kept; ",
             true => "stored before, so this is a duplicate; ",
             false => "",
