@@ -8,6 +8,7 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio_postgres::types::Type;
 
+use super::connect::check_fsync;
 use super::error::Failure;
 use super::rows;
 use super::session::Session;
@@ -18,10 +19,15 @@ use crate::inbox::message::{Appended, Entry, NewMessage, StoredHeaders};
 /// How often messages whose row is pruned between two statements are appended again.
 const MAX_ROUNDS: u32 = 3;
 
-/// Stores new messages. The shared lock lets `list` wait until all lower sequences are committed.
+/// Stores new messages. The shared lock lets `list` wait until all lower sequences are committed. The
+/// commit waits for the disk, whatever the session or another client of a pooler has set.
 const APPEND: &str = "
     WITH lock AS MATERIALIZED (
-        SELECT pg_advisory_xact_lock_shared(hashtextextended('inbox append', 0))
+        SELECT pg_advisory_xact_lock_shared(hashtextextended('inbox append', 0)),
+               set_config('synchronous_commit',
+                          CASE current_setting('synchronous_commit')
+                               WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END,
+                          true)
     ),
     new AS MATERIALIZED (
         SELECT nextval('inbox.message_sequence') AS sequence, given.*,
@@ -44,13 +50,22 @@ const APPEND: &str = "
         INSERT INTO inbox.dispatch (sequence, endpoint, expires_at)
         SELECT sequence, endpoint, coalesce(expires_at, 'infinity') FROM stored
     )
-    SELECT (SELECT array_agg(sequence) FROM new), (SELECT array_agg(sequence) FROM stored)
+    SELECT (SELECT array_agg(sequence) FROM new), (SELECT array_agg(sequence) FROM stored),
+           current_setting('fsync')
 ";
 
-/// Compares messages with those that are stored under their keys.
+/// Compares messages with those that are stored under their keys. Commits as an append does: the wait
+/// for a standby that a stored message needed may have been cancelled, and this one waits again.
 const COMPARE: &str = "
-    SELECT given.ordinal, message.body = given.body
-    FROM unnest($1::text[], $2::text[], $3::bytea[]) WITH ORDINALITY
+    WITH durable AS MATERIALIZED (
+        SELECT set_config('synchronous_commit',
+                          CASE current_setting('synchronous_commit')
+                               WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END,
+                          true),
+               pg_logical_emit_message(true, 'pleo_inbox', '')
+    )
+    SELECT given.ordinal, message.body = given.body, current_setting('fsync')
+    FROM durable, unnest($1::text[], $2::text[], $3::bytea[]) WITH ORDINALITY
          AS given (endpoint, webhook_id, body, ordinal)
     JOIN inbox.message USING (webhook_id, endpoint)
 ";
@@ -174,6 +189,7 @@ async fn insert<'a>(
     let Some(row) = rows.first() else {
         return Ok(Vec::new());
     };
+    check_fsync(row.try_get(2)?)?;
     let new: Option<Vec<i64>> = row.try_get(0)?;
     let stored: Option<Vec<i64>> = row.try_get(1)?;
     // Both are in the order of the batch.
@@ -197,6 +213,7 @@ async fn compare<'a>(
         .map(|append| encode(&append.entry.webhook_id))
         .collect();
     let bodies: Vec<&[u8]> = batch.map(|append| &*append.body).collect();
+    let unreplicated = session.unreplicated();
     let rows = session
         .query(
             COMPARE,
@@ -207,6 +224,12 @@ async fn compare<'a>(
             ],
         )
         .await?;
+    if session.unreplicated() != unreplicated {
+        return Err(Failure::NotReplicated);
+    }
+    if let Some(row) = rows.first() {
+        check_fsync(row.try_get(2)?)?;
+    }
     let compared = rows.iter().map(|row| {
         let ordinal = usize::try_from(row.try_get::<_, i64>(0)?).unwrap_or_default();
         Ok((ordinal.saturating_sub(1), row.try_get(1)?))

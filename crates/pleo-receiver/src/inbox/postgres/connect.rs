@@ -28,6 +28,8 @@ const SETTINGS: &str = "
     SET statement_timeout = '{statement}ms';
     SET lock_timeout = '{lock}ms';
     SET idle_in_transaction_session_timeout = '{statement}ms';
+    SET client_min_messages = warning;
+    SET default_transaction_isolation = 'read committed';
     SET jit = off;
     SET enable_seqscan = off;
     SET enable_hashjoin = off;
@@ -39,7 +41,8 @@ const CHECK: &str = "
     SELECT current_setting('fsync'), current_setting('synchronous_commit'),
            current_setting('full_page_writes'), current_setting('server_version'),
            current_setting('server_version_num')::integer,
-           pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean, pg_backend_pid()
+           pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean, pg_backend_pid(),
+           current_setting('client_min_messages')
 ";
 
 /// Opens connections to the server.
@@ -196,10 +199,11 @@ impl Connector {
         if row.try_get::<_, bool>(5)? {
             return Err(Failure::ReadOnly);
         }
-        if fsync != "on" {
-            let reason = "a crash of the server's machine can lose acknowledged messages and damage \
-                          the database; set it to `on`";
-            return refused("fsync", fsync, reason);
+        check_fsync(fsync)?;
+        if text(7)? == "error" {
+            let reason = "the server would not tell that it committed a message that no standby has; \
+                          set it to `warning` for the user of the inbox";
+            return refused("client_min_messages", text(7)?, reason);
         }
         if !matches!(&*synchronous_commit, "on" | "remote_apply") {
             let reason = "the server would acknowledge messages before they are durable; set it to \
@@ -234,6 +238,19 @@ impl Connector {
         };
         telemetry::connection_unsafe(weakness);
     }
+}
+
+/// Refuses a server that doesn't wait for the disk.
+pub(super) fn check_fsync(value: String) -> Result<(), Failure> {
+    if value == "on" {
+        return Ok(());
+    }
+    Err(Failure::Unsafe {
+        setting: "fsync",
+        value,
+        reason: "a crash of the server's machine can lose acknowledged messages and damage the \
+                 database; set it to `on`",
+    })
 }
 
 /// A connection that is opened when it is first used, and again after it was lost. One caller uses it at

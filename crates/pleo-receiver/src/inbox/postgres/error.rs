@@ -35,6 +35,10 @@ pub enum PostgresOpenError {
 pub(super) enum UrlError {
     #[error("it is not `postgres://[USER@]HOST[:PORT][,…]/DATABASE[?OPTION=VALUE&…]`")]
     Malformed,
+    #[error("a host has an `@`; write each `@` of a user or a password as `%40`")]
+    At,
+    #[error("`sslrootcert` verifies nothing without `sslmode=verify-full` or `verify-ca`; set one")]
+    Unverified,
     #[error("`{option}` cannot be `{value}`; use {allowed}")]
     Value {
         option: &'static str,

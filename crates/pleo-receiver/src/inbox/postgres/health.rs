@@ -5,6 +5,7 @@ use core::time::Duration;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
+use super::error::Failure;
 use crate::inbox::error::InboxError;
 
 /// How long the failure of an append counts if no other append succeeds.
@@ -15,14 +16,22 @@ const FAILURE_TIME: Duration = Duration::from_secs(5);
 pub(super) struct Health {
     /// How many connections can append.
     connected: AtomicUsize,
-    failure: Mutex<Option<(InboxError, Instant)>>,
+    failure: Mutex<Option<Failed>>,
+}
+
+#[derive(Debug)]
+struct Failed {
+    error: InboxError,
+    at: Instant,
+    /// Whether the server may lose what it commits: then an append that succeeds says nothing.
+    is_unsafe: bool,
 }
 
 impl Health {
     /// Notes that a connection can append.
     pub(super) fn connected(&self) {
         self.connected.fetch_add(1, Ordering::Relaxed);
-        self.succeeded();
+        *self.lock() = None;
     }
 
     /// Notes that a connection that could append is lost.
@@ -36,18 +45,24 @@ impl Health {
 
     /// Notes that an append succeeded.
     pub(super) fn succeeded(&self) {
-        *self.lock() = None;
+        self.lock().take_if(|failed| !failed.is_unsafe);
     }
 
     /// Notes that an append failed, or that the server cannot be reached.
-    pub(super) fn failed(&self, error: InboxError) {
-        *self.lock() = Some((error, Instant::now()));
+    pub(super) fn failed(&self, failure: Failure) {
+        *self.lock() = Some(Failed {
+            is_unsafe: matches!(failure, Failure::Unsafe { .. }),
+            error: failure.into(),
+            at: Instant::now(),
+        });
     }
 
-    /// Notes that the server responds and accepts writes.
+    /// Notes that the server responds, accepts writes and keeps what it commits.
     pub(super) fn responds(&self) {
         if self.is_connected() {
-            self.lock().take_if(|(_, at)| at.elapsed() > FAILURE_TIME);
+            let is_over =
+                |failed: &mut Failed| failed.is_unsafe || failed.at.elapsed() > FAILURE_TIME;
+            self.lock().take_if(is_over);
         }
     }
 
@@ -55,10 +70,10 @@ impl Health {
     pub(super) fn check(&self) -> Result<(), InboxError> {
         self.lock()
             .as_ref()
-            .map_or(Ok(()), |(error, _)| Err(error.clone()))
+            .map_or(Ok(()), |failed| Err(failed.error.clone()))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(InboxError, Instant)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Failed>> {
         self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -99,14 +99,23 @@ pub(super) async fn lease(shared: &Shared, request: &LeaseRequest) -> Result<Lea
     let mut next_due_in = None;
     for _ in 0..MAX_ROUNDS {
         let rest = request.max - messages.len();
-        let mut scan = Scan::run(&session, &mut progress, request, rest).await?;
+        let scanned = Scan::run(&session, &mut progress, request, rest).await;
+        // What is leased already must not wait for the end of its lease.
+        if scanned.is_err() && !messages.is_empty() {
+            break;
+        }
+        let mut scan = scanned?;
         let chosen = scan.choose(shared, request, rest);
         next_due_in = scan.next_due_in;
         if chosen.is_empty() {
             break;
         }
         let wanted = chosen.len();
-        let leased = lease_chosen(&session, &mut progress.held, request, chosen).await?;
+        let leased = lease_chosen(&session, &mut progress.held, request, chosen).await;
+        if leased.is_err() && !messages.is_empty() {
+            break;
+        }
+        let leased = leased?;
         let ends_in = (!leased.is_empty()).then_some(request.ttl);
         next_due_in = next_due_in.into_iter().chain(ends_in).min();
         let is_complete = leased.len() == wanted;

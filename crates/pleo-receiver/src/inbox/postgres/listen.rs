@@ -9,7 +9,6 @@ use tokio_postgres::types::Type;
 use super::error::Failure;
 use super::session::Session;
 use super::shared::{Shared, reconnect_delay};
-use crate::inbox::error::InboxError;
 use crate::telemetry;
 
 /// How often the server is checked.
@@ -43,7 +42,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 telemetry::database_unavailable(&failure);
             }
             if !shared.health.is_connected() || !failure.is_loss() {
-                shared.health.failed(InboxError::from(failure));
+                shared.health.failed(failure);
             }
             time::sleep(reconnect_delay(failures)).await;
         }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use percent_encoding::percent_decode_str;
 use tokio_postgres::Config;
-use tokio_postgres::config::{SslMode, TargetSessionAttrs};
+use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 
 use super::error::{PostgresOpenError, UrlError};
 use super::{hosts, passfile};
@@ -132,6 +132,14 @@ impl PostgresOptions {
         // The parser's errors may quote the URL.
         let config = url.parse::<Config>();
         let mut config = config.map_err(|_| UrlError::Malformed)?;
+        // The rest of a password with an `@`, which must not be shown as a host.
+        let has_at = |host: &Host| matches!(host, Host::Tcp(name) if name.contains('@'));
+        if config.get_hosts().iter().any(has_at) {
+            return Err(UrlError::At);
+        }
+        if options.has_roots && options.verification == Verification::None {
+            return Err(UrlError::Unverified);
+        }
         config.ssl_mode(options.ssl_mode);
         config.target_session_attrs(TargetSessionAttrs::ReadWrite);
         if config.get_application_name().is_none() {
@@ -175,6 +183,8 @@ impl fmt::Debug for PostgresOptions {
 struct Url {
     ssl_mode: SslMode,
     verification: Verification,
+    /// Whether `sslrootcert` is set.
+    has_roots: bool,
     roots: Option<PathBuf>,
     passfile: Option<PathBuf>,
     schema: Option<String>,
@@ -186,6 +196,7 @@ impl Default for Url {
         Self {
             ssl_mode: SslMode::Prefer,
             verification: Verification::None,
+            has_roots: false,
             roots: None,
             passfile: None,
             schema: None,
@@ -216,7 +227,10 @@ impl Url {
                     }
                 }
             }
-            "sslrootcert" => self.roots = (value != "system").then(|| value.into()),
+            "sslrootcert" => {
+                self.has_roots = true;
+                self.roots = (value != "system").then(|| value.into());
+            }
             "passfile" => self.passfile = Some(value.into()),
             "schema" => self.schema = Some(value),
             "pooler" => match &*value {

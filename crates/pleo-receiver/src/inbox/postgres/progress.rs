@@ -122,9 +122,12 @@ impl Progress {
     /// Notes that a full scan took the server too long. Returns `false` if scans cannot begin at
     /// floors.
     pub(super) fn gave_up(&mut self) -> bool {
+        if self.floors.is_empty() {
+            return false;
+        }
         self.took = [MAX_PAUSE; MEASURED];
         self.full_scan_at = Some(Instant::now());
-        !self.floors.is_empty()
+        true
     }
 
     /// Notes the first ready messages of an endpoint. `is_all` says that there are no more, so that other

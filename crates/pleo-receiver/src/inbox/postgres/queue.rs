@@ -35,8 +35,8 @@ pub(super) async fn run_connection(shared: Arc<Shared>, queue: Arc<Mutex<AppendQ
             Err(failure) => {
                 failures += 1;
                 if !shared.health.is_connected() {
-                    let error = InboxError::from(failure);
-                    shared.health.failed(error.clone());
+                    let error = InboxError::from(failure.clone());
+                    shared.health.failed(failure);
                     if refuse_queued(&shared, &mut *queue.lock().await, &error) {
                         return;
                     }
@@ -141,8 +141,8 @@ async fn append_and_reply(shared: &Shared, session: &Session, batch: Vec<Append>
             reply(shared, batch, results.into_iter().map(Ok));
         }
         Err(failure) => {
-            let error = InboxError::from(failure);
-            shared.health.failed(error.clone());
+            let error = InboxError::from(failure.clone());
+            shared.health.failed(failure);
             let count = batch.len();
             reply(shared, batch, core::iter::repeat_n(Err(error), count));
         }

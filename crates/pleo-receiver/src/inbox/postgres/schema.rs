@@ -74,7 +74,9 @@ pub(super) async fn migrate(session: &Session, schema: &SchemaName) -> Result<Ve
     {
         return Ok(Vec::new());
     }
-    session.batch("BEGIN").await?;
+    session
+        .batch("BEGIN ISOLATION LEVEL READ COMMITTED")
+        .await?;
     let migrated = migrate_locked(session, schema).await;
     let end = if migrated.is_ok() {
         "COMMIT"

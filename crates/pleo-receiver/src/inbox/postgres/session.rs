@@ -158,7 +158,9 @@ impl Session {
                 prepared.push(self.prepare(call).await?);
             }
             // Each future sends its message when it is first polled, and these poll in order.
-            let begin = self.client.batch_execute("BEGIN");
+            let begin = self
+                .client
+                .batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED");
             let calls = calls.into_iter().zip(&prepared);
             let queries = calls.map(|(call, statement)| self.execute(call, statement.as_ref()));
             let commit = self.client.batch_execute("COMMIT");

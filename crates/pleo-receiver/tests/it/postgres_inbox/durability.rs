@@ -48,8 +48,45 @@ async fn check_fails_once_server_may_lose_commits() {
         (check.as_ref()).is_err_and(|error| text(error).contains("synchronous_commit is `off`"))
     })
     .await;
+    // An append asks for `on` itself. Its success doesn't hide the setting.
+    append_until_stored(&inbox, "first").await;
+    assert!(inbox.check().await.is_err());
     set("on");
     wait_for_check(&inbox, Result::is_ok).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn acknowledges_nothing_once_server_does_not_flush() {
+    let Some(server) = start(&[]) else { return };
+    let inbox = PostgresInbox::open(&server.url(&schema())).await.unwrap();
+    append_until_stored(&inbox, "first").await;
+    let set = |value: &str| {
+        task::block_in_place(|| {
+            server.execute(&format!("ALTER SYSTEM SET fsync = {value}"));
+            server.execute("SELECT pg_reload_conf()");
+        });
+    };
+    set("off");
+    wait_for_check(&inbox, Result::is_err).await;
+    for id in ["second", "first"] {
+        let error = inbox.append(message(id)).await.unwrap_err();
+        assert!(text(&error).contains("fsync is `off`"), "{}", text(&error));
+    }
+    set("on");
+    wait_for_check(&inbox, Result::is_ok).await;
+    assert_eq!(append_until_stored(&inbox, "third").await, Appended::Stored);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn refuses_pooler_that_hides_warnings() {
+    let Some(server) = server() else { return };
+    let url = server.url(&schema());
+    let hidden = format!("{url}&pooler=transaction&options=-c%20client_min_messages%3Derror");
+    let error = refused(&hidden).await;
+    assert!(error.contains("client_min_messages is `error`"), "{error}");
+    // Without a pooler, each connection sets it.
+    let set = format!("{url}&options=-c%20client_min_messages%3Derror");
+    PostgresInbox::open(&set).await.unwrap();
 }
 
 /// A cancelled wait for a standby commits on the primary alone, and the server reports success.
@@ -82,8 +119,19 @@ async fn acknowledges_nothing_that_no_synchronous_standby_has() {
         "{}",
         text(&error)
     );
+    // It is stored, and no standby has it yet: a repetition waits too.
+    let repeated = {
+        let inbox = Arc::clone(&inbox);
+        tokio::spawn(async move { inbox.append(message("second")).await })
+    };
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    while task::block_in_place(|| server.execute(waits)).trim() == "0" {
+        assert!(!repeated.is_finished());
+        time::sleep(Duration::from_millis(20)).await;
+    }
     require("");
-    // It is stored: repeating it is safe.
+    let repeated = repeated.await.unwrap();
+    assert!(!matches!(repeated, Ok(Appended::Stored)), "{repeated:?}");
     assert_eq!(
         append_until_stored(&*inbox, "second").await,
         Appended::Duplicate

@@ -93,6 +93,11 @@ fn rejects_wrong_urls() {
             "it is not `postgres://",
         ),
         ("postgres://host/db?hidden", "it is not `postgres://"),
+        ("postgres://pleo:p@hidden@host/db", "as `%40`"),
+        (
+            "postgres://host/db?sslmode=require&sslrootcert=ca.pem",
+            "set one",
+        ),
         (
             "postgres://host/db?sslmode=verify",
             "`sslmode` cannot be `verify`",
