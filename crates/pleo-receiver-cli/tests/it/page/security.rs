@@ -172,11 +172,7 @@ fn refuses_action_without_token_of_its_session() {
 fn read_only_account_has_no_actions() {
     let dir = WorkDir::new();
     let server = serve(&dir, "");
-    assert!(
-        dir.send(&server.url, &["--id", "msg_1"])
-            .stdout
-            .starts_with("204")
-    );
+    dir.deliver(&server.url, &["--id", "msg_1"]);
     let client = Client::signed_in(&server, READ_TOKEN);
     for path in [
         "/",
@@ -202,11 +198,7 @@ fn read_only_account_has_no_actions() {
 fn logs_each_action_with_its_account() {
     let dir = WorkDir::new();
     let mut server = serve(&dir, "");
-    assert!(
-        dir.send(&server.url, &["--id", "msg_1"])
-            .stdout
-            .starts_with("204")
-    );
+    dir.deliver(&server.url, &["--id", "msg_1"]);
     let client = Client::signed_in(&server, TOKEN);
     let endpoint = ("endpoint", "/webhooks/pleo");
     for (path, text) in [
@@ -231,11 +223,7 @@ fn logs_each_action_with_its_account() {
 fn page_loads_nothing_inline_or_from_other_hosts() {
     let dir = WorkDir::new();
     let server = serve(&dir, "");
-    assert!(
-        dir.send(&server.url, &["--id", "msg_1"])
-            .stdout
-            .starts_with("204")
-    );
+    dir.deliver(&server.url, &["--id", "msg_1"]);
     let client = Client::signed_in(&server, TOKEN);
     let pages = [
         "/",

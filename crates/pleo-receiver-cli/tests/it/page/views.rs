@@ -94,7 +94,7 @@ fn filters_and_searches_messages() {
     let server = serve(&dir, "");
     send(&dir, &server, "msg_job");
     let vendor = ["--id", "msg_vendor", "--event", "v1.vendor.created"];
-    assert!(dir.send(&server.url, &vendor).stdout.starts_with("204"));
+    dir.deliver(&server.url, &vendor);
     let client = Client::signed_in(&server, TOKEN);
     let shown = |query: &str| {
         let page = client.get(&format!("/messages?{query}"));

@@ -122,6 +122,14 @@ impl WorkDir {
         self.run_with(&[&["send", url], more].concat(), ENV, b"")
     }
 
+    /// Delivers a message, which must be answered 204. Returns the output of `send`.
+    #[track_caller]
+    pub(crate) fn deliver(&self, url: &str, more: &[&str]) -> CommandOutput {
+        let output = self.send(url, more);
+        assert!(output.stdout.starts_with("204"), "{output:?}");
+        output
+    }
+
     /// Runs `send` with this secret. Asserts that the exit code matches the status. Returns the output.
     pub(crate) fn send_with(&self, secret: &str, url: &str, more: &[&str]) -> String {
         let args = [&["send", url], more].concat();

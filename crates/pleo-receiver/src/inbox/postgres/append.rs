@@ -6,12 +6,13 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use super::connect::check_fsync;
 use super::error::Failure;
 use super::rows;
-use super::session::Session;
+use super::session::{Param, Session};
 use super::text::encode;
 use crate::inbox::error::InboxError;
 use crate::inbox::message::{Appended, Entry, NewMessage, StoredHeaders};
@@ -19,15 +20,24 @@ use crate::inbox::message::{Appended, Entry, NewMessage, StoredHeaders};
 /// How often messages whose row is pruned between two statements are appended again.
 const MAX_ROUNDS: u32 = 3;
 
-/// Stores new messages. The shared lock lets `list` wait until all lower sequences are committed. The
-/// commit waits for the disk, whatever the session or another client of a pooler has set.
-const APPEND: &str = "
+/// Lets the commit wait for the disk, whatever the session or another client of a pooler has set.
+macro_rules! durable {
+    () => {
+        "set_config('synchronous_commit',
+                    CASE current_setting('synchronous_commit')
+                         WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END,
+                    true)"
+    };
+}
+
+/// Stores new messages. The shared lock lets `list` wait until all lower sequences are committed.
+const APPEND: &str = concat!(
+    "
     WITH lock AS MATERIALIZED (
         SELECT pg_advisory_xact_lock_shared(hashtextextended('inbox append', 0)),
-               set_config('synchronous_commit',
-                          CASE current_setting('synchronous_commit')
-                               WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END,
-                          true)
+               ",
+    durable!(),
+    "
     ),
     new AS MATERIALIZED (
         SELECT nextval('inbox.message_sequence') AS sequence, given.*,
@@ -52,23 +62,25 @@ const APPEND: &str = "
     )
     SELECT (SELECT array_agg(sequence) FROM new), (SELECT array_agg(sequence) FROM stored),
            current_setting('fsync')
-";
+"
+);
 
 /// Compares messages with those that are stored under their keys. Commits as an append does: the wait
 /// for a standby that a stored message needed may have been cancelled, and this one waits again.
-const COMPARE: &str = "
+const COMPARE: &str = concat!(
+    "
     WITH durable AS MATERIALIZED (
-        SELECT set_config('synchronous_commit',
-                          CASE current_setting('synchronous_commit')
-                               WHEN 'remote_apply' THEN 'remote_apply' ELSE 'on' END,
-                          true),
+        SELECT ",
+    durable!(),
+    ",
                pg_logical_emit_message(true, 'pleo_inbox', '')
     )
     SELECT given.ordinal, message.body = given.body, current_setting('fsync')
     FROM durable, unnest($1::text[], $2::text[], $3::bytea[]) WITH ORDINALITY
          AS given (endpoint, webhook_id, body, ordinal)
     JOIN inbox.message USING (webhook_id, endpoint)
-";
+"
+);
 
 /// A message to append. Parsed before it is queued, on the caller's thread.
 pub(super) struct Append {
@@ -143,6 +155,24 @@ pub(super) async fn append(session: &Session, batch: &[Append]) -> Result<Vec<Ap
     })
 }
 
+/// Executes a statement whose rows end with the setting `fsync`. What it reads or stores is durable, on a
+/// synchronous standby too.
+async fn query_durably(
+    session: &Session,
+    sql: &'static str,
+    params: &[Param<'_>],
+) -> Result<Vec<Row>, Failure> {
+    let unreplicated = session.unreplicated();
+    let rows = session.query(sql, params).await?;
+    if session.unreplicated() != unreplicated {
+        return Err(Failure::NotReplicated);
+    }
+    if let Some(row) = rows.first() {
+        check_fsync(row.try_get(2)?)?;
+    }
+    Ok(rows)
+}
+
 /// Inserts the messages whose keys are new. Returns for each whether it was.
 async fn insert<'a>(
     session: &Session,
@@ -165,31 +195,26 @@ async fn insert<'a>(
     let headers = batch.clone().map(|append| encode(append.headers.as_text()));
     let headers: Vec<_> = headers.collect();
     let bodies: Vec<&[u8]> = batch.clone().map(|append| &*append.body).collect();
-    let unreplicated = session.unreplicated();
-    let rows = session
-        .query(
-            APPEND,
-            &[
-                (&endpoints, Type::TEXT_ARRAY),
-                (&ids, Type::TEXT_ARRAY),
-                (&event_types, Type::TEXT_ARRAY),
-                (&event_ids, Type::TEXT_ARRAY),
-                (&resource_ids, Type::TEXT_ARRAY),
-                (&origins, Type::TEXT_ARRAY),
-                (&sources, Type::INET_ARRAY),
-                (&expiries, Type::TIMESTAMPTZ_ARRAY),
-                (&headers, Type::TEXT_ARRAY),
-                (&bodies, Type::BYTEA_ARRAY),
-            ],
-        )
-        .await?;
-    if session.unreplicated() != unreplicated {
-        return Err(Failure::NotReplicated);
-    }
+    let rows = query_durably(
+        session,
+        APPEND,
+        &[
+            (&endpoints, Type::TEXT_ARRAY),
+            (&ids, Type::TEXT_ARRAY),
+            (&event_types, Type::TEXT_ARRAY),
+            (&event_ids, Type::TEXT_ARRAY),
+            (&resource_ids, Type::TEXT_ARRAY),
+            (&origins, Type::TEXT_ARRAY),
+            (&sources, Type::INET_ARRAY),
+            (&expiries, Type::TIMESTAMPTZ_ARRAY),
+            (&headers, Type::TEXT_ARRAY),
+            (&bodies, Type::BYTEA_ARRAY),
+        ],
+    )
+    .await?;
     let Some(row) = rows.first() else {
         return Ok(Vec::new());
     };
-    check_fsync(row.try_get(2)?)?;
     let new: Option<Vec<i64>> = row.try_get(0)?;
     let stored: Option<Vec<i64>> = row.try_get(1)?;
     // Both are in the order of the batch.
@@ -213,23 +238,16 @@ async fn compare<'a>(
         .map(|append| encode(&append.entry.webhook_id))
         .collect();
     let bodies: Vec<&[u8]> = batch.map(|append| &*append.body).collect();
-    let unreplicated = session.unreplicated();
-    let rows = session
-        .query(
-            COMPARE,
-            &[
-                (&endpoints, Type::TEXT_ARRAY),
-                (&ids, Type::TEXT_ARRAY),
-                (&bodies, Type::BYTEA_ARRAY),
-            ],
-        )
-        .await?;
-    if session.unreplicated() != unreplicated {
-        return Err(Failure::NotReplicated);
-    }
-    if let Some(row) = rows.first() {
-        check_fsync(row.try_get(2)?)?;
-    }
+    let rows = query_durably(
+        session,
+        COMPARE,
+        &[
+            (&endpoints, Type::TEXT_ARRAY),
+            (&ids, Type::TEXT_ARRAY),
+            (&bodies, Type::BYTEA_ARRAY),
+        ],
+    )
+    .await?;
     let compared = rows.iter().map(|row| {
         let ordinal = usize::try_from(row.try_get::<_, i64>(0)?).unwrap_or_default();
         Ok((ordinal.saturating_sub(1), row.try_get(1)?))

@@ -11,7 +11,7 @@ use pleo_receiver::{
     Inbox, InboxErrorKind, NewMessage, PostgresInbox, PostgresOptions, Query, Selection,
 };
 use tokio::{task, time};
-use tokio_postgres::NoTls;
+use tokio_postgres::{Client, NoTls};
 
 use super::{append_until_stored, message, refused, server, text, wait_for_check};
 use crate::support::postgres::{Server, schema, skip};
@@ -55,9 +55,9 @@ async fn recovers_once_connections_are_free() {
     assert_eq!(inbox.stats().await.unwrap()[0].ready, 2);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn gives_up_on_lock_of_administrator_and_recovers() {
-    let Some(server) = server() else { return };
+/// Opens an inbox whose statements may take half a second, stores the message `first`, and lets an
+/// administrator lock the messages.
+async fn open_locked(server: &Server) -> (PostgresInbox, Client) {
     let name = schema();
     let options: PostgresOptions = server.url(&name).parse().unwrap();
     let options = options.with_statement_timeout(Duration::from_millis(500));
@@ -68,6 +68,13 @@ async fn gives_up_on_lock_of_administrator_and_recovers() {
     tokio::spawn(connection);
     let lock = format!("BEGIN; LOCK TABLE {name}.message IN ACCESS EXCLUSIVE MODE");
     administrator.batch_execute(&lock).await.unwrap();
+    (inbox, administrator)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gives_up_on_lock_of_administrator_and_recovers() {
+    let Some(server) = server() else { return };
+    let (inbox, administrator) = open_locked(server).await;
 
     let error = inbox.append(message("second")).await.unwrap_err();
     assert_eq!(error.kind(), InboxErrorKind::Unavailable);
@@ -83,16 +90,7 @@ async fn gives_up_on_lock_of_administrator_and_recovers() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reads_nothing_for_callers_that_left() {
     let Some(server) = server() else { return };
-    let name = schema();
-    let options: PostgresOptions = server.url(&name).parse().unwrap();
-    let options = options.with_statement_timeout(Duration::from_millis(500));
-    let inbox = PostgresInbox::open_with(options).await.unwrap();
-    append_until_stored(&inbox, "first").await;
-    let url = format!("postgres://postgres@127.0.0.1:{}/postgres", server.port());
-    let (administrator, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
-    tokio::spawn(connection);
-    let lock = format!("BEGIN; LOCK TABLE {name}.message IN ACCESS EXCLUSIVE MODE");
-    administrator.batch_execute(&lock).await.unwrap();
+    let (inbox, administrator) = open_locked(server).await;
 
     // Each waits for the lock for half a second, one after the other.
     let list = || inbox.list(Query::new(Selection::all(), 1));
