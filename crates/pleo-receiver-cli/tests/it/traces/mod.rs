@@ -1,186 +1,30 @@
 //! Traces: spans at a local OTLP/HTTP collector, `traceparent` at handlers, and a collector that is
 //! away.
 
-use std::collections::HashMap;
+mod collector;
+
 use std::fs;
 use std::net::TcpListener as Socket;
-use std::sync::mpsc::{self, Receiver};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::http::{HeaderMap, Uri};
-use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
-use opentelemetry_proto::tonic::resource::v1::Resource;
+use axum::http::HeaderMap;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use pleo_sandbox::{Authority, TlsProxy};
-use prost::Message;
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 
-use crate::support::program::{RunningServer, SECRET, WorkDir, free_address, read_metrics};
+use self::collector::{Collector, TIMEOUT, assert_attributes, context, links, only, status, texts};
+use crate::support::program::{SECRET, WorkDir, free_address, read_metrics};
 use crate::support::{PATH, Request, send_to};
-
-const TIMEOUT: Duration = Duration::from_secs(60);
 
 const BODY: &[u8] = br#"{"eventType":"v1.vendor.created","eventId":"e1","data":{}}"#;
 
 /// The sender's trace.
 const SENDER: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-
-/// A request to the collector.
-struct Export {
-    path: String,
-    headers: HeaderMap,
-    body: ExportTraceServiceRequest,
-}
-
-/// A collector that keeps what it gets.
-struct Collector {
-    runtime: Runtime,
-    exports: Receiver<Export>,
-    url: String,
-}
-
-impl Collector {
-    fn start() -> Self {
-        let runtime = Runtime::new().unwrap();
-        let (sender, exports) = mpsc::channel();
-        let keep = move |uri: Uri, headers: HeaderMap, body: Bytes| {
-            let body = ExportTraceServiceRequest::decode(body).unwrap();
-            let path = uri.path().to_owned();
-            // The test may have seen enough.
-            let _ = sender.send(Export {
-                path,
-                headers,
-                body,
-            });
-            async {}
-        };
-        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        runtime.spawn(async { axum::serve(listener, Router::new().fallback(keep)).await });
-        Self {
-            runtime,
-            exports,
-            url,
-        }
-    }
-
-    /// Returns an environment that exports to this collector without delay.
-    fn env<'e>(&'e self, more: &[(&'static str, &'e str)]) -> Vec<(&'static str, &'e str)> {
-        let own = [
-            ("PLEO_WEBHOOK_SECRET", SECRET),
-            ("OTEL_EXPORTER_OTLP_ENDPOINT", &self.url),
-            ("OTEL_BSP_SCHEDULE_DELAY", "10"),
-        ];
-        own.iter().chain(more).copied().collect()
-    }
-
-    fn next(&self) -> Export {
-        self.exports.recv_timeout(TIMEOUT).unwrap()
-    }
-
-    /// Waits for this number of spans, in the order of their ends.
-    fn spans(&self, count: usize) -> Vec<Span> {
-        let mut spans = Vec::new();
-        while spans.len() < count {
-            spans.extend(self.next().spans());
-        }
-        assert_eq!(spans.len(), count, "{spans:?}");
-        spans
-    }
-
-    /// Returns the spans of a server that has exited.
-    fn rest(&self) -> Vec<Span> {
-        self.exports
-            .try_iter()
-            .flat_map(|export| export.spans())
-            .collect()
-    }
-
-    fn send(&self, server: &RunningServer, request: &Request) -> u16 {
-        let answer = self.runtime.block_on(send_to(server.address(), request));
-        answer.status
-    }
-}
-
-impl Export {
-    fn source(&self) -> (&Resource, &InstrumentationScope, &str) {
-        let resource = &self.body.resource_spans[0];
-        let scope = &resource.scope_spans[0];
-        let parts = (resource.resource.as_ref(), scope.scope.as_ref());
-        (parts.0.unwrap(), parts.1.unwrap(), &scope.schema_url)
-    }
-
-    fn spans(&self) -> Vec<Span> {
-        let resources = self.body.resource_spans.iter();
-        let scopes = resources.flat_map(|resource| &resource.scope_spans);
-        scopes.flat_map(|scope| scope.spans.clone()).collect()
-    }
-}
-
-/// Returns attributes as texts.
-fn texts(attributes: &[KeyValue]) -> HashMap<&str, String> {
-    let text = |attribute: &KeyValue| match attribute.value.clone().unwrap().value.unwrap() {
-        Value::StringValue(text) => text,
-        Value::IntValue(number) => number.to_string(),
-        other => panic!("{other:?}"),
-    };
-    let pair = |attribute: &'_ _| text(attribute);
-    attributes
-        .iter()
-        .map(|attribute| (&*attribute.key, pair(attribute)))
-        .collect()
-}
-
-#[track_caller]
-fn assert_attributes(span: &Span, expected: &[(&str, &str)]) {
-    let attributes = texts(&span.attributes);
-    for (key, value) in expected {
-        let actual = attributes.get(key).map(String::as_str);
-        assert_eq!(actual, Some(*value), "{key} of {span:?}");
-    }
-}
-
-fn traceparent(trace: &[u8], span: &[u8]) -> String {
-    let hex = |bytes: &[u8]| {
-        bytes
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
-    };
-    format!("00-{}-{}-01", hex(trace), hex(span))
-}
-
-fn context(span: &Span) -> String {
-    traceparent(&span.trace_id, &span.span_id)
-}
-
-fn links(span: &Span) -> Vec<String> {
-    let links = span.links.iter();
-    links
-        .map(|link| traceparent(&link.trace_id, &link.span_id))
-        .collect()
-}
-
-/// Returns the only span of a kind.
-fn only(spans: &[Span], kind: SpanKind) -> &Span {
-    let mut spans = spans.iter().filter(|span| span.kind() == kind);
-    let span = spans.next().unwrap();
-    assert!(spans.next().is_none(), "{spans:?}");
-    span
-}
-
-fn status(span: &Span) -> StatusCode {
-    span.status
-        .as_ref()
-        .map_or(StatusCode::Unset, |status| status.code())
-}
 
 /// A command that writes the variable `TRACEPARENT` into a file, without a line break.
 const WRITE_TRACEPARENT: &str =
