@@ -111,7 +111,7 @@ pub(super) async fn renew(
     let ids: Vec<Uuid> = ids.collect();
     let ttl = microseconds(ttl);
     let params: [Param<'_>; 2] = [(&ids, Type::UUID_ARRAY), (&ttl, Type::INT8)];
-    let rows = session.query(RENEW, &params).await?;
+    let rows = session.query_locally(RENEW, &params).await?;
     let renewed = returned(&rows)?;
     leases.retain(|lease| !renewed.contains(&lease.get()));
     Ok(leases)

@@ -161,6 +161,7 @@ impl Connector {
         let session = Session::new(
             client,
             connection,
+            self.tls.clone(),
             self.schema.clone(),
             self.is_pooled,
             self.statement_timeout,

@@ -75,8 +75,8 @@ pub(super) enum Failure {
     #[error("no response within {0:?}")]
     Timeout(Duration),
     #[error(
-        "the server did not wait until a synchronous standby had the messages; see its log, and do \
-         not cancel statements of the inbox"
+        "no synchronous standby confirmed the commit; see `pg_stat_replication` and \
+         `synchronous_standby_names` of the server"
     )]
     NotReplicated,
     #[error("{setting} is `{value}`: {reason}")]
@@ -154,8 +154,14 @@ impl Failure {
                     || *code == *SqlState::FEATURE_NOT_SUPPORTED.code()
                     || *code == *SqlState::INVALID_SQL_STATEMENT_NAME.code()
             }
+            Self::NotReplicated => false,
             _ => true,
         }
+    }
+
+    /// Returns `true` if other statements would hang as this one did.
+    pub(super) const fn is_hang(&self) -> bool {
+        matches!(self, Self::Timeout(_) | Self::NotReplicated)
     }
 
     /// Returns `true` if only this connection failed.

@@ -249,6 +249,6 @@ async fn set_aside(
         (&lease, Type::UUID),
         (&error, Type::TEXT),
     ];
-    session.query(SET_ASIDE, &params).await?;
+    session.query_locally(SET_ASIDE, &params).await?;
     Ok(())
 }

@@ -86,8 +86,19 @@ async fn append_queued(shared: &Shared, queue: &Mutex<AppendQueue>, session: &Se
         batch.sort_by(|a, b| a.key().cmp(&b.key()));
         while !batch.is_empty() {
             let rest = batch.split_off(statement_len(&batch));
-            append_and_reply(shared, session, batch).await;
+            let appended = append_and_reply(shared, session, batch).await;
             batch = rest;
+            if let Err(failure) = appended
+                && failure.is_hang()
+            {
+                // All that wait would hang too, one statement after the other.
+                let error = InboxError::from(failure);
+                refuse(shared, core::mem::take(&mut batch), &error);
+                // If the other connection waits for messages, there are none.
+                if let Ok(mut queue) = queue.try_lock() {
+                    refuse_queued(shared, &mut queue, &error);
+                }
+            }
         }
         if session.is_broken() {
             return false;
@@ -105,25 +116,16 @@ fn statement_len(batch: &[Append]) -> usize {
     batch.iter().take_while(fits).count().max(1)
 }
 
-async fn append_and_reply(shared: &Shared, session: &Session, batch: Vec<Append>) {
+/// Appends the messages and replies to their callers. Returns the failure of the statement.
+async fn append_and_reply(
+    shared: &Shared,
+    session: &Session,
+    batch: Vec<Append>,
+) -> Result<(), Failure> {
     let started = Instant::now();
     let mut results = append(session, &batch).await;
     if results.as_ref().is_err_and(Failure::is_data_error) && batch.len() > 1 {
-        // One message that cannot be stored must not keep the others out.
-        let mut single = Vec::with_capacity(batch.len());
-        for append_one in &batch {
-            let result = append(session, core::slice::from_ref(append_one)).await;
-            single.push(result.map(|appended| appended[0]));
-        }
-        let is_stored = single.iter().any(Result::is_ok);
-        if is_stored {
-            shared.changed();
-        }
-        return reply(
-            shared,
-            batch,
-            single.into_iter().map(|result| result.map_err(Into::into)),
-        );
+        return append_one_by_one(shared, session, batch).await;
     }
     if results.as_ref().is_err_and(Failure::is_transient) {
         results = append(session, &batch).await;
@@ -139,14 +141,44 @@ async fn append_and_reply(shared: &Shared, session: &Session, batch: Vec<Append>
                 shared.changed();
             }
             reply(shared, batch, results.into_iter().map(Ok));
+            Ok(())
         }
         Err(failure) => {
-            let error = InboxError::from(failure.clone());
-            shared.health.failed(failure);
-            let count = batch.len();
-            reply(shared, batch, core::iter::repeat_n(Err(error), count));
+            shared.health.failed(failure.clone());
+            refuse(shared, batch, &failure.clone().into());
+            Err(failure)
         }
     }
+}
+
+/// Appends the messages in a statement each: one that cannot be stored must not keep the others out.
+async fn append_one_by_one(
+    shared: &Shared,
+    session: &Session,
+    batch: Vec<Append>,
+) -> Result<(), Failure> {
+    let mut hang: Result<(), Failure> = Ok(());
+    let mut results = Vec::with_capacity(batch.len());
+    for message in &batch {
+        if let Err(failure) = &hang {
+            results.push(Err(failure.clone()));
+            continue;
+        }
+        let result = append(session, core::slice::from_ref(message)).await;
+        if let Err(failure) = &result
+            && failure.is_hang()
+        {
+            hang = Err(failure.clone());
+        }
+        results.push(result);
+    }
+    if results.iter().any(Result::is_ok) {
+        shared.changed();
+    }
+    let results = results.into_iter();
+    let results = results.map(|result| result.map(|appended| appended[0]).map_err(Into::into));
+    reply(shared, batch, results);
+    hang
 }
 
 /// Replies to queued appends with the error. Returns `true` if the queue has ended.
@@ -162,13 +194,17 @@ fn refuse_queued(shared: &Shared, queue: &mut AppendQueue, error: &InboxError) -
             Err(mpsc::error::TryRecvError::Disconnected) => break true,
         }
     };
-    let count = refused.len();
+    refuse(shared, refused, error);
+    is_ended
+}
+
+fn refuse(shared: &Shared, batch: Vec<Append>, error: &InboxError) {
+    let count = batch.len();
     reply(
         shared,
-        refused,
+        batch,
         core::iter::repeat_n(Err(error.clone()), count),
     );
-    is_ended
 }
 
 type Reply = (

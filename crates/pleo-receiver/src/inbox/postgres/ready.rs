@@ -22,8 +22,11 @@ use crate::inbox::lost::delay_after_loss;
 use crate::inbox::order::{Queue, Rank};
 
 /// Lets one process lease at a time, so that the limits hold. In a statement of its own: the next
-/// statement sees all leases of the processes before.
-pub(super) const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('inbox lease', 0))";
+/// statement sees all leases of the processes before. The commit waits for no standby.
+pub(super) const LOCK: &str = "
+    SELECT pg_advisory_xact_lock(hashtextextended('inbox lease', 0)),
+           set_config('synchronous_commit', 'local', true)
+";
 
 /// After how long another scan is worth its while if something could not be changed in this one.
 const RESCAN_DELAY: Duration = Duration::from_millis(100);
@@ -211,7 +214,7 @@ impl Scan {
             }
             if scan.is_due {
                 let params: [Param<'_>; 1] = [(&progress.due, Type::TIMESTAMPTZ)];
-                session.query(MAKE_READY, &params).await?;
+                session.query_locally(MAKE_READY, &params).await?;
             }
             scan = Self::read(session, progress).await?;
             if !scan.lost.is_empty() || scan.is_due {
@@ -392,6 +395,6 @@ async fn end_lost(session: &Session, lost: &[(Uuid, i32)]) -> Result<(), Failure
         (&delays, Type::INT8_ARRAY),
         (&KEPT, Type::INT4),
     ];
-    session.query(END_LOST, &params).await?;
+    session.query_locally(END_LOST, &params).await?;
     Ok(())
 }

@@ -17,7 +17,7 @@ use tokio_postgres::{AsyncMessage, Client, Connection, Row, Socket, Statement};
 
 use super::error::Failure;
 use super::schema_name::SchemaName;
-use super::tls::Stream;
+use super::tls::{self, Stream};
 use crate::telemetry;
 
 /// How much longer than the server the client waits for the end of a statement.
@@ -26,6 +26,12 @@ const GRACE: Duration = Duration::from_secs(1);
 /// How long a statement whose time is over is still waited for: a process that was suspended sees its
 /// timers before the responses that arrived meanwhile.
 const AFTER_SUSPENSION: Duration = Duration::from_millis(250);
+
+/// How long a statement may take to end after it was cancelled.
+const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Lets a transaction wait for the server's disk, but for no standby.
+const COMMIT_LOCALLY: &str = "SELECT set_config('synchronous_commit', 'local', true)";
 
 /// The number of the next connection.
 static SESSIONS: AtomicU64 = AtomicU64::new(1);
@@ -41,6 +47,8 @@ pub(super) type Call<'a> = (&'static str, &'a [Param<'a>]);
 pub(super) struct Session {
     number: u64,
     client: Client,
+    /// For the connections that cancel statements.
+    tls: tls::Connector,
     schema: SchemaName,
     /// `None` if the connection goes through a pooler that has no prepared statements.
     prepared: Option<Mutex<HashMap<&'static str, Statement>>>,
@@ -57,6 +65,7 @@ impl Session {
     pub(super) fn new(
         client: Client,
         connection: Connection<Socket, Stream<Socket>>,
+        tls: tls::Connector,
         schema: SchemaName,
         is_pooled: bool,
         statement_timeout: Duration,
@@ -68,6 +77,7 @@ impl Session {
         Self {
             number: SESSIONS.fetch_add(1, Ordering::Relaxed),
             client,
+            tls,
             schema,
             prepared: (!is_pooled).then(Mutex::default),
             statement_timeout,
@@ -117,6 +127,17 @@ impl Session {
             Ok(self.execute(call, statement.as_ref()).await?)
         })
         .await
+    }
+
+    /// Executes a statement that may be lost together with the server: its commit waits for no standby.
+    pub(super) async fn query_locally(
+        &self,
+        sql: &'static str,
+        params: &[Param<'_>],
+    ) -> Result<Vec<Row>, Failure> {
+        let calls = [(COMMIT_LOCALLY, &[][..]), (sql, params)];
+        let [_, rows] = self.transaction(calls).await?;
+        Ok(rows)
     }
 
     /// Executes two statements without waiting between them.
@@ -224,11 +245,32 @@ impl Session {
         if result.is_err() {
             result = time::timeout(AFTER_SUSPENSION, &mut statements).await;
         }
-        let result = result.unwrap_or(Err(Failure::Timeout(limit)));
+        let result = match result {
+            Ok(result) => result,
+            Err(_) => self.cancel(statements, limit).await,
+        };
         if !result.as_ref().is_err_and(Failure::ends_session) {
             guard.0 = None;
         }
         result
+    }
+
+    /// Cancels the statement in progress, so that this connection is usable again. One that waits for a
+    /// standby would occupy the server for as long as the standby does not respond.
+    async fn cancel<T>(
+        &self,
+        statements: impl Future<Output = Result<T, Failure>>,
+        limit: Duration,
+    ) -> Result<T, Failure> {
+        let unreplicated = self.unreplicated();
+        let token = self.client.cancel_token();
+        // The end of the statement shows whether the request arrived.
+        let ended = join(token.cancel_query(self.tls.clone()), statements);
+        match time::timeout(CANCEL_TIMEOUT, ended).await {
+            Ok((_, Ok(_))) if self.unreplicated() != unreplicated => Err(Failure::NotReplicated),
+            Ok((_, result)) => result,
+            Err(_) => Err(Failure::Timeout(limit)),
+        }
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             ticks.tick().await;
             if let Ok(session) = shared.managing.session().await {
                 // After a failure there is more to add up the next time.
-                let _ = session.query(ADD_UP, &[]).await;
+                let _ = session.query_locally(ADD_UP, &[]).await;
             }
         }
     };

@@ -9,6 +9,7 @@ mod open_transaction;
 mod pooler;
 mod resources;
 mod schema;
+mod standby;
 mod tls;
 mod upgrade;
 mod wakeups;
