@@ -1,9 +1,9 @@
 //! Leases messages.
 
 use core::num::NonZeroU32;
+use core::time::Duration;
 use std::collections::HashMap;
 
-use futures_util::future::join;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -21,6 +21,10 @@ use crate::telemetry;
 
 /// How often messages are chosen again after other processes were faster.
 const MAX_ROUNDS: u32 = 5;
+
+/// After how many bytes of bodies a lease has no further messages, so that a slow network transfers them
+/// in the time limit of a statement.
+const ENOUGH_BYTES: usize = 1 << 20;
 
 /// Leases the chosen messages as far as they are still ready and the limits allow. Returns also what is
 /// held already, without attempts. The leases are numbered, see [`super::progress`].
@@ -72,13 +76,21 @@ const LEASE: &str = "
     SELECT sequence, lease, NULL, NULL FROM before
 ";
 
-/// Reads messages, as they are right after they were leased.
+/// Reads messages, as they are right after they were leased: in this order, until the bodies have enough
+/// bytes. The others have no body.
 const MESSAGES: &str = "
     SELECT sequence, endpoint, webhook_id, event_type, event_id, resource_id, origin, source,
-           received_at, expires_at, headers, body, octet_length(body)::bigint AS body_len,
+           received_at, expires_at, headers, CASE WHEN is_read THEN body END AS body,
+           octet_length(body)::bigint AS body_len,
            'pending' AS state, true AS leased, 0 AS attempts, NULL::timestamptz AS due_at,
-           NULL::text AS last_error
-    FROM inbox.message WHERE sequence = ANY ($1)
+           NULL::text AS last_error, is_read
+    FROM (
+        SELECT message.*,
+               coalesce(sum(octet_length(body)) OVER (
+                   ORDER BY ordinal ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) < $2 AS is_read
+        FROM unnest($1::bigint[]) WITH ORDINALITY AS chosen (sequence, ordinal)
+        JOIN inbox.message USING (sequence)
+    ) AS message
 ";
 
 /// Sets a leased message aside that cannot be read.
@@ -96,6 +108,7 @@ pub(super) async fn lease(shared: &Shared, request: &LeaseRequest) -> Result<Lea
     progress.begin(session.number());
     let seen = *shared.version.borrow();
     let mut messages = Vec::new();
+    let mut bytes = 0;
     let mut next_due_in = None;
     for _ in 0..MAX_ROUNDS {
         let rest = request.max - messages.len();
@@ -105,21 +118,40 @@ pub(super) async fn lease(shared: &Shared, request: &LeaseRequest) -> Result<Lea
             break;
         }
         let mut scan = scanned?;
-        let chosen = scan.choose(shared, request, rest);
+        let mut chosen = scan.choose(shared, request, rest);
         next_due_in = scan.next_due_in;
         if chosen.is_empty() {
             break;
         }
-        let wanted = chosen.len();
-        let leased = lease_chosen(&session, &mut progress.held, request, chosen).await;
+        let count = chosen.len();
+        let leased = async {
+            // Read before they are leased: a lease without its message would be lost.
+            let read = read(
+                &session,
+                &mut chosen,
+                ENOUGH_BYTES.saturating_sub(bytes).max(1),
+            )
+            .await?;
+            lease_read(&session, &mut progress.held, request, &chosen, read).await
+        };
+        let leased = leased.await;
         if leased.is_err() && !messages.is_empty() {
             break;
         }
         let leased = leased?;
         let ends_in = (!leased.is_empty()).then_some(request.ttl);
         next_due_in = next_due_in.into_iter().chain(ends_in).min();
-        let is_complete = leased.len() == wanted;
+        let is_complete = leased.len() == chosen.len();
+        bytes += leased
+            .iter()
+            .map(|leased| leased.message.body.len())
+            .sum::<usize>();
         messages.extend(leased);
+        if chosen.len() < count {
+            // The others are ready.
+            next_due_in = Some(Duration::ZERO);
+            break;
+        }
         if is_complete {
             break;
         }
@@ -138,12 +170,13 @@ pub(super) async fn lease(shared: &Shared, request: &LeaseRequest) -> Result<Lea
     Ok(Leased::new(messages, next_due_in, Version::new(version)))
 }
 
-/// Leases the chosen messages, and reads them. Returns fewer if another process was faster.
-async fn lease_chosen(
+/// Leases the chosen messages, which were read. Returns fewer if another process was faster.
+async fn lease_read(
     session: &Session,
     held: &mut Held,
     request: &LeaseRequest,
-    chosen: Vec<i64>,
+    chosen: &[i64],
+    mut read: HashMap<i64, ReadMessage>,
 ) -> Result<Vec<LeasedMessage>, Failure> {
     let limit = |limit: usize| i64::try_from(limit).unwrap_or(i64::MAX);
     let (per_endpoint, total) = (limit(request.per_endpoint), limit(request.total));
@@ -160,14 +193,8 @@ async fn lease_chosen(
         known,
         seen,
     ];
-    // Messages never change, so that they can be read before or after.
-    let (read, leased) = join(
-        read(session, &chosen),
-        session.transaction([(LOCK, &[]), (LEASE, &params)]),
-    )
-    .await;
-    let [_, leases] = leased?;
-    let mut read: HashMap<i64, ReadMessage> = read?.into_iter().collect();
+    let calls = [(LOCK, &[][..]), (LEASE, &params)];
+    let [_, leases] = session.transaction(calls).await?;
     let mut by_sequence = HashMap::with_capacity(leases.len());
     let mut all = Vec::with_capacity(leases.len());
     for row in &leases {
@@ -179,11 +206,11 @@ async fn lease_chosen(
     held.found(all.into_iter());
     let mut messages = Vec::with_capacity(leases.len());
     for sequence in chosen {
-        let Some((row, attempts)) = by_sequence.get(&sequence) else {
+        let Some((row, attempts)) = by_sequence.get(sequence) else {
             continue;
         };
         let lease: Uuid = row.try_get("lease")?;
-        let message = read.remove(&sequence);
+        let message = read.remove(sequence);
         match message.unwrap_or_else(|| Err("the message is missing".into())) {
             Ok(mut message) => {
                 let attempt = attempts.unsigned_abs();
@@ -194,7 +221,7 @@ async fn lease_chosen(
                 let lease = LeaseId::new(lease.as_u128());
                 messages.push(LeasedMessage::new(lease, attempt, message));
             }
-            Err(error) => set_aside(session, sequence, lease, error).await?,
+            Err(error) => set_aside(session, *sequence, lease, error).await?,
         }
     }
     Ok(messages)
@@ -203,36 +230,66 @@ async fn lease_chosen(
 /// A message, or why it cannot be read.
 type ReadMessage = Result<StoredMessage, String>;
 
-/// Reads messages: together or, if one is damaged, one by one.
-async fn read(session: &Session, sequences: &[i64]) -> Result<Vec<(i64, ReadMessage)>, Failure> {
-    match read_together(session, sequences).await {
-        Err(failure) if failure.is_data_error() => {}
-        result => return result,
-    }
-    let mut messages = Vec::with_capacity(sequences.len());
-    for sequence in sequences {
-        match read_together(session, &[*sequence]).await {
-            Err(failure) if failure.is_data_error() => {
-                messages.push((*sequence, Err(failure.to_string())));
-            }
-            result => messages.extend(result?),
-        }
-    }
-    Ok(messages)
+/// Reads the first of the chosen messages, and removes those behind enough bytes.
+async fn read(
+    session: &Session,
+    chosen: &mut Vec<i64>,
+    enough: usize,
+) -> Result<HashMap<i64, ReadMessage>, Failure> {
+    let mut read = match read_together(session, chosen, enough).await {
+        Err(failure) if failure.is_data_error() => read_one_by_one(session, chosen, enough).await?,
+        read => read?,
+    };
+    chosen.retain(|sequence| !matches!(read.get(sequence), Some(None)));
+    Ok(read
+        .drain()
+        .filter_map(|(sequence, message)| Some((sequence, message?)))
+        .collect())
 }
 
+/// Reads messages until they have enough bytes; the others are `None`.
 async fn read_together(
     session: &Session,
     sequences: &[i64],
-) -> Result<Vec<(i64, ReadMessage)>, Failure> {
-    let rows = session
-        .query(MESSAGES, &[(&sequences, Type::INT8_ARRAY)])
-        .await?;
+    enough: usize,
+) -> Result<HashMap<i64, Option<ReadMessage>>, Failure> {
+    let enough = i64::try_from(enough).unwrap_or(i64::MAX);
+    let params: [Param<'_>; 2] = [(&sequences, Type::INT8_ARRAY), (&enough, Type::INT8)];
+    let rows = session.query(MESSAGES, &params).await?;
     let messages = rows.iter().map(|row| {
-        let message = rows::message(row).map_err(|error| error_chain(&error));
+        let is_read: bool = row.try_get("is_read")?;
+        let message = is_read.then(|| rows::message(row).map_err(|error| error_chain(&error)));
         Ok((row.try_get("sequence")?, message))
     });
     messages.collect()
+}
+
+/// Reads messages of which some are damaged.
+async fn read_one_by_one(
+    session: &Session,
+    sequences: &[i64],
+    enough: usize,
+) -> Result<HashMap<i64, Option<ReadMessage>>, Failure> {
+    let mut read = HashMap::new();
+    let mut bytes = 0;
+    for sequence in sequences {
+        if bytes >= enough {
+            read.insert(*sequence, None);
+            continue;
+        }
+        match read_together(session, &[*sequence], enough).await {
+            Err(failure) if failure.is_data_error() => {
+                read.insert(*sequence, Some(Err(failure.to_string())));
+            }
+            one => {
+                let one = one?;
+                let messages = one.values().flatten().flatten();
+                bytes += messages.map(|message| message.body.len()).sum::<usize>();
+                read.extend(one);
+            }
+        }
+    }
+    Ok(read)
 }
 
 async fn set_aside(

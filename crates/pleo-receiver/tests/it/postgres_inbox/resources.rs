@@ -7,14 +7,16 @@ use std::process::Command;
 use std::time::Instant;
 
 use futures_util::future::join_all;
+use pleo_receiver::inbox::{Completed, LeaseRequest, Outcome};
 use pleo_receiver::{
     Inbox, InboxErrorKind, NewMessage, PostgresInbox, PostgresOptions, Query, Selection,
 };
 use tokio::{task, time};
 use tokio_postgres::{Client, NoTls};
 
-use super::{append_until_stored, message, refused, server, text, wait_for_check};
+use super::{PATIENCE, append_until_stored, message, refused, server, text, wait_for_check};
 use crate::support::postgres::{Server, schema, skip};
+use crate::support::tcp_proxy::TcpProxy;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn recovers_once_connections_are_free() {
@@ -104,6 +106,61 @@ async fn reads_nothing_for_callers_that_left() {
     assert_eq!(list().await.unwrap().entries.len(), 1);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_nothing_that_cannot_be_read() {
+    let Some(server) = server() else { return };
+    let (inbox, administrator) = open_locked(server).await;
+
+    let lease = || inbox.lease(LeaseRequest::new(1, PATIENCE, "worker"));
+    let error = lease().await.unwrap_err();
+    assert!(text(&error).contains("timeout"), "{}", text(&error));
+
+    administrator.batch_execute("ROLLBACK").await.unwrap();
+    let messages = lease().await.unwrap().messages;
+    assert_eq!(messages.len(), 1);
+    assert_eq!(messages[0].attempt.get(), 1);
+}
+
+/// The messages are more than the network transfers in the time limit of a statement.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_large_messages_over_slow_network() {
+    const COUNT: usize = 24;
+    let Some(server) = server() else { return };
+    let name = schema();
+    let inbox = PostgresInbox::open(&server.url(&name)).await.unwrap();
+    for n in 0..COUNT {
+        let message = NewMessage::new("books", n.to_string(), random_bytes(n as u64, 1 << 20));
+        inbox.append(message).await.unwrap();
+    }
+    let proxy = TcpProxy::start(server.port());
+    let options: PostgresOptions = server.url_at(proxy.port(), &name).parse().unwrap();
+    let options = options.with_statement_timeout(Duration::from_secs(1));
+    let slow = PostgresInbox::open_with(options).await.unwrap();
+    proxy.throttle(8 << 20);
+    let mut handled = 0;
+    while handled < COUNT {
+        let request = LeaseRequest::new(COUNT, PATIENCE, "worker");
+        let leased = slow.lease(request).await.unwrap();
+        assert!(!leased.messages.is_empty());
+        handled += leased.messages.len();
+        if handled < COUNT {
+            assert_eq!(leased.next_due_in, Some(Duration::ZERO));
+        }
+        for leased in leased.messages {
+            assert_eq!(leased.attempt.get(), 1);
+            let completed = slow.complete(leased.lease, Outcome::Done).await.unwrap();
+            assert_eq!(completed, Completed::Recorded);
+        }
+    }
+}
+
+/// Returns bytes that cannot be compressed.
+fn random_bytes(seed: u64, length: usize) -> Vec<u8> {
+    let first = seed * 0x1_0000_0000;
+    let words = (first..).map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32);
+    words.flat_map(u32::to_le_bytes).take(length).collect()
+}
+
 /// A disk of a few MiB in memory.
 struct SmallDisk(PathBuf);
 
@@ -149,13 +206,7 @@ async fn recovers_once_disk_has_space() {
     let inbox = PostgresInbox::open(&server.url(&schema())).await.unwrap();
     let mut stored = 0;
     let error = loop {
-        // Random, so that it is not compressed.
-        let seed = stored;
-        let body: Vec<u8> = (0..8000_u64)
-            .flat_map(|n| {
-                ((n + seed * 8000).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32).to_le_bytes()
-            })
-            .collect();
+        let body = random_bytes(stored, 64_000);
         let message = NewMessage::new("books", format!("msg_{stored}"), body);
         match inbox.append(message).await {
             Ok(_) => stored += 1,

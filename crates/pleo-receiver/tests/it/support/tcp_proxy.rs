@@ -26,6 +26,8 @@ struct Faults {
     forwards_last: AtomicBool,
     /// The delay of each chunk in milliseconds.
     delay: AtomicU64,
+    /// How many bytes a second each connection forwards, in each direction; 0 for any number.
+    rate: AtomicU64,
     connections: Mutex<Vec<TcpStream>>,
 }
 
@@ -39,6 +41,7 @@ impl TcpProxy {
             chunks: AtomicU32::new(u32::MAX),
             forwards_last: AtomicBool::new(false),
             delay: AtomicU64::new(0),
+            rate: AtomicU64::new(0),
             connections: Mutex::default(),
         });
         let shared = Arc::clone(&faults);
@@ -74,11 +77,17 @@ impl TcpProxy {
         self.faults.delay.store(delay, Ordering::SeqCst);
     }
 
+    /// Limits how many bytes a second each connection forwards, in each direction.
+    pub(crate) fn throttle(&self, rate: u64) {
+        self.faults.rate.store(rate, Ordering::SeqCst);
+    }
+
     /// Ends all faults.
     pub(crate) fn repair(&self) {
         self.faults.is_cut.store(false, Ordering::SeqCst);
         self.faults.chunks.store(u32::MAX, Ordering::SeqCst);
         self.faults.delay.store(0, Ordering::SeqCst);
+        self.faults.rate.store(0, Ordering::SeqCst);
     }
 }
 
@@ -117,6 +126,9 @@ impl Faults {
             if delay > 0 {
                 thread::sleep(Duration::from_millis(delay));
             }
+            let rate = self.rate.load(Ordering::SeqCst);
+            let milliseconds = (length as u64 * 1000).checked_div(rate);
+            thread::sleep(Duration::from_millis(milliseconds.unwrap_or_default()));
             let may_forward = !is_client || self.take_chunk();
             if !may_forward && !self.forwards_last.load(Ordering::SeqCst) {
                 break;
