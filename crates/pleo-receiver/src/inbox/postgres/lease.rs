@@ -105,7 +105,7 @@ const SET_ASIDE: &str = "
 pub(super) async fn lease(shared: &Shared, request: &LeaseRequest) -> Result<Leased, Failure> {
     let session = shared.leasing.session().await?;
     let mut progress = shared.progress.lock().await;
-    progress.begin(session.number());
+    progress.begin(session.number(), !session.is_prepared());
     let seen = *shared.version.borrow();
     let mut messages = Vec::new();
     let mut bytes = 0;

@@ -40,6 +40,9 @@ const CLOCK_MARGIN: Duration = Duration::from_secs(1);
 /// How late a retry may be scheduled: statements end before.
 const DUE_MARGIN: Duration = Duration::from_secs(10);
 
+/// How long what was read counts behind a pooler, where another server may execute the next statement.
+const POOLED_TIME: Duration = Duration::from_secs(10);
+
 /// How many leases may begin until those that ended are skipped.
 const MAX_UNSEEN: i64 = 1000;
 
@@ -48,6 +51,7 @@ const MAX_UNSEEN: i64 = 1000;
 pub(super) struct Progress {
     /// The connection. Behind another one may be another server, or one that crashed.
     session: u64,
+    began_at: Option<Instant>,
     pub(super) held: Held,
     /// By endpoint, as stored.
     pub(super) floors: BTreeMap<String, Floor>,
@@ -88,11 +92,16 @@ impl Default for Floor {
 }
 
 impl Progress {
-    /// Forgets everything if this is another connection.
-    pub(super) fn begin(&mut self, session: u64) {
-        if self.session != session {
+    /// Forgets everything if this is another connection, and after some time if it is a pooler's.
+    pub(super) fn begin(&mut self, session: u64, is_pooled: bool) {
+        let is_old = || {
+            let age = self.began_at.map(|began_at| began_at.elapsed());
+            age.is_none_or(|age| age > POOLED_TIME)
+        };
+        if self.session != session || is_pooled && is_old() {
             *self = Self {
                 session,
+                began_at: Some(Instant::now()),
                 ..Self::default()
             };
         }

@@ -1,5 +1,6 @@
 //! An inbox behind PgBouncer in transaction mode.
 
+use core::time::Duration;
 use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
@@ -9,7 +10,7 @@ use std::time::Instant;
 
 use pleo_receiver::inbox::{LeaseRequest, Outcome};
 use pleo_receiver::{Inbox, PostgresInbox, Query, Selection};
-use tokio::task;
+use tokio::{task, time};
 
 use super::wakeups::time_until_woken;
 use super::{PATIENCE, append_until_stored, message, server};
@@ -77,6 +78,40 @@ impl Drop for Pooler {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// Behind a pooler, a connection outlives a failover to a server that lacks the last outcomes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn redelivers_message_whose_outcome_the_next_server_lacks() {
+    let Some(server) = server() else { return };
+    let schema = schema();
+    let url = format!("{}&pooler=transaction", server.url(&schema));
+    let inbox = PostgresInbox::open(&url).await.unwrap();
+    inbox.append(message("first")).await.unwrap();
+    let lease = async || {
+        let request = LeaseRequest::new(1, PATIENCE, "worker");
+        inbox.lease(request).await.unwrap().messages.pop()
+    };
+    let first = lease().await.unwrap();
+    inbox.complete(first.lease, Outcome::Done).await.unwrap();
+    assert!(lease().await.is_none());
+
+    let lose_outcome = format!(
+        "UPDATE {schema}.dispatch
+         SET state = 'pending', lease = '{:032x}', leased_at = now(), lease_ends_at = now(),
+             worker = 'worker'",
+        first.lease.get()
+    );
+    task::block_in_place(|| server.execute(&lose_outcome));
+    let started = Instant::now();
+    let again = loop {
+        if let Some(leased) = lease().await {
+            break leased;
+        }
+        assert!(started.elapsed() < PATIENCE, "not redelivered");
+        time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!(again.attempt.get(), 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
