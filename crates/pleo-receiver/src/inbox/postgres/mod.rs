@@ -14,6 +14,7 @@ mod hosts;
 mod import;
 mod lease;
 mod listen;
+mod maintenance;
 mod manage;
 mod options;
 mod passfile;
@@ -26,7 +27,6 @@ mod schema;
 mod schema_name;
 mod session;
 mod shared;
-mod tally;
 mod text;
 mod tls;
 
@@ -147,7 +147,7 @@ impl PostgresInbox {
         let (completes, queue) = mpsc::unbounded_channel();
         tasks.spawn_on(complete::run(Arc::clone(&shared), queue), &runtime);
         tasks.spawn_on(listen::run(Arc::clone(&shared)), &runtime);
-        tasks.spawn_on(tally::run(Arc::clone(&shared)), &runtime);
+        tasks.spawn_on(maintenance::run(Arc::clone(&shared)), &runtime);
         Ok(Self {
             server,
             options,

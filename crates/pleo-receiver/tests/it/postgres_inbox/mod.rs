@@ -2,6 +2,7 @@
 
 #![cfg(all(unix, feature = "postgres"))]
 
+mod clock;
 mod durability;
 mod failover;
 mod limits;
