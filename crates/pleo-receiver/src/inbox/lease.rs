@@ -58,7 +58,8 @@ impl LeaseRequest {
 pub struct Leased {
     /// The messages, in dispatch order.
     pub messages: Vec<LeasedMessage>,
-    /// In how long the next lease ends or the next retry is ready, if there is one.
+    /// In how long the next lease ends or the next retry is ready, if there is one; zero if the store
+    /// left out messages that are ready.
     pub next_due_in: Option<Duration>,
     /// The version of the store after this lease. A caller that passes it to
     /// [`Inbox::changed`](crate::Inbox::changed) is not woken by its own lease. It is woken by the

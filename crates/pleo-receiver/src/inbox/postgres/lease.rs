@@ -124,14 +124,10 @@ pub(super) async fn lease(shared: &Shared, request: &LeaseRequest) -> Result<Lea
             break;
         }
         let count = chosen.len();
+        let enough = ENOUGH_BYTES.saturating_sub(bytes).max(1);
         let leased = async {
-            // Read before they are leased: a lease without its message would be lost.
-            let read = read(
-                &session,
-                &mut chosen,
-                ENOUGH_BYTES.saturating_sub(bytes).max(1),
-            )
-            .await?;
+            // First, so that no lease is lost because its message cannot be read.
+            let read = read(&session, &mut chosen, enough).await?;
             lease_read(&session, &mut progress.held, request, &chosen, read).await
         };
         let leased = leased.await;
@@ -142,10 +138,8 @@ pub(super) async fn lease(shared: &Shared, request: &LeaseRequest) -> Result<Lea
         let ends_in = (!leased.is_empty()).then_some(request.ttl);
         next_due_in = next_due_in.into_iter().chain(ends_in).min();
         let is_complete = leased.len() == chosen.len();
-        bytes += leased
-            .iter()
-            .map(|leased| leased.message.body.len())
-            .sum::<usize>();
+        let bodies = leased.iter().map(|leased| leased.message.body.len());
+        bytes += bodies.sum::<usize>();
         messages.extend(leased);
         if chosen.len() < count {
             // The others are ready.
@@ -230,7 +224,7 @@ async fn lease_read(
 /// A message, or why it cannot be read.
 type ReadMessage = Result<StoredMessage, String>;
 
-/// Reads the first of the chosen messages, and removes those behind enough bytes.
+/// Reads the chosen messages until they have enough bytes, and removes the others from `chosen`.
 async fn read(
     session: &Session,
     chosen: &mut Vec<i64>,

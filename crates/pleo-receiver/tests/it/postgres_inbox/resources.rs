@@ -124,12 +124,12 @@ async fn leases_nothing_that_cannot_be_read() {
 /// The messages are more than the network transfers in the time limit of a statement.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leases_large_messages_over_slow_network() {
-    const COUNT: usize = 24;
+    const COUNT: u32 = 24;
     let Some(server) = server() else { return };
     let name = schema();
     let inbox = PostgresInbox::open(&server.url(&name)).await.unwrap();
     for n in 0..COUNT {
-        let message = NewMessage::new("books", n.to_string(), random_bytes(n as u64, 1 << 20));
+        let message = NewMessage::new("books", n.to_string(), random_bytes(n.into(), 1 << 20));
         inbox.append(message).await.unwrap();
     }
     let proxy = TcpProxy::start(server.port());
@@ -137,13 +137,14 @@ async fn leases_large_messages_over_slow_network() {
     let options = options.with_statement_timeout(Duration::from_secs(1));
     let slow = PostgresInbox::open_with(options).await.unwrap();
     proxy.throttle(8 << 20);
+    let count = usize::try_from(COUNT).unwrap();
     let mut handled = 0;
-    while handled < COUNT {
-        let request = LeaseRequest::new(COUNT, PATIENCE, "worker");
+    while handled < count {
+        let request = LeaseRequest::new(count, PATIENCE, "worker");
         let leased = slow.lease(request).await.unwrap();
         assert!(!leased.messages.is_empty());
         handled += leased.messages.len();
-        if handled < COUNT {
+        if handled < count {
             assert_eq!(leased.next_due_in, Some(Duration::ZERO));
         }
         for leased in leased.messages {
@@ -157,8 +158,9 @@ async fn leases_large_messages_over_slow_network() {
 /// Returns bytes that cannot be compressed.
 fn random_bytes(seed: u64, length: usize) -> Vec<u8> {
     let first = seed * 0x1_0000_0000;
-    let words = (first..).map(|n| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as u32);
-    words.flat_map(u32::to_le_bytes).take(length).collect()
+    let words = (first..).map(|n| n.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32);
+    let bytes = words.flat_map(|word| word.to_le_bytes().into_iter().take(4));
+    bytes.take(length).collect()
 }
 
 /// A disk of a few MiB in memory.

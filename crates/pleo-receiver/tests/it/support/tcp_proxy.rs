@@ -127,7 +127,7 @@ impl Faults {
                 thread::sleep(Duration::from_millis(delay));
             }
             let rate = self.rate.load(Ordering::SeqCst);
-            let milliseconds = (length as u64 * 1000).checked_div(rate);
+            let milliseconds = (u64::try_from(length).unwrap() * 1000).checked_div(rate);
             thread::sleep(Duration::from_millis(milliseconds.unwrap_or_default()));
             let may_forward = !is_client || self.take_chunk();
             if !may_forward && !self.forwards_last.load(Ordering::SeqCst) {
