@@ -47,6 +47,7 @@ use self::connect::Connector;
 pub use self::error::PostgresOpenError;
 use self::error::{Failure, UrlError};
 pub use self::options::PostgresOptions;
+use self::queue::AppendQueue;
 use self::shared::Shared;
 use super::contract::{Inbox, InboxFuture};
 use super::error::{InboxError, InboxErrorKind};
@@ -139,7 +140,7 @@ impl PostgresInbox {
 
         let mut tasks = JoinSet::new();
         let (appends, queue) = mpsc::unbounded_channel();
-        let queue = Arc::new(tokio::sync::Mutex::new(queue));
+        let queue = Arc::new(AppendQueue::new(queue));
         for _ in 0..queue::CONNECTIONS {
             let connection = queue::run_connection(Arc::clone(&shared), Arc::clone(&queue));
             tasks.spawn_on(connection, &runtime);

@@ -1,10 +1,12 @@
 //! The queue of appends. A few connections take whatever waits in it.
 
+use core::mem;
+use core::time::Duration;
 use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, MutexGuard, mpsc, oneshot};
 use tokio::time;
 
 use super::append::{Append, append};
@@ -23,10 +25,83 @@ const MAX_BATCH: usize = 512;
 /// The most bytes of the bodies of one statement, unless one body has more.
 const MAX_BATCH_BYTES: usize = 8 << 20;
 
-pub(super) type AppendQueue = mpsc::UnboundedReceiver<Append>;
+/// With fewer messages, a connection waits while the other one executes a statement, for [`MAX_WAIT`] at
+/// most: more arrive, and small statements cost the server more than they store.
+const MIN_CONCURRENT_BATCH: usize = 64;
+
+const MAX_WAIT: Duration = Duration::from_millis(5);
+
+/// The messages to append.
+pub(super) struct AppendQueue {
+    messages: Mutex<Messages>,
+    /// Held by a connection while it executes a statement, unless the other one holds it.
+    turn: Mutex<()>,
+}
+
+struct Messages {
+    receiver: mpsc::UnboundedReceiver<Append>,
+    /// What a connection received before its turn. It stays here if the connection is lost meanwhile.
+    received: Vec<Append>,
+}
+
+impl AppendQueue {
+    pub(super) fn new(receiver: mpsc::UnboundedReceiver<Append>) -> Self {
+        let messages = Messages {
+            receiver,
+            received: Vec::new(),
+        };
+        Self {
+            messages: Mutex::new(messages),
+            turn: Mutex::default(),
+        }
+    }
+
+    /// Waits for messages and takes them, with the turn to append them if it is free. Takes none if the
+    /// inbox is closed and the queue is empty.
+    async fn take(&self, shared: &Shared) -> (Vec<Append>, Option<MutexGuard<'_, ()>>) {
+        let mut messages = self.messages.lock().await;
+        messages.receive(shared).await;
+        let mut turn = self.turn.try_lock().ok();
+        if turn.is_none() && messages.len() < MIN_CONCURRENT_BATCH {
+            turn = time::timeout(MAX_WAIT, self.turn.lock()).await.ok();
+        }
+        (messages.take(MAX_BATCH), turn)
+    }
+}
+
+impl Messages {
+    /// Waits until there are messages, or until the queue has ended.
+    async fn receive(&mut self, shared: &Shared) {
+        if !self.received.is_empty() {
+            return;
+        }
+        let mut closing = shared.closing.subscribe();
+        tokio::select! {
+            biased;
+            _ = self.receiver.recv_many(&mut self.received, MAX_BATCH) => return,
+            _ = closing.wait_for(|closing| *closing) => {}
+        }
+        self.receiver.close();
+        self.receiver.recv_many(&mut self.received, MAX_BATCH).await;
+    }
+
+    fn len(&self) -> usize {
+        self.received.len() + self.receiver.len()
+    }
+
+    /// Takes messages that have arrived.
+    fn take(&mut self, max: usize) -> Vec<Append> {
+        while self.received.len() < max
+            && let Ok(message) = self.receiver.try_recv()
+        {
+            self.received.push(message);
+        }
+        mem::take(&mut self.received)
+    }
+}
 
 /// Appends queued messages over one connection until the inbox is closed and the queue is empty.
-pub(super) async fn run_connection(shared: Arc<Shared>, queue: Arc<Mutex<AppendQueue>>) {
+pub(super) async fn run_connection(shared: Arc<Shared>, queue: Arc<AppendQueue>) {
     let mut failures = 0;
     let mut closing = shared.closing.subscribe();
     loop {
@@ -37,7 +112,7 @@ pub(super) async fn run_connection(shared: Arc<Shared>, queue: Arc<Mutex<AppendQ
                 if !shared.health.is_connected() {
                     let error = InboxError::from(failure.clone());
                     shared.health.failed(failure);
-                    if refuse_queued(&shared, &mut *queue.lock().await, &error) {
+                    if refuse_queued(&shared, &mut *queue.messages.lock().await, &error) {
                         return;
                     }
                 }
@@ -60,26 +135,13 @@ pub(super) async fn run_connection(shared: Arc<Shared>, queue: Arc<Mutex<AppendQ
 }
 
 /// Appends queued messages until the connection is lost. Returns `true` if the queue has ended instead.
-async fn append_queued(shared: &Shared, queue: &Mutex<AppendQueue>, session: &Session) -> bool {
-    let mut closing = shared.closing.subscribe();
+async fn append_queued(shared: &Shared, queue: &AppendQueue, session: &Session) -> bool {
     loop {
-        let mut batch = Vec::new();
-        let receive = async {
-            let mut queue = queue.lock().await;
-            let closed = async { drop(closing.wait_for(|closing| *closing).await) };
-            tokio::select! {
-                biased;
-                count = queue.recv_many(&mut batch, MAX_BATCH) => return count,
-                () = closed => {}
-            }
-            queue.close();
-            queue.recv_many(&mut batch, MAX_BATCH).await
-        };
-        let count = tokio::select! {
-            count = receive => count,
+        let (mut batch, _turn) = tokio::select! {
+            taken = queue.take(shared) => taken,
             () = session.lost() => return false,
         };
-        if count == 0 {
+        if batch.is_empty() {
             return true;
         }
         // A key order in which two statements never wait for each other.
@@ -93,10 +155,10 @@ async fn append_queued(shared: &Shared, queue: &Mutex<AppendQueue>, session: &Se
             {
                 // All that wait would hang too, one statement after the other.
                 let error = InboxError::from(failure);
-                refuse(shared, core::mem::take(&mut batch), &error);
+                refuse(shared, mem::take(&mut batch), &error);
                 // If the other connection waits for messages, there are none.
-                if let Ok(mut queue) = queue.try_lock() {
-                    refuse_queued(shared, &mut queue, &error);
+                if let Ok(mut messages) = queue.messages.try_lock() {
+                    refuse_queued(shared, &mut messages, &error);
                 }
             }
         }
@@ -182,20 +244,12 @@ async fn append_one_by_one(
 }
 
 /// Replies to queued appends with the error. Returns `true` if the queue has ended.
-fn refuse_queued(shared: &Shared, queue: &mut AppendQueue, error: &InboxError) -> bool {
+fn refuse_queued(shared: &Shared, messages: &mut Messages, error: &InboxError) -> bool {
     if *shared.closing.borrow() {
-        queue.close();
+        messages.receiver.close();
     }
-    let mut refused = Vec::new();
-    let is_ended = loop {
-        match queue.try_recv() {
-            Ok(append) => refused.push(append),
-            Err(mpsc::error::TryRecvError::Empty) => break false,
-            Err(mpsc::error::TryRecvError::Disconnected) => break true,
-        }
-    };
-    refuse(shared, refused, error);
-    is_ended
+    refuse(shared, messages.take(usize::MAX), error);
+    messages.receiver.is_closed()
 }
 
 fn refuse(shared: &Shared, batch: Vec<Append>, error: &InboxError) {
