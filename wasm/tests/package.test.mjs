@@ -52,7 +52,7 @@ test('the package is small and complete', () => {
   const manifest = JSON.parse(sourceOf('../npm/package.json'));
   assert.equal(manifest.dependencies, undefined);
   assert.equal(manifest.scripts, undefined);
-  const crate = sourceOf('../../crates/pleo-webhook-verify/Cargo.toml').match(/^version = "(.*)"$/m)[1];
+  const crate = sourceOf('../../Cargo.toml').match(/^version = "(.*)"$/m)[1];
   assert.equal(manifest.version, crate);
 });
 
