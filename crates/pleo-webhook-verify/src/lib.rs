@@ -144,6 +144,7 @@
 #[cfg(feature = "std")]
 extern crate std;
 
+mod claim;
 mod error;
 mod headers;
 mod mac;

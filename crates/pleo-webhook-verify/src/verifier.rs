@@ -3,12 +3,12 @@
 use core::fmt;
 use core::time::Duration;
 
-use arrayvec::{ArrayString, ArrayVec};
+use arrayvec::ArrayVec;
 use thiserror::Error;
 
+use crate::claim::Claim;
 use crate::mac::{Mac, Tag};
-use crate::verified::Verified;
-use crate::{InvalidId, Secret, SignatureHeaders, VerifyError, headers, signature};
+use crate::{Secret, SignatureHeaders, Verified, VerifyError, signature};
 
 /// Verifies deliveries against up to four secrets.
 ///
@@ -114,7 +114,7 @@ impl Verifier {
             mac.update(body.as_ref());
             mac.finish()
         });
-        let secret_index = claim.matching_secret(tags)?;
+        let secret_index = matching_secret(claim.signatures, tags)?;
         claim.verified(secret_index, body)
     }
 
@@ -190,33 +190,9 @@ impl Verifier {
         headers: &SignatureHeaders<'h>,
         now: u64,
     ) -> Result<Claim<'h>, VerifyError> {
-        let [id, timestamp_bytes, signatures] = headers.require_all()?;
-        let id = headers::parse_id(id).map_err(|InvalidId| VerifyError::InvalidId)?;
-        let timestamp = headers::parse_timestamp(timestamp_bytes)?;
-        self.check_window(timestamp, now)?;
-        signature::check_list(signatures)?;
-        Ok(Claim {
-            id,
-            timestamp,
-            timestamp_bytes,
-            signatures,
-        })
-    }
-
-    /// Standard Webhooks, "Verifying webhook authenticity": a timestamp too far from now, in either
-    /// direction, is rejected to prevent replays.
-    const fn check_window(&self, timestamp: u64, now: u64) -> Result<(), VerifyError> {
-        let skew = timestamp.abs_diff(now);
-        if skew <= self.tolerance {
-            return Ok(());
-        }
-        let skew = Duration::from_secs(skew);
-        let tolerance = Duration::from_secs(self.tolerance);
-        if timestamp < now {
-            Err(VerifyError::TimestampTooOld { skew, tolerance })
-        } else {
-            Err(VerifyError::TimestampTooNew { skew, tolerance })
-        }
+        let claim = Claim::check(headers, self.tolerance, now)?;
+        signature::check_list(claim.signatures)?;
+        Ok(claim)
     }
 }
 
@@ -274,7 +250,7 @@ impl<'h> Verification<'h> {
     /// [`VerifyError::SignatureMismatch`].
     pub fn finish(self) -> Result<Verified<()>, VerifyError> {
         let tags = self.macs.iter().map(Mac::finish);
-        let secret_index = self.claim.matching_secret(tags)?;
+        let secret_index = matching_secret(self.claim.signatures, tags)?;
         self.claim.verified(secret_index, ())
     }
 }
@@ -287,42 +263,19 @@ impl fmt::Debug for Verification<'_> {
     }
 }
 
-/// Valid headers of a delivery that is not verified yet.
-#[derive(Clone, Copy)]
-struct Claim<'h> {
-    id: &'h str,
-    timestamp: u64,
-    timestamp_bytes: &'h [u8],
-    signatures: &'h [u8],
-}
-
-impl<'h> Claim<'h> {
-    /// Returns what is signed before the body.
-    fn signed_prefix(&self) -> [&'h [u8]; 4] {
-        signature::signed_prefix(self.id, self.timestamp_bytes)
+/// Compares the signatures with the tag of each secret. Returns the index of the first secret that
+/// matches.
+fn matching_secret(
+    signatures: &[u8],
+    tags: impl Iterator<Item = Tag>,
+) -> Result<usize, VerifyError> {
+    // One bit per secret, so that no branch depends on which one matched.
+    let mut matched = 0_u8;
+    for (index, tag) in (0..).zip(tags) {
+        matched |= u8::from(signature::list_contains(signatures, &tag)) << index;
     }
-
-    /// Compares the signatures with the tag of each secret. Returns the index of the first secret
-    /// that matches.
-    fn matching_secret(self, tags: impl Iterator<Item = Tag>) -> Result<usize, VerifyError> {
-        // One bit per secret, so that no branch depends on which one matched.
-        let mut matched = 0_u8;
-        for (index, tag) in (0..).zip(tags) {
-            matched |= u8::from(signature::list_contains(self.signatures, &tag)) << index;
-        }
-        if matched == 0 {
-            return Err(VerifyError::SignatureMismatch);
-        }
-        usize::try_from(matched.trailing_zeros()).map_err(|_| VerifyError::SignatureMismatch)
+    if matched == 0 {
+        return Err(VerifyError::SignatureMismatch);
     }
-
-    /// Makes the proof, with a copy of the id.
-    fn verified<B>(self, secret_index: usize, body: B) -> Result<Verified<B>, VerifyError> {
-        Ok(Verified {
-            id: ArrayString::from(self.id).map_err(|_| VerifyError::InvalidId)?,
-            timestamp: self.timestamp,
-            secret_index,
-            body,
-        })
-    }
+    usize::try_from(matched.trailing_zeros()).map_err(|_| VerifyError::SignatureMismatch)
 }
