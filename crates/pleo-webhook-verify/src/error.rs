@@ -51,11 +51,29 @@ pub enum VerifyError {
     #[error("the webhook signature header has no `v1` signature{}", only_v1a(.v1a))]
     NoSupportedSignature {
         /// `true` if the list has a `v1a` entry: the subscription signs with an Ed25519 key, which
-        /// this crate does not support.
+        /// a [`Verifier`](crate::Verifier) does not support.
         v1a: bool,
     },
+    /// No entry of the signature list begins with `v1a,`. Of a
+    /// [`PublicKeyVerifier`](crate::PublicKeyVerifier) only.
+    #[cfg(feature = "v1a")]
+    #[error("the webhook signature header has no `v1a` signature{}", only_v1(.v1))]
+    NoAsymmetricSignature {
+        /// `true` if the list has a `v1` entry: the sender signs with a `whsec_…` secret, which a
+        /// [`Verifier`](crate::Verifier) takes.
+        v1: bool,
+    },
+    /// The signature list has more than
+    /// [`PublicKeyVerifier::MAX_SIGNATURES`](crate::PublicKeyVerifier::MAX_SIGNATURES) `v1a`
+    /// signatures. Of a [`PublicKeyVerifier`](crate::PublicKeyVerifier) only.
+    #[cfg(feature = "v1a")]
+    #[error(
+        "the webhook signature header has more than {} `v1a` signatures",
+        crate::PublicKeyVerifier::MAX_SIGNATURES
+    )]
+    TooManySignatures,
     /// No signature in the list matches the id, the timestamp and the body under any of the
-    /// secrets.
+    /// secrets or public keys.
     #[error("no signature matches the id, timestamp and body")]
     SignatureMismatch,
 }
@@ -72,6 +90,10 @@ impl VerifyError {
             Self::TimestampTooOld { .. } => "timestamp_too_old",
             Self::TimestampTooNew { .. } => "timestamp_too_new",
             Self::NoSupportedSignature { .. } => "no_supported_signature",
+            #[cfg(feature = "v1a")]
+            Self::NoAsymmetricSignature { .. } => "no_asymmetric_signature",
+            #[cfg(feature = "v1a")]
+            Self::TooManySignatures => "too_many_signatures",
             Self::SignatureMismatch => "signature_mismatch",
         }
     }
@@ -111,6 +133,15 @@ impl fmt::Display for Header {
 const fn only_v1a(v1a: &bool) -> &'static str {
     if *v1a {
         ", only `v1a` (Ed25519), which is not supported; use a subscription with a `whsec_…` secret"
+    } else {
+        ""
+    }
+}
+
+#[cfg(feature = "v1a")]
+const fn only_v1(v1: &bool) -> &'static str {
+    if *v1 {
+        ", only `v1` (HMAC); use a `Verifier` with the sender's `whsec_…` secret"
     } else {
         ""
     }

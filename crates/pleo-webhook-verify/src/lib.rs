@@ -153,6 +153,9 @@ mod signature;
 mod verified;
 mod verifier;
 
+#[cfg(feature = "v1a")]
+mod v1a;
+
 #[cfg(feature = "std")]
 mod clock;
 
@@ -162,6 +165,8 @@ pub use error::{Header, InvalidId, VerifyError};
 pub use headers::SignatureHeaders;
 pub use secret::{Secret, SecretError};
 pub use signature::Signature;
+#[cfg(feature = "v1a")]
+pub use v1a::{KeyCountError, PublicKey, PublicKeyError, PublicKeyVerification, PublicKeyVerifier};
 pub use verified::Verified;
 pub use verifier::{SecretCountError, Verification, Verifier};
 

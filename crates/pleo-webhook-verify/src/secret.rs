@@ -208,6 +208,6 @@ fn explain_base64(encoded: &[u8]) -> SecretError {
 }
 
 /// White space and quotes, which often get copied along with a secret.
-const fn is_wrapper(byte: u8) -> bool {
+pub(crate) const fn is_wrapper(byte: u8) -> bool {
     byte.is_ascii_whitespace() || matches!(byte, b'"' | b'\'' | b'`')
 }

@@ -78,6 +78,15 @@ impl<B> Verified<B> {
     pub const fn secret_index(&self) -> usize {
         self.secret_index
     }
+
+    /// Returns the index of the public key that matched, counted from 0 in the order they were added;
+    /// the lowest if several matched. If a [`Verifier`](crate::Verifier) made the proof, it is
+    /// [`Self::secret_index`].
+    #[cfg(feature = "v1a")]
+    #[must_use]
+    pub const fn key_index(&self) -> usize {
+        self.secret_index
+    }
 }
 
 impl<B: AsRef<[u8]>> Verified<B> {

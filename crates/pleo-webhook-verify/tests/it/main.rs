@@ -12,8 +12,16 @@ mod headers;
 #[cfg(target_os = "linux")]
 mod no_alloc;
 mod properties;
+#[cfg(feature = "v1a")]
+mod public_key;
 mod secrets;
 mod signing;
 mod support;
+#[cfg(feature = "v1a")]
+mod v1a;
+#[cfg(feature = "v1a")]
+mod v1a_properties;
+#[cfg(feature = "v1a")]
+mod v1a_strict;
 mod vectors;
 mod verifying;

@@ -1,5 +1,9 @@
 //! Helpers of the test modules.
 
+#[cfg(feature = "v1a")]
+pub mod asymmetric;
+#[cfg(feature = "v1a")]
+pub mod keys;
 pub mod reference;
 
 use pleo_webhook_verify::{Secret, SignatureHeaders};

@@ -1,0 +1,88 @@
+//! Reference implementation of `PublicKeyVerifier`, by ring, which needs the signed content in one piece.
+//! And a signer.
+
+use pleo_webhook_verify::VerifyError;
+use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+
+use super::reference::{self, base64, entries, to_base64};
+
+/// Returns the public key of a private key.
+pub fn public_key(seed: &[u8; 32]) -> [u8; 32] {
+    let pair = Ed25519KeyPair::from_seed_unchecked(seed).expect("any 32 bytes");
+    let key = pair.public_key().as_ref();
+    key.try_into().expect("32 bytes")
+}
+
+/// Signs a message. Returns the 64 bytes of the signature.
+pub fn sign(seed: &[u8; 32], id: &[u8], timestamp: &[u8], body: &[u8]) -> Vec<u8> {
+    let pair = Ed25519KeyPair::from_seed_unchecked(seed).expect("any 32 bytes");
+    let signature = pair.sign(&[id, timestamp, body].join(&b'.'));
+    signature.as_ref().to_vec()
+}
+
+/// Signs a message. Returns `v1a,` and the base64 of the signature.
+pub fn entry(seed: &[u8; 32], id: &[u8], timestamp: &[u8], body: &[u8]) -> String {
+    to_entry(&sign(seed, id, timestamp, body))
+}
+
+/// Returns `v1a,` and the base64 of a signature.
+pub fn to_entry(signature: &[u8]) -> String {
+    let text = [b"v1a,", &*to_base64(signature)].concat();
+    String::from_utf8(text).expect("ASCII")
+}
+
+/// Runs the checks that come before hashing, on id, timestamp and signature list. The tolerance is in
+/// seconds.
+pub fn check_headers(
+    [id, timestamp, list]: [Option<&[u8]>; 3],
+    now: u64,
+    tolerance: u64,
+) -> Result<(), VerifyError> {
+    // The list is checked below.
+    let any_list = list.map(|_| &b"v1,"[..]);
+    reference::check_headers([id, timestamp, any_list], now, tolerance)?;
+    let list = list.expect("checked");
+    let has = |version: &[u8]| entries(list).iter().any(|entry| entry.starts_with(version));
+    if !has(b"v1a,") {
+        return Err(VerifyError::NoAsymmetricSignature { v1: has(b"v1,") });
+    }
+    if signatures(list).len() > 4 {
+        return Err(VerifyError::TooManySignatures);
+    }
+    Ok(())
+}
+
+/// Returns the index of the first key under which a signature in the list is valid over these bytes.
+pub fn signer(
+    keys: &[[u8; 32]],
+    id: &[u8],
+    timestamp: &[u8],
+    body: &[u8],
+    list: &[u8],
+) -> Option<usize> {
+    let signed = [id, timestamp, body].join(&b'.');
+    keys.iter().position(|key| {
+        let key = UnparsedPublicKey::new(&ED25519, key);
+        let is_valid = |signature: &Vec<u8>| key.verify(&signed, signature).is_ok();
+        signatures(list).iter().any(is_valid)
+    })
+}
+
+/// Returns the signatures in a list, without those that no message has: R is the identity, or S is not
+/// below the order.
+pub fn signatures(list: &[u8]) -> Vec<Vec<u8>> {
+    let order = (
+        1_u128 << 124,
+        0x14de_f9de_a2f7_9cd6_5812_631a_5cf5_d3ed_u128,
+    );
+    let half = |bytes: &[u8]| u128::from_le_bytes(bytes.try_into().expect("16 bytes"));
+    entries(list)
+        .iter()
+        .filter_map(|entry| base64(entry.strip_prefix(b"v1a,")?))
+        .filter(|bytes| {
+            bytes.len() == 64
+                && (half(&bytes[48..]), half(&bytes[32..48])) < order
+                && (half(&bytes[..16]), half(&bytes[16..32])) != (1, 0)
+        })
+        .collect()
+}
