@@ -102,6 +102,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+#![cfg_attr(feature = "v1a", doc = include_str!("../docs/public-keys.md"))]
 //! # Features
 //!
 //! | feature | what it adds |
@@ -109,6 +110,7 @@
 //! | `std` (default) | the system clock: `verify_now`, `begin_now`, `unix_now` |
 //! | `ring` (default) | HMAC by `ring`; needs a C compiler; a program without std must name an allocator, which is never called |
 //! | `rustcrypto` | HMAC by `hmac` and `sha2`: pure Rust, no allocator; unused if `ring` is on |
+//! | `v1a` | asymmetric signatures: `PublicKeyVerifier`, by `ed25519-dalek`; pure Rust, no allocator; with either backend |
 //!
 //! Without `std`, pass the time to `verify` and `begin`. A backend, `ring` or `rustcrypto`, must be on.
 //! Use `ring` by default: most servers already have it for TLS, and it is also fast on processors
@@ -116,6 +118,9 @@
 //! must not have an allocator, or if all code must be Rust.
 //!
 //! # Constant time
+//!
+//! This is about [`Verifier`]. A public key is no secret, so that nothing needs to be hidden from those
+//! who measure the time of a `v1a` signature's verification.
 //!
 //! The comparison of two signatures (by `constant_time_eq`) takes the same time wherever they differ.
 //! Every signature in the list is compared with that of every secret, without an early exit. No

@@ -43,8 +43,10 @@ fn rustcrypto_verifies_without_std_and_allocator() {
     if !has_programs() {
         return;
     }
-    assert_eq!(run("rustcrypto", "freestanding", &[]), Some(0));
-    assert_eq!(run("rustcrypto", "freestanding", &["tamper"]), Some(1));
+    for features in ["rustcrypto", "rustcrypto,v1a"] {
+        assert_eq!(run(features, "freestanding", &[]), Some(0));
+        assert_eq!(run(features, "freestanding", &["tamper"]), Some(1));
+    }
 }
 
 #[test]
@@ -52,8 +54,10 @@ fn ring_verifies_without_std_and_never_allocates() {
     if !has_programs() {
         return;
     }
-    assert_eq!(run("ring", "freestanding", &[]), Some(0));
-    assert_eq!(run("ring", "freestanding", &["tamper"]), Some(1));
+    for features in ["ring", "ring,v1a"] {
+        assert_eq!(run(features, "freestanding", &[]), Some(0));
+        assert_eq!(run(features, "freestanding", &["tamper"]), Some(1));
+    }
 }
 
 #[test]
@@ -61,8 +65,8 @@ fn no_call_allocates() {
     if !has_programs() {
         return;
     }
-    assert_eq!(run("ring,std", "counting", &[]), Some(0));
-    assert_eq!(run("rustcrypto,std", "counting", &[]), Some(0));
+    assert_eq!(run("ring,std,v1a", "counting", &[]), Some(0));
+    assert_eq!(run("rustcrypto,std,v1a", "counting", &[]), Some(0));
 }
 
 #[test]
@@ -70,18 +74,41 @@ fn no_dependency_enables_alloc_or_std() {
     if !has_programs() {
         return;
     }
-    for backend in ["ring", "rustcrypto"] {
-        let output = Command::new(env!("CARGO"))
-            .args(["tree", "--locked", "--manifest-path", PROGRAMS])
-            .args(["--edges", "features,normal", "--features", backend])
-            .output()
-            .unwrap();
-        let tree = String::from_utf8(output.stdout).unwrap();
+    for features in ["ring", "rustcrypto", "ring,v1a", "rustcrypto,v1a"] {
+        let tree = dependencies(features);
         for dependency in ["arrayvec v", "base64 v"] {
             assert!(tree.contains(dependency), "{tree}");
         }
         for feature in ["feature \"alloc\"", "feature \"std\""] {
-            assert!(!tree.contains(feature), "{backend}: {tree}");
+            assert!(!tree.contains(feature), "{features}: {tree}");
         }
     }
+}
+
+#[test]
+fn only_v1a_depends_on_ed25519() {
+    if !has_programs() {
+        return;
+    }
+    for (features, depends) in [
+        ("ring", false),
+        ("rustcrypto", false),
+        ("ring,v1a", true),
+        ("rustcrypto,v1a", true),
+    ] {
+        let tree = dependencies(features);
+        for dependency in ["ed25519", "curve25519", "signature"] {
+            assert_eq!(tree.contains(dependency), depends, "{features}: {tree}");
+        }
+    }
+}
+
+/// Returns the tree of dependencies of a program with features of the verifier.
+fn dependencies(features: &str) -> String {
+    let output = Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--manifest-path", PROGRAMS])
+        .args(["--edges", "features,normal", "--features", features])
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap()
 }

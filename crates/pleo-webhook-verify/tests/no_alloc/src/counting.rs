@@ -120,10 +120,78 @@ fn main() -> ExitCode {
     let count = allocations(|| assert!(black_box(SignatureHeaders::from_pairs(&map)).is_ok()));
     expect("finding headers in a map", count, count == 0);
 
+    #[cfg(feature = "v1a")]
+    public_keys(&body, &mut expect);
+
     if passed {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
+    }
+}
+
+/// Counts the allocations of the functions of public keys.
+#[cfg(feature = "v1a")]
+fn public_keys(body: &[u8], expect: &mut impl FnMut(&str, u64, bool)) {
+    use pleo_webhook_verify::{PublicKey, PublicKeyVerifier};
+
+    let keys = [
+        // Of the Svix server's own test, and of RFC 8032.
+        "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=",
+        "whpk_11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo=",
+    ];
+    let count = allocations(|| {
+        assert!(black_box(keys[0].parse::<PublicKey>()).is_ok());
+        for invalid in [
+            "",
+            "whsk_",
+            "whpk_AAAA",
+            "whpk_AgAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
+        ] {
+            assert!(black_box(invalid.parse::<PublicKey>()).is_err());
+        }
+    });
+    expect("parsing public keys, valid and invalid", count, count == 0);
+
+    let keys = [keys[1], keys[1], keys[1], keys[0]];
+    let keys = keys.map(|key| key.parse().expect("a valid key"));
+    let verifier = PublicKeyVerifier::from_keys(keys).expect("at most four");
+    let valid = "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg==";
+    let four = [valid; 4].join(" ");
+    let five = [valid; 5].join(" ");
+    let sample: &[u8] = b"{\"test\": 2432232314}";
+    for (what, list, body, code) in [
+        ("valid v1a", valid, sample, "ok"),
+        ("valid v1a, sixteen checks", &four, sample, "ok"),
+        (
+            "other body, sixteen checks",
+            &four,
+            body,
+            "signature_mismatch",
+        ),
+        ("v1 only", "v1,AA", sample, "no_asymmetric_signature"),
+        ("five v1a", &five, sample, "too_many_signatures"),
+    ] {
+        let count = allocations(|| {
+            let headers = SignatureHeaders::from_pairs([
+                ("webhook-id", "msg_p5jXN8AQM9LWM0D4loKWxJek"),
+                ("webhook-timestamp", "1614265330"),
+                ("webhook-signature", list),
+            ]);
+            let headers = headers.expect("no header is duplicated");
+            let one_call = verifier
+                .verify(&headers, body, NOW)
+                .map(|verified| verified.key_index());
+            let streamed = verifier.begin(&headers, NOW).and_then(|mut stream| {
+                body.chunks(4096).for_each(|chunk| stream.update(chunk));
+                stream.finish().map(|verified| verified.key_index())
+            });
+            assert_eq!(one_call, streamed, "{what}");
+            let outcome =
+                one_call.map_or_else(|error| error.code(), |index| ["", "", "", "ok"][index]);
+            assert_eq!(black_box(outcome), code, "{what}");
+        });
+        expect(what, count, count == 0);
     }
 }
 

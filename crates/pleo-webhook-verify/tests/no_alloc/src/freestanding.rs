@@ -1,5 +1,6 @@
 //! Verifies a delivery in one call and in chunks, without std. Exits with 0 if it is authentic, else
-//! with 1. Any argument changes a byte of the body first.
+//! with 1. Any argument changes a byte of the body first. With the feature `v1a`, the delivery also has
+//! an asymmetric signature, which must have the same result.
 //!
 //! On RustCrypto the program has no allocator, so it does not link if anything can allocate. `ring`
 //! links the `alloc` crate, so it must name an allocator; this one aborts when it is called.
@@ -56,7 +57,10 @@ extern "C" fn rust_eh_personality() {}
 extern "C" fn main(arguments: c_int, _: *const *const c_char) -> c_int {
     let mut body = *b"{\"test\": 2432232314}";
     body[0] ^= u8::from(arguments > 1);
-    c_int::from(!matches!(verify(&body), Some(Ok(()))))
+    let result = verify(&body);
+    #[cfg(feature = "v1a")]
+    let result = result.filter(|result| verify_with_public_key(&body) == Some(*result));
+    c_int::from(!matches!(result, Some(Ok(()))))
 }
 
 /// Verifies the sample of Pleo's documentation; `None` if anything but the signature is wrong.
@@ -82,5 +86,35 @@ fn verify(body: &[u8]) -> Option<Result<(), VerifyError>> {
 
     let one_call = one_call.map(|verified| verified.id().len());
     let streamed = streamed.map(|verified| verified.id().len());
+    (one_call == streamed).then(|| one_call.map(drop))
+}
+
+/// Verifies the same delivery with an asymmetric signature; `None` if anything but the signature is
+/// wrong.
+#[cfg(feature = "v1a")]
+fn verify_with_public_key(body: &[u8]) -> Option<Result<(), VerifyError>> {
+    use pleo_webhook_verify::PublicKeyVerifier;
+
+    let key = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=";
+    let verifier = PublicKeyVerifier::new(key.parse().ok()?);
+    let headers = SignatureHeaders::from_pairs([
+        ("webhook-id", "msg_p5jXN8AQM9LWM0D4loKWxJek"),
+        ("webhook-timestamp", "1614265330"),
+        (
+            "webhook-signature",
+            "v1a,hnO3f9T8Ytu9HwrXslvumlUpqtNVqkhqw/enGzPCXe5BdqzCInXqYXFymVJaA7AZdpXwVLPo3mNl8EM+m7TBAg==",
+        ),
+    ])
+    .ok()?;
+    let one_call = verifier.verify(&headers, body, 1_614_265_330);
+
+    let mut stream = verifier.begin(&headers, 1_614_265_330).ok()?;
+    for chunk in body.chunks(7) {
+        stream.update(chunk);
+    }
+    let streamed = stream.finish();
+
+    let one_call = one_call.map(|verified| verified.key_index());
+    let streamed = streamed.map(|verified| verified.key_index());
     (one_call == streamed).then(|| one_call.map(drop))
 }
