@@ -64,12 +64,13 @@ type Signatures = ArrayVec<Signature, { PublicKeyVerifier::MAX_SIGNATURES }>;
 ///   without a cofactor.
 /// - R is not the identity.
 ///
-/// Every key and signature that section 5.1.5 and 5.1.6 make passes. What passes here is valid in
-/// every library that follows the RFC, with or without the cofactor, and in the strict ones
-/// (libsodium, `verify_strict` of `ed25519-dalek`). The reverse is not so: other libraries accept keys
-/// and signatures of small or mixed order, or other encodings of the same point, which only the owner
-/// of a key can make. Because of these rules, a signature under one key fits no other message, and
-/// nobody without the private key can change it into another valid one.
+/// Every key that section 5.1.5 makes passes, and every signature that section 5.1.6 makes (R is the
+/// identity with a chance of 1 in 2^252). What passes here is valid in every library that follows the
+/// RFC, with or without the cofactor, and in the strict ones (libsodium, `verify_strict` of
+/// `ed25519-dalek`). The reverse is not so: some libraries accept keys and points of small or mixed
+/// order, other encodings of a point, or an S that is not reduced. No honest sender makes them. Because
+/// of these rules, a signature under one key fits no other message, and nobody without the private key
+/// can change it into another valid one.
 #[derive(Clone, Debug)]
 pub struct PublicKeyVerifier {
     keys: ArrayVec<PublicKey, { Self::MAX_KEYS }>,
