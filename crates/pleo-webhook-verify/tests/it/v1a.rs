@@ -7,7 +7,7 @@ use pleo_webhook_verify::{
     SignatureHeaders, Verifier, VerifyError,
 };
 
-use crate::support::asymmetric::{self, entry, to_entry};
+use crate::support::asymmetric::{self, to_entry};
 use crate::support::keys::{SVIX_KEY, key, signed};
 use crate::support::{NOW, TIMESTAMP, headers, headers_of, reference, secret};
 
@@ -367,7 +367,7 @@ fn verifies_by_system_clock() {
     let now = pleo_webhook_verify::unix_now();
     let check = |timestamp: u64| {
         let timestamp = timestamp.to_string();
-        let list = entry(&[1; 32], b"msg_1", timestamp.as_bytes(), b"{}");
+        let list = asymmetric::entry(&[1; 32], b"msg_1", timestamp.as_bytes(), b"{}");
         let headers = headers("msg_1", &timestamp, &list);
         let streamed = verifier.begin_now(&headers).and_then(|mut stream| {
             stream.update(b"{}");
