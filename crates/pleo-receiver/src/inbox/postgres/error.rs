@@ -89,6 +89,11 @@ pub(super) enum Failure {
     ReadOnly,
     #[error("the server is PostgreSQL {0}; use version 13 or newer")]
     OldServer(String),
+    #[error(
+        "server_encoding is `{0}`: the database cannot store all characters; create one with \
+         `createdb --encoding=UTF8 --template=template0`"
+    )]
+    Encoding(String),
     #[error("cannot migrate the schema `{schema}` to version {version}; nothing is changed")]
     Migration {
         schema: String,

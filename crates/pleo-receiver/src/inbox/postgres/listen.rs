@@ -68,7 +68,7 @@ async fn serve_until_failure(
     let channel = shared.connector.schema().name();
     let notifies = session.is_prepared();
     if notifies {
-        session.batch(&format!("LISTEN {channel}")).await?;
+        session.batch("LISTEN inbox;").await?;
     }
     let mut announced = shared.announcements.subscribe();
     let mut checks = time::interval(CHECK_INTERVAL);

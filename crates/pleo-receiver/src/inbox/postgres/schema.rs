@@ -136,15 +136,21 @@ struct Found {
     program: String,
 }
 
+/// Returns the version of the schema; `None` if there is no inbox. Refuses a database that cannot store
+/// all texts.
 async fn version(session: &Session, schema: &SchemaName) -> Result<Option<Found>, Failure> {
-    let exists = "SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
-                  WHERE nspname = $1 AND relname = 'schema_version'";
+    let exists = "SELECT current_setting('server_encoding'),
+                         EXISTS (SELECT FROM pg_class
+                                 JOIN pg_namespace ON pg_namespace.oid = relnamespace
+                                 WHERE nspname = $1 AND relname = 'schema_version')";
     let name = schema.name();
-    if session
-        .query(exists, &[(&name, Type::TEXT)])
-        .await?
-        .is_empty()
-    {
+    let rows = session.query(exists, &[(&name, Type::TEXT)]).await?;
+    let row = rows.first().ok_or(Failure::Lost)?;
+    let encoding: String = row.try_get(0)?;
+    if encoding != "UTF8" {
+        return Err(Failure::Encoding(encoding));
+    }
+    if !row.try_get::<_, bool>(1)? {
         return Ok(None);
     }
     let newest = "SELECT version, compatible_with, program FROM inbox.schema_version

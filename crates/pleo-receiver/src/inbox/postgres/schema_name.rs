@@ -19,12 +19,12 @@ impl SchemaName {
         Ok(Self(name.into()))
     }
 
-    /// Replaces `inbox`, the name of the schema in our statements, by this one: in names of tables, and
-    /// in those of locks and channels.
+    /// Replaces `inbox`, the name of the schema in our statements, by this one: in names of tables and of
+    /// channels, where it is quoted since it may be a word of SQL, and in those of locks.
     pub(super) fn name_in(&self, sql: &str) -> String {
         let name = &self.0;
-        sql.replace("inbox.", &format!("{name}."))
-            .replace("EXISTS inbox;", &format!("EXISTS {name};"))
+        sql.replace("inbox.", &format!("\"{name}\"."))
+            .replace(" inbox;", &format!(" \"{name}\";"))
             .replace("'inbox ", &format!("'{name} "))
     }
 

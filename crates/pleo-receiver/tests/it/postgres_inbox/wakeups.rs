@@ -10,7 +10,7 @@ use super::{append_until_stored, message, server};
 use crate::support::postgres::schema;
 
 /// Less than the interval in which an inbox polls.
-const SOON: Duration = Duration::from_millis(700);
+pub(super) const SOON: Duration = Duration::from_millis(700);
 
 pub(super) async fn time_until_woken(
     waiting: &PostgresInbox,
