@@ -29,6 +29,7 @@ macro_rules! durable {
                     true)"
     };
 }
+pub(super) use durable;
 
 /// Stores new messages. The shared lock lets `list` wait until all lower sequences are committed.
 const APPEND: &str = concat!(
@@ -157,7 +158,7 @@ pub(super) async fn append(session: &Session, batch: &[Append]) -> Result<Vec<Ap
 
 /// Executes a statement whose rows end with the setting `fsync`. What it reads or stores is durable, on a
 /// synchronous standby too.
-async fn query_durably(
+pub(super) async fn query_durably(
     session: &Session,
     sql: &'static str,
     params: &[Param<'_>],

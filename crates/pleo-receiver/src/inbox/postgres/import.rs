@@ -4,16 +4,23 @@ use std::time::SystemTime;
 
 use tokio_postgres::types::Type;
 
+use super::append::{durable, query_durably};
 use super::error::Failure;
 use super::rows;
 use super::session::Session;
 use super::text::encode;
 use crate::inbox::message::{Entry, StoredMessage};
 
-/// Stores messages whose keys are new, as they are in the other inbox. Their leases have ended.
-const IMPORT: &str = "
+/// Stores messages whose keys are new, as they are in the other inbox. Their leases have ended. Commits
+/// as an append does, also if all are stored already: the wait for a standby may have been cancelled.
+const IMPORT: &str = concat!(
+    "
     WITH lock AS MATERIALIZED (
-        SELECT pg_advisory_xact_lock_shared(hashtextextended('inbox append', 0))
+        SELECT pg_advisory_xact_lock_shared(hashtextextended('inbox append', 0)),
+               ",
+    durable!(),
+    ",
+               pg_logical_emit_message(true, 'pleo_inbox', '')
     ),
     new AS MATERIALIZED (
         SELECT nextval('inbox.message_sequence') AS sequence, given.*
@@ -54,8 +61,9 @@ const IMPORT: &str = "
                (SELECT count(*) FROM past WHERE past.sequence = new.sequence), due_at, last_error
         FROM new JOIN stored USING (sequence)
     )
-    SELECT count(*) FROM stored
-";
+    SELECT count(*), NULL, current_setting('fsync') FROM stored
+"
+);
 
 /// Stores the messages. Returns how many were new.
 pub(super) async fn import(session: &Session, messages: &[StoredMessage]) -> Result<u64, Failure> {
@@ -102,35 +110,35 @@ pub(super) async fn import(session: &Session, messages: &[StoredMessage]) -> Res
     let causes: Vec<_> = past()
         .map(|(_, past)| past.error.as_deref().map(encode))
         .collect();
-    let rows = session
-        .query(
-            IMPORT,
-            &[
-                (&endpoints, Type::TEXT_ARRAY),
-                (&ids, Type::TEXT_ARRAY),
-                (&event_types, Type::TEXT_ARRAY),
-                (&event_ids, Type::TEXT_ARRAY),
-                (&resource_ids, Type::TEXT_ARRAY),
-                (&origins, Type::TEXT_ARRAY),
-                (&sources, Type::INET_ARRAY),
-                (&arrivals, Type::TIMESTAMPTZ_ARRAY),
-                (&expiries, Type::TIMESTAMPTZ_ARRAY),
-                (&headers, Type::TEXT_ARRAY),
-                (&bodies, Type::BYTEA_ARRAY),
-                (&states, Type::TEXT_ARRAY),
-                (&attempts, Type::INT4_ARRAY),
-                (&due, Type::TIMESTAMPTZ_ARRAY),
-                (&errors, Type::TEXT_ARRAY),
-                (&ordinals, Type::INT8_ARRAY),
-                (&numbers, Type::INT4_ARRAY),
-                (&workers, Type::TEXT_ARRAY),
-                (&starts, Type::TIMESTAMPTZ_ARRAY),
-                (&durations, Type::INT8_ARRAY),
-                (&results, Type::TEXT_ARRAY),
-                (&causes, Type::TEXT_ARRAY),
-            ],
-        )
-        .await?;
+    let rows = query_durably(
+        session,
+        IMPORT,
+        &[
+            (&endpoints, Type::TEXT_ARRAY),
+            (&ids, Type::TEXT_ARRAY),
+            (&event_types, Type::TEXT_ARRAY),
+            (&event_ids, Type::TEXT_ARRAY),
+            (&resource_ids, Type::TEXT_ARRAY),
+            (&origins, Type::TEXT_ARRAY),
+            (&sources, Type::INET_ARRAY),
+            (&arrivals, Type::TIMESTAMPTZ_ARRAY),
+            (&expiries, Type::TIMESTAMPTZ_ARRAY),
+            (&headers, Type::TEXT_ARRAY),
+            (&bodies, Type::BYTEA_ARRAY),
+            (&states, Type::TEXT_ARRAY),
+            (&attempts, Type::INT4_ARRAY),
+            (&due, Type::TIMESTAMPTZ_ARRAY),
+            (&errors, Type::TEXT_ARRAY),
+            (&ordinals, Type::INT8_ARRAY),
+            (&numbers, Type::INT4_ARRAY),
+            (&workers, Type::TEXT_ARRAY),
+            (&starts, Type::TIMESTAMPTZ_ARRAY),
+            (&durations, Type::INT8_ARRAY),
+            (&results, Type::TEXT_ARRAY),
+            (&causes, Type::TEXT_ARRAY),
+        ],
+    )
+    .await?;
     let imported: i64 = rows.first().ok_or(Failure::Lost)?.try_get(0)?;
     Ok(imported.unsigned_abs())
 }

@@ -3,10 +3,10 @@
 use core::time::Duration;
 use std::sync::Arc;
 
-use pleo_receiver::{Appended, Inbox, InboxErrorKind, PostgresInbox};
+use pleo_receiver::{Appended, Inbox, InboxErrorKind, PostgresInbox, Query, Selection};
 use tokio::{task, time};
 
-use super::{append_until_stored, message, refused, server, start, text, wait_for_check};
+use super::{PATIENCE, append_until_stored, message, refused, server, start, text, wait_for_check};
 use crate::support::postgres::schema;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -87,6 +87,53 @@ async fn refuses_pooler_that_hides_warnings() {
     // Without a pooler, each connection sets it.
     let set = format!("{url}&options=-c%20client_min_messages%3Derror");
     PostgresInbox::open(&set).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn imports_only_what_is_durable() {
+    let Some(server) = start(&[]) else { return };
+    let inbox = PostgresInbox::open(&server.url(&schema())).await.unwrap();
+    append_until_stored(&inbox, "first").await;
+    let stored = inbox.get(message("first").key()).await.unwrap().unwrap();
+    let url = server.url(&schema());
+    let target = Arc::new(PostgresInbox::open(&url).await.unwrap());
+    let import = || {
+        let (target, stored) = (Arc::clone(&target), stored.clone());
+        tokio::spawn(async move { target.import(vec![stored]).await })
+    };
+    let set = |setting: &str| {
+        task::block_in_place(|| {
+            server.execute(&format!("ALTER SYSTEM SET {setting}"));
+            server.execute("SELECT pg_reload_conf()");
+        });
+    };
+    // The import opens no connection, which would be checked.
+    assert!(target.list(Query::new(Selection::all(), 1)).await.is_ok());
+    set("synchronous_commit = off");
+    set("synchronous_standby_names = 'missing'");
+    // Once new, and once stored already.
+    for _ in 0..2 {
+        let import = import();
+        let waiting = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
+                       WHERE wait_event = 'SyncRep'";
+        while task::block_in_place(|| server.execute(waiting)).trim() == "0" {
+            assert!(!import.is_finished());
+            time::sleep(Duration::from_millis(20)).await;
+        }
+        let error = text(&import.await.unwrap().unwrap_err());
+        assert!(error.contains("synchronous standby"), "{error}");
+    }
+    set("synchronous_standby_names = ''");
+    assert_eq!(import().await.unwrap().unwrap(), 0);
+    set("fsync = off");
+    let started = std::time::Instant::now();
+    loop {
+        match import().await.unwrap() {
+            Err(error) => break assert!(text(&error).contains("fsync is `off`"), "{error}"),
+            // The server has not read the setting yet.
+            Ok(_) => assert!(started.elapsed() < PATIENCE),
+        }
+    }
 }
 
 /// A cancelled wait for a standby commits on the primary alone, and the server reports success.
