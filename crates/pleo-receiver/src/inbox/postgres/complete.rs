@@ -1,7 +1,7 @@
 //! Renews leases and records outcomes.
 
 use core::time::Duration;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
@@ -12,7 +12,7 @@ use super::error::Failure;
 use super::rows::microseconds;
 use super::session::{Param, Session};
 use super::shared::Shared;
-use super::text::encode;
+use super::text::{decode, encode};
 use crate::inbox::attempt::{AttemptResult, MAX_ATTEMPTS_KEPT};
 use crate::inbox::error::InboxError;
 use crate::inbox::lease::{Completed, LeaseId, Outcome};
@@ -94,6 +94,18 @@ const COMPLETE: &str = "
     RETURNING held.lease
 ";
 
+/// Sets a message aside whose lease cannot be ended as usual.
+const SET_ASIDE: &str = "
+    UPDATE inbox.dispatch
+    SET state = 'dead', last_error = $2,
+        lease = NULL, leased_at = NULL, lease_ends_at = NULL, worker = NULL
+    FROM (SELECT sequence FROM inbox.dispatch WHERE lease = $1 OFFSET 0) AS held
+    WHERE dispatch.sequence = held.sequence AND lease IS NOT DISTINCT FROM $1
+    RETURNING dispatch.sequence
+";
+
+const KEY: &str = "SELECT endpoint, webhook_id FROM inbox.message WHERE sequence = $1";
+
 /// An outcome to record.
 pub(super) struct Complete {
     pub(super) lease: LeaseId,
@@ -121,18 +133,20 @@ pub(super) async fn renew(
 pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::UnboundedReceiver<Complete>) {
     let mut batch = Vec::new();
     while queue.recv_many(&mut batch, MAX_BATCH).await > 0 {
-        let ended = record(&shared, &batch).await;
-        if ended.as_ref().is_ok_and(|ended| !ended.is_empty()) {
+        let recorded = record(&shared, &batch).await;
+        if recorded.as_ref().is_ok_and(|recorded| !recorded.is_empty()) {
             shared.changed();
         }
-        let error = ended.as_ref().err().cloned().map(InboxError::from);
-        let mut ended = ended.unwrap_or_default();
+        let error = recorded.as_ref().err().cloned().map(InboxError::from);
+        let mut recorded = recorded.unwrap_or_default();
         for Complete { lease, reply, .. } in batch.drain(..) {
             let result = match &error {
                 Some(error) => Err(error.clone()),
                 // Of two outcomes of a lease, one is recorded.
-                None if ended.remove(&lease.get()) => Ok(Completed::Recorded),
-                None => Ok(Completed::Lost),
+                None => match recorded.remove(&lease.get()) {
+                    Some(result) => result.map(|()| Completed::Recorded).map_err(Into::into),
+                    None => Ok(Completed::Lost),
+                },
             };
             // The caller may have dropped its future.
             let _ = reply.send(result);
@@ -140,13 +154,60 @@ pub(super) async fn run(shared: Arc<Shared>, mut queue: mpsc::UnboundedReceiver<
     }
 }
 
-async fn record(shared: &Shared, batch: &[Complete]) -> Result<HashSet<u128>, Failure> {
+/// The results by lease. Leases that were lost before have none.
+type Recorded = HashMap<u128, Result<(), Failure>>;
+
+/// Records outcomes: together or, if one cannot be recorded, one by one.
+async fn record(shared: &Shared, batch: &[Complete]) -> Result<Recorded, Failure> {
     let session = shared.outcomes.session().await?;
-    let result = complete(&session, batch).await;
-    match result {
-        Err(failure) if failure.is_transient() => complete(&session, batch).await,
-        result => result,
+    let mut result = complete(&session, batch).await;
+    if result.as_ref().is_err_and(Failure::is_transient) {
+        result = complete(&session, batch).await;
     }
+    if !result.as_ref().is_err_and(Failure::is_data_error) {
+        let ended = result?.into_iter();
+        return Ok(ended.map(|lease| (lease, Ok(()))).collect());
+    }
+    let mut recorded = HashMap::new();
+    for one in batch {
+        match complete(&session, core::slice::from_ref(one)).await {
+            Err(failure) if failure.is_data_error() => {
+                let lease = one.lease.get();
+                let failed = set_aside(&session, Uuid::from_u128(lease), &failure).await?;
+                recorded.insert(lease, Err(failed));
+            }
+            ended => recorded.extend(ended?.into_iter().map(|lease| (lease, Ok(())))),
+        }
+    }
+    Ok(recorded)
+}
+
+/// Sets a message aside since the end of its lease cannot be recorded. Returns the error that names it.
+pub(super) async fn set_aside(
+    session: &Session,
+    lease: Uuid,
+    failure: &Failure,
+) -> Result<Failure, Failure> {
+    let error = truncate_error(format!("the outcome cannot be recorded: {failure}"));
+    let error = encode(&error);
+    let params: [Param<'_>; 2] = [(&lease, Type::UUID), (&error, Type::TEXT)];
+    let mut rows = session.query(SET_ASIDE, &params).await;
+    if let Ok([row]) = rows.as_deref() {
+        let sequence: i64 = row.try_get(0)?;
+        rows = session.query(KEY, &[(&sequence, Type::INT8)]).await;
+    }
+    let rows = match rows {
+        Err(other) if other.is_data_error() => Vec::new(),
+        rows => rows?,
+    };
+    let Some(key) = rows.first() else {
+        return Ok(failure.clone());
+    };
+    Ok(Failure::Unrecorded {
+        endpoint: decode(key.try_get(0)?),
+        webhook_id: decode(key.try_get(1)?),
+        source: Box::new(failure.clone()),
+    })
 }
 
 /// Returns the leases that ended.

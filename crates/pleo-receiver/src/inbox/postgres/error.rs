@@ -90,6 +90,15 @@ pub(super) enum Failure {
     #[error("the server is PostgreSQL {0}; use version 13 or newer")]
     OldServer(String),
     #[error(
+        "cannot record the outcome of message `{webhook_id}` at `{endpoint}`, which is dead now; \
+         replay it once the cause is corrected"
+    )]
+    Unrecorded {
+        endpoint: String,
+        webhook_id: String,
+        source: Box<Self>,
+    },
+    #[error(
         "server_encoding is `{0}`: the database cannot store all characters; create one with \
          `createdb --encoding=UTF8 --template=template0`"
     )]

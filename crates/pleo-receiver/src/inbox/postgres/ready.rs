@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
-use super::complete::KEPT;
+use super::complete::{KEPT, set_aside};
 use super::error::Failure;
 use super::progress::{Held, Progress};
 use super::rows::{self, microseconds};
@@ -379,11 +379,28 @@ async fn query_from_floors(
     session.query(READY_FROM, &params).await
 }
 
-fn took(microseconds: i64) -> Duration {
+pub(super) fn took(microseconds: i64) -> Duration {
     Duration::from_micros(u64::try_from(microseconds).unwrap_or_default())
 }
 
+/// Ends lost leases: together or, if the end of one cannot be recorded, one by one.
 async fn end_lost(session: &Session, lost: &[(Uuid, i32)]) -> Result<(), Failure> {
+    match end_together(session, lost).await {
+        Err(failure) if failure.is_data_error() => {}
+        result => return result,
+    }
+    for lease in lost {
+        match end_together(session, &[*lease]).await {
+            Err(failure) if failure.is_data_error() => {
+                set_aside(session, lease.0, &failure).await?;
+            }
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
+async fn end_together(session: &Session, lost: &[(Uuid, i32)]) -> Result<(), Failure> {
     let leases: Vec<Uuid> = lost.iter().map(|(lease, _)| *lease).collect();
     let delays = lost.iter().map(|(_, attempts)| {
         let delay = delay_after_loss(attempts.unsigned_abs());

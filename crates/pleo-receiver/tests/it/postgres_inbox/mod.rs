@@ -7,6 +7,7 @@ mod durability;
 mod failover;
 mod limits;
 mod open_transaction;
+mod outcomes;
 mod pooler;
 mod resources;
 mod schema;
