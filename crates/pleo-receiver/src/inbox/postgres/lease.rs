@@ -112,7 +112,7 @@ pub(super) async fn lease(shared: &Shared, request: &LeaseRequest) -> Result<Lea
     let mut next_due_in = None;
     for _ in 0..MAX_ROUNDS {
         let rest = request.max - messages.len();
-        let scanned = Scan::run(&session, &mut progress, request, rest).await;
+        let scanned = Scan::run(shared, &session, &mut progress, request, rest).await;
         // What is leased already must not wait for the end of its lease.
         if scanned.is_err() && !messages.is_empty() {
             break;

@@ -76,7 +76,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            if let Ok(session) = shared.managing.session().await {
+            if let Ok(session) = shared.statistics.session().await {
                 // After a failure there is more to do the next time.
                 let _ = session.query_locally(ADD_UP, &[]).await;
                 if correct_times(&session).await.is_ok_and(|count| count > 0) {

@@ -1,7 +1,7 @@
 //! The inbox in PostgreSQL, which several processes share.
 //!
 //! A thread with a runtime of its own has all connections: two that append, one for leases, one for
-//! renewals and outcomes, one for everything else, and one that listens. Appends that arrive together
+//! renewals and outcomes, one for statistics, one for everything else, and one that listens. Appends that arrive together
 //! are one statement. Every call runs in a task of that runtime, so that a caller that drops its future
 //! leaves nothing half done.
 
@@ -9,6 +9,7 @@ mod append;
 mod complete;
 mod connect;
 mod error;
+mod full_scan;
 mod health;
 mod hosts;
 mod import;
@@ -72,7 +73,7 @@ const MIGRATION_TIMEOUT: Duration = Duration::from_secs(3600);
 /// [`append`](Inbox::append) resolves after the commit. The server must keep what it commits: opening
 /// fails if `fsync` is off, or if `synchronous_commit` is less than `on` for the user of the inbox.
 ///
-/// Each process has six connections. Calls fail with [`Unavailable`](InboxErrorKind::Unavailable) while
+/// Each process has seven connections. Calls fail with [`Unavailable`](InboxErrorKind::Unavailable) while
 /// the server is away, and succeed when it is back; no restart is needed. Of several hosts in the URL,
 /// the one that accepts writes is used, also after a failover; one that does not respond is skipped.
 ///
@@ -147,6 +148,7 @@ impl PostgresInbox {
         }
         let (completes, queue) = mpsc::unbounded_channel();
         tasks.spawn_on(complete::run(Arc::clone(&shared), queue), &runtime);
+        tasks.spawn_on(full_scan::run(Arc::clone(&shared)), &runtime);
         tasks.spawn_on(listen::run(Arc::clone(&shared)), &runtime);
         tasks.spawn_on(maintenance::run(Arc::clone(&shared)), &runtime);
         Ok(Self {
@@ -325,7 +327,7 @@ impl Inbox for PostgresInbox {
 
     fn stats(&self) -> InboxFuture<'_, Vec<EndpointStats>> {
         Box::pin(async move {
-            let turn = self.shared.managing.turn().await;
+            let turn = self.shared.statistics.turn().await;
             self.run(async move {
                 let session = turn.session().await?;
                 queries::stats(&session).await
@@ -337,7 +339,7 @@ impl Inbox for PostgresInbox {
     fn measurements(&self) -> InboxFuture<'_, Measurements> {
         Box::pin(async move {
             let mut measurements = self.shared.meter.measurements();
-            let turn = self.shared.managing.turn().await;
+            let turn = self.shared.statistics.turn().await;
             let size = self.run(async move {
                 let session = turn.session().await?;
                 queries::size(&session).await
@@ -372,6 +374,7 @@ impl Inbox for PostgresInbox {
             while tasks.join_next().await.is_some() {}
             self.shared.leasing.close().await;
             self.shared.outcomes.close().await;
+            self.shared.statistics.close().await;
             self.shared.managing.close().await;
             Ok(())
         })

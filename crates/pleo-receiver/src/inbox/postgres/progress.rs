@@ -9,14 +9,16 @@
 //! - Ready messages have a [`Floor`] for each endpoint, and retries have one.
 //!
 //! A message may become ready below the floor of its endpoint: a retry, or one that expires earlier than
-//! others before. A full scan finds it. Scans are full as long as that takes little time,
-//! otherwise from time to time.
+//! others before. A full scan finds it. Scans are full as long as that takes little time. Otherwise a full
+//! scan runs from time to time beside the others, see [`super::full_scan`].
 
 use core::time::Duration;
 use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
 
 use uuid::Uuid;
+
+use super::error::Failure;
 
 /// A full scan that takes the server less time is quick.
 const QUICK: Duration = Duration::from_millis(10);
@@ -61,6 +63,10 @@ pub(super) struct Progress {
     full_scan_at: Option<Instant>,
     /// How long the last full scans took.
     took: [Duration; MEASURED],
+    /// Whether a full scan has ended, so that others may begin at floors.
+    is_known: bool,
+    /// Why the last full scan beside the others failed, until a caller is told.
+    failure: Option<Failure>,
 }
 
 /// Leases of all processes: each lease that is held is known or greater than `seen`.
@@ -79,6 +85,17 @@ pub(super) struct Floor {
     pub(super) lasting: i64,
     /// Of the messages that have expired: the expiry and the sequence.
     pub(super) expired: (SystemTime, i64),
+}
+
+/// The first ready messages of an endpoint, by kind.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct First {
+    pub(super) live: Option<(SystemTime, i64)>,
+    /// The last sequence if there are none.
+    pub(super) lasting: i64,
+    pub(super) expired: Option<(SystemTime, i64)>,
+    /// When the messages that arrived last expire.
+    pub(super) arriving: Option<SystemTime>,
 }
 
 impl Default for Floor {
@@ -107,18 +124,33 @@ impl Progress {
         }
     }
 
-    /// Returns `true` if the next scan must be full, or may be.
-    pub(super) fn is_full_next(&self) -> bool {
-        self.pause().is_none()
+    pub(super) const fn session(&self) -> u64 {
+        self.session
     }
 
-    /// Returns the time until the next full scan; `None` if that is the next one.
+    /// Returns `true` if full scans take little time.
+    pub(super) fn is_quick(&self) -> bool {
+        self.took.iter().any(|took| *took < QUICK)
+    }
+
+    /// Returns `true` if scans can begin at floors.
+    pub(super) const fn is_known(&self) -> bool {
+        self.is_known
+    }
+
+    /// Returns the time until the next full scan beside the others; `None` if it is due, or if all scans
+    /// are full.
     pub(super) fn pause(&self) -> Option<Duration> {
-        if self.took.iter().any(|took| *took < QUICK) {
+        if self.is_quick() {
             return None;
         }
         let pause = (self.took[0] * PAUSE_FACTOR).min(MAX_PAUSE);
         pause.checked_sub(self.full_scan_at?.elapsed())
+    }
+
+    /// Returns `true` if a full scan beside the others is due.
+    pub(super) fn is_full_scan_due(&self) -> bool {
+        !self.is_quick() && self.pause().is_none()
     }
 
     /// Notes how long a full scan took the server.
@@ -126,17 +158,24 @@ impl Progress {
         self.took.rotate_right(1);
         self.took[0] = took;
         self.full_scan_at = Some(Instant::now());
+        self.is_known = true;
     }
 
-    /// Notes that a full scan took the server too long. Returns `false` if scans cannot begin at
-    /// floors.
-    pub(super) fn gave_up(&mut self) -> bool {
-        if self.floors.is_empty() {
-            return false;
-        }
-        self.took = [MAX_PAUSE; MEASURED];
+    /// Notes that a full scan beside the others failed.
+    pub(super) fn full_scan_failed(&mut self, failure: Failure) {
         self.full_scan_at = Some(Instant::now());
-        true
+        self.failure = Some(failure);
+    }
+
+    /// Returns why the last full scan beside the others failed, once.
+    pub(super) const fn take_failure(&mut self) -> Option<Failure> {
+        self.failure.take()
+    }
+
+    /// Notes that a scan took too long, so that a full scan beside the others is needed at once.
+    pub(super) fn gave_up(&mut self) {
+        self.took = [MAX_PAUSE; MEASURED];
+        self.full_scan_at = None;
     }
 
     /// Notes the first ready messages of an endpoint. `is_all` says that there are no more, so that other
@@ -166,6 +205,17 @@ impl Progress {
         }
     }
 
+    /// Notes what a full scan beside the others found of an endpoint.
+    pub(super) fn found_first(&mut self, endpoint: String, first: &First, now: SystemTime) {
+        let below = |(expires_at, sequence)| (expires_at, sequence - MARGIN);
+        let floor = Floor {
+            live: first.live.map_or((first.arriving.unwrap_or(now), 0), below),
+            lasting: first.lasting - MARGIN,
+            expired: first.expired.map_or((now - CLOCK_MARGIN, 0), below),
+        };
+        self.floors.insert(endpoint, floor);
+    }
+
     /// Notes that the first retry is due at this time, or that none is before.
     pub(super) fn found_due(&mut self, first: Option<SystemTime>, now: SystemTime) {
         self.due = Some(first.unwrap_or(now).min(now) - DUE_MARGIN);
@@ -188,7 +238,15 @@ impl Held {
     /// Returns `true` if many leases that began since may have ended, or if the server has lost leases
     /// that were seen.
     pub(super) fn is_stale(&self, last: i64) -> bool {
-        let seen = i64::try_from(self.seen.as_u128() >> 64).unwrap_or(i64::MAX);
-        last - seen > MAX_UNSEEN || last < seen
+        last - self.last_seen() > MAX_UNSEEN || self.has_lost(last)
+    }
+
+    /// Returns `true` if the server has lost leases that were seen.
+    pub(super) fn has_lost(&self, last: i64) -> bool {
+        last < self.last_seen()
+    }
+
+    fn last_seen(&self) -> i64 {
+        i64::try_from(self.seen.as_u128() >> 64).unwrap_or(i64::MAX)
     }
 }

@@ -32,7 +32,7 @@ pub(super) const LOCK: &str = "
 const RESCAN_DELAY: Duration = Duration::from_millis(100);
 
 /// All leases of all processes, with the time: those that are known, and those that began since.
-const HELD: &str = "
+pub(super) const HELD: &str = "
     SELECT sequence, endpoint, lease, attempts,
            (extract(epoch FROM lease_ends_at - inbox.clock()) * 1000000)::bigint AS ends_in
     FROM inbox.dispatch WHERE lease IS NOT NULL AND lease > $2
@@ -50,7 +50,7 @@ const LAST_LEASE: &str = "
 
 /// In how many microseconds the next retry is ready, 0 or less if one is; with the number of the last
 /// lease, and how long the statement took.
-const NEXT_DUE: &str = "
+pub(super) const NEXT_DUE: &str = "
     SELECT (extract(epoch FROM due_at - inbox.clock()) * 1000000)::bigint, inbox.clock(), due_at,
            (SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM inbox.lease_number),
            (extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000000)::bigint
@@ -180,6 +180,7 @@ const END_LOST: &str = "
 ";
 
 /// What may be leased.
+#[derive(Default)]
 pub(super) struct Scan {
     now: Timestamp,
     /// The leases of each endpoint.
@@ -196,18 +197,43 @@ pub(super) struct Scan {
 
 impl Scan {
     /// Ends lost leases, makes retries ready, and reads what is ready: at most `max` messages of an
-    /// endpoint.
+    /// endpoint. Finds nothing before a full scan has ended.
     pub(super) async fn run(
+        shared: &Shared,
         session: &Session,
         progress: &mut Progress,
         request: &LeaseRequest,
         max: usize,
     ) -> Result<Self, Failure> {
-        let is_full = progress.is_full_next();
-        if is_full {
-            progress.due = None;
+        if let Some(failure) = progress.take_failure() {
+            return Err(failure);
         }
-        let mut scan = Self::read(session, progress).await?;
+        if progress.is_quick() {
+            match Self::run_from(session, progress, request, max, true).await {
+                Err(failure) if failure.is_statement_timeout() => progress.gave_up(),
+                scan => return scan,
+            }
+        }
+        let scan = if progress.is_known() {
+            Self::run_from(session, progress, request, max, false).await
+        } else {
+            Ok(Self::default())
+        };
+        if progress.is_full_scan_due() {
+            shared.full_scan_needed.notify_one();
+        }
+        scan
+    }
+
+    async fn run_from(
+        session: &Session,
+        progress: &mut Progress,
+        request: &LeaseRequest,
+        max: usize,
+        is_full: bool,
+    ) -> Result<Self, Failure> {
+        let due = progress.due.filter(|_| !is_full);
+        let mut scan = Self::read(session, progress, due).await?;
         if !scan.lost.is_empty() || scan.is_due {
             if !scan.lost.is_empty() {
                 end_lost(session, &scan.lost).await?;
@@ -216,7 +242,8 @@ impl Scan {
                 let params: [Param<'_>; 1] = [(&progress.due, Type::TIMESTAMPTZ)];
                 session.query_locally(MAKE_READY, &params).await?;
             }
-            scan = Self::read(session, progress).await?;
+            let due = progress.due;
+            scan = Self::read(session, progress, due).await?;
             if !scan.lost.is_empty() || scan.is_due {
                 // Another process is about to change them, or there are many.
                 scan.next_due_in = scan.next_due_in.into_iter().chain([RESCAN_DELAY]).min();
@@ -232,9 +259,14 @@ impl Scan {
         Ok(scan)
     }
 
-    async fn read(session: &Session, progress: &mut Progress) -> Result<Self, Failure> {
+    /// Reads the leases, and when the first retry at or after `due` is.
+    async fn read(
+        session: &Session,
+        progress: &mut Progress,
+        due: Option<SystemTime>,
+    ) -> Result<Self, Failure> {
         let held = progress.held.clone();
-        let due: [Param<'_>; 1] = [(&progress.due, Type::TIMESTAMPTZ)];
+        let due: [Param<'_>; 1] = [(&due, Type::TIMESTAMPTZ)];
         let [mut leases, due] = session
             .query_both((HELD, &held_params(&held)), (NEXT_DUE, &due))
             .await?;
@@ -246,12 +278,8 @@ impl Scan {
         progress.found_due(first, now);
         let mut scan = Self {
             now: rows::exact(now),
-            held: HashMap::new(),
-            lost: Vec::new(),
-            is_due: false,
-            next_due_in: None,
             took: took(due.try_get(4)?),
-            queues: Vec::new(),
+            ..Self::default()
         };
         let mut next = None;
         let mut held = Vec::with_capacity(leases.len());
@@ -286,14 +314,16 @@ impl Scan {
     ) -> Result<(), Failure> {
         let limit = i64::try_from(max).unwrap_or(i64::MAX);
         let rows = if is_full {
-            match session.query(READY, &[(&limit, Type::INT8)]).await {
-                Err(failure) if failure.is_statement_timeout() && progress.gave_up() => {
-                    query_from_floors(session, progress, limit).await?
+            session.query(READY, &[(&limit, Type::INT8)]).await?
+        } else {
+            match query_from_floors(session, progress, limit).await {
+                Err(failure) if failure.is_statement_timeout() => {
+                    progress.gave_up();
+                    progress.floors.clear();
+                    Vec::new()
                 }
                 rows => rows?,
             }
-        } else {
-            query_from_floors(session, progress, limit).await?
         };
         let mut found: BTreeMap<String, Vec<(Option<SystemTime>, i64)>> = BTreeMap::new();
         for row in &rows {
@@ -342,17 +372,22 @@ pub(super) fn held_params(held: &Held) -> [Param<'_>; 2] {
     [(&held.known, Type::UUID_ARRAY), (&held.seen, Type::UUID)]
 }
 
-/// Reads all leases while no process begins others, so that those that ended need not be read again.
+/// Returns the number of the last lease. All leases up to it are committed, so that a statement from now
+/// on sees those of them that are held.
+pub(super) async fn last_lease(session: &Session) -> Result<i64, Failure> {
+    let calls = [(LOCK, &[][..]), (LAST_LEASE, &[])];
+    let [_, last] = session.transaction(calls).await?;
+    Ok(last.first().ok_or(Failure::Lost)?.try_get(0)?)
+}
+
+/// Reads all leases, and notes that those that ended need not be read again.
 async fn read_all_held(session: &Session, held: &mut Held) -> Result<Vec<Row>, Failure> {
-    *held = Held::default();
-    let all = Held::default();
-    let calls = [
-        (LOCK, &[][..]),
-        (HELD, &held_params(&all)),
-        (LAST_LEASE, &[]),
-    ];
-    let [_, leases, last] = session.transaction(calls).await?;
-    held.has_seen(last.first().ok_or(Failure::Lost)?.try_get(0)?);
+    let last = last_lease(session).await?;
+    if held.has_lost(last) {
+        *held = Held::default();
+    }
+    let leases = session.query(HELD, &held_params(held)).await?;
+    held.has_seen(last);
     Ok(leases)
 }
 

@@ -3,7 +3,7 @@
 use core::time::Duration;
 use std::sync::{Arc, Mutex};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use super::connect::{Connector, SharedSession};
 use super::health::Health;
@@ -24,6 +24,8 @@ pub(super) struct Shared {
     pub(super) leasing: SharedSession,
     /// The connection of renewals and outcomes, which must not wait for leases.
     pub(super) outcomes: SharedSession,
+    /// The connection of statistics, which must not wait for searches.
+    pub(super) statistics: SharedSession,
     /// The connection of everything else.
     pub(super) managing: SharedSession,
     pub(super) health: Health,
@@ -35,17 +37,19 @@ pub(super) struct Shared {
     pub(super) turns: Mutex<Turns>,
     /// What the connection of leases has read.
     pub(super) progress: tokio::sync::Mutex<Progress>,
+    /// Notified when a full scan is due beside the others.
+    pub(super) full_scan_needed: Notify,
     pub(super) closing: watch::Sender<bool>,
 }
 
 impl Shared {
     pub(super) fn new(connector: Arc<Connector>, version: watch::Sender<u64>) -> Self {
+        let patient = Arc::new(connector.with_statement_timeout(MANAGE_TIMEOUT));
         Self {
             leasing: SharedSession::new(Arc::clone(&connector)),
             outcomes: SharedSession::new(Arc::clone(&connector)),
-            managing: SharedSession::new(Arc::new(
-                connector.with_statement_timeout(MANAGE_TIMEOUT),
-            )),
+            statistics: SharedSession::new(Arc::clone(&patient)),
+            managing: SharedSession::new(patient),
             connector,
             health: Health::default(),
             meter: Meter::default(),
@@ -53,6 +57,7 @@ impl Shared {
             announcements: watch::Sender::new(0),
             turns: Mutex::default(),
             progress: tokio::sync::Mutex::default(),
+            full_scan_needed: Notify::new(),
             closing: watch::Sender::new(false),
         }
     }

@@ -1,18 +1,22 @@
 //! Another transaction that stays open, so that the server keeps the rows of what was leased and handled.
 
 use core::time::Duration;
+use std::sync::Arc;
 use std::time::Instant;
 
 use pleo_receiver::inbox::{LeaseRequest, Outcome};
-use pleo_receiver::{Inbox, PostgresInbox};
+use pleo_receiver::{Inbox, PostgresInbox, PostgresOptions, Query, Selection};
 use tokio::{task, time};
 use tokio_postgres::{Client, NoTls};
 
-use super::{PATIENCE, message, server};
+use super::{PATIENCE, append_until_stored, message, server};
 use crate::support::postgres::{Server, schema};
 
 /// Rows of messages that were leased. A scan of all takes much longer than a lease.
 const DEAD: u64 = 100_000;
+
+/// Rows of which even one scan takes long.
+const MANY_DEAD: u64 = 600_000;
 
 /// How many messages are leased at a time.
 const BATCH: usize = 32;
@@ -137,4 +141,86 @@ async fn redelivers_retry_behind_dead_rows() {
         assert!(started.elapsed() < PATIENCE, "not redelivered");
         time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// A receiver starts while there are more rows than it can read within the time limit of a statement.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn dispatches_although_full_scan_takes_longer_than_limit() {
+    let Some(server) = server() else { return };
+    let schema = schema();
+    let url = server.url(&schema);
+    PostgresInbox::migrate(url.parse().unwrap()).await.unwrap();
+    let other = begin(server).await;
+    // Of each kind: ready, scheduled, leased.
+    let sql = format!(
+        "INSERT INTO {schema}.dispatch (sequence, endpoint, due_at, lease)
+         SELECT -n, 'books', CASE n % 4 WHEN 1 THEN now() END,
+                CASE n % 4 WHEN 2 THEN lpad(to_hex(n), 32, '0')::uuid END
+         FROM generate_series(1, {}) AS n;
+         DELETE FROM {schema}.dispatch WHERE sequence < 0",
+        MANY_DEAD
+    );
+    task::block_in_place(|| server.execute(&sql));
+    let scan = format!(
+        "SET enable_seqscan = off; SET enable_bitmapscan = off;
+         SELECT * FROM {schema}.dispatch WHERE state = 'pending' AND lease IS NULL AND due_at IS NULL
+         ORDER BY endpoint, expires_at, sequence LIMIT 1"
+    );
+    let started = Instant::now();
+    other.batch_execute(&scan).await.unwrap();
+    let limit = started.elapsed() / 3;
+
+    let options: PostgresOptions = url.parse().unwrap();
+    let options = options.with_statement_timeout(limit);
+    let inbox = PostgresInbox::open_with(options).await.unwrap();
+    let lease = async || {
+        let started = Instant::now();
+        loop {
+            let request = LeaseRequest::new(1, PATIENCE, "worker");
+            // The limit is short.
+            match inbox.lease(request).await {
+                Ok(mut leased) if !leased.messages.is_empty() => break leased.messages.remove(0),
+                other => assert!(started.elapsed() < PATIENCE, "{limit:?}: {other:?}"),
+            }
+            time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    append_until_stored(&inbox, "first").await;
+    let first = lease().await;
+    assert_eq!(&*first.message.entry.webhook_id, "first");
+    append_until_stored(&inbox, "second").await;
+    let second = lease().await;
+    assert_eq!(&*second.message.entry.webhook_id, "second");
+    let after = Duration::from_millis(1);
+    let error = "failed".to_owned();
+    let retry = Outcome::Retry { after, error };
+    while inbox.complete(second.lease, retry.clone()).await.is_err() {}
+    let second = lease().await;
+    assert_eq!(&*second.message.entry.webhook_id, "second");
+}
+
+/// A search waits, as one of many messages does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn statistics_do_not_wait_for_search() {
+    let Some(server) = server() else { return };
+    let schema = schema();
+    let inbox = Arc::new(PostgresInbox::open(&server.url(&schema)).await.unwrap());
+    append_until_stored(&*inbox, "first").await;
+    let lock = task::block_in_place(|| server.lock(&format!("{schema} append")));
+    let search = {
+        let inbox = Arc::clone(&inbox);
+        tokio::spawn(async move { inbox.list(Query::new(Selection::all(), 1)).await })
+    };
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                   WHERE wait_event = 'advisory' AND query LIKE '%' || '{schema} append%'";
+    let waiting = waiting.replace("{schema}", &schema);
+    while task::block_in_place(|| server.execute(&waiting)).trim() != "1" {
+        assert!(!search.is_finished());
+    }
+    let stats = inbox.stats().await.unwrap();
+    assert_eq!(stats[0].ready, 1);
+    assert!(inbox.measurements().await.unwrap().file_bytes.is_some());
+    assert!(!search.is_finished());
+    drop(lock);
+    assert_eq!(search.await.unwrap().unwrap().entries.len(), 1);
 }
