@@ -108,7 +108,8 @@ pub use inbox::{PostgresInbox, PostgresOpenError, PostgresOptions};
 #[cfg(feature = "sqlite")]
 #[doc(inline)]
 pub use inbox::{
-    SqliteBackupError, SqliteCheck, SqliteInbox, SqliteOpenError, SqliteOptions, UnreadableMessage,
+    SqliteBackupError, SqliteCheck, SqliteExport, SqliteInbox, SqliteOpenError, SqliteOptions,
+    UnreadableMessage,
 };
 #[cfg(feature = "otel")]
 pub use opentelemetry;

@@ -37,5 +37,6 @@ pub use postgres::{PostgresInbox, PostgresOpenError, PostgresOptions};
 pub use query::{Cursor, EndpointStats, InvalidCursor, Page, Query, Selection};
 #[cfg(feature = "sqlite")]
 pub use sqlite::{
-    SqliteBackupError, SqliteCheck, SqliteInbox, SqliteOpenError, SqliteOptions, UnreadableMessage,
+    SqliteBackupError, SqliteCheck, SqliteExport, SqliteInbox, SqliteOpenError, SqliteOptions,
+    UnreadableMessage,
 };

@@ -16,6 +16,9 @@ use super::{SqliteInbox, schema};
 /// The maximum number of lines of SQLite's integrity check.
 const MAX_FILE_ERRORS: u32 = 100;
 
+/// Either may be damaged: the index of the keys, or the table.
+pub(super) const ORDERS: [&str; 2] = ["INDEXED BY message_key", "NOT INDEXED ORDER BY sequence"];
+
 /// Why an inbox could not be backed up.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot back up inbox to `{}`", path.display())]
@@ -136,8 +139,7 @@ fn check(path: &Path) -> Result<SqliteCheck, Box<dyn Error + Send + Sync>> {
         orphans: 0,
     };
     let mut unreadable = BTreeMap::new();
-    // Either may be damaged: the index of the keys, or the table.
-    for order in ["INDEXED BY message_key", "NOT INDEXED ORDER BY sequence"] {
+    for order in ORDERS {
         let found = for_each_message(&transaction, order, |sequence| {
             if let Err(error) = read_message(&transaction, sequence) {
                 let message = || describe(&transaction, sequence, error.to_string());
@@ -168,7 +170,7 @@ fn check(path: &Path) -> Result<SqliteCheck, Box<dyn Error + Send + Sync>> {
 }
 
 /// Opens the file without a change to it or to its schema.
-fn connect(path: &Path) -> Result<Connection, Box<dyn Error + Send + Sync>> {
+pub(super) fn connect(path: &Path) -> Result<Connection, Box<dyn Error + Send + Sync>> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_NOFOLLOW;
@@ -195,7 +197,7 @@ fn integrity_errors(connection: &Connection) -> Vec<String> {
 }
 
 /// Calls `visit` with the sequence of each message. Returns the number of messages.
-fn for_each_message(
+pub(super) fn for_each_message(
     connection: &Connection,
     order: &str,
     mut visit: impl FnMut(i64),
@@ -211,7 +213,7 @@ fn for_each_message(
 }
 
 /// Reads all columns of a message and of its body.
-fn read_message(
+pub(super) fn read_message(
     connection: &Connection,
     sequence: i64,
 ) -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -237,7 +239,7 @@ fn read_columns(row: &Row<'_>) -> Result<(), Box<dyn Error + Send + Sync>> {
 }
 
 /// Describes an unreadable message. Its key stands in the table and in an index.
-fn describe(connection: &Connection, sequence: i64, error: String) -> UnreadableMessage {
+pub(super) fn describe(connection: &Connection, sequence: i64, error: String) -> UnreadableMessage {
     let key = |order| {
         let key = format!("SELECT endpoint, webhook_id FROM message {order} WHERE sequence = ?1");
         let key = connection.query_row(&key, [sequence], |row| Ok((row.get(0)?, row.get(1)?)));

@@ -113,9 +113,13 @@ pub(super) fn get(connection: &Connection, key: &Key) -> rusqlite::Result<Option
         .prepare_cached("SELECT sequence FROM message WHERE endpoint = ?1 AND webhook_id = ?2")?
         .query_row((&*key.endpoint, &*key.webhook_id), |row| row.get(0))
         .optional()?;
-    let Some(sequence) = sequence else {
-        return Ok(None);
-    };
+    sequence
+        .map(|sequence| stored(connection, sequence))
+        .transpose()
+}
+
+/// Returns a message with its body and its attempts.
+pub(super) fn stored(connection: &Connection, sequence: i64) -> rusqlite::Result<StoredMessage> {
     let mut message = message(connection, sequence)?;
     let mut attempts = connection.prepare_cached(
         "SELECT number, worker, started_at, duration, result, error FROM attempt
@@ -123,7 +127,7 @@ pub(super) fn get(connection: &Connection, key: &Key) -> rusqlite::Result<Option
     )?;
     let attempts = attempts.query_map([sequence], attempt)?;
     message.attempts = attempts.collect::<rusqlite::Result<_>>()?;
-    Ok(Some(message))
+    Ok(message)
 }
 
 /// Returns a message with its body, without its attempts.
