@@ -176,12 +176,12 @@ fn keep_owner(_: &NamedTempFile, _: &Path, _: Access) -> io::Result<()> {
 
 /// Makes a rename durable.
 #[cfg(unix)]
-fn sync_directory(file: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(file: &Path) -> io::Result<()> {
     fs::File::open(directory(file))?.sync_all()
 }
 
 #[cfg(not(unix))]
-fn sync_directory(_: &Path) -> io::Result<()> {
+pub(crate) fn sync_directory(_: &Path) -> io::Result<()> {
     Ok(())
 }
 

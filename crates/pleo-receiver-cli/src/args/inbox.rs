@@ -292,7 +292,7 @@ pub(crate) struct InboxMigrate {
 
 #[derive(Args, Debug)]
 pub(crate) struct InboxMove {
-    /// The file that has the messages: `sqlite:FILE` or FILE. Afterwards it is named `FILE.moved`.
+    /// The file that has the messages: `sqlite:FILE` or FILE. Once all are moved, it is named `FILE.moved`.
     #[arg(long, value_name = "URL")]
     pub(crate) from: String,
 

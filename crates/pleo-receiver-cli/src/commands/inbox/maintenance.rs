@@ -3,7 +3,7 @@
 use std::fs;
 
 use pleo_receiver::{Inbox, Query, Selection, SqliteCheck, SqliteInbox, UnreadableMessage};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::task;
 
 use super::url;
@@ -120,7 +120,7 @@ fn print(check: &SqliteCheck) -> Result<(), Failure> {
     }
     for message in &check.unreadable {
         let UnreadableMessage { error, .. } = message;
-        let name = name(message);
+        let name = message_name(message);
         output::line(format_args!("FAILED  message   {name}: {error}"))?;
     }
     if *orphans > 0 {
@@ -148,7 +148,7 @@ fn print(check: &SqliteCheck) -> Result<(), Failure> {
     Ok(())
 }
 
-fn name(message: &UnreadableMessage) -> String {
+pub(super) fn message_name(message: &UnreadableMessage) -> String {
     match (&message.webhook_id, &message.endpoint) {
         (Some(id), Some(endpoint)) => format!("{id} at {endpoint}"),
         _ => format!("with sequence {}", message.sequence),
@@ -156,19 +156,21 @@ fn name(message: &UnreadableMessage) -> String {
 }
 
 fn print_json(check: &SqliteCheck) -> Result<(), Failure> {
-    let unreadable = check.unreadable.iter().map(|message| {
-        json!({
-            "sequence": message.sequence,
-            "endpoint": message.endpoint,
-            "webhook_id": message.webhook_id,
-            "error": message.error,
-        })
-    });
+    let unreadable: Vec<_> = check.unreadable.iter().map(message_json).collect();
     Ok(output::json(&json!({
         "intact": check.is_intact(),
         "messages": check.messages,
         "file_errors": check.file_errors,
-        "unreadable": unreadable.collect::<Vec<_>>(),
+        "unreadable": unreadable,
         "orphans": check.orphans,
     }))?)
+}
+
+pub(super) fn message_json(message: &UnreadableMessage) -> Value {
+    json!({
+        "sequence": message.sequence,
+        "endpoint": message.endpoint,
+        "webhook_id": message.webhook_id,
+        "error": message.error,
+    })
 }

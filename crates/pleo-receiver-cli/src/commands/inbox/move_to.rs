@@ -5,27 +5,32 @@ use std::io;
 use std::path::Path;
 
 use pleo_receiver::{
-    Inbox as _, InboxError, PostgresInbox, PostgresOptions, Query, Selection, SqliteInbox,
-    SqliteOptions, StoredMessage,
+    Inbox as _, InboxError, PostgresInbox, PostgresOptions, SqliteExport, SqliteInbox,
+    SqliteOptions, StoredMessage, UnreadableMessage,
 };
 use serde_json::json;
+use tokio::task;
 
+use super::maintenance::{message_json, message_name};
 use crate::args::inbox::InboxMove;
 use crate::failure::{Failure, chain};
+use crate::files::sync_directory;
 use crate::inbox_url::{InboxUrl, open_sqlite};
 use crate::output;
 
-/// How many messages one transaction stores.
-const PAGE: u32 = 200;
+/// The most messages that one transaction stores.
+const BATCH: usize = 200;
 
 /// How many bytes of bodies one transaction stores, unless one message has more.
-const MAX_BYTES: u64 = 8 << 20;
+const MAX_BYTES: usize = 8 << 20;
 
-/// How many messages were moved, and how many the target had.
+/// How many messages were moved, how many the target had, and which could not be read.
 #[derive(Default)]
 struct Moved {
     messages: u64,
     duplicates: u64,
+    unreadable: Vec<UnreadableMessage>,
+    file_errors: Vec<String>,
 }
 
 impl Moved {
@@ -40,6 +45,10 @@ impl Moved {
         self.duplicates += read.saturating_sub(imported);
         Ok(())
     }
+
+    const fn is_complete(&self) -> bool {
+        self.unreadable.is_empty() && self.file_errors.is_empty()
+    }
 }
 
 pub(super) async fn move_to(args: InboxMove) -> Result<(), Failure> {
@@ -52,68 +61,120 @@ pub(super) async fn move_to(args: InboxMove) -> Result<(), Failure> {
     };
     // As its server, so that no other process dispatches its messages. Ends all leases.
     let source = open_sqlite(file, SqliteOptions::default())?;
-    let moved = copy(&source, *options).await?;
+    let moved = copy(&source, file, *options).await?;
     source.close().await?;
     drop(source);
-    let kept = rename(file).map_err(|error| {
-        Failure::Run(format!(
-            "all messages are moved, but `{file}` cannot be renamed: {}; delete it, so that no \
-             receiver dispatches its messages again",
-            chain(&error)
-        ))
-    })?;
-    let Moved {
-        messages,
-        duplicates,
-    } = moved;
-    if args.json {
-        return Ok(output::json(&json!({
-            "moved": messages,
-            "duplicates": duplicates,
-            "kept_as": kept,
-        }))?);
+    let mut kept = file.to_owned();
+    if moved.is_complete() {
+        kept = rename(file).map_err(|error| {
+            Failure::Run(format!(
+                "all messages are moved, but `{file}` cannot be renamed: {}; delete it, so that no \
+                 receiver dispatches its messages again",
+                chain(&error)
+            ))
+        })?;
     }
-    output::line(format_args!(
-        "moved {messages} messages, {duplicates} were there already; the file is kept as {kept}"
-    ))?;
-    Ok(())
+    if args.json {
+        print_json(&moved, &kept)?;
+    } else {
+        print(&moved, &kept)?;
+    }
+    if moved.is_complete() {
+        Ok(())
+    } else {
+        Err(Failure::AlreadyReported)
+    }
 }
 
-/// Copies all messages, the oldest first, and which endpoints are paused.
-async fn copy(source: &SqliteInbox, options: PostgresOptions) -> Result<Moved, Failure> {
+/// Copies all messages that can be read, the oldest first, and which endpoints are paused.
+async fn copy(
+    source: &SqliteInbox,
+    file: &str,
+    options: PostgresOptions,
+) -> Result<Moved, Failure> {
     let target = PostgresInbox::open_with(options).await?;
     for stats in source.stats().await? {
         if stats.paused {
             target.set_paused(stats.endpoint, true).await?;
         }
     }
-    let mut moved = Moved::default();
-    let mut query = Query::new(Selection::all(), PAGE);
+    let file = file.to_owned();
+    let export = task::spawn_blocking(|| SqliteInbox::export(file)).await;
+    let mut export = export.map_err(|error| Failure::run(&error))??;
+    let mut moved = Moved {
+        file_errors: export.file_errors().to_vec(),
+        ..Moved::default()
+    };
     loop {
-        let page = source.list(query.clone()).await?;
-        let mut messages = Vec::with_capacity(page.entries.len());
-        let mut bytes = 0;
-        for entry in page.entries {
-            bytes += entry.body_len;
-            messages.extend(source.get(entry.key()).await?);
-            if bytes > MAX_BYTES {
-                moved
-                    .import(&target, core::mem::take(&mut messages))
-                    .await?;
-                bytes = 0;
+        let read = task::spawn_blocking(|| read_batch(export)).await;
+        let batch;
+        (export, batch) = read.map_err(|error| Failure::run(&error))?;
+        if batch.is_empty() {
+            break;
+        }
+        let mut messages = Vec::with_capacity(batch.len());
+        for message in batch {
+            match message {
+                Ok(message) => messages.push(message),
+                Err(unreadable) => moved.unreadable.push(unreadable),
             }
         }
         moved.import(&target, messages).await?;
-        query.after = page.next;
-        if query.after.is_none() {
-            break;
-        }
     }
     target.close().await?;
     Ok(moved)
 }
 
-/// Renames the file, with the log that may be beside it.
+type Batch = Vec<Result<StoredMessage, UnreadableMessage>>;
+
+fn read_batch(mut export: SqliteExport) -> (SqliteExport, Batch) {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while batch.len() < BATCH && bytes < MAX_BYTES {
+        let Some(message) = export.next() else { break };
+        bytes += message.as_ref().map_or(0, |message| message.body.len());
+        batch.push(message);
+    }
+    (export, batch)
+}
+
+fn print(moved: &Moved, kept: &str) -> Result<(), Failure> {
+    for error in &moved.file_errors {
+        output::line(format_args!("FAILED  file      {error}"))?;
+    }
+    for message in &moved.unreadable {
+        let (name, error) = (message_name(message), &message.error);
+        output::line(format_args!("FAILED  message   {name}: {error}"))?;
+    }
+    let Moved {
+        messages,
+        duplicates,
+        ..
+    } = moved;
+    output::line(format_args!(
+        "moved {messages} messages, {duplicates} were there already; the file is kept as {kept}"
+    ))?;
+    if !moved.is_complete() {
+        output::note(
+            "the file keeps its name, since it has messages that are not moved; start no receiver on \
+             it, which would dispatch the others again; restore a backup, or recover what is readable \
+             with `sqlite3 FILE .recover`, and move that file; or rename the file to give them up",
+        )?;
+    }
+    Ok(())
+}
+
+fn print_json(moved: &Moved, kept: &str) -> Result<(), Failure> {
+    let unreadable: Vec<_> = moved.unreadable.iter().map(message_json).collect();
+    Ok(output::json(&json!({
+        "moved": moved.messages,
+        "duplicates": moved.duplicates,
+        "kept_as": kept,
+        "unreadable": unreadable,
+        "file_errors": moved.file_errors,
+    }))?)
+}
+
+/// Renames the file, with the log that may be beside it. The new names survive a crash.
 fn rename(file: &str) -> io::Result<String> {
     let kept = format!("{file}.moved");
     if Path::new(&kept).exists() {
@@ -125,5 +186,6 @@ fn rename(file: &str) -> io::Result<String> {
         fs::rename(log, format!("{kept}-wal"))?;
     }
     fs::rename(file, &kept)?;
+    sync_directory(Path::new(&kept))?;
     Ok(kept)
 }

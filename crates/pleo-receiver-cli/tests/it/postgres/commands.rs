@@ -1,11 +1,13 @@
 //! The commands on an inbox in PostgreSQL.
 
 use std::fs;
+use std::process::Command;
 
 use pleo_receiver::inbox::{LeaseRequest, Outcome};
 use pleo_receiver::{Inbox, NewMessage, SqliteInbox};
+use rusqlite::Connection;
 
-use crate::support::postgres::{Server, schema};
+use crate::support::postgres::{Server, schema, skip};
 use crate::support::program::{ENV, WorkDir};
 
 const PATIENCE: core::time::Duration = core::time::Duration::from_secs(60);
@@ -200,4 +202,77 @@ async fn moves_file_with_history_and_can_be_repeated() {
         (&100.into(), &100.into())
     );
     assert_eq!(stats[1]["paused"], true);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn move_goes_on_after_unreadable_messages() {
+    let Some(database) = tokio::task::block_in_place(Server::shared) else {
+        return;
+    };
+    let dir = WorkDir::new();
+    let url = database.url(&schema());
+    let file = dir.path().join("pleo-inbox.db");
+    let source = SqliteInbox::open(&file).unwrap();
+    for n in 1..=300 {
+        let message = NewMessage::new("books", format!("msg_{n}"), format!("body {n}"));
+        source.append(message).await.unwrap();
+    }
+    source.close().await.unwrap();
+    drop(source);
+    let damaged = Connection::open(&file).unwrap();
+    damaged
+        .execute_batch(
+            "DELETE FROM body WHERE sequence = 7;
+             UPDATE message SET event_type = CAST(x'FF' AS TEXT) WHERE sequence = 250;",
+        )
+        .unwrap();
+    let moving = ["inbox", "move", "--from", "pleo-inbox.db", "--to", &url];
+    let moved = dir.run(&moving);
+    assert_eq!(moved.code, 1, "{moved:?}");
+    for part in [
+        "FAILED  message   msg_7 at books: its body is missing\n",
+        "FAILED  message   msg_250 at books: invalid utf-8",
+        "moved 298 messages, 0 were there already; the file is kept as pleo-inbox.db\n",
+    ] {
+        assert!(moved.stdout.contains(part), "{part} is not in {moved:?}");
+    }
+    assert!(moved.stderr.contains("not moved"), "{moved:?}");
+    let stats = &dir.json(&["inbox", "stats", "--json", "--inbox", &url])[0]["endpoints"];
+    assert_eq!(stats[0]["ready"], 298);
+    // Once the file is repaired, the rest moves.
+    damaged
+        .execute_batch(
+            "INSERT INTO body (sequence, body) VALUES (7, x'62');
+             UPDATE message SET event_type = NULL WHERE sequence = 250;",
+        )
+        .unwrap();
+    drop(damaged);
+    let trace = ["-f", "-e", "trace=rename,fsync", "-o", "trace"];
+    let program = env!("CARGO_BIN_EXE_pleo-receiver");
+    let moved = match Command::new("strace")
+        .args(trace)
+        .arg(program)
+        .args(moving)
+        .arg("--json")
+        .current_dir(dir.path())
+        .output()
+    {
+        Ok(moved) => {
+            let trace = fs::read_to_string(dir.path().join("trace")).unwrap();
+            let (_, after) = trace.rsplit_once("rename(\"pleo-inbox.db\"").unwrap();
+            assert!(after.contains("fsync("), "{after}");
+            moved.stdout
+        }
+        Err(_) => {
+            skip("strace is not installed");
+            return;
+        }
+    };
+    let moved: serde_json::Value = serde_json::from_slice(&moved).unwrap();
+    assert_eq!(
+        (&moved["moved"], &moved["duplicates"]),
+        (&2.into(), &298.into())
+    );
+    assert_eq!(moved["kept_as"], "pleo-inbox.db.moved");
+    assert!(!file.exists());
 }
