@@ -170,7 +170,7 @@ async fn moves_file_with_history_and_can_be_repeated() {
     let lock = tokio::task::block_in_place(|| database.lock(&format!("{schema} half")));
     let mut interrupted = dir.command(&moving).spawn().unwrap();
     let waiting = "SELECT count(*) FROM pg_stat_activity
-                   WHERE wait_event = 'advisory' AND query LIKE '%INTO ' || '{schema}.message%'";
+                   WHERE wait_event = 'advisory' AND query LIKE '%' || '{schema} append%'";
     let waiting = waiting.replace("{schema}", &schema);
     let started = std::time::Instant::now();
     while execute(&waiting).trim() != "1" {
