@@ -208,8 +208,9 @@ impl Progress {
     /// Notes what a full scan beside the others found of an endpoint.
     pub(super) fn found_first(&mut self, endpoint: String, first: &First, now: SystemTime) {
         let below = |(expires_at, sequence)| (expires_at, sequence - MARGIN);
+        let arriving = first.arriving.unwrap_or(now);
         let floor = Floor {
-            live: first.live.map_or((first.arriving.unwrap_or(now), 0), below),
+            live: first.live.map_or((arriving, 0), below),
             lasting: first.lasting - MARGIN,
             expired: first.expired.map_or((now - CLOCK_MARGIN, 0), below),
         };
