@@ -127,7 +127,7 @@ async fn read_held(session: &Session) -> Result<Held, Failure> {
 
 fn note(progress: &mut Progress, found: Found) -> Result<(), Failure> {
     if let Some(held) = found.held {
-        progress.held = held;
+        progress.found_held(held);
     }
     let due = found.due.first().ok_or(Failure::Lost)?;
     let now = due.try_get(1)?;

@@ -53,7 +53,8 @@ const MAX_UNSEEN: i64 = 1000;
 pub(super) struct Progress {
     /// The connection. Behind another one may be another server, or one that crashed.
     session: u64,
-    began_at: Option<Instant>,
+    /// When all leases that are held were read, or began to be.
+    read_at: Option<Instant>,
     pub(super) held: Held,
     /// By endpoint, as stored.
     pub(super) floors: BTreeMap<String, Floor>,
@@ -109,19 +110,31 @@ impl Default for Floor {
 }
 
 impl Progress {
-    /// Forgets everything if this is another connection, and after some time if it is a pooler's.
+    /// Forgets everything if this is another connection. Behind a pooler, also forgets after some time
+    /// which leases are held: at once if full scans are quick, otherwise when one beside the others ends.
     pub(super) fn begin(&mut self, session: u64, is_pooled: bool) {
         let is_old = || {
-            let age = self.began_at.map(|began_at| began_at.elapsed());
-            age.is_none_or(|age| age > POOLED_TIME)
+            let age = self.read_at.map(|read_at| read_at.elapsed());
+            is_pooled && age.is_none_or(|age| age > POOLED_TIME)
         };
-        if self.session != session || is_pooled && is_old() {
+        let read_at = Some(Instant::now());
+        if self.session != session || self.is_quick() && is_old() {
             *self = Self {
                 session,
-                began_at: Some(Instant::now()),
+                read_at,
                 ..Self::default()
             };
+        } else if is_old() {
+            self.is_known = false;
+            self.full_scan_at = None;
+            self.read_at = read_at;
         }
+    }
+
+    /// Notes the leases that a full scan beside the others found.
+    pub(super) fn found_held(&mut self, held: Held) {
+        self.held = held;
+        self.read_at = Some(Instant::now());
     }
 
     pub(super) const fn session(&self) -> u64 {
@@ -249,5 +262,51 @@ impl Held {
 
     fn last_seen(&self) -> i64 {
         i64::try_from(self.seen.as_u128() >> 64).unwrap_or(i64::MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn progress(took: Duration, age: Duration) -> Progress {
+        let mut progress = Progress::default();
+        progress.begin(1, true);
+        (0..MEASURED).for_each(|_| progress.full_scan_ended(took));
+        progress.held.has_seen(7);
+        progress.read_at = Instant::now().checked_sub(age);
+        progress
+    }
+
+    #[test]
+    fn forgets_leases_of_pooler_after_some_time() {
+        let quick = Duration::from_millis(1);
+        for (session, is_pooled, age, is_forgotten) in [
+            (1, true, Duration::ZERO, false),
+            (1, true, POOLED_TIME, true),
+            (1, false, POOLED_TIME, false),
+            (2, false, Duration::ZERO, true),
+        ] {
+            let mut progress = progress(quick, age);
+            progress.begin(session, is_pooled);
+            let is_default = progress.held.seen == Held::default().seen;
+            assert_eq!(is_default, is_forgotten, "{session} {is_pooled} {age:?}");
+        }
+    }
+
+    #[test]
+    fn slow_full_scan_behind_pooler_ends_before_leases_are_forgotten_again() {
+        let mut progress = progress(Duration::from_secs(20), POOLED_TIME);
+        progress.begin(1, true);
+        assert!(progress.is_full_scan_due());
+        assert!(!progress.is_known());
+        // The scan takes longer than leases count.
+        progress.read_at = Instant::now().checked_sub(POOLED_TIME);
+        progress.begin(1, true);
+        progress.found_held(Held::default());
+        progress.full_scan_ended(Duration::from_secs(20));
+        progress.begin(1, true);
+        assert!(progress.is_known());
+        assert!(!progress.is_full_scan_due());
     }
 }
