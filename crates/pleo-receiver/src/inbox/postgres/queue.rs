@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Mutex, MutexGuard, mpsc, oneshot};
+use tokio::sync::{Mutex, MutexGuard, mpsc, oneshot, watch};
 use tokio::time;
 
 use super::append::{Append, append};
@@ -58,9 +58,12 @@ impl AppendQueue {
 
     /// Waits for messages and takes them, with the turn to append them if it is free. Takes none if the
     /// inbox is closed and the queue is empty.
-    async fn take(&self, shared: &Shared) -> (Vec<Append>, Option<MutexGuard<'_, ()>>) {
+    async fn take(
+        &self,
+        closing: &watch::Sender<bool>,
+    ) -> (Vec<Append>, Option<MutexGuard<'_, ()>>) {
         let mut messages = self.messages.lock().await;
-        messages.receive(shared).await;
+        messages.receive(closing).await;
         let mut turn = self.turn.try_lock().ok();
         if turn.is_none() && messages.len() < MIN_CONCURRENT_BATCH {
             turn = time::timeout(MAX_WAIT, self.turn.lock()).await.ok();
@@ -71,11 +74,11 @@ impl AppendQueue {
 
 impl Messages {
     /// Waits until there are messages, or until the queue has ended.
-    async fn receive(&mut self, shared: &Shared) {
+    async fn receive(&mut self, closing: &watch::Sender<bool>) {
         if !self.received.is_empty() {
             return;
         }
-        let mut closing = shared.closing.subscribe();
+        let mut closing = closing.subscribe();
         tokio::select! {
             biased;
             _ = self.receiver.recv_many(&mut self.received, MAX_BATCH) => return,
@@ -138,7 +141,7 @@ pub(super) async fn run_connection(shared: Arc<Shared>, queue: Arc<AppendQueue>)
 async fn append_queued(shared: &Shared, queue: &AppendQueue, session: &Session) -> bool {
     loop {
         let (mut batch, _turn) = tokio::select! {
-            taken = queue.take(shared) => taken,
+            taken = queue.take(&shared.closing) => taken,
             () = session.lost() => return false,
         };
         if batch.is_empty() {
@@ -303,5 +306,82 @@ impl Drop for Replies {
             // The caller may have dropped its future.
             let _ = reply.send(result);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use core::pin::pin;
+
+    use futures_util::poll;
+
+    use super::*;
+    use crate::inbox::message::NewMessage;
+
+    fn queue() -> (mpsc::UnboundedSender<Append>, AppendQueue) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (sender, AppendQueue::new(receiver))
+    }
+
+    fn send(sender: &mpsc::UnboundedSender<Append>, id: &str) {
+        let (reply, _) = oneshot::channel();
+        let message = NewMessage::new("/", id, "");
+        assert!(sender.send(Append::new(message, 0, reply)).is_ok());
+    }
+
+    fn ids(batch: &[Append]) -> Vec<&str> {
+        batch.iter().map(|append| append.key().0).collect()
+    }
+
+    #[tokio::test]
+    async fn messages_gather_while_other_connection_has_its_turn() {
+        let (sender, queue) = queue();
+        let closing = watch::Sender::new(false);
+        send(&sender, "a");
+        let (batch, turn) = queue.take(&closing).await;
+        assert_eq!(ids(&batch), ["a"]);
+        assert!(turn.is_some());
+
+        send(&sender, "b");
+        let mut waiting = pin!(queue.take(&closing));
+        assert!(poll!(&mut waiting).is_pending());
+        send(&sender, "c");
+        drop(turn);
+        let (batch, turn) = waiting.await;
+        assert_eq!(ids(&batch), ["b", "c"]);
+        assert!(turn.is_some());
+    }
+
+    #[tokio::test]
+    async fn does_not_wait_long_for_connection_that_hangs_nor_with_many_messages() {
+        let (sender, queue) = queue();
+        let closing = watch::Sender::new(false);
+        let hangs = queue.turn.lock().await;
+        send(&sender, "a");
+        let (batch, turn) = queue.take(&closing).await;
+        assert_eq!(ids(&batch), ["a"]);
+        assert!(turn.is_none());
+
+        (0..MIN_CONCURRENT_BATCH).for_each(|_| send(&sender, "b"));
+        let many = poll!(pin!(queue.take(&closing)));
+        assert!(many.is_ready());
+        drop(hangs);
+    }
+
+    #[tokio::test]
+    async fn keeps_messages_of_connection_that_is_lost_before_its_turn() {
+        let (sender, queue) = queue();
+        let closing = watch::Sender::new(false);
+        let turn = queue.turn.lock().await;
+        send(&sender, "a");
+        {
+            let mut lost = pin!(queue.take(&closing));
+            assert!(poll!(&mut lost).is_pending());
+        }
+        drop(turn);
+        let (batch, _) = queue.take(&closing).await;
+        assert_eq!(ids(&batch), ["a"]);
+        drop(sender);
+        assert!(queue.take(&closing).await.0.is_empty());
     }
 }
