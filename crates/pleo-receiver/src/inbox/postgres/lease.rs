@@ -1,6 +1,7 @@
 //! Leases messages.
 
 use core::num::NonZeroU32;
+use core::sync::atomic::Ordering;
 use core::time::Duration;
 use std::collections::HashMap;
 
@@ -23,8 +24,8 @@ use crate::telemetry;
 const MAX_ROUNDS: u32 = 5;
 
 /// After how many bytes of bodies a lease has no further messages, so that a slow network transfers them
-/// in the time limit of a statement.
-const ENOUGH_BYTES: usize = 1 << 20;
+/// in the time limit of a statement. Fewer after a read took too long.
+pub(super) const ENOUGH_BYTES: usize = 1 << 20;
 
 /// Leases the chosen messages as far as they are still ready and the limits allow. Returns also what is
 /// held already, without attempts. The leases are numbered, see [`super::progress`].
@@ -80,7 +81,8 @@ const LEASE: &str = "
 /// bytes. The others have no body.
 const MESSAGES: &str = "
     SELECT sequence, endpoint, webhook_id, event_type, event_id, resource_id, origin, source,
-           received_at, expires_at, headers, CASE WHEN is_read THEN body END AS body,
+           received_at, expires_at, CASE WHEN is_read THEN headers END AS headers,
+           CASE WHEN is_read THEN body END AS body,
            octet_length(body)::bigint AS body_len,
            'pending' AS state, true AS leased, 0 AS attempts, NULL::timestamptz AS due_at,
            NULL::text AS last_error, is_read
@@ -124,10 +126,11 @@ pub(super) async fn lease(shared: &Shared, request: &LeaseRequest) -> Result<Lea
             break;
         }
         let count = chosen.len();
-        let enough = ENOUGH_BYTES.saturating_sub(bytes).max(1);
+        let enough = shared.lease_bytes.load(Ordering::Relaxed);
+        let enough = enough.saturating_sub(bytes).max(1);
         let leased = async {
             // First, so that no lease is lost because its message cannot be read.
-            let read = read(&session, &mut chosen, enough).await?;
+            let read = read_in_time(shared, &session, &mut chosen, enough).await?;
             lease_read(&session, &mut progress.held, request, &chosen, read).await
         };
         let leased = leased.await;
@@ -223,6 +226,23 @@ async fn lease_read(
 
 /// A message, or why it cannot be read.
 type ReadMessage = Result<StoredMessage, String>;
+
+/// Reads as [`read`] does. If that takes too long, the next lease reads half as many bytes.
+async fn read_in_time(
+    shared: &Shared,
+    session: &Session,
+    chosen: &mut Vec<i64>,
+    enough: usize,
+) -> Result<HashMap<i64, ReadMessage>, Failure> {
+    let read = read(session, chosen, enough).await;
+    let bytes = match &read {
+        Ok(_) => enough.saturating_mul(2).min(ENOUGH_BYTES),
+        Err(failure) if failure.is_hang() || failure.is_statement_timeout() => (enough / 2).max(1),
+        Err(_) => return read,
+    };
+    shared.lease_bytes.store(bytes, Ordering::Relaxed);
+    read
+}
 
 /// Reads the chosen messages until they have enough bytes, and removes the others from `chosen`.
 async fn read(

@@ -1,5 +1,6 @@
 //! What the tasks of an inbox share.
 
+use core::sync::atomic::AtomicUsize;
 use core::time::Duration;
 use std::sync::{Arc, Mutex};
 
@@ -7,6 +8,7 @@ use tokio::sync::{Notify, watch};
 
 use super::connect::{Connector, SharedSession};
 use super::health::Health;
+use super::lease::ENOUGH_BYTES;
 use super::progress::Progress;
 use crate::backoff::backoff;
 use crate::inbox::meter::Meter;
@@ -35,6 +37,8 @@ pub(super) struct Shared {
     /// Changed when this process changed the inbox, so that other processes must be told.
     pub(super) announcements: watch::Sender<u64>,
     pub(super) turns: Mutex<Turns>,
+    /// How many bytes of bodies the next lease reads.
+    pub(super) lease_bytes: AtomicUsize,
     /// What the connection of leases has read.
     pub(super) progress: tokio::sync::Mutex<Progress>,
     /// Notified when a full scan is due beside the others.
@@ -56,6 +60,7 @@ impl Shared {
             version,
             announcements: watch::Sender::new(0),
             turns: Mutex::default(),
+            lease_bytes: AtomicUsize::new(ENOUGH_BYTES),
             progress: tokio::sync::Mutex::default(),
             full_scan_needed: Notify::new(),
             closing: watch::Sender::new(false),

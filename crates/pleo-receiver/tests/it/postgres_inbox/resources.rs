@@ -155,6 +155,41 @@ async fn leases_large_messages_over_slow_network() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leases_fewer_messages_after_read_took_too_long() {
+    const COUNT: usize = 100;
+    const SIZE: usize = 8000;
+    let Some(server) = server() else { return };
+    let name = schema();
+    let inbox = PostgresInbox::open(&server.url(&name)).await.unwrap();
+    for n in 0..COUNT {
+        let body = random_bytes(n.try_into().unwrap(), SIZE);
+        let message = NewMessage::new("books", n.to_string(), body);
+        inbox.append(message).await.unwrap();
+    }
+    let proxy = TcpProxy::start(server.port());
+    let options: PostgresOptions = server.url_at(proxy.port(), &name).parse().unwrap();
+    let options = options.with_statement_timeout(Duration::from_secs(1));
+    let slow = PostgresInbox::open_with(options).await.unwrap();
+    // All messages take four times the limit.
+    proxy.throttle((COUNT * SIZE / 4).try_into().unwrap());
+    let started = Instant::now();
+    let mut handled = 0;
+    while handled < COUNT {
+        assert!(started.elapsed() < PATIENCE, "only {handled}");
+        let request = LeaseRequest::new(COUNT, PATIENCE, "worker");
+        // The first ones take too long.
+        let Ok(leased) = slow.lease(request).await else {
+            continue;
+        };
+        for leased in leased.messages {
+            assert_eq!(leased.attempt.get(), 1);
+            slow.complete(leased.lease, Outcome::Done).await.unwrap();
+            handled += 1;
+        }
+    }
+}
+
 /// Returns bytes that cannot be compressed.
 fn random_bytes(seed: u64, length: usize) -> Vec<u8> {
     let first = seed * 0x1_0000_0000;
