@@ -2,11 +2,13 @@
 
 use core::time::Duration;
 use std::sync::Arc;
+use std::time::{Instant, SystemTime};
 
 use tokio::time::{self, MissedTickBehavior};
+use tokio_postgres::types::Type;
 
 use super::error::Failure;
-use super::session::Session;
+use super::session::{Param, Session};
 use super::shared::Shared;
 
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -26,8 +28,13 @@ const ADD_UP: &str = "
     FROM changes GROUP BY endpoint
 ";
 
-/// Corrects leases that begin more than a minute from now: the server's clock was set back. Each lasts
-/// from now on as long as before. The end of one that was renewed since is right.
+const CLOCK: &str = "SELECT inbox.clock()";
+
+/// By how much the server's clock may fall behind ours until it counts as set back.
+const TOLERANCE: Duration = Duration::from_secs(1);
+
+/// Corrects leases that begin more than a minute from now: the server's clock was set back, by this many
+/// seconds if that is known. The end of a lease that was renewed since is right.
 const CORRECT_LEASES: &str = "
     WITH ahead AS (
         SELECT sequence FROM inbox.dispatch
@@ -36,19 +43,21 @@ const CORRECT_LEASES: &str = "
     )
     UPDATE inbox.dispatch
     SET leased_at = inbox.clock(),
-        lease_ends_at = CASE WHEN lease_ends_at > leased_at
-                             THEN inbox.clock() + (lease_ends_at - leased_at) ELSE lease_ends_at END
+        lease_ends_at = CASE
+            WHEN lease_ends_at > leased_at
+            THEN lease_ends_at - greatest(make_interval(secs => $1), leased_at - inbox.clock())
+            ELSE lease_ends_at
+        END
     FROM ahead WHERE dispatch.sequence = ahead.sequence
     RETURNING 1
 ";
 
 /// Corrects retries whose last attempt ends more than a minute from now: the server's clock was set back
-/// by as much. Reads the first ones only; the others become first.
+/// by as much.
 const CORRECT_RETRIES: &str = "
     WITH scheduled AS (
         SELECT sequence, ended, due_at FROM inbox.dispatch
         WHERE due_at > inbox.clock() + interval '1 minute'
-        ORDER BY due_at LIMIT 10000
     ),
     ahead AS (
         SELECT sequence, n, started_at + duration - inbox.clock() AS step
@@ -74,12 +83,16 @@ pub(super) async fn run(shared: Arc<Shared>) {
     let maintain = async {
         let mut ticks = time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = None;
         loop {
             ticks.tick().await;
             if let Ok(session) = shared.statistics.session().await {
                 // After a failure there is more to do the next time.
                 let _ = session.query_locally(ADD_UP, &[]).await;
-                if correct_times(&session).await.is_ok_and(|count| count > 0) {
+                if correct_times(&session, &mut look)
+                    .await
+                    .is_ok_and(|count| count > 0)
+                {
                     shared.changed();
                 }
             }
@@ -91,9 +104,26 @@ pub(super) async fn run(shared: Arc<Shared>) {
     }
 }
 
-/// Returns how many leases and retries were corrected.
-async fn correct_times(session: &Session) -> Result<usize, Failure> {
-    let leases = session.query_locally(CORRECT_LEASES, &[]).await?;
-    let retries = session.query_locally(CORRECT_RETRIES, &[]).await?;
-    Ok(leases.len() + retries.len())
+/// The server's clock and ours, after which the times in the inbox were right.
+type Look = (SystemTime, Instant);
+
+/// Corrects times if the server's clock was set back since the last look, or if there was none. Returns how
+/// many leases and retries were corrected.
+async fn correct_times(session: &Session, look: &mut Option<Look>) -> Result<usize, Failure> {
+    let rows = session.query(CLOCK, &[]).await?;
+    let now: SystemTime = rows.first().ok_or(Failure::Lost)?.try_get(0)?;
+    let here = Instant::now();
+    let step = look.map(|(then, at)| {
+        let expected = then + here.duration_since(at);
+        expected.duration_since(now).unwrap_or_default()
+    });
+    let mut corrected = 0;
+    if step.is_none_or(|step| step > TOLERANCE) {
+        let seconds = step.map(|step| step.as_secs_f64());
+        let params: [Param<'_>; 1] = [(&seconds, Type::FLOAT8)];
+        corrected += session.query_locally(CORRECT_LEASES, &params).await?.len();
+        corrected += session.query_locally(CORRECT_RETRIES, &[]).await?.len();
+    }
+    *look = Some((now, here));
+    Ok(corrected)
 }

@@ -20,7 +20,7 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(1);
 const APPEND_LIMIT: Duration = Duration::from_secs(5);
 
 /// Those of an inbox, and one for each that is replaced.
-const MAX_CONNECTIONS: usize = 6 + 2;
+const MAX_CONNECTIONS: usize = 7 + 2;
 
 fn require_standby(server: &Server, name: &str) {
     task::block_in_place(|| {
