@@ -170,14 +170,19 @@ async fn record(shared: &Shared, batch: &[Complete]) -> Result<Recorded, Failure
     }
     let mut recorded = HashMap::new();
     for one in batch {
-        match complete(&session, core::slice::from_ref(one)).await {
-            Err(failure) if failure.is_data_error() => {
-                let lease = one.lease.get();
-                let failed = set_aside(&session, Uuid::from_u128(lease), &failure).await?;
-                recorded.insert(lease, Err(failed));
+        let lease = one.lease.get();
+        let failure = match complete(&session, core::slice::from_ref(one)).await {
+            Ok(ended) => {
+                recorded.extend(ended.into_iter().map(|lease| (lease, Ok(()))));
+                continue;
             }
-            ended => recorded.extend(ended?.into_iter().map(|lease| (lease, Ok(())))),
-        }
+            Err(failure) if failure.is_data_error() => {
+                let set_aside = set_aside(&session, Uuid::from_u128(lease), &failure).await;
+                set_aside.unwrap_or_else(|other| other)
+            }
+            Err(failure) => failure,
+        };
+        recorded.insert(lease, Err(failure));
     }
     Ok(recorded)
 }
@@ -191,7 +196,7 @@ pub(super) async fn set_aside(
     let error = truncate_error(format!("the outcome cannot be recorded: {failure}"));
     let error = encode(&error);
     let params: [Param<'_>; 2] = [(&lease, Type::UUID), (&error, Type::TEXT)];
-    let mut rows = session.query(SET_ASIDE, &params).await;
+    let mut rows = session.query_locally(SET_ASIDE, &params).await;
     if let Ok([row]) = rows.as_deref() {
         let sequence: i64 = row.try_get(0)?;
         rows = session.query(KEY, &[(&sequence, Type::INT8)]).await;
