@@ -20,15 +20,21 @@ const SETTINGS: &str = "
     SELECT set_config('statement_timeout', '60s', true), set_config('enable_bitmapscan', 'off', true)
 ";
 
+/// The last sequence. Read before what is ready, since messages arrive meanwhile.
+const LAST_SEQUENCE: &str = "SELECT last_value FROM inbox.message_sequence";
+
 /// The first ready message of each kind, of all endpoints that have or had messages. The last row has
 /// the microseconds that this took.
 const FIRST: &str = "
+    WITH arriving AS MATERIALIZED (
+        SELECT endpoint, min(expires_at) AS expires_at
+        FROM (SELECT endpoint, expires_at FROM inbox.message ORDER BY sequence DESC LIMIT 1000) AS last
+        WHERE expires_at > inbox.clock() GROUP BY endpoint
+    )
     SELECT known.endpoint, live.expires_at AS live, live.sequence AS live_sequence,
-           coalesce(lasting.sequence, (SELECT last_value FROM inbox.message_sequence)) AS lasting,
+           lasting.sequence AS lasting,
            expired.expires_at AS expired, expired.sequence AS expired_sequence,
-           (SELECT min(last.expires_at)
-            FROM (SELECT endpoint, expires_at FROM inbox.message ORDER BY sequence DESC LIMIT 1000) AS last
-            WHERE last.endpoint = known.endpoint AND last.expires_at > inbox.clock()) AS arriving
+           arriving.expires_at AS arriving
     FROM (SELECT DISTINCT endpoint FROM inbox.tally) AS known
     LEFT JOIN LATERAL (
         SELECT expires_at, sequence FROM inbox.dispatch
@@ -49,6 +55,7 @@ const FIRST: &str = "
           AND dispatch.endpoint = known.endpoint AND expires_at <= inbox.clock()
         ORDER BY expires_at, sequence LIMIT 1
     ) AS expired ON TRUE
+    LEFT JOIN arriving ON arriving.endpoint = known.endpoint
     UNION ALL
     SELECT NULL, NULL, NULL,
            (extract(epoch FROM clock_timestamp() - statement_timestamp()) * 1000000)::bigint,
@@ -72,14 +79,14 @@ pub(super) async fn run(shared: Arc<Shared>) {
 }
 
 async fn run_if_due(shared: &Shared) {
-    let (leasing, is_known) = {
+    let (leasing, needs_held) = {
         let progress = shared.progress.lock().await;
         if !progress.is_full_scan_due() {
             return;
         }
-        (progress.session(), progress.is_known())
+        (progress.session(), progress.needs_held())
     };
-    let found = scan(shared, is_known).await;
+    let found = scan(shared, needs_held).await;
     let mut progress = shared.progress.lock().await;
     // Behind another connection may be another server.
     if progress.session() == leasing {
@@ -97,20 +104,31 @@ async fn run_if_due(shared: &Shared) {
 struct Found {
     /// The leases that may be held, unless they were known.
     held: Option<Held>,
+    last_sequence: Vec<Row>,
     due: Vec<Row>,
     first: Vec<Row>,
 }
 
-async fn scan(shared: &Shared, is_known: bool) -> Result<Found, Failure> {
+async fn scan(shared: &Shared, needs_held: bool) -> Result<Found, Failure> {
     let session = shared.managing.session().await?;
     let mut held = None;
-    if !is_known {
+    if needs_held {
         held = Some(read_held(&session).await?);
     }
     let all: [Param<'_>; 1] = [(&None::<SystemTime>, Type::TIMESTAMPTZ)];
-    let calls = [(SETTINGS, &[][..]), (NEXT_DUE, &all), (FIRST, &[])];
-    let [_, due, first] = session.transaction(calls).await?;
-    Ok(Found { held, due, first })
+    let calls = [
+        (SETTINGS, &[][..]),
+        (LAST_SEQUENCE, &[]),
+        (NEXT_DUE, &all),
+        (FIRST, &[]),
+    ];
+    let [_, last_sequence, due, first] = session.transaction(calls).await?;
+    Ok(Found {
+        held,
+        last_sequence,
+        due,
+        first,
+    })
 }
 
 async fn read_held(session: &Session) -> Result<Held, Failure> {
@@ -129,20 +147,22 @@ fn note(progress: &mut Progress, found: Found) -> Result<(), Failure> {
     if let Some(held) = found.held {
         progress.found_held(held);
     }
+    let last_sequence = found.last_sequence.first().ok_or(Failure::Lost)?;
+    let last_sequence: i64 = last_sequence.try_get(0)?;
     let due = found.due.first().ok_or(Failure::Lost)?;
     let now = due.try_get(1)?;
     progress.found_due(due.try_get(2)?, now);
     let mut elapsed = took(due.try_get(4)?);
     for row in &found.first {
         let time = |column| row.try_get::<_, Option<SystemTime>>(column);
-        let lasting = row.try_get("lasting")?;
+        let lasting: Option<i64> = row.try_get("lasting")?;
         let Some(endpoint) = row.try_get("endpoint")? else {
-            elapsed += took(lasting);
+            elapsed += took(lasting.unwrap_or_default());
             continue;
         };
         let first = First {
             live: time("live")?.zip(row.try_get("live_sequence")?),
-            lasting,
+            lasting: lasting.unwrap_or(last_sequence),
             expired: time("expired")?.zip(row.try_get("expired_sequence")?),
             arriving: time("arriving")?,
         };

@@ -32,6 +32,9 @@ const PAUSE_FACTOR: u32 = 9;
 
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
+/// The time until the next full scan after one failed, while nothing can be leased without it.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
 /// How many messages below the first ready one a floor is, since transactions that store messages end in
 /// another order than they begin.
 const MARGIN: i64 = 1024;
@@ -60,12 +63,14 @@ pub(super) struct Progress {
     pub(super) floors: BTreeMap<String, Floor>,
     /// No retry is due before.
     pub(super) due: Option<SystemTime>,
-    /// The end of the last full scan.
-    full_scan_at: Option<Instant>,
+    /// When the next full scan beside the others may begin; `None` if it may at once.
+    next_full_scan: Option<Instant>,
     /// How long the last full scans took.
     took: [Duration; MEASURED],
     /// Whether a full scan has ended, so that others may begin at floors.
     is_known: bool,
+    /// Whether the next full scan reads all leases again.
+    is_held_old: bool,
     /// Why the last full scan beside the others failed, until a caller is told.
     failure: Option<Failure>,
 }
@@ -110,8 +115,8 @@ impl Default for Floor {
 }
 
 impl Progress {
-    /// Forgets everything if this is another connection. Behind a pooler, also forgets after some time
-    /// which leases are held: at once if full scans are quick, otherwise when one beside the others ends.
+    /// Forgets everything if this is another connection. Behind a pooler, also reads all leases again
+    /// after some time: at once if full scans are quick, otherwise with one beside the others.
     pub(super) fn begin(&mut self, session: u64, is_pooled: bool) {
         let is_old = || {
             let age = self.read_at.map(|read_at| read_at.elapsed());
@@ -125,8 +130,8 @@ impl Progress {
                 ..Self::default()
             };
         } else if is_old() {
-            self.is_known = false;
-            self.full_scan_at = None;
+            self.is_held_old = true;
+            self.next_full_scan = None;
             self.read_at = read_at;
         }
     }
@@ -134,6 +139,7 @@ impl Progress {
     /// Notes the leases that a full scan beside the others found.
     pub(super) fn found_held(&mut self, held: Held) {
         self.held = held;
+        self.is_held_old = false;
         self.read_at = Some(Instant::now());
     }
 
@@ -151,14 +157,18 @@ impl Progress {
         self.is_known
     }
 
-    /// Returns the time until the next full scan beside the others; `None` if it is due, or if all scans
-    /// are full.
+    /// Returns `true` if the next full scan beside the others must read all leases.
+    pub(super) const fn needs_held(&self) -> bool {
+        !self.is_known || self.is_held_old
+    }
+
+    /// Returns the time until the next full scan beside the others; `None` if it may begin, or if all
+    /// scans are full.
     pub(super) fn pause(&self) -> Option<Duration> {
         if self.is_quick() {
             return None;
         }
-        let pause = (self.took[0] * PAUSE_FACTOR).min(MAX_PAUSE);
-        pause.checked_sub(self.full_scan_at?.elapsed())
+        self.next_full_scan?.checked_duration_since(Instant::now())
     }
 
     /// Returns `true` if a full scan beside the others is due.
@@ -170,14 +180,23 @@ impl Progress {
     pub(super) fn full_scan_ended(&mut self, took: Duration) {
         self.took.rotate_right(1);
         self.took[0] = took;
-        self.full_scan_at = Some(Instant::now());
         self.is_known = true;
+        self.next_full_scan = Instant::now().checked_add(self.usual_pause());
     }
 
     /// Notes that a full scan beside the others failed.
     pub(super) fn full_scan_failed(&mut self, failure: Failure) {
-        self.full_scan_at = Some(Instant::now());
+        let pause = if self.is_known {
+            self.usual_pause()
+        } else {
+            RETRY_PAUSE
+        };
+        self.next_full_scan = Instant::now().checked_add(pause);
         self.failure = Some(failure);
+    }
+
+    fn usual_pause(&self) -> Duration {
+        (self.took[0] * PAUSE_FACTOR).min(MAX_PAUSE)
     }
 
     /// Returns why the last full scan beside the others failed, once.
@@ -188,7 +207,7 @@ impl Progress {
     /// Notes that a scan took too long, so that a full scan beside the others is needed at once.
     pub(super) fn gave_up(&mut self) {
         self.took = [MAX_PAUSE; MEASURED];
-        self.full_scan_at = None;
+        self.next_full_scan = None;
     }
 
     /// Notes the first ready messages of an endpoint. `is_all` says that there are no more, so that other
@@ -295,18 +314,31 @@ mod tests {
     }
 
     #[test]
-    fn slow_full_scan_behind_pooler_ends_before_leases_are_forgotten_again() {
-        let mut progress = progress(Duration::from_secs(20), POOLED_TIME);
+    fn leases_go_on_behind_pooler_while_slow_full_scan_reads_them_again() {
+        let slow = Duration::from_secs(20);
+        let mut progress = progress(slow, POOLED_TIME);
+        assert!(!progress.is_full_scan_due());
         progress.begin(1, true);
-        assert!(progress.is_full_scan_due());
-        assert!(!progress.is_known());
+        assert!(progress.is_full_scan_due() && progress.needs_held() && progress.is_known());
         // The scan takes longer than leases count.
         progress.read_at = Instant::now().checked_sub(POOLED_TIME);
         progress.begin(1, true);
         progress.found_held(Held::default());
-        progress.full_scan_ended(Duration::from_secs(20));
+        progress.full_scan_ended(slow);
         progress.begin(1, true);
-        assert!(progress.is_known());
-        assert!(!progress.is_full_scan_due());
+        assert!(!progress.is_full_scan_due() && !progress.needs_held() && progress.is_known());
+    }
+
+    #[test]
+    fn failed_full_scan_is_repeated_soon_if_nothing_can_be_leased_without() {
+        let mut progress = Progress::default();
+        progress.begin(1, false);
+        progress.gave_up();
+        assert!(progress.is_full_scan_due());
+        progress.full_scan_failed(Failure::Lost);
+        assert!(progress.pause().is_some_and(|pause| pause <= RETRY_PAUSE));
+        progress.full_scan_ended(MAX_PAUSE);
+        progress.full_scan_failed(Failure::Lost);
+        assert!(progress.pause().is_some_and(|pause| pause > RETRY_PAUSE));
     }
 }
