@@ -119,6 +119,10 @@ pub(super) async fn run_connection(shared: Arc<Shared>, queue: Arc<AppendQueue>)
                         return;
                     }
                 }
+                if shared.is_closed() {
+                    // The other connection appends the rest.
+                    return;
+                }
                 let closed = async { drop(closing.wait_for(|closing| *closing).await) };
                 tokio::select! {
                     () = time::sleep(reconnect_delay(failures)) => {}
