@@ -27,6 +27,15 @@ pub(crate) fn full_page_writes_off() {
     );
 }
 
+/// Reports settings that the user of the inbox should have behind a pooler.
+pub(crate) fn pooler_settings_missing(settings: &str) {
+    warn!(
+        settings,
+        "settings missing for the user of the inbox behind a pooler; statements are slow or have no \
+         time limit"
+    );
+}
+
 /// Reports that a connection ended.
 pub(crate) fn connection_lost(error: &(dyn Error + 'static)) {
     let error = error_chain(error);

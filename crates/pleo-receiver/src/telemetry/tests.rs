@@ -232,6 +232,7 @@ fn emit_database_events() {
     schema_migrated("pleo_inbox", 1);
     connection_unsafe("an attacker in the network can impersonate the server");
     full_page_writes_off();
+    pooler_settings_missing("jit, enable_seqscan");
     connection_lost(&inbox_error());
     database_unavailable(&inbox_error());
     database_available();

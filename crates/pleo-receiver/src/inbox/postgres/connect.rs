@@ -42,7 +42,11 @@ const CHECK: &str = "
            current_setting('full_page_writes'), current_setting('server_version'),
            current_setting('server_version_num')::integer,
            pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean, pg_backend_pid(),
-           current_setting('client_min_messages')
+           current_setting('client_min_messages'),
+           (SELECT string_agg(name, ', ')
+            FROM unnest('{statement_timeout,lock_timeout,jit,enable_seqscan,enable_hashjoin,enable_mergejoin,enable_bitmapscan}'::text[])
+                 AS name
+            WHERE current_setting(name) IN ('0', 'on'))
 ";
 
 /// Opens connections to the server.
@@ -211,8 +215,17 @@ impl Connector {
                           `on` or `remote_apply` for the user of the inbox";
             return refused("synchronous_commit", synchronous_commit, reason);
         }
-        if text(2)? != "on" && !self.has_warned.swap(true, Ordering::Relaxed) {
-            telemetry::full_page_writes_off();
+        let has_full_pages = text(2)? == "on";
+        let missing: Option<String> = row.try_get(8)?;
+        let missing = missing.filter(|_| self.is_pooled);
+        if (!has_full_pages || missing.is_some()) && !self.has_warned.swap(true, Ordering::Relaxed)
+        {
+            if !has_full_pages {
+                telemetry::full_page_writes_off();
+            }
+            if let Some(settings) = missing {
+                telemetry::pooler_settings_missing(&settings);
+            }
         }
         Ok(row.try_get(6)?)
     }
