@@ -54,8 +54,8 @@ pub enum VerifyError {
         /// a [`Verifier`](crate::Verifier) does not support.
         v1a: bool,
     },
-    /// No entry of the signature list begins with `v1a,`. Of a
-    /// [`PublicKeyVerifier`](crate::PublicKeyVerifier) only.
+    /// No entry of the signature list begins with `v1a,`. Only
+    /// [`PublicKeyVerifier`](crate::PublicKeyVerifier) returns it.
     #[cfg(feature = "v1a")]
     #[error("the webhook signature header has no `v1a` signature{}", only_v1(.v1))]
     NoAsymmetricSignature {
@@ -63,13 +63,13 @@ pub enum VerifyError {
         /// [`Verifier`](crate::Verifier) takes.
         v1: bool,
     },
-    /// The signature list has more than
-    /// [`PublicKeyVerifier::MAX_SIGNATURES`](crate::PublicKeyVerifier::MAX_SIGNATURES) `v1a`
-    /// signatures. Of a [`PublicKeyVerifier`](crate::PublicKeyVerifier) only.
+    /// The `v1a` signatures times the keys are more than 24
+    /// ([`PublicKeyVerifier::MAX_CHECKS`](crate::PublicKeyVerifier::MAX_CHECKS)). Only
+    /// [`PublicKeyVerifier`](crate::PublicKeyVerifier) returns it.
     #[cfg(feature = "v1a")]
     #[error(
-        "the webhook signature header has more than {} `v1a` signatures",
-        crate::PublicKeyVerifier::MAX_SIGNATURES
+        "the webhook signature header has too many `v1a` signatures: signatures times public keys are more than {}; remove public keys that were rotated out",
+        crate::PublicKeyVerifier::MAX_CHECKS
     )]
     TooManySignatures,
     /// No signature in the list matches the id, the timestamp and the body under any of the

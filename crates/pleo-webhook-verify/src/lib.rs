@@ -110,7 +110,7 @@
 //! | `std` (default) | the system clock: `verify_now`, `begin_now`, `unix_now` |
 //! | `ring` (default) | HMAC by `ring`; needs a C compiler; a program without std must name an allocator, which is never called |
 //! | `rustcrypto` | HMAC by `hmac` and `sha2`: pure Rust, no allocator; unused if `ring` is on |
-//! | `v1a` | asymmetric signatures: `PublicKeyVerifier`, by `ed25519-dalek`; pure Rust, no allocator; with either backend |
+//! | `v1a` | asymmetric signatures: `PublicKeyVerifier`, by `ed25519-dalek`; pure Rust, no allocator; with either backend; about 12 KiB of stack, or 25 KiB in chunks, of which 12 KiB are the state |
 //!
 //! Without `std`, pass the time to `verify` and `begin`. A backend, `ring` or `rustcrypto`, must be on.
 //! Use `ring` by default: most servers already have it for TLS, and it is also fast on processors

@@ -7,11 +7,11 @@ use arrayvec::ArrayString;
 use crate::headers::MAX_ID_LEN;
 
 /// Proof that a delivery is authentic and recent, with the verified body. Only a
-/// [`Verifier`](crate::Verifier) makes one.
+/// [`Verifier`](crate::Verifier) or a `PublicKeyVerifier` (feature `v1a`) makes one.
 ///
 /// [`Verifier::verify`](crate::Verifier::verify) returns it with the body.
 /// [`Verification::finish`](crate::Verification::finish) returns it without one (`B` is `()`),
-/// because the body arrived in chunks.
+/// because the body arrived in chunks. The functions of the same names for public keys do the same.
 ///
 /// It owns the id, without allocation, so a web framework's extractor or a layer can pass it on.
 ///
@@ -59,6 +59,9 @@ pub struct Verified<B> {
 
 impl<B> Verified<B> {
     /// Returns the message id: the same on every retry, so use it as the idempotency key.
+    ///
+    /// It is unique per sender only. If you receive from several senders, use the sender's name and the
+    /// id together.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
@@ -70,21 +73,14 @@ impl<B> Verified<B> {
         self.timestamp
     }
 
-    /// Returns the index of the secret that matched, counted from 0 in the order they were added;
-    /// the lowest if several matched.
+    /// Returns the index of the secret that matched, or of the public key in the proof of a
+    /// `PublicKeyVerifier`. It counts from 0 in the order in which they were added, and is the lowest if
+    /// several matched.
     ///
-    /// If the newest secret was added first, 0 means that the older ones are no longer needed.
+    /// If the newest was added first, and the index is 0 for all deliveries, retries included, the older
+    /// ones are no longer needed.
     #[must_use]
     pub const fn secret_index(&self) -> usize {
-        self.secret_index
-    }
-
-    /// Returns the index of the public key that matched, counted from 0 in the order they were added;
-    /// the lowest if several matched. If a [`Verifier`](crate::Verifier) made the proof, it is
-    /// [`Self::secret_index`].
-    #[cfg(feature = "v1a")]
-    #[must_use]
-    pub const fn key_index(&self) -> usize {
         self.secret_index
     }
 }

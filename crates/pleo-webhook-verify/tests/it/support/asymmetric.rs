@@ -31,10 +31,11 @@ pub fn to_entry(signature: &[u8]) -> String {
     String::from_utf8(text).expect("ASCII")
 }
 
-/// Runs the checks that come before hashing, on id, timestamp and signature list. The tolerance is in
-/// seconds.
+/// Runs the checks that come before hashing, on id, timestamp and signature list, for a number of keys. The
+/// tolerance is in seconds.
 pub fn check_headers(
     [id, timestamp, list]: [Option<&[u8]>; 3],
+    keys: usize,
     now: u64,
     tolerance: u64,
 ) -> Result<(), VerifyError> {
@@ -46,7 +47,7 @@ pub fn check_headers(
     if !has(b"v1a,") {
         return Err(VerifyError::NoAsymmetricSignature { v1: has(b"v1,") });
     }
-    if signatures(list).len() > 4 {
+    if signatures(list).len() * keys > 24 {
         return Err(VerifyError::TooManySignatures);
     }
     Ok(())

@@ -114,7 +114,7 @@ fn verify_with_public_key(body: &[u8]) -> Option<Result<(), VerifyError>> {
     }
     let streamed = stream.finish();
 
-    let one_call = one_call.map(|verified| verified.key_index());
-    let streamed = streamed.map(|verified| verified.key_index());
+    let one_call = one_call.map(|verified| verified.secret_index());
+    let streamed = streamed.map(|verified| verified.secret_index());
     (one_call == streamed).then(|| one_call.map(drop))
 }
