@@ -18,7 +18,7 @@ const DELIVERY_ERRORS = [
   ['invalid_timestamp', () => 'the webhook timestamp is not a plain decimal number of Unix seconds'],
   ['timestamp_too_old', (error) => `the webhook timestamp is ${error.skew} s in the past; the tolerance is ${error.tolerance} s`],
   ['timestamp_too_new', (error) => `the webhook timestamp is ${error.skew} s in the future; the tolerance is ${error.tolerance} s`],
-  ['no_supported_signature', (error) => `the webhook signature header has no \`v1\` signature${error.v1a ? ', only `v1a` (Ed25519), which is not supported; use a subscription with a `whsec_…` secret' : ''}`],
+  ['no_supported_signature', (error) => `the webhook signature header has no \`v1\` signature${error.v1a ? ', only `v1a` (Ed25519), which a `Verifier` does not take; use a subscription with a `whsec_…` secret' : ''}`],
   ['signature_mismatch', () => 'no signature matches the id, timestamp and body'],
 ];
 const SECRET_ERRORS = {
@@ -26,8 +26,8 @@ const SECRET_ERRORS = {
   12: ['whitespace', 'begins or ends with white space; remove the white space'],
   13: ['quotes', 'is in quotes; remove the quotes'],
   14: ['version', 'begins with a version; remove everything before `whsec_`'],
-  15: ['private_key', 'is an Ed25519 private key (`whsk_`), which is not supported; use the subscription\'s `whsec_…` secret'],
-  16: ['public_key', 'is an Ed25519 public key (`whpk_`), which is not supported; use the subscription\'s `whsec_…` secret'],
+  15: ['private_key', 'is an Ed25519 private key (`whsk_`), which a `Verifier` does not take; use the subscription\'s `whsec_…` secret'],
+  16: ['public_key', 'is an Ed25519 public key (`whpk_`), which a `Verifier` does not take; use the subscription\'s `whsec_…` secret'],
   17: ['missing_prefix', 'does not begin with `whsec_`; copy the complete secret with its prefix'],
   18: ['too_long', 'has a key longer than 75 bytes; set one secret and nothing else'],
   19: ['url_safe', 'is in URL-safe base64; after `whsec_`, replace `-` with `+` and `_` with `/`'],

@@ -47,11 +47,11 @@ pub enum VerifyError {
         /// The verifier's tolerance.
         tolerance: Duration,
     },
-    /// No entry of the signature list begins with `v1,`.
+    /// No entry of the signature list begins with `v1,`. Only [`Verifier`](crate::Verifier) returns it.
     #[error("the webhook signature header has no `v1` signature{}", only_v1a(.v1a))]
     NoSupportedSignature {
-        /// `true` if the list has a `v1a` entry: the subscription signs with an Ed25519 key, which
-        /// a [`Verifier`](crate::Verifier) does not support.
+        /// `true` if the list has a `v1a` entry: the subscription signs with an Ed25519 key. A
+        /// `PublicKeyVerifier` (feature `v1a`) verifies that with the public key.
         v1a: bool,
     },
     /// No entry of the signature list begins with `v1a,`. Only
@@ -132,7 +132,7 @@ impl fmt::Display for Header {
 
 const fn only_v1a(v1a: &bool) -> &'static str {
     if *v1a {
-        ", only `v1a` (Ed25519), which is not supported; use a subscription with a `whsec_…` secret"
+        ", only `v1a` (Ed25519), which a `Verifier` does not take; use a subscription with a `whsec_…` secret"
     } else {
         ""
     }

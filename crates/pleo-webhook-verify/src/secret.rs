@@ -118,17 +118,18 @@ pub enum SecretError {
     /// The text is in quotes.
     #[error("the secret is in quotes; remove the quotes")]
     Quotes,
-    /// The text begins with a version, as in `v1,whsec_…`.
+    /// The text begins with a version, as in `v1,whsec_…` and `v1a,whsec_…`.
     #[error("the secret begins with a version; remove everything before `whsec_`")]
     Version,
-    /// The text is an Ed25519 private key, `whsk_…`.
+    /// The text is an Ed25519 private key, `whsk_…`, with or without a version.
     #[error(
-        "the secret is an Ed25519 private key (`whsk_`), which is not supported; use the subscription's `whsec_…` secret"
+        "the secret is an Ed25519 private key (`whsk_`), which a `Verifier` does not take; use the subscription's `whsec_…` secret"
     )]
     PrivateKey,
-    /// The text is an Ed25519 public key, `whpk_…`.
+    /// The text is an Ed25519 public key, `whpk_…`, with or without a version. A `PublicKeyVerifier`
+    /// (feature `v1a`) takes it.
     #[error(
-        "the secret is an Ed25519 public key (`whpk_`), which is not supported; use the subscription's `whsec_…` secret"
+        "the secret is an Ed25519 public key (`whpk_`), which a `Verifier` does not take; use the subscription's `whsec_…` secret"
     )]
     PublicKey,
     /// The text does not begin with `whsec_`, and no variant above applies.
@@ -171,15 +172,16 @@ fn explain_prefix(text: &[u8]) -> SecretError {
     let ([first, ..], [.., last]) = (text, text) else {
         return SecretError::Empty;
     };
+    let unversioned = strip_version(text);
     if first.is_ascii_whitespace() || last.is_ascii_whitespace() {
         SecretError::Whitespace
     } else if is_wrapper(*first) || is_wrapper(*last) {
         SecretError::Quotes
-    } else if text.starts_with(b"v1,") {
+    } else if unversioned.starts_with(b"whsec_") {
         SecretError::Version
-    } else if text.starts_with(b"whsk_") {
+    } else if unversioned.starts_with(b"whsk_") {
         SecretError::PrivateKey
-    } else if text.starts_with(b"whpk_") {
+    } else if unversioned.starts_with(b"whpk_") {
         SecretError::PublicKey
     } else {
         SecretError::MissingPrefix
@@ -205,6 +207,13 @@ fn explain_base64(encoded: &[u8]) -> SecretError {
     } else {
         SecretError::InvalidBase64
     }
+}
+
+/// Returns a text without the version before it, if there is one.
+pub(crate) fn strip_version(text: &[u8]) -> &[u8] {
+    let unversioned = text.strip_prefix(b"v1,");
+    let unversioned = unversioned.or_else(|| text.strip_prefix(b"v1a,"));
+    unversioned.unwrap_or(text)
 }
 
 /// White space and quotes, which often get copied along with a secret.

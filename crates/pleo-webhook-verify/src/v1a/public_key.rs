@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use thiserror::Error;
 
 use super::ed25519::{KEY_LEN, Key};
-use crate::secret::is_wrapper;
+use crate::secret::{is_wrapper, strip_version};
 
 /// Characters of the base64 of a key.
 const ENCODED_LEN: usize = 44;
@@ -52,12 +52,11 @@ impl PublicKey {
     pub fn parse(text: &[u8]) -> Result<Self, PublicKeyError> {
         let encoded = text
             .strip_prefix(b"whpk_")
-            .filter(|encoded| !encoded.last().is_some_and(|byte| is_wrapper(*byte)))
+            .filter(|_| !is_padded(text) && !text.last().is_some_and(|byte| is_wrapper(*byte)))
             .ok_or_else(|| explain_prefix(text))?;
         if encoded.len() != ENCODED_LEN {
-            return Err(PublicKeyError::WrongLength {
-                characters: encoded.len(),
-            });
+            let bytes = encoded.len();
+            return Err(PublicKeyError::WrongLength { bytes });
         }
         let mut bytes = [0; KEY_LEN];
         match STANDARD.decode_slice(encoded, &mut bytes) {
@@ -114,7 +113,7 @@ pub enum PublicKeyError {
     /// The text is empty, usually because a variable is not set.
     #[error("the public key is empty; set it to the sender's `whpk_…` key")]
     Empty,
-    /// The text begins or ends with white space or a line break.
+    /// The text begins or ends with white space, also non-breaking, or a line break.
     #[error("the public key begins or ends with white space; remove the white space")]
     Whitespace,
     /// The text is in quotes.
@@ -123,12 +122,12 @@ pub enum PublicKeyError {
     /// The text begins with a version, as in `v1a,whpk_…`.
     #[error("the public key begins with a version; remove everything before `whpk_`")]
     Version,
-    /// The text is an Ed25519 private key, `whsk_…`.
+    /// The text is an Ed25519 private key, `whsk_…`, with or without a version.
     #[error(
         "this is an Ed25519 private key (`whsk_`), which only the sender may have; use the `whpk_…` key of the pair"
     )]
     PrivateKey,
-    /// The text is a symmetric secret, `whsec_…`.
+    /// The text is a symmetric secret, `whsec_…`, with or without a version.
     #[error(
         "this is a symmetric secret (`whsec_`), not a public key; use it in a `Verifier`, or use the sender's `whpk_…` key"
     )]
@@ -136,17 +135,17 @@ pub enum PublicKeyError {
     /// The text does not begin with `whpk_`, and no variant above applies.
     #[error("the public key does not begin with `whpk_`; copy the complete key with its prefix")]
     MissingPrefix,
-    /// The base64 of the key does not have 44 characters.
+    /// The base64 of the key does not have 44 bytes.
     #[error(
-        "the public key has {characters} characters after `whpk_`, not 44; copy the complete key and nothing else"
+        "the public key has {bytes} bytes after `whpk_`, not 44; copy the complete key and nothing else, no white space either"
     )]
     WrongLength {
         /// The number of bytes after `whpk_`.
-        characters: usize,
+        bytes: usize,
     },
-    /// The 44 characters are not the canonical, padded, standard base64 of 32 bytes.
+    /// The 44 bytes are not the canonical, padded, standard base64 of 32 bytes.
     #[error(
-        "the public key is not standard base64 of 32 bytes after `whpk_`; copy the complete key"
+        "the public key is not standard base64 of 32 bytes after `whpk_`; copy the complete key without white space"
     )]
     InvalidBase64,
     /// The bytes are not the canonical encoding of a point of prime order.
@@ -159,17 +158,24 @@ fn explain_prefix(text: &[u8]) -> PublicKeyError {
     let ([first, ..], [.., last]) = (text, text) else {
         return PublicKeyError::Empty;
     };
-    if first.is_ascii_whitespace() || last.is_ascii_whitespace() {
+    let unversioned = strip_version(text);
+    if is_padded(text) {
         PublicKeyError::Whitespace
     } else if is_wrapper(*first) || is_wrapper(*last) {
         PublicKeyError::Quotes
-    } else if text.starts_with(b"v1a,") || text.starts_with(b"v1,") {
+    } else if unversioned.starts_with(b"whpk_") {
         PublicKeyError::Version
-    } else if text.starts_with(b"whsk_") {
+    } else if unversioned.starts_with(b"whsk_") {
         PublicKeyError::PrivateKey
-    } else if text.starts_with(b"whsec_") {
+    } else if unversioned.starts_with(b"whsec_") {
         PublicKeyError::Secret
     } else {
         PublicKeyError::MissingPrefix
     }
+}
+
+/// Returns `true` if a text begins or ends with white space, in ASCII or in Unicode.
+fn is_padded(text: &[u8]) -> bool {
+    let is_padded = |text: &str| text.trim() != text;
+    text.trim_ascii() != text || core::str::from_utf8(text).is_ok_and(is_padded)
 }

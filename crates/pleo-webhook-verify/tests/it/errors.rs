@@ -60,7 +60,7 @@ fn each_error_has_code_and_message() {
         (
             VerifyError::NoSupportedSignature { v1a: true },
             "no_supported_signature",
-            "the webhook signature header has no `v1` signature, only `v1a` (Ed25519), which is not supported; use a subscription with a `whsec_…` secret",
+            "the webhook signature header has no `v1` signature, only `v1a` (Ed25519), which a `Verifier` does not take; use a subscription with a `whsec_…` secret",
         ),
         (
             VerifyError::SignatureMismatch,

@@ -35,6 +35,29 @@ fn malformed_key_gets_error_with_fix() {
             "remove everything before `whpk_`",
         ),
         (
+            &format!("v1a,{SVIX_PRIVATE_KEY}"),
+            PrivateKey,
+            "use the `whpk_…` key of the pair",
+        ),
+        (
+            &format!("v1,{SECRET}"),
+            Secret,
+            "use the sender's `whpk_…` key",
+        ),
+        (
+            &format!("v1a,{SECRET}"),
+            Secret,
+            "use the sender's `whpk_…` key",
+        ),
+        (
+            "v1a,1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=",
+            MissingPrefix,
+            "copy the complete key with its prefix",
+        ),
+        (&with("\u{a0}", ""), Whitespace, "remove the white space"),
+        (&with("", "\u{a0}"), Whitespace, "remove the white space"),
+        (&with("", "\u{2003}"), Whitespace, "remove the white space"),
+        (
             SVIX_PRIVATE_KEY,
             PrivateKey,
             "an Ed25519 private key (`whsk_`)",
@@ -59,23 +82,35 @@ fn malformed_key_gets_error_with_fix() {
         ),
         (
             "whpk_",
-            WrongLength { characters: 0 },
-            "0 characters after `whpk_`, not 44",
+            WrongLength { bytes: 0 },
+            "0 bytes after `whpk_`, not 44",
         ),
         (
             SVIX_KEY.trim_end_matches('='),
-            WrongLength { characters: 43 },
+            WrongLength { bytes: 43 },
             "copy the complete key",
         ),
+        (&with("", "="), WrongLength { bytes: 45 }, "nothing else"),
+        ("whpk_é", WrongLength { bytes: 2 }, "no white space either"),
         (
-            &with("", "="),
-            WrongLength { characters: 45 },
-            "nothing else",
+            &SVIX_KEY.replace('O', "\u{a0}"),
+            WrongLength { bytes: 45 },
+            "no white space either",
         ),
-        (&der, WrongLength { characters: 60 }, "nothing else"),
+        (
+            &SVIX_KEY.replace("whpk_", "whpk_ "),
+            WrongLength { bytes: 45 },
+            "no white space either",
+        ),
+        (
+            &SVIX_KEY.replace('O', " "),
+            InvalidBase64,
+            "without white space",
+        ),
+        (&der, WrongLength { bytes: 60 }, "nothing else"),
         (
             &private_and_public,
-            WrongLength { characters: 88 },
+            WrongLength { bytes: 88 },
             "nothing else",
         ),
         (

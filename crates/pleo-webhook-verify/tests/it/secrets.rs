@@ -59,6 +59,26 @@ fn malformed_secret_gets_error_with_fix() {
             "remove everything before `whsec_`",
         ),
         (
+            "v1a,whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            Version,
+            "remove everything before `whsec_`",
+        ),
+        (
+            "v1a,whsk_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            PrivateKey,
+            "which a `Verifier` does not take",
+        ),
+        (
+            "v1a,whpk_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            PublicKey,
+            "which a `Verifier` does not take",
+        ),
+        (
+            "v1,MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+            MissingPrefix,
+            "copy the complete secret with its prefix",
+        ),
+        (
             "whsk_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
             PrivateKey,
             "use the subscription's `whsec_…` secret",

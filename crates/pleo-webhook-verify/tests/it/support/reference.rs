@@ -123,9 +123,14 @@ pub fn secret(text: &[u8]) -> Result<Vec<u8>, SecretError> {
         return Err(SecretError::Quotes);
     }
     for (start, error) in [
-        (&b"v1,"[..], SecretError::Version),
+        (&b"v1,whsec_"[..], SecretError::Version),
+        (b"v1a,whsec_", SecretError::Version),
         (b"whsk_", SecretError::PrivateKey),
+        (b"v1,whsk_", SecretError::PrivateKey),
+        (b"v1a,whsk_", SecretError::PrivateKey),
         (b"whpk_", SecretError::PublicKey),
+        (b"v1,whpk_", SecretError::PublicKey),
+        (b"v1a,whpk_", SecretError::PublicKey),
     ] {
         if text.starts_with(start) {
             return Err(error);
