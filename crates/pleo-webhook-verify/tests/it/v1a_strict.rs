@@ -13,38 +13,11 @@ use ed25519_dalek::{Signature, Verifier as _, VerifyingKey};
 use pleo_webhook_verify::{PublicKey, PublicKeyError, PublicKeyVerifier, VerifyError};
 use sha2::Sha512;
 
-use crate::support::asymmetric::{self, to_entry};
+use crate::support::asymmetric::{self, ORDER, to_entry};
 use crate::support::{NOW, TIMESTAMP, headers};
 
 /// What `msg_1`, the timestamp and the body `{}` sign.
 const MESSAGE: &[u8] = b"msg_1.1614265330.{}";
-
-/// The order of the base point, little endian.
-const ORDER: [u8; 32] = [
-    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14,
-    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
-];
-
-/// Returns `true` if bytes are a key: the multiplication by the order gives the identity, and they are
-/// what the point encodes to.
-pub(crate) fn is_key(bytes: &[u8; 32]) -> bool {
-    CompressedEdwardsY(*bytes)
-        .decompress()
-        .is_some_and(|point| {
-            let mut multiple = EdwardsPoint::default();
-            for byte in ORDER.iter().rev() {
-                for bit in (0..8).rev() {
-                    multiple = multiple + multiple;
-                    if byte >> bit & 1 == 1 {
-                        multiple += point;
-                    }
-                }
-            }
-            multiple == EdwardsPoint::default()
-                && point != EdwardsPoint::default()
-                && point.compress().0 == *bytes
-        })
-}
 
 fn secret_scalar(seed: &[u8; 32]) -> Scalar {
     ExpandedSecretKey::from(seed).scalar

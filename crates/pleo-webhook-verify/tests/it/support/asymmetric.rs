@@ -1,10 +1,17 @@
 //! Reference implementation of `PublicKeyVerifier`, by ring, which needs the signed content in one piece.
 //! And a signer.
 
+use curve25519_dalek::edwards::{CompressedEdwardsY, EdwardsPoint};
 use pleo_webhook_verify::VerifyError;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
 use super::reference::{self, base64, entries, to_base64};
+
+/// The order of the base point, little endian.
+pub const ORDER: [u8; 32] = [
+    0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14,
+    0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+];
 
 /// Returns the public key of a private key.
 pub fn public_key(seed: &[u8; 32]) -> [u8; 32] {
@@ -86,4 +93,31 @@ pub fn signatures(list: &[u8]) -> Vec<Vec<u8>> {
                 && (half(&bytes[..16]), half(&bytes[16..32])) != (1, 0)
         })
         .collect()
+}
+
+/// Returns `true` if bytes are a key: the multiplication by the order gives the identity, and they are
+/// what the point encodes to.
+pub fn is_key(bytes: &[u8; 32]) -> bool {
+    CompressedEdwardsY(*bytes)
+        .decompress()
+        .is_some_and(|point| {
+            let mut multiple = EdwardsPoint::default();
+            for byte in ORDER.iter().rev() {
+                for bit in (0..8).rev() {
+                    multiple = multiple + multiple;
+                    if byte >> bit & 1 == 1 {
+                        multiple += point;
+                    }
+                }
+            }
+            multiple == EdwardsPoint::default()
+                && point != EdwardsPoint::default()
+                && point.compress().0 == *bytes
+        })
+}
+
+/// Parses a text into the bytes of a key; `None` if it is not `whpk_` and the base64 of a key.
+pub fn parse_key(text: &[u8]) -> Option<[u8; 32]> {
+    let bytes = base64(text.strip_prefix(b"whpk_")?)?.try_into().ok()?;
+    is_key(&bytes).then_some(bytes)
 }
