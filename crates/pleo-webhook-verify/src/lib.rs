@@ -23,7 +23,7 @@
 //!
 //! Pass the raw request body, before any parser. If it arrives in chunks, [`Verifier::begin`] checks
 //! the headers before the first chunk. The sender retries, so an authentic delivery can arrive twice:
-//! use [`Verified::id`] as the idempotency key.
+//! use [`Verified::id`] as the idempotency key, together with the sender's name if there are several senders.
 //!
 //! # Any framework
 //!
@@ -59,7 +59,8 @@
 //! # Rotating a secret
 //!
 //! During a rotation, give the verifier both secrets, the new one first. The sender signs with both
-//! for a day. Once [`Verified::secret_index`] is 0, the old secret is no longer needed.
+//! for a day. Once [`Verified::secret_index`] is 0 for all deliveries, retries included, the old secret is
+//! no longer needed.
 //!
 //! ```
 //! # use pleo_webhook_verify::{Secret, SignatureHeaders, Verifier};
@@ -102,7 +103,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-#![cfg_attr(feature = "v1a", doc = include_str!("../docs/public-keys.md"))]
+#![cfg_attr(all(feature = "std", feature = "v1a"), doc = include_str!("../docs/public-keys.md"))]
 //! # Features
 //!
 //! | feature | what it adds |
@@ -119,8 +120,8 @@
 //!
 //! # Constant time
 //!
-//! This is about [`Verifier`]. A public key is no secret, so that nothing needs to be hidden from those
-//! who measure the time of a `v1a` signature's verification.
+//! This section is about [`Verifier`]. A public key is not secret, so the time of verifying a `v1a` signature
+//! reveals nothing.
 //!
 //! The comparison of two signatures (by `constant_time_eq`) takes the same time wherever they differ.
 //! Every signature in the list is compared with that of every secret, without an early exit. No
