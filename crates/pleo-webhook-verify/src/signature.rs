@@ -11,7 +11,7 @@ use constant_time_eq::constant_time_eq;
 use crate::mac::{Mac, TAG_LEN, Tag};
 use crate::{InvalidId, Secret, VerifyError, headers};
 
-/// The version of HMAC-SHA256 signatures, the only ones that this crate supports.
+/// The version of HMAC-SHA256 signatures.
 const V1: &[u8] = b"v1,";
 
 /// Bytes in `v1,` and the base64 of a tag.
