@@ -59,7 +59,7 @@ pub(super) struct Connector {
     tls: tls::Connector,
     schema: SchemaName,
     is_pooled: bool,
-    /// Whether statements may read an index with a bitmap, which does not mark dead entries. Those that
+    /// `true` if statements may read an index with a bitmap, which does not mark dead entries. Those that
     /// are executed all the time must mark them.
     uses_bitmaps: bool,
     statement_timeout: Duration,

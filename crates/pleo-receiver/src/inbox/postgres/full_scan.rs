@@ -62,7 +62,7 @@ const FIRST: &str = "
            NULL, NULL, NULL
 ";
 
-/// Runs full scans when they are due, until the inbox is closed.
+/// Runs full scans when it is time, until the inbox is closed.
 pub(super) async fn run(shared: Arc<Shared>) {
     let mut closing = shared.closing.subscribe();
     let closed = async { drop(closing.wait_for(|closing| *closing).await) };
@@ -100,7 +100,7 @@ async fn run_if_due(shared: &Shared) {
     shared.version.send_modify(|version| *version += 1);
 }
 
-/// What a full scan found.
+/// The results of a full scan.
 struct Found {
     /// The leases that may be held, unless they were known.
     held: Option<Held>,

@@ -11,7 +11,7 @@ use crate::inbox::error::InboxError;
 /// How long the failure of an append counts if no other append succeeds.
 const FAILURE_TIME: Duration = Duration::from_secs(5);
 
-/// What the connections know about the server.
+/// The state of the server, as the connections see it.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     /// How many connections can append.
@@ -23,7 +23,7 @@ pub(super) struct Health {
 struct Failed {
     error: InboxError,
     at: Instant,
-    /// Whether the server may lose what it commits: then an append that succeeds says nothing.
+    /// `true` if the server may lose what it commits: then an append that succeeds says nothing.
     is_unsafe: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What one receiver does for all from time to time: adds up counters, and corrects times.
+//! Maintenance by each receiver for all: adds up counters, and corrects times.
 
 use core::time::Duration;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 //! The inbox in PostgreSQL, which several processes share.
 //!
 //! A thread with a runtime of its own has all connections: two that append, one for leases, one for
-//! renewals and outcomes, one for statistics, one for everything else, and one that listens. Appends that arrive together
-//! are one statement. Every call runs in a task of that runtime, so that a caller that drops its future
-//! leaves nothing half done.
+//! renewals and outcomes, one for statistics, one for everything else, and one that listens. Appends that
+//! arrive together are one statement. Every call runs in a task of that runtime, so that a caller that
+//! drops its future leaves nothing half done.
 
 mod append;
 mod complete;

@@ -183,7 +183,7 @@ impl fmt::Debug for PostgresOptions {
 struct Url {
     ssl_mode: SslMode,
     verification: Verification,
-    /// Whether `sslrootcert` is set.
+    /// `true` if `sslrootcert` is set.
     has_roots: bool,
     roots: Option<PathBuf>,
     passfile: Option<PathBuf>,

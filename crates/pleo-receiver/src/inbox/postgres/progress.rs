@@ -1,4 +1,4 @@
-//! What earlier scans have read, so that later ones skip the rows of messages that were leased since.
+//! The results of earlier scans, with which later ones skip the rows of messages that were leased since.
 //!
 //! Such rows are dead, and their entries in the indexes are removed soon. But while any transaction of
 //! the database stays open, the server keeps them, and a scan that begins at the first entry reads all of
@@ -51,7 +51,7 @@ const POOLED_TIME: Duration = Duration::from_secs(10);
 /// How many leases may begin until those that ended are skipped.
 const MAX_UNSEEN: i64 = 1000;
 
-/// What the scans over one connection have read.
+/// The results of the scans over one connection.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     /// The connection. Behind another one may be another server, or one that crashed.
@@ -61,15 +61,15 @@ pub(super) struct Progress {
     pub(super) held: Held,
     /// By endpoint, as stored.
     pub(super) floors: BTreeMap<String, Floor>,
-    /// No retry is due before.
+    /// No retry is scheduled before.
     pub(super) due: Option<SystemTime>,
     /// When the next full scan beside the others may begin; `None` if it may at once.
     next_full_scan: Option<Instant>,
     /// How long the last full scans took.
     took: [Duration; MEASURED],
-    /// Whether a full scan has ended, so that others may begin at floors.
+    /// `true` once a full scan has ended, so that others may begin at floors.
     is_known: bool,
-    /// Whether the next full scan reads all leases again.
+    /// `true` if the next full scan reads all leases again.
     is_held_old: bool,
     /// Why the last full scan beside the others failed, until a caller is told.
     failure: Option<Failure>,
@@ -171,7 +171,7 @@ impl Progress {
         self.next_full_scan?.checked_duration_since(Instant::now())
     }
 
-    /// Returns `true` if a full scan beside the others is due.
+    /// Returns `true` if it is time for a full scan beside the others.
     pub(super) fn is_full_scan_due(&self) -> bool {
         !self.is_quick() && self.pause().is_none()
     }
@@ -249,7 +249,7 @@ impl Progress {
         self.floors.insert(endpoint, floor);
     }
 
-    /// Notes that the first retry is due at this time, or that none is before.
+    /// Notes that the first retry is scheduled at this time, or that none is before.
     pub(super) fn found_due(&mut self, first: Option<SystemTime>, now: SystemTime) {
         self.due = Some(first.unwrap_or(now).min(now) - DUE_MARGIN);
     }

@@ -1,4 +1,4 @@
-//! What only reads: lists, single messages, statistics.
+//! Reads of lists, single messages and statistics.
 
 use core::time::Duration;
 use std::sync::Arc;

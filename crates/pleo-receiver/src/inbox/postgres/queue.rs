@@ -40,7 +40,7 @@ pub(super) struct AppendQueue {
 
 struct Messages {
     receiver: mpsc::UnboundedReceiver<Append>,
-    /// What a connection received before its turn. It stays here if the connection is lost meanwhile.
+    /// Messages that a connection received before its turn. They stay here if it is lost meanwhile.
     received: Vec<Append>,
 }
 

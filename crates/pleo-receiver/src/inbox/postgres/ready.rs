@@ -1,4 +1,4 @@
-//! What is ready, and what is due: scans before messages are leased.
+//! Scans for ready messages and for retries, before messages are leased.
 
 use core::time::Duration;
 use std::collections::{BTreeMap, HashMap};
@@ -28,7 +28,7 @@ pub(super) const LOCK: &str = "
            set_config('synchronous_commit', 'local', true)
 ";
 
-/// After how long another scan is worth its while if something could not be changed in this one.
+/// The time until another scan, if something could not be changed in this one.
 const RESCAN_DELAY: Duration = Duration::from_millis(100);
 
 /// All leases of all processes, with the time: those that are known, and those that began since.
@@ -179,7 +179,7 @@ const END_LOST: &str = "
     FROM lost WHERE dispatch.sequence = lost.sequence
 ";
 
-/// What may be leased.
+/// The leases and the ready messages that a scan found.
 #[derive(Default)]
 pub(super) struct Scan {
     now: Timestamp,
@@ -187,7 +187,7 @@ pub(super) struct Scan {
     held: HashMap<Arc<str>, usize>,
     /// The leases that ended, and the numbers of their attempts.
     lost: Vec<(Uuid, i32)>,
-    /// Whether retries are ready that are still scheduled.
+    /// `true` if retries are ready that are still marked as scheduled.
     is_due: bool,
     pub(super) next_due_in: Option<Duration>,
     /// How long reading this took the server.
@@ -259,7 +259,7 @@ impl Scan {
         Ok(scan)
     }
 
-    /// Reads the leases, and when the first retry at or after `due` is.
+    /// Reads the leases, and the time of the first retry at or after `due`.
     async fn read(
         session: &Session,
         progress: &mut Progress,

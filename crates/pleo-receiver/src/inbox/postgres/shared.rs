@@ -1,4 +1,4 @@
-//! What the tasks of an inbox share.
+//! The state that the tasks of an inbox share.
 
 use core::sync::atomic::AtomicUsize;
 use core::time::Duration;
@@ -39,9 +39,9 @@ pub(super) struct Shared {
     pub(super) turns: Mutex<Turns>,
     /// How many bytes of bodies the next lease reads.
     pub(super) lease_bytes: AtomicUsize,
-    /// What the connection of leases has read.
+    /// The results of the scans over the connection of leases.
     pub(super) progress: tokio::sync::Mutex<Progress>,
-    /// Notified when a full scan is due beside the others.
+    /// Notified when it is time for a full scan beside the others.
     pub(super) full_scan_needed: Notify,
     pub(super) closing: watch::Sender<bool>,
 }
