@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
@@ -94,7 +95,7 @@ const COMPLETE: &str = "
     RETURNING held.lease
 ";
 
-/// Sets a message aside whose lease cannot be ended as usual.
+/// Ends a lease whose message cannot be read, or whose outcome cannot be recorded.
 const SET_ASIDE: &str = "
     UPDATE inbox.dispatch
     SET state = 'dead', last_error = $2,
@@ -193,10 +194,8 @@ pub(super) async fn set_aside(
     lease: Uuid,
     failure: &Failure,
 ) -> Result<Failure, Failure> {
-    let error = truncate_error(format!("the outcome cannot be recorded: {failure}"));
-    let error = encode(&error);
-    let params: [Param<'_>; 2] = [(&lease, Type::UUID), (&error, Type::TEXT)];
-    let mut rows = session.query_locally(SET_ASIDE, &params).await;
+    let error = format!("the outcome cannot be recorded: {failure}");
+    let mut rows = make_dead(session, lease, error).await;
     if let Ok([row]) = rows.as_deref() {
         let sequence: i64 = row.try_get(0)?;
         rows = session.query(KEY, &[(&sequence, Type::INT8)]).await;
@@ -213,6 +212,19 @@ pub(super) async fn set_aside(
         webhook_id: decode(key.try_get(1)?),
         source: Box::new(failure.clone()),
     })
+}
+
+/// Ends a lease, and makes its message dead with this error. Returns a row with the message's sequence, or
+/// none if the lease was lost.
+pub(super) async fn make_dead(
+    session: &Session,
+    lease: Uuid,
+    error: String,
+) -> Result<Vec<Row>, Failure> {
+    let error = truncate_error(error);
+    let error = encode(&error);
+    let params: [Param<'_>; 2] = [(&lease, Type::UUID), (&error, Type::TEXT)];
+    session.query_locally(SET_ASIDE, &params).await
 }
 
 /// Returns the leases that ended.
@@ -252,7 +264,7 @@ async fn complete(session: &Session, batch: &[Complete]) -> Result<HashSet<u128>
     returned(&session.query(COMPLETE, &params).await?)
 }
 
-fn returned(rows: &[tokio_postgres::Row]) -> Result<HashSet<u128>, Failure> {
+fn returned(rows: &[Row]) -> Result<HashSet<u128>, Failure> {
     let leases = rows
         .iter()
         .map(|row| Ok(row.try_get::<_, Uuid>(0)?.as_u128()));

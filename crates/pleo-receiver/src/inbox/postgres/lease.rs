@@ -8,24 +8,21 @@ use std::collections::HashMap;
 use tokio_postgres::types::Type;
 use uuid::Uuid;
 
+use super::complete::make_dead;
 use super::error::Failure;
 use super::progress::Held;
 use super::ready::{LOCK, Scan, held_params};
 use super::rows::{self, microseconds};
 use super::session::{Param, Session};
-use super::shared::Shared;
+use super::shared::{ENOUGH_BYTES, Shared};
 use super::text::{decode, encode};
 use crate::error::error_chain;
 use crate::inbox::lease::{LeaseId, LeaseRequest, Leased, LeasedMessage, Version};
-use crate::inbox::message::{StoredMessage, truncate_error};
+use crate::inbox::message::StoredMessage;
 use crate::telemetry;
 
 /// How often messages are chosen again after other processes were faster.
 const MAX_ROUNDS: u32 = 5;
-
-/// After how many bytes of bodies a lease has no further messages, so that a slow network transfers them
-/// in the time limit of a statement. Fewer after a read took too long.
-pub(super) const ENOUGH_BYTES: usize = 1 << 20;
 
 /// Leases the chosen messages as far as they are still ready and the limits allow. Returns also what is
 /// held already, without attempts. The leases are numbered, see [`super::progress`].
@@ -93,14 +90,6 @@ const MESSAGES: &str = "
         FROM unnest($1::bigint[]) WITH ORDINALITY AS chosen (sequence, ordinal)
         JOIN inbox.message USING (sequence)
     ) AS message
-";
-
-/// Sets a leased message aside that cannot be read.
-const SET_ASIDE: &str = "
-    UPDATE inbox.dispatch
-    SET state = 'dead', last_error = $3,
-        lease = NULL, leased_at = NULL, lease_ends_at = NULL, worker = NULL
-    WHERE sequence = $1 AND lease = $2
 ";
 
 /// Leases messages for a request.
@@ -218,7 +207,10 @@ async fn lease_read(
                 let lease = LeaseId::new(lease.as_u128());
                 messages.push(LeasedMessage::new(lease, attempt, message));
             }
-            Err(error) => set_aside(session, *sequence, lease, error).await?,
+            Err(error) => {
+                telemetry::message_unreadable(*sequence, &error);
+                make_dead(session, lease, format!("unreadable: {error}")).await?;
+            }
         }
     }
     Ok(messages)
@@ -304,22 +296,4 @@ async fn read_one_by_one(
         }
     }
     Ok(read)
-}
-
-async fn set_aside(
-    session: &Session,
-    sequence: i64,
-    lease: Uuid,
-    error: String,
-) -> Result<(), Failure> {
-    telemetry::message_unreadable(sequence, &error);
-    let error = truncate_error(format!("unreadable: {error}"));
-    let error = encode(&error);
-    let params: [Param<'_>; 3] = [
-        (&sequence, Type::INT8),
-        (&lease, Type::UUID),
-        (&error, Type::TEXT),
-    ];
-    session.query_locally(SET_ASIDE, &params).await?;
-    Ok(())
 }

@@ -8,7 +8,6 @@ use tokio::sync::{Notify, watch};
 
 use super::connect::{Connector, SharedSession};
 use super::health::Health;
-use super::lease::ENOUGH_BYTES;
 use super::progress::Progress;
 use crate::backoff::backoff;
 use crate::inbox::meter::Meter;
@@ -19,6 +18,10 @@ const MAX_RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
 /// The time limit of a statement that may read many messages.
 const MANAGE_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// After how many bytes of bodies a lease has no further messages, so that a slow network transfers them
+/// in the time limit of a statement. Fewer after a read took too long.
+pub(super) const ENOUGH_BYTES: usize = 1 << 20;
 
 pub(super) struct Shared {
     pub(super) connector: Arc<Connector>,
