@@ -17,7 +17,7 @@ const ENCODED_LEN: usize = 44;
 /// A sender's Ed25519 public key: `whpk_` and the base64 of 32 bytes.
 ///
 /// Standard Webhooks, "Signature scheme", calls it the serialized public key. Get it from the sender's
-/// settings or documentation, not from a request: whoever can choose the key can sign.
+/// settings or documentation, not from a request: a forger who chooses the key can sign.
 ///
 /// It is not secret. It can be displayed and compared:
 ///
