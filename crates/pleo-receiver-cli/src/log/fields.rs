@@ -44,7 +44,8 @@ impl Line<'_> {
         if field.name() == "message" {
             return escape(&mut self.writer, value);
         }
-        write!(self.writer, "{}=", field.name())?;
+        self.writer.write_str(field.name())?;
+        self.writer.write_char('=')?;
         if is_bare(value) && !always_quoted {
             return self.writer.write_str(value);
         }

@@ -4,11 +4,12 @@ use core::fmt::{self, Debug, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::ValueEnum;
+use jiff::Timestamp;
 use serde::Deserialize;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::fmt::format::{Format, Full, Writer};
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields, format};
 use tracing_subscriber::registry::LookupSpan;
 
@@ -46,14 +47,14 @@ impl SharedFormat {
 
 /// Formats events as text, as JSON, or for journald.
 pub(super) struct LineFormat {
-    text: Format<Full>,
+    text: Format<Full, Now>,
     format: SharedFormat,
 }
 
 impl LineFormat {
     pub(super) fn new(shared: SharedFormat) -> Self {
         Self {
-            text: format().with_target(false),
+            text: format().with_timer(Now).with_target(false),
             format: shared,
         }
     }
@@ -102,8 +103,17 @@ pub(super) fn json_line(level: &str, text: &str) -> Result<String, fmt::Error> {
 
 fn begin(writer: &mut Writer<'_>, level: &str) -> fmt::Result {
     writer.write_str("{\"timestamp\":\"")?;
-    SystemTime.format_time(writer)?;
+    Now.format_time(writer)?;
     write!(writer, "\",\"level\":\"{level}\"")
+}
+
+/// The time of a line, to the microsecond. The default formatter takes more than twice as long.
+struct Now;
+
+impl FormatTime for Now {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        write!(writer, "{:.6}", Timestamp::now())
+    }
 }
 
 /// Writes fields as members of an object.
@@ -194,8 +204,8 @@ mod tests {
         assert!(line.ends_with('\n'), "{line}");
         let mut value: Value = serde_json::from_str(&line).unwrap();
         let time = value["timestamp"].take();
-        let time: jiff::Timestamp = time.as_str().unwrap().parse().unwrap();
-        let age = jiff::Timestamp::now().duration_since(time);
+        let time: Timestamp = time.as_str().unwrap().parse().unwrap();
+        let age = Timestamp::now().duration_since(time);
         assert!(age.as_secs().abs() < 60, "{time}");
         value.as_object_mut().unwrap().remove("timestamp");
         (line, value)
