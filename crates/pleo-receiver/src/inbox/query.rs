@@ -273,7 +273,8 @@ pub struct EndpointStats {
     pub done: u64,
     /// Messages whose last attempt failed.
     pub dead: u64,
-    /// The age of the pending message that arrived first.
+    /// The age of the pending message that arrived first. If more than 1,000 messages that will expire
+    /// are ready or scheduled, the SQLite inbox chooses among the first 1,000 of each by expiry.
     pub oldest_pending: Option<Duration>,
     /// The nearest expiry of a pending message that has not expired.
     pub nearest_expiry: Option<Timestamp>,

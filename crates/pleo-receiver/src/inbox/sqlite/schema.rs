@@ -158,9 +158,8 @@ const V3: &str = "
             done = done + excluded.done,
             dead = dead + excluded.dead;
     END;
-    CREATE INDEX message_pending ON message (endpoint) WHERE state = 'pending';
     CREATE INDEX message_scheduled_expiry ON message (endpoint, expires_at)
-        WHERE state = 'pending' AND due_at IS NOT NULL AND expires_at IS NOT NULL;
+        WHERE state = 'pending' AND due_at IS NOT NULL;
 ";
 
 /// Applies the missing migrations, in one transaction. An empty file becomes an inbox.

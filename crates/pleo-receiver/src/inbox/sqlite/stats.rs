@@ -1,5 +1,6 @@
 //! Statistics. Their time depends on the numbers of endpoints, of leases, of messages that expired while
-//! they were pending, and of retries that are ready, but not on the number of messages.
+//! they were pending, of retries that are ready, and of up to [`MAX_SCANNED`] pending messages, but not on
+//! the number of messages.
 
 use core::time::Duration;
 use std::collections::HashMap;
@@ -12,6 +13,10 @@ use crate::inbox::query::EndpointStats;
 
 /// The expiry in the index of ready messages.
 const EXPIRY: &str = "coalesce(expires_at, 9223372036854775807)";
+
+/// How many messages of an endpoint are scanned for the oldest one, those that expire first. All expire
+/// equally late after their arrival unless the sender changes that, so that it is among the first.
+const MAX_SCANNED: u32 = 1000;
 
 /// Returns the statistics of each endpoint.
 pub(super) fn stats(
@@ -85,7 +90,7 @@ fn endpoint(
         ),
         (
             "message INDEXED BY message_scheduled_expiry
-             WHERE state = 'pending' AND due_at IS NOT NULL AND expires_at IS NOT NULL",
+             WHERE state = 'pending' AND due_at IS NOT NULL",
             "expires_at",
         ),
         (
@@ -108,18 +113,38 @@ fn endpoint(
     Ok(stats)
 }
 
-/// Returns the age of the pending message that arrived first.
+/// Returns the age of the pending message that arrived first: the one with the lowest sequence.
+///
+/// An index of all pending messages by sequence would find it at once, but each append would pay for it.
+/// So this scans the indexes of ready, scheduled and leased messages, each up to [`MAX_SCANNED`].
 fn oldest_pending(
     connection: &Connection,
     endpoint: &str,
     now: i64,
 ) -> rusqlite::Result<Option<Duration>> {
     let mut oldest = connection.prepare_cached(
-        "SELECT received_at FROM message WHERE sequence =
-             (SELECT min(sequence) FROM message INDEXED BY message_pending
-              WHERE state = 'pending' AND endpoint = ?1)",
+        "SELECT received_at FROM message WHERE sequence = (SELECT min(sequence) FROM (
+             SELECT min(sequence) AS sequence FROM (
+                 SELECT sequence FROM message INDEXED BY message_ready
+                 WHERE state = 'pending' AND due_at IS NULL AND leased = 0 AND endpoint = ?1
+                   AND coalesce(expires_at, 9223372036854775807) < 9223372036854775807
+                 LIMIT ?2)
+             UNION ALL
+             SELECT min(sequence) FROM message INDEXED BY message_ready
+             WHERE state = 'pending' AND due_at IS NULL AND leased = 0 AND endpoint = ?1
+               AND coalesce(expires_at, 9223372036854775807) = 9223372036854775807
+             UNION ALL
+             SELECT min(sequence) FROM (
+                 SELECT sequence FROM message INDEXED BY message_scheduled_expiry
+                 WHERE state = 'pending' AND due_at IS NOT NULL AND endpoint = ?1
+                 LIMIT ?2)
+             UNION ALL
+             SELECT min(sequence) FROM message INDEXED BY message_leased
+             WHERE leased = 1 AND endpoint = ?1))",
     )?;
-    let received_at = oldest.query_row([endpoint], |row| row.get(0)).optional()?;
+    let received_at = oldest
+        .query_row((endpoint, MAX_SCANNED), |row| row.get(0))
+        .optional()?;
     Ok(received_at.map(|at: i64| {
         let age = now.saturating_sub(at);
         Duration::from_millis(age.try_into().unwrap_or_default())

@@ -89,7 +89,7 @@ impl Writer {
         let level = if durable { "FULL" } else { "NORMAL" };
         (self.connection)
             .pragma_update(None, "synchronous", level)
-            .and_then(|()| self.connection.execute_batch("BEGIN IMMEDIATE"))
+            .and_then(|()| execute(&self.connection, "BEGIN IMMEDIATE"))
             .map_err(unavailable)
     }
 
@@ -242,12 +242,17 @@ impl Writer {
 
     fn commit(&self, appends: Option<Appends<'_>>) -> rusqlite::Result<()> {
         let recorded = appends.map_or(Ok(()), Appends::record_stats);
-        let result = recorded.and_then(|()| self.connection.execute_batch("COMMIT"));
+        let result = recorded.and_then(|()| execute(&self.connection, "COMMIT"));
         if result.is_err() && !self.connection.is_autocommit() {
             self.connection.execute_batch("ROLLBACK")?;
         }
         result
     }
+}
+
+/// Executes a statement of each transaction, which is compiled once.
+fn execute(connection: &Connection, sql: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(sql)?.execute([]).map(drop)
 }
 
 /// Executes the commands of one transaction.
