@@ -1,5 +1,6 @@
 //! The queue of appends. A few connections take whatever waits in it.
 
+use core::iter;
 use core::mem;
 use core::time::Duration;
 use std::sync::Arc;
@@ -227,26 +228,19 @@ async fn append_one_by_one(
     batch: Vec<Append>,
 ) -> Result<(), Failure> {
     let mut hang: Result<(), Failure> = Ok(());
-    let mut results = Vec::with_capacity(batch.len());
-    for message in &batch {
-        if let Err(failure) = &hang {
-            results.push(Err(failure.clone()));
-            continue;
+    for message in batch {
+        let result = match &hang {
+            Err(failure) => Err(failure.clone()),
+            Ok(()) => append(session, core::slice::from_ref(&message)).await,
+        };
+        match &result {
+            Ok(_) => shared.changed(),
+            Err(failure) if failure.is_hang() => hang = Err(failure.clone()),
+            Err(_) => {}
         }
-        let result = append(session, core::slice::from_ref(message)).await;
-        if let Err(failure) = &result
-            && failure.is_hang()
-        {
-            hang = Err(failure.clone());
-        }
-        results.push(result);
+        let result = result.map(|appended| appended[0]).map_err(Into::into);
+        reply(shared, vec![message], iter::once(result));
     }
-    if results.iter().any(Result::is_ok) {
-        shared.changed();
-    }
-    let results = results.into_iter();
-    let results = results.map(|result| result.map(|appended| appended[0]).map_err(Into::into));
-    reply(shared, batch, results);
     hang
 }
 
@@ -261,11 +255,7 @@ fn refuse_queued(shared: &Shared, messages: &mut Messages, error: &InboxError) -
 
 fn refuse(shared: &Shared, batch: Vec<Append>, error: &InboxError) {
     let count = batch.len();
-    reply(
-        shared,
-        batch,
-        core::iter::repeat_n(Err(error.clone()), count),
-    );
+    reply(shared, batch, iter::repeat_n(Err(error.clone()), count));
 }
 
 type Reply = (

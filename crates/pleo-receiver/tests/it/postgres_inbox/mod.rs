@@ -2,6 +2,7 @@
 
 #![cfg(all(unix, feature = "postgres"))]
 
+mod appends;
 mod clock;
 mod durability;
 mod failover;
