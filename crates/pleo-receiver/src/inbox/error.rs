@@ -19,6 +19,8 @@ pub enum InboxErrorKind {
     Busy,
     /// The store cannot be reached, or cannot store anything at present. A later call may succeed.
     Unavailable,
+    /// The store refuses a message for its content. Others can be stored.
+    Refused,
     /// The inbox is closed.
     Closed,
     /// The store does not have this operation.
@@ -64,6 +66,7 @@ impl InboxErrorKind {
         match self {
             Self::Busy => "the inbox queue is full; retry later",
             Self::Unavailable => "the inbox is unavailable",
+            Self::Refused => "the inbox refuses the message",
             Self::Closed => "the inbox is closed",
             Self::Unsupported => "the inbox does not support this operation",
             Self::Fatal => "the inbox failed; restart the receiver",

@@ -5,8 +5,8 @@ use std::io;
 use std::path::Path;
 
 use pleo_receiver::{
-    Inbox as _, InboxError, PostgresInbox, PostgresOptions, SqliteExport, SqliteInbox,
-    SqliteOptions, StoredMessage, UnreadableMessage,
+    Inbox as _, InboxError, InboxErrorKind, Key, PostgresInbox, PostgresOptions, SqliteExport,
+    SqliteInbox, SqliteOptions, StoredMessage, UnreadableMessage,
 };
 use serde_json::json;
 use tokio::task;
@@ -24,30 +24,58 @@ const BATCH: usize = 200;
 /// How many bytes of bodies one transaction stores, unless one message has more.
 const MAX_BYTES: usize = 8 << 20;
 
-/// How many messages were moved, how many the target had, and which could not be read.
+/// How many messages were moved, how many the target had, and which could not be moved.
 #[derive(Default)]
 struct Moved {
     messages: u64,
     duplicates: u64,
     unreadable: Vec<UnreadableMessage>,
+    refused: Vec<RefusedMessage>,
     file_errors: Vec<String>,
 }
 
+/// A message that the target refuses.
+struct RefusedMessage {
+    key: Key,
+    error: String,
+}
+
 impl Moved {
+    /// Imports messages: together or, if the target refuses one of them, each alone.
     async fn import(
         &mut self,
         target: &PostgresInbox,
         messages: Vec<StoredMessage>,
     ) -> Result<(), InboxError> {
-        let read = u64::try_from(messages.len()).unwrap_or(u64::MAX);
-        let imported = target.import(messages).await?;
-        self.messages += imported;
-        self.duplicates += read.saturating_sub(imported);
+        let read = messages.len();
+        match target.import(messages.clone()).await {
+            Err(error) if error.kind() == InboxErrorKind::Refused => {}
+            imported => {
+                self.count(read, imported?);
+                return Ok(());
+            }
+        }
+        for message in messages {
+            let key = message.entry.key();
+            match target.import(vec![message]).await {
+                Err(error) if error.kind() == InboxErrorKind::Refused => {
+                    let error = chain(&error);
+                    self.refused.push(RefusedMessage { key, error });
+                }
+                imported => self.count(1, imported?),
+            }
+        }
         Ok(())
     }
 
+    fn count(&mut self, read: usize, imported: u64) {
+        let read = u64::try_from(read).unwrap_or(u64::MAX);
+        self.messages += imported;
+        self.duplicates += read.saturating_sub(imported);
+    }
+
     const fn is_complete(&self) -> bool {
-        self.unreadable.is_empty() && self.file_errors.is_empty()
+        self.unreadable.is_empty() && self.refused.is_empty() && self.file_errors.is_empty()
     }
 }
 
@@ -86,7 +114,7 @@ pub(super) async fn move_to(args: InboxMove) -> Result<(), Failure> {
     }
 }
 
-/// Copies all messages that can be read, the oldest first, and which endpoints are paused.
+/// Copies all messages that can be read and stored, the oldest first, and which endpoints are paused.
 async fn copy(
     source: &SqliteInbox,
     file: &str,
@@ -145,6 +173,12 @@ fn print(moved: &Moved, kept: &str) -> Result<(), Failure> {
         let (name, error) = (message_name(message), &message.error);
         output::line(format_args!("FAILED  message   {name}: {error}"))?;
     }
+    for RefusedMessage { key, error } in &moved.refused {
+        let (id, endpoint) = (&key.webhook_id, &key.endpoint);
+        output::line(format_args!(
+            "FAILED  message   {id} at {endpoint}: {error}"
+        ))?;
+    }
     let Moved {
         messages,
         duplicates,
@@ -156,8 +190,19 @@ fn print(moved: &Moved, kept: &str) -> Result<(), Failure> {
     if !moved.is_complete() {
         output::note(
             "the file keeps its name, since it has messages that are not moved; start no receiver on \
-             it, which would dispatch the others again; restore a backup, or recover what is readable \
-             with `sqlite3 FILE .recover`, and move that file; or rename the file to give them up",
+             it, which would dispatch the others again; to give up the messages, rename the file",
+        )?;
+    }
+    if !moved.unreadable.is_empty() || !moved.file_errors.is_empty() {
+        output::note(
+            "to move unreadable messages, restore a backup, or recover what is readable with \
+             `sqlite3 FILE .recover`, and move that file",
+        )?;
+    }
+    if !moved.refused.is_empty() {
+        output::note(
+            "to move refused messages, correct why PostgreSQL refuses them, as a constraint or a \
+             trigger of its tables, and run this command again",
         )?;
     }
     Ok(())
@@ -165,11 +210,15 @@ fn print(moved: &Moved, kept: &str) -> Result<(), Failure> {
 
 fn print_json(moved: &Moved, kept: &str) -> Result<(), Failure> {
     let unreadable: Vec<_> = moved.unreadable.iter().map(message_json).collect();
+    let refused = moved.refused.iter().map(|RefusedMessage { key, error }| {
+        json!({ "endpoint": &*key.endpoint, "webhook_id": &*key.webhook_id, "error": error })
+    });
     Ok(output::json(&json!({
         "moved": moved.messages,
         "duplicates": moved.duplicates,
         "kept_as": kept,
         "unreadable": unreadable,
+        "refused": refused.collect::<Vec<_>>(),
         "file_errors": moved.file_errors,
     }))?)
 }

@@ -276,3 +276,130 @@ async fn move_goes_on_after_unreadable_messages() {
     assert_eq!(moved["kept_as"], "pleo-inbox.db.moved");
     assert!(!file.exists());
 }
+
+/// A constraint and a trigger of an administrator, and a key that is too long for an index.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn move_goes_on_after_messages_that_server_refuses() {
+    let Some(database) = tokio::task::block_in_place(Server::shared) else {
+        return;
+    };
+    let dir = WorkDir::new();
+    let schema = schema();
+    let url = database.url(&schema);
+    let file = dir.path().join("pleo-inbox.db");
+    let source = SqliteInbox::open(&file).unwrap();
+    // Digits that cannot be compressed.
+    let digits = (0_u64..2000).map(|n| {
+        let mixed = (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        format!("{:x}", mixed ^ (mixed >> 29))
+    });
+    let long: String = digits.collect();
+    for n in 1..=300 {
+        let id = if n == 290 {
+            long.clone()
+        } else {
+            format!("msg_{n}")
+        };
+        let message = NewMessage::new("books", id, format!("body {n}"));
+        source.append(message).await.unwrap();
+    }
+    source.close().await.unwrap();
+    drop(source);
+    dir.run(&["inbox", "migrate", "--inbox", &url]);
+    let execute = |sql: &str| tokio::task::block_in_place(|| database.execute(sql));
+    execute(&format!(
+        "ALTER TABLE {schema}.message ADD CONSTRAINT not_7 CHECK (webhook_id <> 'msg_7');
+         CREATE FUNCTION {schema}.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             RAISE EXCEPTION 'not this one' USING ERRCODE = TG_ARGV[0];
+         END $$;
+         CREATE TRIGGER refuse_8 BEFORE INSERT ON {schema}.message
+         FOR EACH ROW WHEN (NEW.webhook_id = 'msg_8') EXECUTE FUNCTION {schema}.refuse('P0001');
+         CREATE TRIGGER refuse_9 BEFORE INSERT ON {schema}.message
+         FOR EACH ROW WHEN (NEW.webhook_id = 'msg_9') EXECUTE FUNCTION {schema}.refuse('ZZ042')"
+    ));
+    let moving = ["inbox", "move", "--from", "pleo-inbox.db", "--to", &url];
+    let moved = dir.run(&moving);
+    assert_eq!(moved.code, 1, "{moved:?}");
+    for part in [
+        "FAILED  message   msg_7 at books: the inbox refuses the message: ",
+        "not_7",
+        "FAILED  message   msg_8 at books: the inbox refuses the message: not this one (SQLSTATE P0001)",
+        "FAILED  message   msg_9 at books: the inbox refuses the message: not this one (SQLSTATE ZZ042)",
+        "(SQLSTATE 54000)",
+        "moved 296 messages, 0 were there already; the file is kept as pleo-inbox.db\n",
+    ] {
+        assert!(moved.stdout.contains(part), "{part} is not in {moved:?}");
+    }
+    assert!(
+        moved.stderr.contains("correct why PostgreSQL refuses them"),
+        "{moved:?}"
+    );
+    let stored = dir.json(&["inbox", "list", "--json", "--inbox", &url]);
+    assert_eq!(stored.len(), 296);
+    let left = dir.json(&["inbox", "list", "--json", "--inbox", "pleo-inbox.db"]);
+    assert_eq!(left.len(), 300);
+
+    // Another run moves what is not refused any more.
+    execute(&format!(
+        "ALTER TABLE {schema}.message DROP CONSTRAINT not_7;
+         DROP TRIGGER refuse_8 ON {schema}.message"
+    ));
+    let moved = dir.run(&[&moving[..], &["--json"]].concat());
+    assert_eq!(moved.code, 1, "{moved:?}");
+    let moved: serde_json::Value = serde_json::from_str(&moved.stdout).unwrap();
+    assert_eq!(
+        (&moved["moved"], &moved["duplicates"]),
+        (&2.into(), &296.into())
+    );
+    assert_eq!(moved["unreadable"], serde_json::json!([]));
+    assert_eq!(moved["refused"][0]["endpoint"], "books");
+    assert_eq!(moved["refused"][0]["webhook_id"], "msg_9");
+    assert_eq!(moved["refused"][1]["webhook_id"], *long);
+    assert_eq!(moved["refused"].as_array().unwrap().len(), 2);
+    assert_eq!(moved["kept_as"], "pleo-inbox.db");
+
+    execute(&format!("DROP TRIGGER refuse_9 ON {schema}.message"));
+    let shorten = "UPDATE message SET webhook_id = 'msg_290' WHERE sequence = 290";
+    let repaired = Connection::open(&file).unwrap();
+    repaired.execute_batch(shorten).unwrap();
+    drop(repaired);
+    let moved = &dir.json(&[&moving[..], &["--json"]].concat())[0];
+    assert_eq!(
+        (&moved["moved"], &moved["duplicates"]),
+        (&2.into(), &298.into())
+    );
+    assert_eq!(moved["kept_as"], "pleo-inbox.db.moved");
+    assert!(!file.exists());
+}
+
+/// What the user of the inbox cannot do is no fault of a message.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn move_ends_if_server_refuses_all_messages() {
+    let Some(database) = tokio::task::block_in_place(Server::shared) else {
+        return;
+    };
+    let dir = WorkDir::new();
+    let schema = schema();
+    let url = database.url(&schema);
+    let source = SqliteInbox::open(dir.path().join("pleo-inbox.db")).unwrap();
+    for n in 1..=3 {
+        let message = NewMessage::new("books", format!("msg_{n}"), "body");
+        source.append(message).await.unwrap();
+    }
+    source.close().await.unwrap();
+    drop(source);
+    dir.run(&["inbox", "migrate", "--inbox", &url]);
+    tokio::task::block_in_place(|| {
+        database.execute(&format!(
+            "CREATE ROLE {schema}_reader LOGIN;
+             GRANT USAGE ON SCHEMA {schema} TO {schema}_reader;
+             GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {schema}_reader"
+        ))
+    });
+    let url = url.replacen("postgres@", &format!("{schema}_reader@"), 1);
+    let moving = ["inbox", "move", "--from", "pleo-inbox.db", "--to", &url];
+    let moved = dir.run(&moving);
+    assert_eq!((moved.code, &*moved.stdout), (1, ""), "{moved:?}");
+    let count = moved.stderr.matches("permission denied").count();
+    assert_eq!(count, 1, "{moved:?}");
+}

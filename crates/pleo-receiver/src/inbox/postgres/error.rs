@@ -155,6 +155,15 @@ impl From<Failure> for InboxError {
 }
 
 impl Failure {
+    /// Returns the error of an import.
+    pub(super) fn of_import(self) -> InboxError {
+        if self.is_refusal() {
+            InboxError::new(InboxErrorKind::Refused, self)
+        } else {
+            self.into()
+        }
+    }
+
     /// Returns `true` if the connection cannot be used any more: it is lost, or it is that of a server
     /// that shuts down or is not the primary any more.
     pub(super) fn ends_session(&self) -> bool {
@@ -207,5 +216,18 @@ impl Failure {
         let is_too_large = *code == SqlState::PROGRAM_LIMIT_EXCEEDED;
         let class = code.code().get(..2);
         is_too_large || matches!(class, Some("22" | "23" | "XX"))
+    }
+
+    /// Returns `true` if the server may store other rows. A trigger of an administrator refuses rows with
+    /// any code, so these are all but those of connections, transactions, rights, tables, resources,
+    /// locks, cancelled statements and disks.
+    fn is_refusal(&self) -> bool {
+        let Self::Server { code, .. } = self else {
+            return false;
+        };
+        let others = [
+            "08", "0A", "25", "26", "28", "40", "42", "53", "55", "57", "58",
+        ];
+        !others.iter().any(|class| code.code().starts_with(class))
     }
 }

@@ -180,17 +180,18 @@ impl PostgresInbox {
     /// already. Returns how many were new. All are stored, or on an error none.
     ///
     /// # Errors
-    /// As [`append`](Inbox::append).
+    /// As [`append`](Inbox::append); and [`Refused`](InboxErrorKind::Refused) if the server refuses a
+    /// message, as for a constraint or a trigger. Import each alone then.
     pub async fn import(&self, messages: Vec<StoredMessage>) -> Result<u64, InboxError> {
         let shared = Arc::clone(&self.shared);
-        self.run(async move {
+        let import = async move {
             let session = shared.managing.session().await?;
-            let imported = import::import(&session, &messages).await?;
+            let imported = import::import(&session, &messages).await;
             drop(session);
             shared.changed();
             Ok(imported)
-        })
-        .await
+        };
+        self.run(import).await?.map_err(Failure::of_import)
     }
 
     /// Runs a call in a task of the inbox's runtime, so that it ends even if the caller drops its future.
