@@ -1,4 +1,9 @@
 //! Replays, prunes and pauses.
+//!
+//! Like leases, they wait for no standby, so that one that stalls does not occupy the connection. A
+//! failover may undo the last of them, and the operator or the retention repeats them. It loses no
+//! message: what is pruned was handled or is dead. If the same message is appended again, the append waits
+//! until the standby has it, and then the standby has the prune before it too.
 
 use std::sync::Arc;
 
@@ -6,7 +11,7 @@ use tokio_postgres::types::Type;
 
 use super::error::Failure;
 use super::queries;
-use super::session::{Param, Session};
+use super::session::{COMMIT_LOCALLY, Param, Session};
 use super::shared::Shared;
 use super::text::encode;
 use crate::inbox::message::State;
@@ -82,11 +87,15 @@ async fn in_chunks(
         let state = selection.state.map(State::as_str);
         let params: [Param<'_>; 2] = [(&found, Type::INT8_ARRAY), (&state, Type::TEXT)];
         let changed = if prunes {
-            let calls = [(PRUNE_LOCK, &[][..]), (PRUNE, &params)];
-            let [_, pruned] = session.transaction(calls).await?;
+            let calls = [
+                (COMMIT_LOCALLY, &[][..]),
+                (PRUNE_LOCK, &[]),
+                (PRUNE, &params),
+            ];
+            let [_, _, pruned] = session.transaction(calls).await?;
             pruned.len()
         } else {
-            session.query(REPLAY, &params).await?.len()
+            session.query_locally(REPLAY, &params).await?.len()
         };
         let changed = u64::try_from(changed).unwrap_or(u64::MAX);
         count += changed;
@@ -103,6 +112,7 @@ pub(super) async fn set_paused(
 ) -> Result<(), Failure> {
     let endpoint = encode(endpoint);
     let statement = if paused { PAUSE } else { RESUME };
-    session.query(statement, &[(&endpoint, Type::TEXT)]).await?;
+    let params: [Param<'_>; 1] = [(&endpoint, Type::TEXT)];
+    session.query_locally(statement, &params).await?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use futures_util::future::join_all;
 use pleo_receiver::inbox::{Completed, LeaseRequest, Outcome};
-use pleo_receiver::{Inbox, InboxErrorKind, PostgresInbox, PostgresOptions};
+use pleo_receiver::{Inbox, InboxErrorKind, PostgresInbox, PostgresOptions, Query, Selection};
 use tokio::{task, time};
 
 use super::{PATIENCE, append_until_stored, message, start, text, wait_for_check};
@@ -18,6 +18,9 @@ const STATEMENT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The time limit of a statement, and those of its end and of its cancellation.
 const APPEND_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long changes that wait for no standby may take together. Those that wait take a minute each.
+const PROMPT: Duration = Duration::from_secs(20);
 
 /// Those of an inbox, and one for each that is replaced.
 const MAX_CONNECTIONS: usize = 7 + 2;
@@ -120,4 +123,33 @@ async fn dispatches_while_standby_stalls() {
     time::sleep(Duration::from_secs(6)).await;
     let stats = time::timeout(Duration::from_secs(2), inbox.stats()).await;
     assert_eq!(stats.unwrap().unwrap()[0].done, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn replays_prunes_and_pauses_while_standby_stalls() {
+    let Some(server) = start(&[]) else { return };
+    let inbox = open(&server).await;
+    for id in ["first", "second"] {
+        append_until_stored(&inbox, id).await;
+    }
+    let handle = async || {
+        let request = LeaseRequest::new(1, PATIENCE, "worker");
+        let leased = inbox.lease(request).await.unwrap().messages.pop().unwrap();
+        inbox.complete(leased.lease, Outcome::Done).await.unwrap();
+    };
+    handle().await;
+    handle().await;
+
+    require_standby(&server, "nobody");
+    let managed = time::timeout(PROMPT, async {
+        assert_eq!(inbox.replay(Selection::id("first")).await.unwrap(), 1);
+        assert_eq!(inbox.prune(Selection::all()).await.unwrap(), 1);
+        inbox.set_paused("books".into(), true).await.unwrap();
+        assert!(inbox.stats().await.unwrap()[0].paused);
+        inbox.set_paused("books".into(), false).await.unwrap();
+        let page = inbox.list(Query::new(Selection::all(), 10)).await.unwrap();
+        assert_eq!(page.entries.len(), 1);
+        handle().await;
+    });
+    managed.await.expect("the changes wait for the standby");
 }
