@@ -4,6 +4,7 @@ mod commands;
 mod faults;
 mod fleet;
 mod health;
+mod pooler;
 mod restart;
 
 mod tasks;
