@@ -73,9 +73,10 @@ if released:
 elif not sections.get("Unreleased") and not sections.get(version):
     problems.append(f"CHANGELOG.md has neither `## Unreleased` with text nor `## {version}`")
 
-placeholders = [f for f in ("Cargo.toml", "wasm/npm/package.json") if "https://example.com" in Path(f).read_text()]
+named = "Cargo.toml", "wasm/npm/package.json", "deploy/package/nfpm.yaml", "deploy/package/copyright"
+placeholders = [f for f in named if "example.com" in Path(f).read_text()]
 if placeholders:
-    text = f"the address of the repository is a placeholder in {' and '.join(placeholders)}"
+    text = f"the address of the repository or its maintainers is a placeholder in {', '.join(placeholders)}"
     if released:
         problems.append(text)
     else:
