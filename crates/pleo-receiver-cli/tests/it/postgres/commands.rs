@@ -1,6 +1,7 @@
 //! The commands on an inbox in PostgreSQL.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use pleo_receiver::inbox::{LeaseRequest, Outcome};
@@ -204,6 +205,19 @@ async fn moves_file_with_history_and_can_be_repeated() {
     assert_eq!(stats[1]["paused"], true);
 }
 
+/// Creates an inbox with a message of each id.
+async fn create(file: &Path, ids: impl Iterator<Item = String>) {
+    let inbox = SqliteInbox::open(file).unwrap();
+    for id in ids {
+        let body = format!("body of {id}");
+        inbox
+            .append(NewMessage::new("books", id, body))
+            .await
+            .unwrap();
+    }
+    inbox.close().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn move_goes_on_after_unreadable_messages() {
     let Some(database) = tokio::task::block_in_place(Server::shared) else {
@@ -212,13 +226,7 @@ async fn move_goes_on_after_unreadable_messages() {
     let dir = WorkDir::new();
     let url = database.url(&schema());
     let file = dir.path().join("pleo-inbox.db");
-    let source = SqliteInbox::open(&file).unwrap();
-    for n in 1..=300 {
-        let message = NewMessage::new("books", format!("msg_{n}"), format!("body {n}"));
-        source.append(message).await.unwrap();
-    }
-    source.close().await.unwrap();
-    drop(source);
+    create(&file, (1..=300).map(|n| format!("msg_{n}"))).await;
     let damaged = Connection::open(&file).unwrap();
     damaged
         .execute_batch(
@@ -287,24 +295,17 @@ async fn move_goes_on_after_messages_that_server_refuses() {
     let schema = schema();
     let url = database.url(&schema);
     let file = dir.path().join("pleo-inbox.db");
-    let source = SqliteInbox::open(&file).unwrap();
     // Digits that cannot be compressed.
     let digits = (0_u64..2000).map(|n| {
         let mixed = (n + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         format!("{:x}", mixed ^ (mixed >> 29))
     });
     let long: String = digits.collect();
-    for n in 1..=300 {
-        let id = if n == 290 {
-            long.clone()
-        } else {
-            format!("msg_{n}")
-        };
-        let message = NewMessage::new("books", id, format!("body {n}"));
-        source.append(message).await.unwrap();
-    }
-    source.close().await.unwrap();
-    drop(source);
+    let ids = (1..=300).map(|n| match n {
+        290 => long.clone(),
+        _ => format!("msg_{n}"),
+    });
+    create(&file, ids).await;
     dir.run(&["inbox", "migrate", "--inbox", &url]);
     let execute = |sql: &str| tokio::task::block_in_place(|| database.execute(sql));
     execute(&format!(
@@ -381,13 +382,8 @@ async fn move_ends_if_server_refuses_all_messages() {
     let dir = WorkDir::new();
     let schema = schema();
     let url = database.url(&schema);
-    let source = SqliteInbox::open(dir.path().join("pleo-inbox.db")).unwrap();
-    for n in 1..=3 {
-        let message = NewMessage::new("books", format!("msg_{n}"), "body");
-        source.append(message).await.unwrap();
-    }
-    source.close().await.unwrap();
-    drop(source);
+    let file = dir.path().join("pleo-inbox.db");
+    create(&file, (1..=3).map(|n| format!("msg_{n}"))).await;
     dir.run(&["inbox", "migrate", "--inbox", &url]);
     tokio::task::block_in_place(|| {
         database.execute(&format!(
