@@ -11,7 +11,7 @@ use tokio_postgres::types::Type;
 
 use super::error::Failure;
 use super::queries;
-use super::session::{COMMIT_LOCALLY, Param, Session};
+use super::session::{Param, Session};
 use super::shared::Shared;
 use super::text::encode;
 use crate::inbox::message::State;
@@ -48,8 +48,12 @@ const PRUNE: &str = "
     RETURNING 1
 ";
 
-/// Lets one process prune at a time, so that processes do not wait for each other's rows.
-const PRUNE_LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('inbox prune', 0))";
+/// Lets one process prune at a time, so that processes do not wait for each other's rows. The commit waits
+/// for no standby.
+const PRUNE_LOCK: &str = "
+    SELECT pg_advisory_xact_lock(hashtextextended('inbox prune', 0)),
+           set_config('synchronous_commit', 'local', true)
+";
 
 const PAUSE: &str = "INSERT INTO inbox.paused (endpoint) VALUES ($1) ON CONFLICT DO NOTHING";
 const RESUME: &str = "DELETE FROM inbox.paused WHERE endpoint = $1";
@@ -87,12 +91,8 @@ async fn in_chunks(
         let state = selection.state.map(State::as_str);
         let params: [Param<'_>; 2] = [(&found, Type::INT8_ARRAY), (&state, Type::TEXT)];
         let changed = if prunes {
-            let calls = [
-                (COMMIT_LOCALLY, &[][..]),
-                (PRUNE_LOCK, &[]),
-                (PRUNE, &params),
-            ];
-            let [_, _, pruned] = session.transaction(calls).await?;
+            let calls = [(PRUNE_LOCK, &[][..]), (PRUNE, &params)];
+            let [_, pruned] = session.transaction(calls).await?;
             pruned.len()
         } else {
             session.query_locally(REPLAY, &params).await?.len()

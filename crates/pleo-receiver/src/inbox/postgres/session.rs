@@ -31,7 +31,7 @@ const AFTER_SUSPENSION: Duration = Duration::from_millis(250);
 const CANCEL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Lets a transaction wait for the server's disk, but for no standby.
-pub(super) const COMMIT_LOCALLY: &str = "SELECT set_config('synchronous_commit', 'local', true)";
+const COMMIT_LOCALLY: &str = "SELECT set_config('synchronous_commit', 'local', true)";
 
 /// The number of the next connection.
 static SESSIONS: AtomicU64 = AtomicU64::new(1);
