@@ -116,7 +116,8 @@ fn endpoint(
 /// Returns the age of the pending message that arrived first: the one with the lowest sequence.
 ///
 /// An index of all pending messages by sequence would find it at once, but each append would pay for it.
-/// So this scans the indexes of ready, scheduled and leased messages, each up to [`MAX_SCANNED`].
+/// So this scans the indexes of ready and scheduled messages, up to [`MAX_SCANNED`] each, and of leased
+/// messages.
 fn oldest_pending(
     connection: &Connection,
     endpoint: &str,
