@@ -6,7 +6,7 @@ use core::fmt;
 use core::str::FromStr;
 use std::env;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pleo_receiver::verify::{Secret, SecretError};
 use serde::{Deserialize, Deserializer, de};
@@ -55,9 +55,17 @@ impl SecretRef {
         self.0.strip_prefix("env:")
     }
 
-    /// Returns the path of the file.
-    pub(crate) fn file(&self) -> Option<&Path> {
-        self.0.strip_prefix("file:").map(Path::new)
+    /// Returns the path of the file. A credential has one only where its folder is known.
+    pub(crate) fn file(&self) -> Option<PathBuf> {
+        match self.0.strip_prefix("credential:") {
+            Some(name) => credential_file(name).ok(),
+            None => self.0.strip_prefix("file:").map(PathBuf::from),
+        }
+    }
+
+    /// Returns `true` if it names a credential of the systemd unit.
+    pub(crate) fn is_credential(&self) -> bool {
+        self.0.starts_with("credential:")
     }
 
     /// Returns `true` if it is the secret itself, not a reference.
@@ -99,16 +107,7 @@ impl<'de> Deserialize<'de> for SecretRef {
 
 /// Reads a credential of the systemd unit.
 fn credential(name: &str) -> Result<String, String> {
-    let folder = env::var_os(CREDENTIALS).ok_or_else(|| {
-        format!(
-            "there is no credential {name}, since systemd passes none: add `LoadCredential={name}:…` \
-             to the unit, or use `file:PATH`"
-        )
-    })?;
-    if name.is_empty() || name.contains('/') || name.starts_with('.') {
-        return Err("a credential is a name, not a path; use `file:PATH`".to_owned());
-    }
-    match read(&Path::new(&folder).join(name)) {
+    match read(&credential_file(name)?) {
         Ok(text) if text.is_empty() => Err(format!(
             "the credential {name} is empty: create the file that `LoadCredential={name}:…` of the \
              systemd unit names, and restart the unit"
@@ -119,6 +118,20 @@ fn credential(name: &str) -> Result<String, String> {
              unit, and restart it"
         )),
     }
+}
+
+/// Returns the file of a credential.
+fn credential_file(name: &str) -> Result<PathBuf, String> {
+    let folder = env::var_os(CREDENTIALS).ok_or_else(|| {
+        format!(
+            "there is no credential {name}, since systemd passes none to this process: add \
+             `LoadCredential={name}:PATH` to the unit, give it to `systemd-run`, or use `file:PATH`"
+        )
+    })?;
+    if name.is_empty() || name.contains('/') || name.starts_with('.') {
+        return Err("a credential is a name, not a path; use `file:PATH`".to_owned());
+    }
+    Ok(Path::new(&folder).join(name))
 }
 
 /// Reads a secret without the line breaks at the end of its file.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use pleo_api::{Client, Subscription};
 use pleo_receiver::SqliteInbox;
@@ -25,7 +25,7 @@ use crate::pleo::client::{CredentialsRef, client_with, find_subscriptions, signi
 use crate::pleo::declared::{self, DeliveryHeaders};
 use crate::pleo::owner::{check_not_copied, is_owned, new_name, owned_by};
 use crate::pleo::plan::{Change, Desired};
-use crate::pleo::secret_file::{self, OtherSecret};
+use crate::pleo::secret_file::{self, OtherSecret, SecretFile};
 use crate::secret_ref::is_same;
 
 pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
@@ -70,17 +70,17 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
 
     let mut progress = Progress::new(&args);
     progress.print("token", &format!("accepted by {}", client.host()))?;
-    let secret_file = secret_file(&args, &path);
+    let secret_file = SecretFile::choose(args.secret_file.as_deref(), endpoint, config, &path);
     let is_new = matches!(change, Change::Create(_));
     if is_new {
-        secret_file::check_unused(&secret_file)?;
+        secret_file::check_unused(&secret_file.path)?;
     }
     progress.print(change.verb(), &change.subject(&args.url))?;
     for difference in change.differences() {
         progress.print("", difference)?;
     }
     if args.dry_run {
-        let (secret, config) = (secret_file.display(), config.display());
+        let (secret, config) = (secret_file.path.display(), config.display());
         progress.print("dry run", "nothing has changed")?;
         progress.print("", &format!("secret file {secret}, configuration {config}"))?;
         return Ok(progress.end(change.verb(), None)?);
@@ -88,7 +88,7 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
     if is_new {
         // Without its secret, a new subscription would be useless.
         files::check_writable(config, Access::Keep)?;
-        files::check_writable(&secret_file, Access::Owner)?;
+        files::check_writable(&secret_file.path, Access::Owner)?;
         if document.owner().is_none() {
             // Saved first: after an interruption, the next run finds the subscription by this name.
             document.set_owner(&owner);
@@ -120,7 +120,7 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
         Change::Update { .. } => progress.subscription("updated", id)?,
     }
     if written.secret {
-        progress.wrote("secret", &secret_file)?;
+        progress.wrote("secret", &secret_file.path)?;
     }
     if written.config {
         progress.wrote("config", config)?;
@@ -129,7 +129,11 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
         progress.print("done", "nothing to change")?;
     }
     print_replaced(endpoint, &existing, id, &progress)?;
-    reload_receiver(&args, &file, &mut progress)?;
+    if secret_file.is_credential {
+        print_restart(&args, &progress)?;
+    } else {
+        reload_receiver(&args, &file, &mut progress)?;
+    }
     Ok(progress.end(change.verb(), Some(id))?)
 }
 
@@ -141,7 +145,7 @@ struct Plan<'a> {
     endpoint: Option<&'a EndpointTable>,
     events: &'a [String],
     credentials: CredentialsRef<'a>,
-    secret_file: &'a Path,
+    secret_file: &'a SecretFile,
     change: &'a Change,
 }
 
@@ -169,13 +173,14 @@ impl Plan<'_> {
         let reference = if has_secret(self.endpoint, &secret) {
             None
         } else {
-            let other = if !is_new && self.file.is_only_user(self.path, self.secret_file) {
+            let path = &self.secret_file.path;
+            let other = if !is_new && self.file.is_only_user(self.path, path) {
                 OtherSecret::Replace
             } else {
                 OtherSecret::Refuse
             };
-            written.secret = secret_file::write(self.secret_file, text.expose(), other)?;
-            Some(format!("file:{}", self.secret_file.display()))
+            written.secret = secret_file::write(path, text.expose(), other)?;
+            (!self.secret_file.is_credential).then(|| format!("file:{}", path.display()))
         };
         let edited = document.set_endpoint(&EndpointEdit {
             path: self.path,
@@ -187,7 +192,7 @@ impl Plan<'_> {
         });
         let saved = edited.and_then(|()| document.save()).inspect_err(|_| {
             if is_new && written.secret {
-                let _ = fs::remove_file(self.secret_file);
+                let _ = fs::remove_file(&self.secret_file.path);
             }
         });
         written.config = saved?;
@@ -263,25 +268,13 @@ fn has_secret(endpoint: Option<&EndpointTable>, secret: &Secret) -> bool {
     secrets.is_some_and(|secrets| secrets.iter().any(|own| is_same(own, secret)))
 }
 
-/// Returns the secret file. By default it is in the folder of the configuration, named after the path.
-fn secret_file(args: &Setup, path: &str) -> PathBuf {
-    if let Some(file) = &args.secret_file {
-        return file.clone();
+/// Prints the command that starts the unit anew, since systemd reads credentials at the start.
+fn print_restart(args: &Setup, progress: &Progress<'_>) -> io::Result<()> {
+    let config = args.receiver.config.display();
+    if !progress.changes.is_empty() {
+        progress.print("next", "start the systemd unit, or restart it if it runs")?;
     }
-    let name: String = path
-        .chars()
-        .map(|letter| match letter {
-            letter if letter.is_ascii_alphanumeric() => letter,
-            _ => '-',
-        })
-        .collect();
-    let name = match name.trim_matches('-') {
-        "" => "pleo",
-        name => name,
-    };
-    let config = &args.receiver.config;
-    let directory = config.parent().unwrap_or_else(|| Path::new(""));
-    directory.join(format!("{name}.secret"))
+    progress.print("then", &format!("pleo-receiver doctor --config {config}"))
 }
 
 /// Reloads a running receiver after a change. Prints the commands that remain.

@@ -152,7 +152,7 @@ impl ConfigFile {
     }
 
     /// Returns the files that hold the secrets of the receiver.
-    pub(super) fn secret_files(&self) -> impl Iterator<Item = &Path> {
+    pub(super) fn secret_files(&self) -> impl Iterator<Item = PathBuf> {
         let handler = self.forward.iter().chain(&self.forward_secret);
         let endpoints = self.endpoint.iter().flat_map(|endpoint| {
             let basic = endpoint.basic.iter();
@@ -173,7 +173,8 @@ impl ConfigFile {
 
     /// Returns `true` if the file configures a single endpoint outside of `[[endpoint]]`.
     pub(crate) fn has_single_endpoint(&self) -> bool {
-        self.endpoint.is_empty() && (self.path.is_some() || !self.secret_refs().1.is_empty())
+        let is_any_set = self.path.is_some() || self.tolerance.is_some();
+        self.endpoint.is_empty() && (is_any_set || !self.secret_refs().1.is_empty())
     }
 
     /// Returns `true` if the file configures a handler.

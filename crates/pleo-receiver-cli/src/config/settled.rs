@@ -55,15 +55,12 @@ fn files(args: &Serve, more: &[&Path]) -> Vec<PathBuf> {
         .chain(&args.admin_read_token)
         .chain(&args.admin_user)
         .chain(&args.admin_password);
-    let mut files: Vec<_> = refs
-        .filter_map(SecretRef::file)
-        .map(Path::to_owned)
-        .collect();
+    let mut files: Vec<_> = refs.filter_map(SecretRef::file).collect();
     files.extend(more.iter().copied().map(Path::to_owned));
     if let Some(path) = file_path(args.config.as_deref()) {
         files.push(path.to_owned());
         if let Ok(file) = ConfigFile::from_path(path) {
-            files.extend(file.secret_files().map(Path::to_owned));
+            files.extend(file.secret_files());
         }
     }
     files

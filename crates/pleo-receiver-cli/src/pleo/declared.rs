@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use pleo_api::{EndpointAuth, Sensitive};
 use pleo_receiver::events::EventType;
@@ -86,7 +86,7 @@ impl EndpointTable {
     }
 
     /// Returns the file of the newest secret.
-    pub(crate) fn secret_file(&self) -> Option<&Path> {
+    pub(crate) fn secret_file(&self) -> Option<PathBuf> {
         self.secret_refs().1.iter().find_map(SecretRef::file)
     }
 
@@ -113,8 +113,9 @@ impl EndpointTable {
 
     fn reads_secret(&self, file: &Path) -> bool {
         // The file may not exist yet.
-        let absolute = |path| fs::canonicalize(path).or_else(|_| std::path::absolute(path));
-        let is_same = |other| other == file || absolute(other).ok() == absolute(file).ok();
+        let absolute = |path: &Path| fs::canonicalize(path).or_else(|_| std::path::absolute(path));
+        let is_same =
+            |other: PathBuf| other == file || absolute(&other).ok() == absolute(file).ok();
         let mut files = (self.secret_refs().1.iter()).filter_map(SecretRef::file);
         files.any(is_same)
     }

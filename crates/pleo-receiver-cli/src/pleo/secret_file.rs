@@ -1,9 +1,59 @@
 //! Files that hold signing secrets.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use crate::config::schema::EndpointTable;
 use crate::failure::Failure;
 use crate::files::{self, Access};
+
+/// The file for the signing secret of a subscription.
+pub(crate) struct SecretFile {
+    pub(crate) path: PathBuf,
+    /// Whether systemd passes it to the receiver. The endpoint then has its reference already.
+    pub(crate) is_credential: bool,
+}
+
+impl SecretFile {
+    /// Chooses the file that is given, or else the endpoint's credential. By default, the file is in the
+    /// folder of the configuration, named after the endpoint's path.
+    pub(crate) fn choose(
+        given: Option<&Path>,
+        endpoint: Option<&EndpointTable>,
+        config: &Path,
+        path: &str,
+    ) -> Self {
+        let credential = endpoint.and_then(|endpoint| {
+            let newest = endpoint.secret_refs().1.first();
+            newest.filter(|secret| secret.is_credential())?.file()
+        });
+        match (given, credential) {
+            (None, Some(path)) => Self {
+                path,
+                is_credential: true,
+            },
+            (given, _) => Self {
+                path: given.map_or_else(|| default_path(config, path), Path::to_owned),
+                is_credential: false,
+            },
+        }
+    }
+}
+
+fn default_path(config: &Path, path: &str) -> PathBuf {
+    let name: String = path
+        .chars()
+        .map(|letter| match letter {
+            letter if letter.is_ascii_alphanumeric() => letter,
+            _ => '-',
+        })
+        .collect();
+    let name = match name.trim_matches('-') {
+        "" => "pleo",
+        name => name,
+    };
+    let directory = config.parent().unwrap_or_else(|| Path::new(""));
+    directory.join(format!("{name}.secret"))
+}
 
 /// How to treat a file that holds another secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

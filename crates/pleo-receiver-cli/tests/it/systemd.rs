@@ -205,7 +205,7 @@ fn reads_credentials_of_the_unit() {
     let none = check(&[]);
     assert_eq!(none.code, 2, "{none:?}");
     assert!(
-        none.stderr.contains("`LoadCredential=webhook-secret:…`"),
+        none.stderr.contains("`LoadCredential=webhook-secret:PATH`"),
         "{none:?}"
     );
     let folder = [("CREDENTIALS_DIRECTORY", dir.path().to_str().unwrap())];

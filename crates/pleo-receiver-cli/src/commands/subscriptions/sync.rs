@@ -71,7 +71,7 @@ pub(crate) async fn run(args: Sync) -> Result<(), Failure> {
         let change = desired.plan(existing, owner.unwrap_or(&new_owner))?;
         change.check(&accounts[account].client)?;
         if let (Change::Create(_), Some(secret)) = (&change, endpoint.secret_file()) {
-            check_secret_file(&args, &file, endpoint, secret)?;
+            check_secret_file(&args, &file, endpoint, &secret)?;
         }
         let url = subscription.url.as_str();
         steps.push(Step {
@@ -210,7 +210,7 @@ async fn run_step(
         return Ok(false);
     };
     if let Some(id) = id
-        && let Err(failure) = fetch_secret(client, id, file).await
+        && let Err(failure) = fetch_secret(client, id, &file).await
     {
         return Err(match change {
             Change::Create(_) => {

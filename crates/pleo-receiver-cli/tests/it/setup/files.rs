@@ -3,7 +3,7 @@
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::harness::{EXPORT, Harness, VENDOR, assert_failed};
+use crate::support::harness::{EXPORT, Harness, TOKEN, VENDOR, assert_failed};
 use crate::support::program::{OTHER_SECRET, SECRET};
 
 #[test]
@@ -231,6 +231,76 @@ fn never_overwrites_secret_of_another_endpoint() {
     harness.dir.write("pleo.toml", &format!("{both}{other}"));
     harness.sandbox.rotate_secret(id).unwrap();
     harness.run_fails(&rotated, 2, &["moved.secret holds another secret"]);
+}
+
+#[test]
+fn keeps_credential_of_systemd_and_writes_its_file() {
+    let harness = Harness::new();
+    let before = "[[endpoint]]\npath = \"/webhooks/pleo\"\nsecret = \"credential:webhook-secret\" # root's\n";
+    harness.dir.write("pleo.toml", before);
+    std::fs::create_dir(harness.dir.path().join("credentials")).unwrap();
+    harness.dir.write("credentials/api-token", TOKEN);
+    let env = [
+        ("SSL_CERT_FILE", "authority.pem"),
+        ("PLEO_API_URL", harness.sandbox.url()),
+        ("PLEO_API_TOKEN", "credential:api-token"),
+        ("CREDENTIALS_DIRECTORY", "credentials"),
+    ];
+    let url = harness.url("/webhooks/pleo");
+    let setup = || harness.dir.run_with(&["setup", "--url", &url], &env, b"");
+    let first = setup();
+    assert_eq!(first.code, 0, "{first:?}");
+    let secret = || harness.read_file("credentials/webhook-secret");
+    let old = secret();
+    assert!(old.starts_with("whsec_"));
+    let file = harness.dir.path().join("credentials/webhook-secret");
+    let mode = std::fs::metadata(file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let after = harness.read_file("pleo.toml");
+    for part in [before, "token = \"credential:api-token\""] {
+        assert!(after.contains(part), "{part} is not in {after}");
+    }
+    // A reload would not read it.
+    assert!(first.stdout.contains("restart"), "{first:?}");
+    let second = setup();
+    assert!(second.stdout.contains("nothing to change"), "{second:?}");
+    assert!(!second.stdout.contains("restart"), "{second:?}");
+
+    let id = harness.json(&["subscriptions", "list"])[0]["id"].clone();
+    let id = id.as_str().unwrap().parse().unwrap();
+    harness.sandbox.rotate_secret(id).unwrap();
+    assert_eq!(setup().code, 0);
+    assert_ne!(secret(), old);
+    assert_eq!(harness.read_file("pleo.toml"), after);
+
+    // Pleo has lost the subscription, and `sync` creates another one.
+    let delete = ["subscriptions", "delete", &id.to_string(), "--yes"];
+    harness.run(&delete);
+    harness.dir.write("credentials/webhook-secret", "");
+    let sync = ["subscriptions", "sync", "--yes"];
+    let synced = harness.dir.run_with(&sync, &env, b"");
+    assert_eq!(synced.code, 0, "{synced:?}");
+    assert!(secret().starts_with("whsec_"));
+}
+
+#[test]
+fn refuses_endpoint_at_top_of_file() {
+    let harness = Harness::new();
+    let url = harness.url("/webhooks/pleo");
+    for key in [
+        "path = \"/webhooks/pleo\"",
+        "secret = \"file:pleo.secret\"",
+        "tolerance = 600",
+    ] {
+        harness.dir.write("pleo.toml", key);
+        harness.run_fails(
+            &["setup", "--url", &url],
+            2,
+            &["move `path`, `secret` and `tolerance`"],
+        );
+        assert_eq!(harness.read_file("pleo.toml"), key);
+    }
+    assert_eq!(harness.write_requests(), 0);
 }
 
 #[test]
