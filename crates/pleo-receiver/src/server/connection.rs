@@ -126,7 +126,7 @@ impl ConnectionError {
             Self::Timeout(Phase::Headers) => Some("slow_headers"),
             Self::Timeout(Phase::Unread) => Some("slow_reader"),
             Self::Timeout(Phase::Flood) => Some("control_frames"),
-            Self::Evicted => Some("room"),
+            Self::Evicted => Some("evicted"),
             _ => None,
         }
     }

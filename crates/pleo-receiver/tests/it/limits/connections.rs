@@ -157,7 +157,7 @@ async fn evicts_longest_idle_connection() {
             .status,
         0
     );
-    assert_refused(&server, "room", 1).await;
+    assert_refused(&server, "evicted", 1).await;
     second.write(&request).await;
     assert_eq!(second.answer().await.status, 204);
     server.stop().await;
