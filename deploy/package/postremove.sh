@@ -1,18 +1,13 @@
 #!/bin/sh
-# Removes the user, unless messages are left in its folder. dpkg passes `purge`, rpm the number of
-# packages left. The inbox stays: it may hold messages that nobody has handled.
+# Removes empty folders. dpkg passes `purge`, rpm the number of packages left. The inbox stays: it may
+# hold messages that nobody has handled. So does the user, since another one could get its number.
 set -e
 
 if [ -d /run/systemd/system ]; then
-    systemctl daemon-reload
+    systemctl daemon-reload || true
 fi
 case $1 in
 purge | 0)
-    for folder in /etc/pleo-receiver /var/lib/pleo-receiver; do
-        [ ! -d "$folder" ] || rmdir --ignore-fail-on-non-empty "$folder"
-    done
-    if [ ! -d /var/lib/pleo-receiver ] && getent passwd pleo-receiver >/dev/null; then
-        userdel pleo-receiver
-    fi
+    rmdir /etc/pleo-receiver /var/lib/pleo-receiver 2>/dev/null || true
     ;;
 esac

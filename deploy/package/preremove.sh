@@ -5,7 +5,7 @@ set -e
 case $1 in
 remove | 0)
     if [ -d /run/systemd/system ]; then
-        systemctl disable --now pleo-receiver.socket pleo-receiver.service
+        systemctl disable --now pleo-receiver.socket pleo-receiver.service || true
     fi
     ;;
 esac
