@@ -22,7 +22,7 @@ const DELIVERY_ERRORS = [
   ['signature_mismatch', () => 'no signature matches the id, timestamp and body'],
 ];
 const SECRET_ERRORS = {
-  11: ['empty', 'is empty; set it to the subscription\'s `whsec_…` secret'],
+  11: ['empty', 'is empty, or its environment variable is not set; set it to the subscription\'s `whsec_…` secret'],
   12: ['whitespace', 'begins or ends with white space; remove the white space'],
   13: ['quotes', 'is in quotes; remove the quotes'],
   14: ['version', 'begins with a version; remove everything before `whsec_`'],
@@ -84,9 +84,11 @@ export class Verifier {
   #tolerance;
 
   constructor(secrets, { tolerance = 300 } = {}) {
-    const texts = typeof secrets === 'string' ? [secrets] : Array.from(secrets);
+    const texts = typeof secrets === 'string' ? [secrets] : Array.from(secrets ?? ['']);
     for (const text of texts) {
-      if (typeof text !== 'string') throw new TypeError('a secret is not a string');
+      if (typeof text !== 'string') {
+        throw new TypeError('a secret is not a string; is its environment variable set?');
+      }
     }
     seconds(tolerance, 'the tolerance');
     const end = inputAt + size(texts);

@@ -73,6 +73,18 @@ test('each malformed secret gets a code and a fix', () => {
   }
 });
 
+test('an unset secret is reported as one', () => {
+  for (const unset of [undefined, null]) {
+    const error = rejection(() => new Verifier(unset));
+    assert.ok(error instanceof SecretError, String(error));
+    assert.deepEqual([error.code, error.index], ['empty', 0]);
+    assert.match(error.message, /environment variable is not set/);
+    const second = rejection(() => new Verifier([SECRET, unset]));
+    assert.ok(second instanceof TypeError, String(second));
+    assert.equal(second.message, 'a secret is not a string; is its environment variable set?');
+  }
+});
+
 test('a rotation reports the first matching secret', () => {
   const verifier = new Verifier([OTHER_SECRET, SECRET]);
   assert.equal(verifier.verify(signed(BODY), BODY, NOW).secretIndex, 1);
