@@ -83,13 +83,15 @@ export class Verifier {
   #state;
   #tolerance;
 
-  constructor(secrets, { tolerance = 300 } = {}) {
+  constructor(secrets, options) {
     const texts = typeof secrets === 'string' ? [secrets] : Array.from(secrets ?? ['']);
     for (const text of texts) {
       if (typeof text !== 'string') {
         throw new TypeError('a secret is not a string; is its environment variable set?');
       }
     }
+    // Only an own property counts: `Object.prototype` may be polluted.
+    const { tolerance = 300 } = { __proto__: null, ...options };
     seconds(tolerance, 'the tolerance');
     const end = inputAt + size(texts);
     try {

@@ -85,6 +85,19 @@ test('an unset secret is reported as one', () => {
   }
 });
 
+test('an inherited tolerance is ignored', () => {
+  Object.prototype.tolerance = 10 ** 12;
+  try {
+    for (const options of [undefined, {}]) {
+      const verifier = new Verifier(SECRET, options);
+      assert.throws(() => verifier.verify(signed(BODY), BODY, NOW + 301), { code: 'timestamp_too_old', tolerance: 300 });
+    }
+  } finally {
+    delete Object.prototype.tolerance;
+  }
+  assert.ok(new Verifier(SECRET, { tolerance: 301 }).verify(signed(BODY), BODY, NOW + 301));
+});
+
 test('a rotation reports the first matching secret', () => {
   const verifier = new Verifier([OTHER_SECRET, SECRET]);
   assert.equal(verifier.verify(signed(BODY), BODY, NOW).secretIndex, 1);
