@@ -102,6 +102,7 @@ test('the examples for streaming and rotation work', async () => {
   const headers = signed(BODY, { now: now(), id: 'msg_stream' });
   assert.equal(await post(headers, BODY), 'msg_stream');
   await assert.rejects(post(headers, '{}'), { code: 'signature_mismatch' });
+  assert.equal(await post(signed('', { now: now(), id: 'msg_empty' })), 'msg_empty');
   await import(example(3, 'rotate.mjs'));
 });
 
