@@ -10,7 +10,7 @@ export type HeadersInput =
   | readonly string[]
   | { readonly [name: string]: string | readonly string[] | undefined };
 
-/** What a verifier says of an authentic delivery. */
+/** The result of a successful verification. */
 export interface Verified<B> {
   /** The message id: the same on every retry, so use it as the idempotency key. */
   readonly id: string;
@@ -27,8 +27,9 @@ export class Verifier {
   /**
    * @param secrets `whsec_…`; during a rotation the new one and the old one, in this order
    * @param options.tolerance how many seconds a timestamp may differ from now; 300 unless given
-   * @throws {SecretError} a text is not a secret
+   * @throws {SecretError} a secret is malformed, or `secrets` is undefined
    * @throws {RangeError} no secret, or more than four
+   * @throws {TypeError} a secret is not a string, or the tolerance is not a whole number of seconds
    */
   constructor(secrets: string | Iterable<string>, options?: { tolerance?: number });
   /**
@@ -36,6 +37,8 @@ export class Verifier {
    *
    * @param now Unix seconds; by the system clock unless given
    * @throws {VerifyError} the first check that failed
+   * @throws {TypeError} the headers, the body or the time have a wrong type
+   * @throws {RangeError} the signature headers are longer than 1 MiB
    */
   verify<B extends Body>(headers: HeadersInput, body: B, now?: number): Verified<B>;
   /**
@@ -43,6 +46,8 @@ export class Verifier {
    *
    * @param now Unix seconds; by the system clock unless given
    * @throws {VerifyError} the first check that failed
+   * @throws {TypeError} the headers or the time have a wrong type
+   * @throws {RangeError} the signature headers are longer than 1 MiB
    */
   begin(headers: HeadersInput, now?: number): Verification;
   /** Overwrites the keys. Later calls throw. */
@@ -65,7 +70,7 @@ export interface Verification {
   dispose(): void;
 }
 
-/** Why a delivery was rejected: the first check that failed. */
+/** The error of a rejected delivery. `code` names the first check that failed. */
 export class VerifyError extends Error {
   readonly code:
     | 'duplicate_header'
@@ -87,7 +92,7 @@ export class VerifyError extends Error {
   private constructor();
 }
 
-/** Why a text is not a secret. The message says how to fix it, and shows no part of the text. */
+/** The error of a malformed secret. The message says how to fix it, and shows no part of the secret. */
 export class SecretError extends Error {
   readonly code:
     | 'empty'
@@ -102,7 +107,7 @@ export class SecretError extends Error {
     | 'unpadded'
     | 'invalid_base64'
     | 'too_short';
-  /** The index of the text among those given. */
+  /** The index of the malformed secret among those given. */
   readonly index: number;
   private constructor();
 }

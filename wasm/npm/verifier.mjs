@@ -51,7 +51,7 @@ export function load(module) {
   instantiate();
 }
 
-/** A delivery is not authentic, or not recent. */
+/** The error of a rejected delivery. `code` names the first check that failed. */
 export class VerifyError extends Error {
   constructor(code, detail, tolerance) {
     const [name, message] = DELIVERY_ERRORS[-code] ?? ['unknown', () => `unknown error ${code}`];
@@ -68,7 +68,7 @@ export class VerifyError extends Error {
   }
 }
 
-/** A text is not a secret. The message says how to fix it, and shows no part of the text. */
+/** The error of a malformed secret. The message says how to fix it, and shows no part of the secret. */
 export class SecretError extends Error {
   constructor(code, index) {
     const [name, message] = SECRET_ERRORS[-code];
