@@ -19,7 +19,7 @@ How to read it:
   strict and a library may be lenient. The rules of this project that go beyond the specification are
   marked *beyond*. In the cases that a library accepts and this project rejects, the message is signed with the
   right key: they show how the library reads unusual values.
-- A library takes one secret, so a case with several passes if it accepts one of them.
+- A library takes one secret. It accepts a case with several if one of them verifies the delivery.
 - These libraries take the body as text, so they reject one that isn't UTF-8. The specification recommends JSON,
   which is UTF-8, and allows other types.
 - `rejects (TypeError)` is a rejection by another error than the library's own, which a caller may not expect.
