@@ -203,7 +203,7 @@ impl Screen {
             Rejection::ContentEncoding => "send the body as it is",
             Rejection::BodyTooLarge { .. } => "Pleo's bodies are smaller; send a smaller one",
             Rejection::Signature(VerifyError::SignatureMismatch) => {
-                "another secret signed it, or its body was changed on the way"
+                "another secret signed it, or its body was changed in transit"
             }
             Rejection::Signature(VerifyError::TimestampTooOld { .. }) => {
                 "sign each attempt anew, or correct the clock of this machine"

@@ -33,7 +33,7 @@ fn shows_attempt_with_escaped_error_and_rejection_with_advice() {
 
     let refused = dir.send_with(OTHER_SECRET, &url, &["--id", "msg_forged"]);
     assert!(refused.starts_with("401"), "{refused}");
-    let shown = session.wait_for("changed on the way");
+    let shown = session.wait_for("changed in transit");
     let line = shown.lines().find(|line| line.contains(" 401 ")).unwrap();
     assert!(
         line.contains("  401 rejected   signature_mismatch "),
