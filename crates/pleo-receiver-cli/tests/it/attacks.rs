@@ -169,7 +169,8 @@ impl Attack {
             }
             Self::OpenStreams => {
                 let stream = connect(source, target.https).await?;
-                let mut client = http2(connect_over(&target.tls, stream).await?).await;
+                let stream = connect_over(&target.tls, stream).await?;
+                let mut client = http2(stream).await.map_err(io::Error::other)?;
                 let large = Bytes::from(vec![b'x'; LARGE]);
                 let request = framed(&Request::signed("msg_attack", &large));
                 let mut answers = JoinSet::new();

@@ -123,7 +123,7 @@ impl Attack {
                 Kind::Streams(bytes) => {
                     let stream = connect(source, target.https).await;
                     let stream = connect_over(&target.http2, stream).await.unwrap();
-                    let mut client = http2(stream).await;
+                    let mut client = http2(stream).await.unwrap();
                     for _ in 0..STREAMS {
                         client.ready().await.unwrap();
                         let body = SlowBody::after(large.slice(..bytes), LARGE - bytes);
@@ -211,7 +211,8 @@ impl Target {
 
     async fn deliver_by_http2(&self) -> u16 {
         let stream = TcpStream::connect(self.https).await.unwrap();
-        let mut client = http2::<Full<_>>(connect_over(&self.http2, stream).await.unwrap()).await;
+        let stream = connect_over(&self.http2, stream).await.unwrap();
+        let mut client = http2::<Full<_>>(stream).await.unwrap();
         let request = framed(&Request::signed("msg_1", b"{}"));
         client
             .send_request(request)

@@ -99,7 +99,8 @@ impl Clients {
                 self.count_acknowledged(Answer::read(&mut stream).await.status);
             }
             8 => {
-                let mut client = http2(connect(&self.http2, self.https).await.unwrap()).await;
+                let stream = connect(&self.http2, self.https).await.unwrap();
+                let mut client = http2(stream).await.unwrap();
                 let unanswered = client.send_request(framed(&signed(&format!("{id}_x"))));
                 drop(unanswered);
                 for nth in 0..3 {

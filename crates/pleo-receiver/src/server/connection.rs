@@ -22,7 +22,7 @@ use hyper_util::server::graceful::GracefulConnection;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time;
+use tokio::{task, time};
 
 #[cfg(feature = "tls")]
 use super::control_frames::FrameLimit;
@@ -279,6 +279,10 @@ impl Connection {
                 Err(rejection) => receiver.reject_unrouted(parts.uri.path(), Some(peer), rejection),
             };
             open.was_rejected = response.status() != StatusCode::NO_CONTENT;
+            if open.was_rejected {
+                // Otherwise a client could use up the thread with many cheap requests at once.
+                task::yield_now().await;
+            }
             drop(open);
             Ok(response)
         }

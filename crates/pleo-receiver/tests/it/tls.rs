@@ -100,7 +100,8 @@ impl HttpsServer {
     }
 
     async fn http2(&self, certificate: &CertificateDer<'static>) -> SendRequest<Full<Bytes>> {
-        crate::support::tls::http2(self.connect(certificate, &["h2"]).await.unwrap()).await
+        let stream = self.connect(certificate, &["h2"]).await.unwrap();
+        crate::support::tls::http2(stream).await.unwrap()
     }
 
     async fn stop(self) {

@@ -4,11 +4,11 @@ use core::time::Duration;
 
 use pleo_receiver::ServerOptions;
 use tokio::net::TcpSocket;
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 use tokio::time;
 
 use super::{OTHER_SOURCE, assert_refused, assert_serves};
-use crate::support::{BODY, Request, Server, builder, wait_for};
+use crate::support::{BODY, Request, Server, builder, counted, wait_for};
 
 #[tokio::test]
 async fn closes_connection_with_slow_headers() {
@@ -72,6 +72,28 @@ async fn closes_connection_of_client_that_never_reads() {
         assert_serves(&server)
     );
     assert_refused(&server, "slow_reader", 1).await;
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn answers_one_rejected_request_of_a_connection_at_a_time() {
+    // The connection and this test take turns on one thread.
+    let options = ServerOptions::default().with_threads(0);
+    let server = Server::start_with(builder(), options).await;
+    let mut client = server.connect_from(OTHER_SOURCE).await;
+    let requests = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n".repeat(100);
+    client.write(&requests).await;
+    let rejected = "pleo_receiver_rejected_total{endpoint=\"\",reason=\"no_such_path\"}";
+    let mut before = 0;
+    let until_all_rejected = async {
+        while before < 100 {
+            task::yield_now().await;
+            let now = counted(&server.receiver, rejected);
+            assert!(now <= before + 1, "{before}, then {now}");
+            before = now;
+        }
+    };
+    wait_for("all requests are rejected", until_all_rejected).await;
     server.stop().await;
 }
 

@@ -75,15 +75,13 @@ pub(crate) async fn connect_over(
 }
 
 /// Returns an HTTP/2 client for a TLS connection that negotiated `h2`.
-pub(crate) async fn http2<B>(stream: TlsStream<TcpStream>) -> SendRequest<B>
+pub(crate) async fn http2<B>(stream: TlsStream<TcpStream>) -> hyper::Result<SendRequest<B>>
 where
     B: Body<Data = Bytes, Error: Error + Send + Sync> + Send + Unpin + 'static,
 {
-    let (client, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream))
-        .await
-        .unwrap();
+    let (client, connection) = handshake(TokioExecutor::new(), TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    client
+    Ok(client)
 }
 
 /// Converts a delivery into an HTTP/2 request.
