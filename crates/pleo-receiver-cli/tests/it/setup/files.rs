@@ -274,8 +274,7 @@ fn keeps_credential_of_systemd_and_writes_its_file() {
     assert_eq!(harness.read_file("pleo.toml"), after);
 
     // Pleo has lost the subscription, and `sync` creates another one.
-    let delete = ["subscriptions", "delete", &id.to_string(), "--yes"];
-    harness.run(&delete);
+    harness.run_ok(&["subscriptions", "delete", &id.to_string()]);
     harness.dir.write("credentials/webhook-secret", "");
     let sync = ["subscriptions", "sync", "--yes"];
     let synced = harness.dir.run_with(&sync, &env, b"");
