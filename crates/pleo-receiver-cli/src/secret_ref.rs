@@ -39,7 +39,7 @@ impl SecretRef {
                 }
             });
         }
-        if let Some(name) = self.0.strip_prefix("credential:") {
+        if let Some(name) = self.credential_name() {
             return credential(name);
         }
         let Some(path) = self.0.strip_prefix("file:") else {
@@ -57,15 +57,15 @@ impl SecretRef {
 
     /// Returns the path of the file. A credential has one only where its folder is known.
     pub(crate) fn file(&self) -> Option<PathBuf> {
-        match self.0.strip_prefix("credential:") {
+        match self.credential_name() {
             Some(name) => credential_file(name).ok(),
             None => self.0.strip_prefix("file:").map(PathBuf::from),
         }
     }
 
-    /// Returns `true` if it names a credential of the systemd unit.
-    pub(crate) fn is_credential(&self) -> bool {
-        self.0.starts_with("credential:")
+    /// Returns the name of the credential of the systemd unit.
+    pub(crate) fn credential_name(&self) -> Option<&str> {
+        self.0.strip_prefix("credential:")
     }
 
     /// Returns `true` if it is the secret itself, not a reference.

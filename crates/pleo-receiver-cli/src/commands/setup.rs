@@ -129,11 +129,14 @@ pub(crate) async fn run(args: Setup) -> Result<(), Failure> {
         progress.print("done", "nothing to change")?;
     }
     print_replaced(endpoint, &existing, id, &progress)?;
-    if secret_file.is_credential {
-        print_restart(&args, &progress)?;
-    } else {
+    if !secret_file.is_credential {
         reload_receiver(&args, &file, &mut progress)?;
+    } else if !progress.changes.is_empty() {
+        // systemd reads credentials only then.
+        progress.print("next", "start the systemd unit, or restart it if it runs")?;
     }
+    let doctor = format!("pleo-receiver doctor --config {}", config.display());
+    progress.print("then", &doctor)?;
     Ok(progress.end(change.verb(), Some(id))?)
 }
 
@@ -268,15 +271,6 @@ fn has_secret(endpoint: Option<&EndpointTable>, secret: &Secret) -> bool {
     secrets.is_some_and(|secrets| secrets.iter().any(|own| is_same(own, secret)))
 }
 
-/// Prints the command that starts the unit anew, since systemd reads credentials at the start.
-fn print_restart(args: &Setup, progress: &Progress<'_>) -> io::Result<()> {
-    let config = args.receiver.config.display();
-    if !progress.changes.is_empty() {
-        progress.print("next", "start the systemd unit, or restart it if it runs")?;
-    }
-    progress.print("then", &format!("pleo-receiver doctor --config {config}"))
-}
-
 /// Reloads a running receiver after a change. Prints the commands that remain.
 fn reload_receiver(args: &Setup, file: &ConfigFile, progress: &mut Progress<'_>) -> io::Result<()> {
     let config = args.receiver.config.display();
@@ -287,8 +281,7 @@ fn reload_receiver(args: &Setup, file: &ConfigFile, progress: &mut Progress<'_>)
             "on each machine, copy {config} and its secrets, then `kill -HUP PID`, or \
              `pleo-receiver serve --config {config}`"
         );
-        progress.print("next", &each)?;
-        return progress.print("then", &format!("pleo-receiver doctor --config {config}"));
+        return progress.print("next", &each);
     }
     let inbox = match &url {
         Ok(InboxUrl::Sqlite(path)) => Some(path),
@@ -315,7 +308,7 @@ fn reload_receiver(args: &Setup, file: &ConfigFile, progress: &mut Progress<'_>)
             )?,
         }
     }
-    progress.print("then", &format!("pleo-receiver doctor --config {config}"))
+    Ok(())
 }
 
 /// Sends SIGHUP, which makes the receiver reload its configuration.

@@ -43,7 +43,7 @@ pub(super) fn endpoints(
             );
         }
     }
-    if file.path.is_some() || !file.secret_refs().1.is_empty() || file.tolerance.is_some() {
+    if file.has_endpoint_keys_at_top() {
         let why = "`path`, `secret` and `tolerance` have no effect beside `[[endpoint]]` tables: \
                    move them into the tables";
         return Err(Failure::usage(&location, why));

@@ -173,8 +173,12 @@ impl ConfigFile {
 
     /// Returns `true` if the file configures a single endpoint outside of `[[endpoint]]`.
     pub(crate) fn has_single_endpoint(&self) -> bool {
-        let is_any_set = self.path.is_some() || self.tolerance.is_some();
-        self.endpoint.is_empty() && (is_any_set || !self.secret_refs().1.is_empty())
+        self.endpoint.is_empty() && self.has_endpoint_keys_at_top()
+    }
+
+    /// Returns `true` if a key of an endpoint is at the top of the file.
+    pub(super) fn has_endpoint_keys_at_top(&self) -> bool {
+        self.path.is_some() || self.tolerance.is_some() || !self.secret_refs().1.is_empty()
     }
 
     /// Returns `true` if the file configures a handler.

@@ -24,7 +24,9 @@ impl SecretFile {
     ) -> Self {
         let credential = endpoint.and_then(|endpoint| {
             let newest = endpoint.secret_refs().1.first();
-            newest.filter(|secret| secret.is_credential())?.file()
+            newest
+                .filter(|secret| secret.credential_name().is_some())?
+                .file()
         });
         match (given, credential) {
             (None, Some(path)) => Self {
