@@ -38,31 +38,23 @@ const APPEND: &str = concat!(
         SELECT pg_advisory_xact_lock_shared(hashtextextended('inbox append', 0)),
                ",
     durable!(),
-    "
-    ),
-    new AS MATERIALIZED (
-        SELECT nextval('inbox.message_sequence') AS sequence, given.*,
+    ",
                date_trunc('milliseconds', inbox.clock()) AS received_at
-        FROM lock, unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
-                          $7::inet[], $8::timestamptz[], $9::text[], $10::bytea[])
-             AS given (endpoint, webhook_id, event_type, event_id, resource_id, origin, source,
-                       expires_at, headers, body)
     ),
     stored AS (
         INSERT INTO inbox.message (sequence, endpoint, webhook_id, event_type, event_id, resource_id,
-                                   origin, source, received_at, expires_at, headers, body)
-        SELECT sequence, endpoint, webhook_id, event_type, event_id, resource_id,
-               origin, source, received_at, expires_at, headers, body
-        FROM new
+                                   origin, source, expires_at, headers, body, received_at)
+        SELECT nextval('inbox.message_sequence'), given.*, received_at
+        FROM lock, unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
+                          $7::inet[], $8::timestamptz[], $9::text[], $10::bytea[]) AS given
         ON CONFLICT (webhook_id, endpoint) DO NOTHING
-        RETURNING sequence, endpoint, expires_at
+        RETURNING sequence, webhook_id, endpoint, expires_at
     ),
     queued AS (
         INSERT INTO inbox.dispatch (sequence, endpoint, expires_at)
         SELECT sequence, endpoint, coalesce(expires_at, 'infinity') FROM stored
     )
-    SELECT (SELECT array_agg(sequence) FROM new), (SELECT array_agg(sequence) FROM stored),
-           current_setting('fsync')
+    SELECT array_agg(webhook_id), array_agg(endpoint), current_setting('fsync') FROM stored
 "
 );
 
@@ -183,13 +175,19 @@ async fn insert<'a>(
         let entries = batch.clone().map(|append| &append.entry);
         entries.map(|entry| text(entry).map(encode)).collect()
     };
-    let endpoints = texts(|entry| Some(&entry.endpoint));
-    let ids = texts(|entry| Some(&entry.webhook_id));
+    let entries = batch.clone().map(|append| &append.entry);
+    let endpoints: Vec<_> = entries
+        .clone()
+        .map(|entry| encode(&entry.endpoint))
+        .collect();
+    let ids: Vec<_> = entries
+        .clone()
+        .map(|entry| encode(&entry.webhook_id))
+        .collect();
     let event_types = texts(|entry| entry.event_type.as_deref());
     let event_ids = texts(|entry| entry.event_id.as_deref());
     let resource_ids = texts(|entry| entry.resource_id.as_deref());
     let origins = texts(|entry| Some(entry.origin.as_str()));
-    let entries = batch.clone().map(|append| &append.entry);
     let sources: Vec<_> = entries.clone().map(|entry| entry.source).collect();
     let expiries = entries.map(|entry| entry.expires_at.map(rows::time));
     let expiries: Vec<Option<SystemTime>> = expiries.collect();
@@ -213,16 +211,20 @@ async fn insert<'a>(
         ],
     )
     .await?;
-    let Some(row) = rows.first() else {
-        return Ok(Vec::new());
-    };
-    let new: Option<Vec<i64>> = row.try_get(0)?;
-    let stored: Option<Vec<i64>> = row.try_get(1)?;
-    // Both are in the order of the batch.
-    let mut stored = stored.unwrap_or_default().into_iter().peekable();
-    let new = new.unwrap_or_default().into_iter();
-    Ok(new
-        .map(|sequence| stored.next_if_eq(&sequence).is_some())
+    let row = rows.first().ok_or(Failure::Lost)?;
+    let stored_ids: Option<Vec<&str>> = row.try_get(0)?;
+    let stored_endpoints: Option<Vec<&str>> = row.try_get(1)?;
+    // In the order of the batch. Of equal keys, the first is stored.
+    let stored = stored_ids.unwrap_or_default().into_iter();
+    let mut stored = stored.zip(stored_endpoints.unwrap_or_default()).peekable();
+    let keys = ids.iter().zip(&endpoints);
+    Ok(keys
+        .map(|(id, endpoint)| {
+            let is_stored = |(stored_id, stored_endpoint): &(&str, &str)| {
+                id == stored_id && endpoint == stored_endpoint
+            };
+            stored.next_if(is_stored).is_some()
+        })
         .collect())
 }
 
