@@ -28,7 +28,7 @@ fn commands_work_on_served_inbox() {
 
     let migrated = dir.run(&["inbox", "migrate", "--inbox", &url]);
     assert_eq!(
-        migrated.stdout, "migrated to version 1\nmigrated to version 2\n",
+        migrated.stdout, "migrated to version 1\nmigrated to version 2\nmigrated to version 3\n",
         "{migrated:?}"
     );
     let migrated = dir.run(&["inbox", "migrate", "--inbox", &url]);

@@ -11,7 +11,7 @@ use super::rows::{self, ENTRY};
 use super::session::{Param, Session};
 use super::text::{decode, encode};
 use crate::inbox::message::{Entry, Key, State, StoredMessage};
-use crate::inbox::query::{EndpointStats, Page, Query, Selection};
+use crate::inbox::query::{EndpointStats, OLDEST_SCANNED, Page, Query, Selection};
 
 /// Waits until all messages with lower sequences than [`LAST`] are committed, and lets no other begin.
 const WAIT_FOR_APPENDS: &str = "SELECT pg_advisory_xact_lock(hashtextextended('inbox append', 0))";
@@ -46,10 +46,23 @@ const STATS: &str = "
            coalesce(leased, 0) AS leased, coalesce(due, 0) AS due, delivered_at,
            (SELECT (extract(epoch FROM inbox.clock() - received_at) * 1000000)::bigint
             FROM inbox.message WHERE sequence = (
-                SELECT sequence FROM inbox.dispatch
-                WHERE CASE state WHEN 'pending' THEN TRUE ELSE FALSE END
-                  AND dispatch.endpoint = counted.endpoint
-                ORDER BY sequence LIMIT 1)
+                SELECT min(sequence) FROM (
+                    (SELECT sequence FROM inbox.dispatch
+                     WHERE state = 'pending' AND lease IS NULL AND due_at IS NULL
+                       AND dispatch.endpoint = counted.endpoint AND expires_at < 'infinity'
+                     ORDER BY expires_at LIMIT $1)
+                    UNION ALL
+                    (SELECT sequence FROM inbox.dispatch
+                     WHERE state = 'pending' AND lease IS NULL AND due_at IS NULL
+                       AND dispatch.endpoint = counted.endpoint AND expires_at = 'infinity'
+                     ORDER BY sequence LIMIT 1)
+                    UNION ALL
+                    SELECT sequence FROM inbox.dispatch
+                    WHERE lease IS NOT NULL AND dispatch.endpoint = counted.endpoint
+                    UNION ALL
+                    SELECT sequence FROM inbox.dispatch
+                    WHERE due_at IS NOT NULL AND dispatch.endpoint = counted.endpoint
+                ) AS pending)
            ) AS oldest,
            least(
                (SELECT expires_at FROM inbox.dispatch
@@ -192,7 +205,8 @@ pub(super) async fn get(session: &Session, key: &Key) -> Result<Option<StoredMes
 }
 
 pub(super) async fn stats(session: &Session) -> Result<Vec<EndpointStats>, Failure> {
-    let rows = session.query(STATS, &[]).await?;
+    let scanned = i64::from(OLDEST_SCANNED);
+    let rows = session.query(STATS, &[(&scanned, Type::INT8)]).await?;
     let mut all = Vec::with_capacity(rows.len());
     for row in &rows {
         let count = |column| -> rows::Result<u64> {

@@ -24,6 +24,10 @@ const MIGRATIONS: &[Migration] = &[
         compatible_with: 1,
         sql: include_str!("migrations/2_last_delivery.sql"),
     },
+    Migration {
+        compatible_with: 2,
+        sql: include_str!("migrations/3_cheaper_appends.sql"),
+    },
 ];
 
 const CREATE: &str = "

@@ -1,5 +1,5 @@
 //! Statistics. Their time depends on the numbers of endpoints, of leases, of messages that expired while
-//! they were pending, of retries that are ready, and of up to [`MAX_SCANNED`] pending messages, but not on
+//! they were pending, of retries that are ready, and of up to [`OLDEST_SCANNED`] pending messages, but not on
 //! the number of messages.
 
 use core::time::Duration;
@@ -9,14 +9,10 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use crate::inbox::message::from_millisecond;
-use crate::inbox::query::EndpointStats;
+use crate::inbox::query::{EndpointStats, OLDEST_SCANNED};
 
 /// The expiry in the index of ready messages.
 const EXPIRY: &str = "coalesce(expires_at, 9223372036854775807)";
-
-/// How many messages of an endpoint are scanned for the oldest one, those that expire first. All expire
-/// equally late after their arrival unless the sender changes that, so that it is among the first.
-const MAX_SCANNED: u32 = 1000;
 
 /// Returns the statistics of each endpoint.
 pub(super) fn stats(
@@ -115,9 +111,7 @@ fn endpoint(
 
 /// Returns the age of the pending message that arrived first: the one with the lowest sequence.
 ///
-/// An index of all pending messages by sequence would find it at once, but each append would pay for it.
-/// So this scans the indexes of ready and scheduled messages, up to [`MAX_SCANNED`] each, and of leased
-/// messages.
+/// Scans the indexes of ready and scheduled messages, up to [`OLDEST_SCANNED`] each, and of leased messages.
 fn oldest_pending(
     connection: &Connection,
     endpoint: &str,
@@ -144,7 +138,7 @@ fn oldest_pending(
              WHERE leased = 1 AND endpoint = ?1))",
     )?;
     let received_at = oldest
-        .query_row((endpoint, MAX_SCANNED), |row| row.get(0))
+        .query_row((endpoint, OLDEST_SCANNED), |row| row.get(0))
         .optional()?;
     Ok(received_at.map(|at: i64| {
         let age = now.saturating_sub(at);

@@ -31,7 +31,7 @@ async fn opens_without_migrations_only_if_schema_is_current() {
     let without = options.clone().with_migrations(false);
     let error = PostgresInbox::open_with(without.clone()).await.unwrap_err();
     assert!(text(&error).contains("inbox migrate"), "{}", text(&error));
-    assert_eq!(PostgresInbox::migrate(options).await.unwrap(), [1, 2]);
+    assert_eq!(PostgresInbox::migrate(options).await.unwrap(), [1, 2, 3]);
     PostgresInbox::open_with(without).await.unwrap();
 }
 
@@ -97,15 +97,15 @@ async fn uses_newer_schema_only_if_it_is_compatible() {
             ))
         });
     };
-    upgrade(3, 1);
+    upgrade(4, 1);
     let restarted = PostgresInbox::open(&url).await.unwrap();
     for inbox in [&running, &restarted] {
         append_until_stored(inbox, "first").await;
     }
-    upgrade(4, 3);
+    upgrade(5, 4);
     let error = refused(&url).await;
     let expected =
-        "has version 4, which this program (version 2) cannot use; use pleo-receiver 9.8.7";
+        "has version 5, which this program (version 3) cannot use; use pleo-receiver 9.8.7";
     assert!(error.contains(expected), "{error}");
     assert_eq!(
         append_until_stored(&restarted, "first").await,

@@ -41,7 +41,7 @@ async fn upgrades_first_version_with_its_messages() {
     let name = schema();
     create_version_1(server, &name);
     let options = server.url(&name).parse().unwrap();
-    assert_eq!(PostgresInbox::migrate(options).await.unwrap(), [2]);
+    assert_eq!(PostgresInbox::migrate(options).await.unwrap(), [2, 3]);
     let inbox = PostgresInbox::open(&server.url(&name)).await.unwrap();
     assert_eq!(inbox.stats().await.unwrap()[0].delivered_at, None);
     append_until_stored(&inbox, "new").await;
@@ -80,7 +80,7 @@ async fn works_while_next_release_migrates_and_after() {
          ALTER TABLE {name}.dispatch ADD COLUMN priority integer NOT NULL DEFAULT 0;
          ALTER TABLE {name}.tally ADD COLUMN bytes bigint NOT NULL DEFAULT 0;
          CREATE INDEX ON {name}.dispatch (priority) WHERE priority > 0;
-         INSERT INTO {name}.schema_version VALUES (3, 2, '9.8.7');
+         INSERT INTO {name}.schema_version VALUES (4, 3, '9.8.7');
          COMMIT"
     );
     execute(server, &next_release);
