@@ -69,7 +69,14 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     let options = options.with_allow_shared_directory(fixed.allow_shared_directory);
     let inbox_url = InboxUrl::parse(&fixed.inbox)?;
     let shown_url = inbox_url.to_string();
-    let inbox = inbox_url.open(options, fixed.migrate).await?;
+    let inbox = tokio::select! {
+        opened = inbox_url.open(options, fixed.migrate) => opened?,
+        // A migration may take long. What it has done is undone.
+        () = stop.wait() => {
+            info!("shutdown complete");
+            return Ok(());
+        }
+    };
     info!(inbox = shown_url, "inbox opened");
     let builder = receiver_builder(
         inbox,

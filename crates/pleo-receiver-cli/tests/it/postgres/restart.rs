@@ -3,12 +3,16 @@
 use core::time::Duration;
 use std::env;
 use std::path::PathBuf;
+use std::process::Command;
+use std::thread;
+use std::time::Instant;
 
 use pleo_receiver::{Inbox, PostgresInbox};
 use tokio::{task, time};
 
 use super::fleet::{Fleet, Handler, SENDERS_PATIENCE, Senders, balance};
 use crate::support::postgres::{Server, schema};
+use crate::support::program::{ENV, WorkDir};
 
 /// Each receiver is stopped and started under load, twice.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -30,6 +34,42 @@ async fn rolling_restart_answers_each_delivery() {
         });
     }
     assert_all_handled(&server.url(&schema), senders, &handler).await;
+}
+
+#[test]
+fn stops_while_it_waits_for_migration() {
+    let Some(server) = Server::shared() else {
+        return;
+    };
+    let dir = WorkDir::new();
+    let schema = schema();
+    let lock = server.lock(&format!("{schema} migration"));
+    let mut command = dir.command(&["serve", "--inbox", &server.url(&schema)]);
+    let mut receiver = command.envs(ENV.iter().copied()).spawn().unwrap();
+    let waiting = format!(
+        "SELECT count(*) FROM pg_stat_activity
+         WHERE wait_event = 'advisory' AND query LIKE '%{schema} migration%'"
+    );
+    let started = Instant::now();
+    while server.execute(&waiting).trim() != "1" {
+        assert!(started.elapsed() < Duration::from_secs(60));
+    }
+    let pid = receiver.id().to_string();
+    let sent = Command::new("kill").args(["-TERM", &pid]).status();
+    assert!(sent.unwrap().success());
+    let status = loop {
+        let ended = receiver.try_wait().unwrap();
+        if ended.is_some() || started.elapsed() > Duration::from_secs(60) {
+            break ended;
+        }
+        thread::yield_now();
+    };
+    // Before, the lock was held.
+    drop(lock);
+    receiver.kill().unwrap();
+    assert!(status.is_some_and(|status| status.success()), "{status:?}");
+    let tables = format!("SELECT count(*) FROM pg_tables WHERE schemaname = '{schema}'");
+    assert_eq!(server.execute(&tables).trim(), "0");
 }
 
 /// Receivers of the release before and of this one together, over a migration: one after the other is
