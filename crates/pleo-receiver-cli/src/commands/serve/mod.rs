@@ -71,7 +71,7 @@ pub(crate) async fn run(args: Serve, log: &Log) -> Result<(), Failure> {
     let shown_url = inbox_url.to_string();
     let inbox = tokio::select! {
         opened = inbox_url.open(options, fixed.migrate) => opened?,
-        // A migration may take long. What it has done is undone.
+        // A migration may take long. What is not committed is undone.
         () = stop.wait() => {
             info!("shutdown complete");
             return Ok(());

@@ -103,7 +103,7 @@ pub(super) enum Failure {
          `createdb --encoding=UTF8 --template=template0`"
     )]
     Encoding(String),
-    #[error("cannot migrate the schema `{schema}` to version {version}; nothing is changed")]
+    #[error("cannot migrate the schema `{schema}` to version {version}; its changes are undone")]
     Migration {
         schema: String,
         version: i32,

@@ -56,7 +56,6 @@ use super::lease::{Completed, LeaseId, LeaseRequest, Leased, Outcome, Version};
 use super::measurements::Measurements;
 use super::message::{Appended, Key, NewMessage, StoredMessage};
 use super::query::{EndpointStats, Page, Query, Selection};
-use crate::telemetry;
 
 /// The estimated memory of a queued message without its body, in bytes.
 const MESSAGE_OVERHEAD: usize = 512;
@@ -403,12 +402,7 @@ fn connector(
 /// Creates or upgrades the schema, over a connection of its own.
 async fn migrate(connector: &Connector) -> Result<Vec<i32>, Failure> {
     let session = connector.connect_without_schema().await?;
-    let versions = schema::migrate(&session, connector.schema()).await?;
-    if let Some(version) = versions.last() {
-        let schema = connector.schema().name();
-        telemetry::schema_migrated(schema, *version);
-    }
-    Ok(versions)
+    schema::migrate(&session, connector.schema()).await
 }
 
 fn failed(server: &str, source: Box<dyn std::error::Error + Send + Sync>) -> PostgresOpenError {

@@ -5,6 +5,7 @@ use tokio_postgres::types::Type;
 use super::error::Failure;
 use super::schema_name::SchemaName;
 use super::session::Session;
+use crate::telemetry;
 
 /// A step from one version of the schema to the next.
 struct Migration {
@@ -70,66 +71,69 @@ pub(super) async fn check(session: &Session, schema: &SchemaName) -> Result<(), 
 }
 
 /// Creates the schema, or upgrades it to the version that this program needs. Returns the versions that
-/// were added. One process does so at a time, and a failure changes nothing.
+/// were added. Each is a transaction, in which one process migrates at a time: of one that fails, nothing
+/// stays.
 pub(super) async fn migrate(session: &Session, schema: &SchemaName) -> Result<Vec<i32>, Failure> {
-    if version(session, schema)
-        .await?
-        .is_some_and(|found| found.version >= needed())
-    {
-        return Ok(Vec::new());
+    let mut added = Vec::new();
+    loop {
+        let found = version(session, schema).await?;
+        if found.is_some_and(|found| found.version >= needed()) {
+            return Ok(added);
+        }
+        session
+            .batch("BEGIN ISOLATION LEVEL READ COMMITTED")
+            .await?;
+        let migrated = add_next_version(session, schema).await;
+        let end = if migrated.is_ok() {
+            "COMMIT"
+        } else {
+            "ROLLBACK"
+        };
+        session.batch(end).await?;
+        if let Some(version) = migrated? {
+            telemetry::schema_migrated(schema.name(), version);
+            added.push(version);
+        }
     }
-    session
-        .batch("BEGIN ISOLATION LEVEL READ COMMITTED")
-        .await?;
-    let migrated = migrate_locked(session, schema).await;
-    let end = if migrated.is_ok() {
-        "COMMIT"
-    } else {
-        "ROLLBACK"
-    };
-    session.batch(end).await.and(migrated)
 }
 
-async fn migrate_locked(session: &Session, schema: &SchemaName) -> Result<Vec<i32>, Failure> {
+/// Adds the next version, unless another process has added all.
+async fn add_next_version(session: &Session, schema: &SchemaName) -> Result<Option<i32>, Failure> {
     // Another process may migrate for long.
     session.batch("SET LOCAL lock_timeout = 0").await?;
     let lock = "SELECT pg_advisory_xact_lock(hashtextextended('inbox migration', 0))";
     session.query(lock, &[]).await?;
     // A change of a table that waits makes all others wait.
     session.batch("SET LOCAL lock_timeout = '5s'").await?;
-    // Another process may have migrated meanwhile.
     let found = version(session, schema).await?;
     let found = found.map_or(0, |found| found.version);
     if found == 0 {
         session.batch(CREATE).await?;
     }
-    let mut added = Vec::new();
-    for (version, migration) in (1..).zip(MIGRATIONS) {
-        if version <= found {
-            continue;
-        }
-        let migrated = session.batch(migration.sql).await;
-        migrated.map_err(|failure| Failure::Migration {
-            schema: schema.name().to_owned(),
-            version,
-            source: Box::new(failure),
-        })?;
-        let record = "INSERT INTO inbox.schema_version (version, compatible_with, program)
-                      VALUES ($1, $2, $3)";
-        let program = env!("CARGO_PKG_VERSION");
-        session
-            .query(
-                record,
-                &[
-                    (&version, Type::INT4),
-                    (&migration.compatible_with, Type::INT4),
-                    (&program, Type::TEXT),
-                ],
-            )
-            .await?;
-        added.push(version);
-    }
-    Ok(added)
+    let next = (1..).zip(MIGRATIONS).find(|(version, _)| *version > found);
+    let Some((version, migration)) = next else {
+        return Ok(None);
+    };
+    let migrated = session.batch(migration.sql).await;
+    migrated.map_err(|failure| Failure::Migration {
+        schema: schema.name().to_owned(),
+        version,
+        source: Box::new(failure),
+    })?;
+    let record = "INSERT INTO inbox.schema_version (version, compatible_with, program)
+                  VALUES ($1, $2, $3)";
+    let program = env!("CARGO_PKG_VERSION");
+    session
+        .query(
+            record,
+            &[
+                (&version, Type::INT4),
+                (&migration.compatible_with, Type::INT4),
+                (&program, Type::TEXT),
+            ],
+        )
+        .await?;
+    Ok(Some(version))
 }
 
 struct Found {

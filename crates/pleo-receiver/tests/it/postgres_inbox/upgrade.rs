@@ -111,7 +111,7 @@ async fn works_while_next_release_migrates_and_after() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn migration_that_fails_changes_nothing_and_can_be_repeated() {
+async fn version_that_fails_changes_nothing_and_can_be_repeated() {
     let Some(server) = server() else { return };
     let name = schema();
     let url = server.url(&name);
@@ -121,7 +121,8 @@ async fn migration_that_fails_changes_nothing_and_can_be_repeated() {
         &format!("CREATE SCHEMA {name}; CREATE TABLE {name}.paused ()"),
     );
     let error = refused(&url).await;
-    let expected = format!("cannot migrate the schema `{name}` to version 1; nothing is changed");
+    let expected =
+        format!("cannot migrate the schema `{name}` to version 1; its changes are undone");
     assert!(
         error.contains(&expected) && error.contains("already exists"),
         "{error}"
@@ -138,14 +139,27 @@ async fn migration_that_fails_changes_nothing_and_can_be_repeated() {
     );
     let error = refused(&url).await;
     assert!(
-        error.contains("to version 2; nothing is changed"),
+        error.contains("to version 2; its changes are undone"),
         "{error}"
     );
     let version = format!("SELECT max(version) FROM {name}.schema_version");
     assert_eq!(execute(server, &version).trim(), "1");
+    // In the way of the third. The second stays.
     execute(
         server,
-        &format!("ALTER TABLE {name}.tally DROP COLUMN delivered_at"),
+        &format!(
+            "ALTER TABLE {name}.tally DROP COLUMN delivered_at; DROP INDEX {name}.dispatch_pending"
+        ),
+    );
+    let error = refused(&url).await;
+    assert!(
+        error.contains("to version 3; its changes are undone"),
+        "{error}"
+    );
+    assert_eq!(execute(server, &version).trim(), "2");
+    execute(
+        server,
+        &format!("CREATE INDEX dispatch_pending ON {name}.dispatch (sequence)"),
     );
     let inbox = PostgresInbox::open(&url).await.unwrap();
     append_until_stored(&inbox, "new").await;
