@@ -118,9 +118,16 @@ pub(super) async fn append(session: &Session, batch: &[Append]) -> Result<Vec<Ap
         if missing.is_empty() {
             break;
         }
-        let stored = insert(session, missing.iter().map(|n| &batch[*n])).await?;
-        let mut known = Vec::new();
-        for (n, is_stored) in missing.into_iter().zip(stored) {
+        // Of equal keys, only the first is inserted: the server would not say which of them it stored.
+        let (mut new, mut known) = (Vec::<usize>::new(), Vec::new());
+        for n in missing {
+            match new.last() {
+                Some(last) if batch[*last].key() == batch[n].key() => known.push(n),
+                _ => new.push(n),
+            }
+        }
+        let stored = insert(session, new.iter().map(|n| &batch[*n])).await?;
+        for (n, is_stored) in new.into_iter().zip(stored) {
             if is_stored {
                 results[n] = Some(Appended::Stored);
             } else {
@@ -166,7 +173,7 @@ pub(super) async fn query_durably(
     Ok(rows)
 }
 
-/// Inserts the messages whose keys are new. Returns for each whether it was.
+/// Inserts messages with different keys, those whose keys are new. Returns for each whether it was.
 async fn insert<'a>(
     session: &Session,
     batch: impl Iterator<Item = &'a Append> + Clone,
@@ -214,7 +221,7 @@ async fn insert<'a>(
     let row = rows.first().ok_or(Failure::Lost)?;
     let stored_ids: Option<Vec<&str>> = row.try_get(0)?;
     let stored_endpoints: Option<Vec<&str>> = row.try_get(1)?;
-    // In the order of the batch. Of equal keys, the first is stored.
+    // In the order of the batch, whose keys differ.
     let stored = stored_ids.unwrap_or_default().into_iter();
     let mut stored = stored.zip(stored_endpoints.unwrap_or_default()).peekable();
     let keys = ids.iter().zip(&endpoints);
