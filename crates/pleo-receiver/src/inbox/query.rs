@@ -255,9 +255,9 @@ impl FromStr for Cursor {
 #[non_exhaustive]
 pub struct InvalidCursor;
 
-/// How many ready messages of an endpoint are scanned for the one that arrived first, those that expire
-/// first. All expire equally late after their arrival unless the sender changes that, so that it is among
-/// the first. An index of all pending messages would find it at once, but each append would pay for it.
+/// How many messages of an endpoint are scanned for the one that arrived first: those that expire first,
+/// and as many of those that expire last. An index of all pending messages would find it at once, but each
+/// append would pay for it.
 #[cfg(any(feature = "postgres", feature = "sqlite"))]
 pub(super) const OLDEST_SCANNED: u32 = 1000;
 
@@ -279,9 +279,9 @@ pub struct EndpointStats {
     pub done: u64,
     /// Messages whose last attempt failed.
     pub dead: u64,
-    /// The age of the pending message that arrived first. If more than 1,000 messages that will expire
-    /// are ready, the inboxes in SQLite and PostgreSQL choose among the first 1,000 of them by expiry;
-    /// the SQLite inbox does so with scheduled messages, too.
+    /// The age of the pending message that arrived first. If more than 2,000 messages with an expiry are
+    /// ready, the inboxes in SQLite and PostgreSQL look only at the 1,000 of them that expire first and at
+    /// the 1,000 that expire last; the SQLite inbox does so with scheduled messages, too.
     pub oldest_pending: Option<Duration>,
     /// The nearest expiry of a pending message that has not expired.
     pub nearest_expiry: Option<Timestamp>,

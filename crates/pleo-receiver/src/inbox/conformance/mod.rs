@@ -140,6 +140,7 @@ macro_rules! __inbox_conformance_tests {
             list::gets_nothing_for_unknown_key,
             list::counts_messages_by_endpoint_and_state,
             list::shows_ages_and_expiries_of_pending_messages,
+            list::finds_oldest_pending_message_that_expires_last,
             list::shows_time_of_last_delivery,
             list::counts_message_once_while_state_changes,
             list::shows_lost_message_as_ready_after_next_lease,

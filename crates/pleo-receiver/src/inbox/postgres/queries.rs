@@ -25,7 +25,7 @@ const ATTEMPTS: &str = "
     WHERE webhook_id = $1 AND endpoint = $2 ORDER BY n
 ";
 
-/// Reads counters, and indexes where few rows are expected.
+/// Reads counters, all messages that are leased or scheduled, and a part of those that are ready.
 const STATS: &str = "
     WITH counted AS (
         SELECT endpoint, sum(pending)::bigint AS pending, sum(scheduled)::bigint AS scheduled,
@@ -33,20 +33,24 @@ const STATS: &str = "
                max(delivered_at) AS delivered_at
         FROM inbox.tally GROUP BY endpoint
     ),
-    leased AS (
-        SELECT endpoint, count(*) AS leased FROM inbox.dispatch WHERE lease IS NOT NULL
-        GROUP BY endpoint
-    ),
-    due AS (
-        SELECT endpoint, count(*) AS due FROM inbox.dispatch WHERE due_at <= inbox.clock()
+    waiting AS MATERIALIZED (
+        SELECT endpoint, count(lease) AS leased, count(*) FILTER (WHERE due_at <= inbox.clock()) AS due,
+               min(sequence) AS first,
+               min(expires_at) FILTER (WHERE expires_at > inbox.clock() AND expires_at < 'infinity')
+                   AS nearest_expiry,
+               count(*) FILTER (WHERE expires_at <= inbox.clock()) AS expired
+        FROM (SELECT * FROM inbox.dispatch WHERE lease IS NOT NULL
+              UNION ALL
+              SELECT * FROM inbox.dispatch WHERE due_at IS NOT NULL) AS leased_or_scheduled
         GROUP BY endpoint
     )
     SELECT endpoint, paused.endpoint IS NOT NULL AS paused, coalesce(pending, 0) AS pending,
            coalesce(scheduled, 0) AS scheduled, coalesce(done, 0) AS done, coalesce(dead, 0) AS dead,
            coalesce(leased, 0) AS leased, coalesce(due, 0) AS due, delivered_at,
            (SELECT (extract(epoch FROM inbox.clock() - received_at) * 1000000)::bigint
-            FROM inbox.message WHERE sequence = (
-                SELECT min(sequence) FROM (
+            FROM inbox.message WHERE sequence = least(
+                waiting.first,
+                (SELECT min(sequence) FROM (
                     (SELECT sequence FROM inbox.dispatch
                      WHERE state = 'pending' AND lease IS NULL AND due_at IS NULL
                        AND dispatch.endpoint = counted.endpoint AND expires_at < 'infinity'
@@ -54,42 +58,30 @@ const STATS: &str = "
                     UNION ALL
                     (SELECT sequence FROM inbox.dispatch
                      WHERE state = 'pending' AND lease IS NULL AND due_at IS NULL
-                       AND dispatch.endpoint = counted.endpoint AND expires_at = 'infinity'
-                     ORDER BY sequence LIMIT 1)
+                       AND dispatch.endpoint = counted.endpoint AND expires_at < 'infinity'
+                     ORDER BY expires_at DESC LIMIT $1)
                     UNION ALL
-                    SELECT sequence FROM inbox.dispatch
-                    WHERE lease IS NOT NULL AND dispatch.endpoint = counted.endpoint
-                    UNION ALL
-                    SELECT sequence FROM inbox.dispatch
-                    WHERE due_at IS NOT NULL AND dispatch.endpoint = counted.endpoint
-                ) AS pending)
+                    (SELECT sequence FROM inbox.dispatch
+                     WHERE state = 'pending' AND lease IS NULL AND due_at IS NULL
+                       AND dispatch.endpoint = counted.endpoint AND expires_at >= 'infinity'
+                     ORDER BY expires_at, sequence LIMIT 1)
+                ) AS ready))
            ) AS oldest,
            least(
+               waiting.nearest_expiry,
                (SELECT expires_at FROM inbox.dispatch
                 WHERE state = 'pending' AND lease IS NULL AND due_at IS NULL
                   AND dispatch.endpoint = counted.endpoint
                   AND expires_at > inbox.clock() AND expires_at < 'infinity'
-                ORDER BY expires_at LIMIT 1),
-               (SELECT min(expires_at) FROM inbox.dispatch
-                WHERE lease IS NOT NULL AND dispatch.endpoint = counted.endpoint
-                  AND expires_at > inbox.clock() AND expires_at < 'infinity'),
-               (SELECT min(expires_at) FROM inbox.dispatch
-                WHERE due_at IS NOT NULL AND dispatch.endpoint = counted.endpoint
-                  AND expires_at > inbox.clock() AND expires_at < 'infinity')
+                ORDER BY expires_at LIMIT 1)
            ) AS nearest_expiry,
-           (SELECT count(*) FROM inbox.dispatch
-            WHERE state = 'pending' AND lease IS NULL AND due_at IS NULL
-              AND dispatch.endpoint = counted.endpoint AND expires_at <= inbox.clock())
+           coalesce(waiting.expired, 0)
            + (SELECT count(*) FROM inbox.dispatch
-              WHERE lease IS NOT NULL AND dispatch.endpoint = counted.endpoint
-                AND expires_at <= inbox.clock())
-           + (SELECT count(*) FROM inbox.dispatch
-              WHERE due_at IS NOT NULL AND dispatch.endpoint = counted.endpoint
-                AND expires_at <= inbox.clock()) AS expired
+              WHERE state = 'pending' AND lease IS NULL AND due_at IS NULL
+                AND dispatch.endpoint = counted.endpoint AND expires_at <= inbox.clock()) AS expired
     FROM counted
     FULL JOIN inbox.paused USING (endpoint)
-    LEFT JOIN leased USING (endpoint)
-    LEFT JOIN due USING (endpoint)
+    LEFT JOIN waiting USING (endpoint)
     ORDER BY endpoint
 ";
 

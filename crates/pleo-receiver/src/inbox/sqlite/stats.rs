@@ -1,6 +1,6 @@
 //! Statistics. Their time depends on the numbers of endpoints, of leases, of messages that expired while
-//! they were pending, of retries that are ready, and of up to [`OLDEST_SCANNED`] pending messages, but not on
-//! the number of messages.
+//! they were pending, of retries that are ready, and of pending messages up to four times
+//! [`OLDEST_SCANNED`] for each endpoint, but not on the number of messages.
 
 use core::time::Duration;
 use std::collections::HashMap;
@@ -111,7 +111,7 @@ fn endpoint(
 
 /// Returns the age of the pending message that arrived first: the one with the lowest sequence.
 ///
-/// Scans the indexes of ready and scheduled messages, up to [`OLDEST_SCANNED`] each, and of leased messages.
+/// Scans the indexes of ready and scheduled messages, [`OLDEST_SCANNED`] at each end, and of leased messages.
 fn oldest_pending(
     connection: &Connection,
     endpoint: &str,
@@ -123,7 +123,13 @@ fn oldest_pending(
                  SELECT sequence FROM message INDEXED BY message_ready
                  WHERE state = 'pending' AND due_at IS NULL AND leased = 0 AND endpoint = ?1
                    AND coalesce(expires_at, 9223372036854775807) < 9223372036854775807
-                 LIMIT ?2)
+                 ORDER BY coalesce(expires_at, 9223372036854775807) LIMIT ?2)
+             UNION ALL
+             SELECT min(sequence) FROM (
+                 SELECT sequence FROM message INDEXED BY message_ready
+                 WHERE state = 'pending' AND due_at IS NULL AND leased = 0 AND endpoint = ?1
+                   AND coalesce(expires_at, 9223372036854775807) < 9223372036854775807
+                 ORDER BY coalesce(expires_at, 9223372036854775807) DESC LIMIT ?2)
              UNION ALL
              SELECT min(sequence) FROM message INDEXED BY message_ready
              WHERE state = 'pending' AND due_at IS NULL AND leased = 0 AND endpoint = ?1
@@ -132,7 +138,17 @@ fn oldest_pending(
              SELECT min(sequence) FROM (
                  SELECT sequence FROM message INDEXED BY message_scheduled_expiry
                  WHERE state = 'pending' AND due_at IS NOT NULL AND endpoint = ?1
-                 LIMIT ?2)
+                   AND expires_at IS NOT NULL
+                 ORDER BY expires_at LIMIT ?2)
+             UNION ALL
+             SELECT min(sequence) FROM (
+                 SELECT sequence FROM message INDEXED BY message_scheduled_expiry
+                 WHERE state = 'pending' AND due_at IS NOT NULL AND endpoint = ?1
+                   AND expires_at IS NOT NULL
+                 ORDER BY expires_at DESC LIMIT ?2)
+             UNION ALL
+             SELECT min(sequence) FROM message INDEXED BY message_scheduled_expiry
+             WHERE state = 'pending' AND due_at IS NOT NULL AND endpoint = ?1 AND expires_at IS NULL
              UNION ALL
              SELECT min(sequence) FROM message INDEXED BY message_leased
              WHERE leased = 1 AND endpoint = ?1))",

@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::collections::HashSet;
 
+use futures_util::future::try_join_all;
 use tokio::task::JoinHandle;
 
 use super::{Harness, Suite};
@@ -261,6 +262,26 @@ pub async fn shows_ages_and_expiries_of_pending_messages<H: Harness>(suite: Suit
     let stats = suite.inbox.stats().await.unwrap().remove(0);
     assert_eq!((stats.oldest_pending, stats.nearest_expiry), (None, None));
     assert_eq!((stats.expired, stats.done), (0, 6));
+}
+
+/// Many that arrived later expire before it.
+pub async fn finds_oldest_pending_message_that_expires_last<H: Harness>(suite: Suite<H>) {
+    let slack = suite.harness.slack() + Duration::from_millis(2);
+    let body = suite.job(9000).await;
+    suite.store(NewMessage::new("books", "oldest", body)).await;
+    suite.advance(1000).await;
+    let body = suite.job(4000).await;
+    for hundred in 0..21 {
+        let later = (0..100).map(|n| {
+            let message = NewMessage::new("books", format!("{hundred} {n}"), body.clone());
+            suite.inbox.append(message)
+        });
+        let stored = try_join_all(later).await.unwrap();
+        assert!(stored.iter().all(|stored| *stored == Appended::Stored));
+    }
+    let stats = suite.inbox.stats().await.unwrap().remove(0);
+    let age = stats.oldest_pending.unwrap();
+    assert!(age + slack >= Duration::from_secs(1000), "{age:?}");
 }
 
 pub async fn shows_time_of_last_delivery<H: Harness>(suite: Suite<H>) {

@@ -14,7 +14,7 @@ BEGIN
                count(*) FILTER (WHERE state = 'done'),
                count(*) FILTER (WHERE state = 'dead'),
                -- Looks up the last rows only, in the order of arrival: `OFFSET 0` keeps the server from
-               -- joining all rows and sorting them.
+               -- joining all rows first.
                (SELECT found.received_at
                 FROM (SELECT sequence FROM added AS last WHERE last.endpoint = added.endpoint
                       ORDER BY sequence DESC OFFSET 0) AS last
