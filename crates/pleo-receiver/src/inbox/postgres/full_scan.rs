@@ -24,7 +24,8 @@ const SETTINGS: &str = "
 const LAST_SEQUENCE: &str = "SELECT last_value FROM inbox.message_sequence";
 
 /// The first ready message of each kind, of all endpoints that have or had messages. The last row has
-/// the microseconds that this took.
+/// the microseconds that this took. With `=` instead of `>=`, the primary key would have the same order,
+/// and the server could read it, with all messages that are done.
 const FIRST: &str = "
     WITH arriving AS MATERIALIZED (
         SELECT endpoint, min(expires_at) AS expires_at
@@ -46,7 +47,7 @@ const FIRST: &str = "
     LEFT JOIN LATERAL (
         SELECT sequence FROM inbox.dispatch
         WHERE state = 'pending' AND lease IS NULL AND due_at IS NULL
-          AND dispatch.endpoint = known.endpoint AND expires_at = 'infinity'
+          AND dispatch.endpoint = known.endpoint AND expires_at >= 'infinity'
         ORDER BY expires_at, sequence LIMIT 1
     ) AS lasting ON TRUE
     LEFT JOIN LATERAL (

@@ -125,7 +125,7 @@ const READY_FROM: &str = "
             (SELECT 2, expires_at, sequence FROM inbox.dispatch
              WHERE state = 'pending' AND lease IS NULL AND due_at IS NULL
                AND dispatch.endpoint = floor.endpoint
-               AND expires_at = 'infinity' AND sequence > floor.lasting
+               AND (expires_at, sequence) > ('infinity', floor.lasting)
              ORDER BY expires_at, sequence LIMIT $1)
             UNION ALL
             (SELECT 3, expires_at, sequence FROM inbox.dispatch

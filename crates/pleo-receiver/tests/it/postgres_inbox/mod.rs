@@ -9,6 +9,7 @@ mod failover;
 mod limits;
 mod open_transaction;
 mod outcomes;
+mod plans;
 mod pooler;
 mod resources;
 mod schema;
@@ -85,6 +86,25 @@ async fn wait_for_check(inbox: &dyn Inbox, is_expected: impl Fn(&Result<(), Inbo
         }
         assert!(started.elapsed() < PATIENCE, "{check:?}");
         time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Returns how many entries of an index were read, after the inbox was closed.
+async fn entries_read(server: &Server, schema: &str, index: &str, min_scans: u64) -> u64 {
+    let sql = format!(
+        "SELECT idx_scan, idx_tup_read FROM pg_stat_all_indexes
+         WHERE schemaname = '{schema}' AND indexrelname = '{index}'"
+    );
+    let started = Instant::now();
+    loop {
+        // Connections report when they end.
+        let row = task::block_in_place(|| server.execute(&sql));
+        let (scans, read) = row.trim().split_once('\t').unwrap();
+        if scans.parse::<u64>().unwrap() >= min_scans {
+            return read.parse().unwrap();
+        }
+        assert!(started.elapsed() < PATIENCE, "{index}: {row}");
+        time::sleep(Duration::from_millis(50)).await;
     }
 }
 

@@ -9,7 +9,7 @@ use pleo_receiver::{Inbox, PostgresInbox, PostgresOptions, Query, Selection};
 use tokio::{task, time};
 use tokio_postgres::{Client, NoTls};
 
-use super::{PATIENCE, append_until_stored, message, server};
+use super::{PATIENCE, append_until_stored, entries_read, message, server};
 use crate::support::postgres::{Server, schema};
 
 /// Rows of messages that were leased. A scan of all takes much longer than a lease.
@@ -39,25 +39,6 @@ fn create_dead_rows(server: &Server, schema: &str) {
          DELETE FROM {schema}.dispatch WHERE sequence < 0"
     );
     task::block_in_place(|| server.execute(&sql));
-}
-
-/// Returns how many entries of an index were read, after the inbox was closed.
-async fn entries_read(server: &Server, schema: &str, index: &str, min_scans: u64) -> u64 {
-    let sql = format!(
-        "SELECT idx_scan, idx_tup_read FROM pg_stat_all_indexes
-         WHERE schemaname = '{schema}' AND indexrelname = '{index}'"
-    );
-    let started = Instant::now();
-    loop {
-        // Connections report when they end.
-        let row = task::block_in_place(|| server.execute(&sql));
-        let (scans, read) = row.trim().split_once('\t').unwrap();
-        if scans.parse::<u64>().unwrap() >= min_scans {
-            return read.parse().unwrap();
-        }
-        assert!(started.elapsed() < PATIENCE, "{index}: {row}");
-        time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
