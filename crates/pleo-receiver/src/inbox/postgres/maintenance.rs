@@ -34,46 +34,60 @@ const CLOCK: &str = "SELECT inbox.clock()";
 const TOLERANCE: Duration = Duration::from_secs(1);
 
 /// Corrects leases that begin more than a minute from now: the server's clock was set back, by this many
-/// seconds if that is known. The end of a lease that was renewed since is right.
+/// seconds if that is known. The end of a lease that was renewed since is right. Returns how many there
+/// were, and how many were corrected.
 const CORRECT_LEASES: &str = "
     WITH ahead AS (
         SELECT sequence FROM inbox.dispatch
         WHERE lease IS NOT NULL AND leased_at > inbox.clock() + interval '1 minute'
-        FOR UPDATE SKIP LOCKED
+    ),
+    free AS (
+        SELECT sequence FROM ahead JOIN inbox.dispatch USING (sequence)
+        WHERE lease IS NOT NULL AND leased_at > inbox.clock() + interval '1 minute'
+        FOR UPDATE OF dispatch SKIP LOCKED
+    ),
+    corrected AS (
+        UPDATE inbox.dispatch
+        SET leased_at = inbox.clock(),
+            lease_ends_at = CASE
+                WHEN lease_ends_at > leased_at
+                THEN lease_ends_at - greatest(make_interval(secs => $1), leased_at - inbox.clock())
+                ELSE lease_ends_at
+            END
+        FROM free WHERE dispatch.sequence = free.sequence
+        RETURNING 1
     )
-    UPDATE inbox.dispatch
-    SET leased_at = inbox.clock(),
-        lease_ends_at = CASE
-            WHEN lease_ends_at > leased_at
-            THEN lease_ends_at - greatest(make_interval(secs => $1), leased_at - inbox.clock())
-            ELSE lease_ends_at
-        END
-    FROM ahead WHERE dispatch.sequence = ahead.sequence
-    RETURNING 1
+    SELECT (SELECT count(*) FROM ahead), (SELECT count(*) FROM corrected)
 ";
 
 /// Corrects retries whose last attempt ends more than a minute from now: the server's clock was set back
-/// by as much.
+/// by as much. Returns how many there were, and how many were corrected.
 const CORRECT_RETRIES: &str = "
     WITH scheduled AS (
         SELECT sequence, ended, due_at FROM inbox.dispatch
         WHERE due_at > inbox.clock() + interval '1 minute'
     ),
     ahead AS (
-        SELECT sequence, n, started_at + duration - inbox.clock() AS step
-        FROM scheduled JOIN inbox.attempt USING (sequence) JOIN inbox.dispatch USING (sequence)
+        SELECT sequence, n, due_at, started_at + duration - inbox.clock() AS step
+        FROM scheduled JOIN inbox.attempt USING (sequence)
         WHERE n = scheduled.ended AND started_at + duration > inbox.clock() + interval '1 minute'
-          -- Another receiver may have corrected it.
-          AND dispatch.due_at = scheduled.due_at
+    ),
+    free AS (
+        SELECT sequence, n, step FROM ahead JOIN inbox.dispatch USING (sequence)
+        -- Another receiver may have corrected it.
+        WHERE dispatch.due_at = ahead.due_at
         FOR UPDATE OF dispatch SKIP LOCKED
     ),
     attempts AS (
         UPDATE inbox.attempt SET started_at = started_at - step
-        FROM ahead WHERE attempt.sequence = ahead.sequence AND attempt.n = ahead.n
+        FROM free WHERE attempt.sequence = free.sequence AND attempt.n = free.n
+    ),
+    corrected AS (
+        UPDATE inbox.dispatch SET due_at = due_at - step
+        FROM free WHERE dispatch.sequence = free.sequence
+        RETURNING 1
     )
-    UPDATE inbox.dispatch SET due_at = due_at - step
-    FROM ahead WHERE dispatch.sequence = ahead.sequence
-    RETURNING 1
+    SELECT (SELECT count(*) FROM ahead), (SELECT count(*) FROM corrected)
 ";
 
 /// Maintains the inbox until it is closed.
@@ -109,7 +123,7 @@ type Look = (SystemTime, Instant);
 
 /// Corrects times if the server's clock was set back since the last look, or if there was none. Returns how
 /// many leases and retries were corrected.
-async fn correct_times(session: &Session, look: &mut Option<Look>) -> Result<usize, Failure> {
+async fn correct_times(session: &Session, look: &mut Option<Look>) -> Result<i64, Failure> {
     let rows = session.query(CLOCK, &[]).await?;
     let now: SystemTime = rows.first().ok_or(Failure::Lost)?.try_get(0)?;
     let here = Instant::now();
@@ -117,13 +131,20 @@ async fn correct_times(session: &Session, look: &mut Option<Look>) -> Result<usi
         let expected = then + here.duration_since(at);
         expected.duration_since(now).unwrap_or_default()
     });
-    let mut corrected = 0;
+    let (mut ahead, mut corrected) = (0, 0);
     if step.is_none_or(|step| step > TOLERANCE) {
         let seconds = step.map(|step| step.as_secs_f64());
-        let params: [Param<'_>; 1] = [(&seconds, Type::FLOAT8)];
-        corrected += session.query_locally(CORRECT_LEASES, &params).await?.len();
-        corrected += session.query_locally(CORRECT_RETRIES, &[]).await?.len();
+        let leases: [Param<'_>; 1] = [(&seconds, Type::FLOAT8)];
+        for (sql, params) in [(CORRECT_LEASES, &leases[..]), (CORRECT_RETRIES, &[])] {
+            let rows = session.query_locally(sql, params).await?;
+            let counts = rows.first().ok_or(Failure::Lost)?;
+            ahead += counts.try_get::<_, i64>(0)?;
+            corrected += counts.try_get::<_, i64>(1)?;
+        }
     }
-    *look = Some((now, here));
+    // What others had locked, as renewals do, is corrected the next time.
+    if ahead == corrected {
+        *look = Some((now, here));
+    }
     Ok(corrected)
 }

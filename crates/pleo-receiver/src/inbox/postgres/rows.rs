@@ -73,7 +73,8 @@ pub(super) fn message(row: &Row) -> Result<StoredMessage> {
     ))
 }
 
-/// Returns an attempt, whose `duration` is in microseconds.
+/// Returns an attempt, whose `duration` is in microseconds: less than zero if the server's clock was set
+/// back meanwhile.
 pub(super) fn attempt(row: &Row) -> Result<Attempt> {
     let number: i32 = row.try_get("number")?;
     let duration: Option<i64> = row.try_get("duration")?;
@@ -92,7 +93,7 @@ pub(super) fn attempt(row: &Row) -> Result<Attempt> {
             .unwrap_or(core::num::NonZeroU32::MIN),
         decode(row.try_get("worker")?),
         millisecond(row.try_get("started_at")?),
-        duration.map(|duration| Duration::from_micros(duration.unsigned_abs())),
+        duration.map(|duration| Duration::from_micros(duration.max(0).unsigned_abs())),
         result,
         error.map(decode),
     ))
