@@ -11,8 +11,6 @@ use rusqlite::Connection;
 use crate::support::postgres::{Server, schema, skip};
 use crate::support::program::{ENV, WorkDir};
 
-const PATIENCE: core::time::Duration = core::time::Duration::from_secs(60);
-
 #[test]
 fn commands_work_on_served_inbox() {
     let Some(database) = Server::shared() else {
@@ -170,13 +168,7 @@ async fn moves_file_with_history_and_can_be_repeated() {
     ));
     let lock = tokio::task::block_in_place(|| database.lock(&format!("{schema} half")));
     let mut interrupted = dir.command(&moving).spawn().unwrap();
-    let waiting = "SELECT count(*) FROM pg_stat_activity
-                   WHERE wait_event = 'advisory' AND query LIKE '%' || '{schema} append%'";
-    let waiting = waiting.replace("{schema}", &schema);
-    let started = std::time::Instant::now();
-    while execute(&waiting).trim() != "1" {
-        assert!(started.elapsed() < PATIENCE, "the move does not wait");
-    }
+    tokio::task::block_in_place(|| lock.wait_for_waiters(1));
     interrupted.kill().unwrap();
     interrupted.wait().unwrap();
     let count = format!("SELECT count(*) FROM {schema}.message");

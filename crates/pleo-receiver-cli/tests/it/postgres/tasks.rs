@@ -1,7 +1,6 @@
 //! Catch-up and retention on an inbox in PostgreSQL.
 
 use core::time::Duration;
-use std::thread;
 use std::time::Instant;
 
 use crate::support::harness::{EXPORT, Harness};
@@ -58,22 +57,15 @@ fn one_receiver_at_a_time_deletes_old_messages() {
     dir.write("pleo.toml", "[retention]\ndone = \"30d\"\n");
     let lock = database.lock(&format!("{schema} prune"));
     let servers = [(); 2].map(|()| dir.serve(&["--inbox", &url], ENV));
-    let started = Instant::now();
-    let wait_for = |sql: &str, expected: &str| {
-        while database.execute(sql).trim() != expected {
-            assert!(started.elapsed() < PATIENCE, "{sql}");
-            thread::yield_now();
-        }
-    };
     // Both wait for the one that deletes.
-    let waiting = format!(
-        "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'advisory' AND query LIKE '%{schema} prune%'"
-    );
-    wait_for(&waiting, "2");
+    lock.wait_for_waiters(2);
     let count = format!("SELECT count(*) FROM {schema}.message");
     assert_eq!(database.execute(&count).trim(), "3000");
     drop(lock);
-    wait_for(&count, "0");
+    let started = Instant::now();
+    while database.execute(&count).trim() != "0" {
+        assert!(started.elapsed() < PATIENCE);
+    }
     for server in servers {
         let (code, log) = server.stop("-TERM");
         assert_eq!(code, Some(0), "{log}");

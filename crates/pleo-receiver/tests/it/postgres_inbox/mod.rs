@@ -89,23 +89,26 @@ async fn wait_for_check(inbox: &dyn Inbox, is_expected: impl Fn(&Result<(), Inbo
     }
 }
 
+/// Returns the URL of an inbox for [`entries_read`].
+fn url_to_count(server: &Server, schema: &str) -> String {
+    format!("{}&application_name={schema}", server.url(schema))
+}
+
 /// Returns how many entries of an index were read, after the inbox was closed.
-async fn entries_read(server: &Server, schema: &str, index: &str, min_scans: u64) -> u64 {
-    let sql = format!(
-        "SELECT idx_scan, idx_tup_read FROM pg_stat_all_indexes
-         WHERE schemaname = '{schema}' AND indexrelname = '{index}'"
-    );
+async fn entries_read(server: &Server, schema: &str, index: &str) -> u64 {
+    let execute = |sql: String| task::block_in_place(|| server.execute(&sql));
     let started = Instant::now();
-    loop {
-        // Connections report when they end.
-        let row = task::block_in_place(|| server.execute(&sql));
-        let (scans, read) = row.trim().split_once('\t').unwrap();
-        if scans.parse::<u64>().unwrap() >= min_scans {
-            return read.parse().unwrap();
-        }
-        assert!(started.elapsed() < PATIENCE, "{index}: {row}");
-        time::sleep(Duration::from_millis(50)).await;
+    // Connections report what they read when they end.
+    let open = format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{schema}'");
+    while execute(open.clone()).trim() != "0" {
+        assert!(started.elapsed() < PATIENCE);
+        time::sleep(Duration::from_millis(20)).await;
     }
+    let read = execute(format!(
+        "SELECT idx_tup_read FROM pg_stat_all_indexes
+         WHERE schemaname = '{schema}' AND indexrelname = '{index}'"
+    ));
+    read.trim().parse().unwrap()
 }
 
 #[test]

@@ -9,7 +9,7 @@ use pleo_receiver::{Inbox, PostgresInbox, PostgresOptions, Query, Selection};
 use tokio::{task, time};
 use tokio_postgres::{Client, NoTls};
 
-use super::{PATIENCE, append_until_stored, entries_read, message, server};
+use super::{PATIENCE, append_until_stored, entries_read, message, server, url_to_count};
 use crate::support::postgres::{Server, schema};
 
 /// Rows of messages that were leased. A scan of all takes much longer than a lease.
@@ -45,7 +45,8 @@ fn create_dead_rows(server: &Server, schema: &str) {
 async fn leases_read_no_rows_of_messages_leased_before() {
     let Some(server) = server() else { return };
     let schema = schema();
-    let inbox = PostgresInbox::open(&server.url(&schema)).await.unwrap();
+    let inbox = PostgresInbox::open(&url_to_count(server, &schema)).await;
+    let inbox = inbox.unwrap();
     let _other = begin(server).await;
     create_dead_rows(server, &schema);
     let (mut leases, mut handled) = (0, 0);
@@ -74,7 +75,7 @@ async fn leases_read_no_rows_of_messages_leased_before() {
     inbox.close().await.unwrap();
     let leases = u64::try_from(leases).unwrap();
     for (index, limit) in [("dispatch_ready", DEAD / 2), ("dispatch_leased", 1000)] {
-        let read = entries_read(server, &schema, index, leases).await;
+        let read = entries_read(server, &schema, index).await;
         assert!(read < leases * limit, "{index}: {read} in {leases} leases");
     }
 }
@@ -197,12 +198,7 @@ async fn statistics_do_not_wait_for_search() {
         let inbox = Arc::clone(&inbox);
         tokio::spawn(async move { inbox.list(Query::new(Selection::all(), 1)).await })
     };
-    let waiting = "SELECT count(*) FROM pg_stat_activity
-                   WHERE wait_event = 'advisory' AND query LIKE '%' || '{schema} append%'";
-    let waiting = waiting.replace("{schema}", &schema);
-    while task::block_in_place(|| server.execute(&waiting)).trim() != "1" {
-        assert!(!search.is_finished());
-    }
+    task::block_in_place(|| lock.wait_for_waiters(1));
     let stats = inbox.stats().await.unwrap();
     assert_eq!(stats[0].ready, 1);
     assert!(inbox.measurements().await.unwrap().file_bytes.is_some());

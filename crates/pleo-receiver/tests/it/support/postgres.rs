@@ -20,7 +20,7 @@ use std::time::Instant;
 
 use tempfile::TempDir;
 
-/// How long a server may take to start or to stop.
+/// How long a server may take to start or to stop, and sessions to wait for a lock.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A PostgreSQL server in a temporary folder. It ends with the test process, whatever ends that.
@@ -230,7 +230,7 @@ impl Server {
     }
 
     /// Holds the lock with this name until the value is dropped.
-    pub(crate) fn lock(&self, name: &str) -> HeldLock {
+    pub(crate) fn lock(&self, name: &str) -> HeldLock<'_> {
         let mut child = self
             .psql_command("postgres")
             .stdin(Stdio::piped())
@@ -244,7 +244,11 @@ impl Server {
         let mut answer = [0];
         let read = child.stdout.as_mut().unwrap().read_exact(&mut answer);
         read.unwrap();
-        HeldLock(child)
+        HeldLock {
+            server: self,
+            name: name.into(),
+            session: child,
+        }
     }
 
     fn psql_command(&self, database: &str) -> Command {
@@ -306,12 +310,32 @@ impl Server {
 }
 
 /// A lock of the server, in a session of its own.
-pub(crate) struct HeldLock(Child);
+pub(crate) struct HeldLock<'a> {
+    server: &'a Server,
+    name: String,
+    session: Child,
+}
 
-impl Drop for HeldLock {
+impl HeldLock<'_> {
+    /// Waits until this many sessions wait for the lock.
+    pub(crate) fn wait_for_waiters(&self, count: usize) {
+        let sql = format!(
+            "SELECT count(*) FROM pg_locks
+             WHERE locktype = 'advisory' AND NOT granted
+               AND classid::bigint << 32 | objid::bigint = hashtextextended('{}', 0)",
+            self.name
+        );
+        let started = Instant::now();
+        while self.server.execute(&sql).trim() != count.to_string() {
+            assert!(started.elapsed() < PATIENCE, "{}", self.server.log());
+        }
+    }
+}
+
+impl Drop for HeldLock<'_> {
     fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
+        drop(self.session.kill());
+        drop(self.session.wait());
     }
 }
 
