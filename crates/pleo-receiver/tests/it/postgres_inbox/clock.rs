@@ -7,9 +7,8 @@ use std::time::Instant;
 use pleo_receiver::inbox::{Completed, LeaseRequest, LeasedMessage, Outcome};
 use pleo_receiver::{Inbox, Key, PostgresInbox};
 use tokio::{task, time};
-use tokio_postgres::NoTls;
 
-use super::{PATIENCE, message, server};
+use super::{PATIENCE, connect, message, server};
 use crate::support::postgres::{Server, schema};
 
 /// How long the leases last, and the delay of the retry.
@@ -46,9 +45,7 @@ async fn leases_and_retries_keep_their_time_after_clock_is_set_back() {
         error: "failed".into(),
     };
     inbox.complete(failed.lease, retry).await.unwrap();
-    let url = format!("postgres://postgres@127.0.0.1:{}/postgres", server.port());
-    let (other, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
-    tokio::spawn(connection);
+    let other = connect(server).await;
     let lock = format!(
         "BEGIN; SELECT FROM {schema}.dispatch JOIN {schema}.message USING (sequence)
          WHERE webhook_id = 'locked' FOR UPDATE OF dispatch"

@@ -26,6 +26,7 @@ use pleo_receiver::{
     Appended, Inbox, InboxError, NewMessage, PostgresInbox, PostgresOpenError, PostgresOptions,
 };
 use tokio::{task, time};
+use tokio_postgres::{Client, NoTls};
 
 use crate::support::postgres::Server;
 
@@ -87,6 +88,14 @@ async fn wait_for_check(inbox: &dyn Inbox, is_expected: impl Fn(&Result<(), Inbo
         assert!(started.elapsed() < PATIENCE, "{check:?}");
         time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// Connects as the superuser.
+async fn connect(server: &Server) -> Client {
+    let url = format!("postgres://postgres@127.0.0.1:{}/postgres", server.port());
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client
 }
 
 /// Returns the URL of an inbox for [`entries_read`].

@@ -7,9 +7,9 @@ use std::time::Instant;
 use pleo_receiver::inbox::{LeaseRequest, Outcome};
 use pleo_receiver::{Inbox, PostgresInbox, PostgresOptions, Query, Selection};
 use tokio::{task, time};
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
-use super::{PATIENCE, append_until_stored, entries_read, message, server, url_to_count};
+use super::{PATIENCE, append_until_stored, connect, entries_read, message, server, url_to_count};
 use crate::support::postgres::{Server, schema};
 
 /// Rows of messages that were leased. A scan of all takes much longer than a lease.
@@ -23,9 +23,7 @@ const BATCH: usize = 32;
 
 /// Begins a transaction that sees the rows of now.
 async fn begin(server: &Server) -> Client {
-    let url = format!("postgres://postgres@127.0.0.1:{}/postgres", server.port());
-    let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
-    tokio::spawn(connection);
+    let client = connect(server).await;
     let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM pg_class";
     client.batch_execute(begin).await.unwrap();
     client

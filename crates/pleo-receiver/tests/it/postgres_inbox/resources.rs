@@ -12,9 +12,11 @@ use pleo_receiver::{
     Inbox, InboxErrorKind, NewMessage, PostgresInbox, PostgresOptions, Query, Selection,
 };
 use tokio::{task, time};
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::Client;
 
-use super::{PATIENCE, append_until_stored, message, refused, server, text, wait_for_check};
+use super::{
+    PATIENCE, append_until_stored, connect, message, refused, server, text, wait_for_check,
+};
 use crate::support::postgres::{Server, schema, skip};
 use crate::support::tcp_proxy::TcpProxy;
 
@@ -65,9 +67,7 @@ async fn open_locked(server: &Server) -> (PostgresInbox, Client) {
     let options = options.with_statement_timeout(Duration::from_millis(500));
     let inbox = PostgresInbox::open_with(options).await.unwrap();
     append_until_stored(&inbox, "first").await;
-    let url = format!("postgres://postgres@127.0.0.1:{}/postgres", server.port());
-    let (administrator, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
-    tokio::spawn(connection);
+    let administrator = connect(server).await;
     let lock = format!("BEGIN; LOCK TABLE {name}.message IN ACCESS EXCLUSIVE MODE");
     administrator.batch_execute(&lock).await.unwrap();
     (inbox, administrator)

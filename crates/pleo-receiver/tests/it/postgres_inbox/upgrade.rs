@@ -1,12 +1,14 @@
 //! Upgrades of the schema, and migrations that fail.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use pleo_receiver::inbox::{LeaseRequest, Outcome};
 use pleo_receiver::{Inbox, PostgresInbox};
+use tokio::task::JoinSet;
 use tokio::{task, time};
 
-use super::{PATIENCE, append_until_stored, message, refused, server};
+use super::{PATIENCE, append_until_stored, connect, message, refused, server};
 use crate::support::postgres::{Server, schema};
 
 /// The schema of the first release.
@@ -48,6 +50,48 @@ async fn upgrades_first_version_with_its_messages() {
     let stats = inbox.stats().await.unwrap().remove(0);
     assert_eq!(stats.ready, 2);
     assert!(stats.delivered_at.is_some());
+}
+
+/// Receivers of the first release store and dispatch messages meanwhile: their statements lock the tables
+/// that the migrations change.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn upgrades_first_version_under_load() {
+    let Some(server) = server() else { return };
+    let name = schema();
+    create_version_1(server, &name);
+    let append = format!(
+        "WITH stored AS (
+             INSERT INTO {name}.message
+                 (sequence, endpoint, webhook_id, origin, received_at, headers, body)
+             SELECT nextval('{name}.message_sequence'), 'books', gen_random_uuid()::text, 'webhook', now(),
+                    '', ''
+             FROM generate_series(1, 20)
+             RETURNING sequence
+         )
+         INSERT INTO {name}.dispatch (sequence, endpoint) SELECT sequence, 'books' FROM stored"
+    );
+    let complete = format!("UPDATE {name}.dispatch SET state = 'done' WHERE state = 'pending'");
+    let is_migrated = Arc::new(AtomicBool::new(false));
+    let mut receivers = JoinSet::new();
+    for statement in [append.clone(), append, complete] {
+        let client = connect(server).await;
+        let is_migrated = Arc::clone(&is_migrated);
+        receivers.spawn(async move {
+            let mut count = 0;
+            while !is_migrated.load(Ordering::Relaxed) {
+                client.batch_execute(&statement).await.unwrap();
+                count += 1;
+            }
+            count
+        });
+    }
+    let written = format!("SELECT count(*) > 100 FROM {name}.tally");
+    while execute(server, &written).trim() != "t" {}
+    let options = server.url(&name).parse().unwrap();
+    let migrated = PostgresInbox::migrate(options).await;
+    is_migrated.store(true, Ordering::Relaxed);
+    assert_eq!(migrated.unwrap(), [2, 3]);
+    assert!(receivers.join_all().await.iter().all(|count| *count > 0));
 }
 
 /// The program of the release before goes on while the next one migrates: its statements and triggers
