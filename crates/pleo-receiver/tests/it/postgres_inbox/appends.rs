@@ -1,13 +1,27 @@
-//! Appends that the server refuses.
+//! Appends that share a statement.
 
 use core::pin::pin;
 
 use futures_util::poll;
-use pleo_receiver::{Appended, Inbox, InboxErrorKind, PostgresInbox};
+use pleo_receiver::inbox::InboxFuture;
+use pleo_receiver::{Appended, Inbox, InboxErrorKind, Key, NewMessage, PostgresInbox};
 use tokio::{task, time};
 
-use super::{PATIENCE, message, server};
-use crate::support::postgres::schema;
+use super::{PATIENCE, connect, message, server};
+use crate::support::postgres::{HeldLock, schema};
+
+/// Lets each connection of the inbox wait with a message, so that the next messages go into one statement.
+async fn occupy<'a>(
+    inbox: &'a PostgresInbox,
+    appending: &HeldLock<'_>,
+) -> [InboxFuture<'a, Appended>; 2] {
+    let mut appends = ["x", "y"].map(|id| inbox.append(message(id)));
+    for (append, connections) in appends.iter_mut().zip([1, 2]) {
+        assert!(poll!(append).is_pending());
+        task::block_in_place(|| appending.wait_for_waiters(connections));
+    }
+    appends
+}
 
 /// The server refuses one of three messages of a statement, and stores another one late.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -30,12 +44,7 @@ async fn refused_message_delays_no_other() {
     ));
     let late = lock("late");
     let appending = lock("append");
-    // Each connection waits with one of these. The others go into one statement then.
-    let mut first = ["x", "y"].map(|id| Box::pin(inbox.append(message(id))));
-    for (append, connections) in first.iter_mut().zip([1, 2]) {
-        assert!(poll!(append).is_pending());
-        task::block_in_place(|| appending.wait_for_waiters(connections));
-    }
+    let first = occupy(&inbox, &appending).await;
     let mut a = pin!(inbox.append(message("a")));
     let mut b = pin!(inbox.append(message("b")));
     let mut c = pin!(inbox.append(message("c")));
@@ -50,6 +59,87 @@ async fn refused_message_delays_no_other() {
     drop(late);
     assert_eq!(c.await.unwrap(), Appended::Stored);
     for append in first {
+        assert_eq!(append.await.unwrap(), Appended::Stored);
+    }
+}
+
+/// The first of two equal messages is pruned before the second is compared with it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn stores_equal_message_after_first_is_pruned() {
+    let Some(server) = server() else { return };
+    let name = schema();
+    let inbox = PostgresInbox::open(&server.url(&name)).await.unwrap();
+    let lock = |lock: &str| task::block_in_place(|| server.lock(&format!("{name} {lock}")));
+    let execute = |sql: &str| task::block_in_place(|| server.execute(sql));
+    execute(&format!(
+        "CREATE FUNCTION {name}.wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             PERFORM pg_advisory_xact_lock(hashtextextended('{name} late', 0));
+             RETURN NEW;
+         END $$;
+         CREATE TRIGGER wait BEFORE INSERT ON {name}.message
+         FOR EACH ROW WHEN (NEW.webhook_id = 'equal') EXECUTE FUNCTION {name}.wait()"
+    ));
+    let late = lock("late");
+    let appending = lock("append");
+    let others = occupy(&inbox, &appending).await;
+    let equal = |body: &'static str| inbox.append(NewMessage::new("books", "equal", body));
+    let (mut first, mut second) = (pin!(equal("first")), pin!(equal("second")));
+    assert!(poll!(&mut first).is_pending());
+    assert!(poll!(&mut second).is_pending());
+    drop(appending);
+    for append in others {
+        assert_eq!(append.await.unwrap(), Appended::Stored);
+    }
+    task::block_in_place(|| late.wait_for_waiters(1));
+
+    // Is next to get the table when the statement is committed.
+    let pruner = connect(server).await;
+    let begin = format!("BEGIN; LOCK TABLE {name}.message IN ACCESS EXCLUSIVE MODE");
+    let begun = pruner.batch_execute(&begin);
+    let mut begun = pin!(begun);
+    assert!(poll!(&mut begun).is_pending());
+    let waiting = format!(
+        "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = '{name}.message'::regclass"
+    );
+    while execute(&waiting).trim() != "1" {}
+    drop(late);
+    begun.await.unwrap();
+    let prune =
+        format!("DELETE FROM {name}.message WHERE webhook_id = 'equal' AND body = 'first'; COMMIT");
+    pruner.batch_execute(&prune).await.unwrap();
+
+    assert_eq!(first.await.unwrap(), Appended::Stored);
+    assert_eq!(second.await.unwrap(), Appended::Stored);
+    let key = Key::new("books", "equal");
+    assert_eq!(inbox.get(key).await.unwrap().unwrap().body, "second");
+}
+
+/// The message that two equal ones are compared with is pruned while both are appended.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn reports_no_message_as_stored_whose_equal_is() {
+    let Some(server) = server() else { return };
+    let name = schema();
+    let inbox = PostgresInbox::open(&server.url(&name)).await.unwrap();
+    let append = |body: &'static str| inbox.append(NewMessage::new("books", "equal", body));
+    append("stored").await.unwrap();
+    let prune = format!(
+        "CREATE FUNCTION {name}.prune() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             DELETE FROM {name}.message WHERE webhook_id = 'equal';
+             RETURN NEW;
+         END $$;
+         CREATE TRIGGER prune BEFORE INSERT ON {name}.message
+         FOR EACH ROW WHEN (NEW.body = 'second') EXECUTE FUNCTION {name}.prune()"
+    );
+    task::block_in_place(|| server.execute(&prune));
+    let appending = task::block_in_place(|| server.lock(&format!("{name} append")));
+    let others = occupy(&inbox, &appending).await;
+    let (mut first, mut second) = (pin!(append("first")), pin!(append("second")));
+    assert!(poll!(&mut first).is_pending());
+    assert!(poll!(&mut second).is_pending());
+    drop(appending);
+    assert_eq!(first.await.unwrap(), Appended::Conflict);
+    assert_eq!(second.await.unwrap(), Appended::Conflict);
+    for append in others {
         assert_eq!(append.await.unwrap(), Appended::Stored);
     }
 }
