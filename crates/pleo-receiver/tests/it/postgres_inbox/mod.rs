@@ -98,13 +98,14 @@ async fn connect(server: &Server) -> Client {
     client
 }
 
-/// Returns the URL of an inbox for [`entries_read`].
+/// Returns the URL of an inbox for [`scans`].
 fn url_to_count(server: &Server, schema: &str) -> String {
     format!("{}&application_name={schema}", server.url(schema))
 }
 
-/// Returns how many entries of an index were read, after the inbox was closed.
-async fn entries_read(server: &Server, schema: &str, index: &str) -> u64 {
+/// Returns how often an index was scanned, and how many of its entries were read, after the inbox was
+/// closed.
+async fn scans(server: &Server, schema: &str, index: &str) -> (u64, u64) {
     let execute = |sql: String| task::block_in_place(|| server.execute(&sql));
     let started = Instant::now();
     // Connections report what they read when they end.
@@ -113,11 +114,12 @@ async fn entries_read(server: &Server, schema: &str, index: &str) -> u64 {
         assert!(started.elapsed() < PATIENCE);
         time::sleep(Duration::from_millis(20)).await;
     }
-    let read = execute(format!(
-        "SELECT idx_tup_read FROM pg_stat_all_indexes
+    let row = execute(format!(
+        "SELECT idx_scan, idx_tup_read FROM pg_stat_all_indexes
          WHERE schemaname = '{schema}' AND indexrelname = '{index}'"
     ));
-    read.trim().parse().unwrap()
+    let (scans, read) = row.trim().split_once('\t').unwrap();
+    (scans.parse().unwrap(), read.parse().unwrap())
 }
 
 #[test]
