@@ -8,30 +8,57 @@ use pleo_receiver::{Appended, Inbox, InboxErrorKind, Key, NewMessage, PostgresIn
 use tokio::{task, time};
 
 use super::{PATIENCE, connect, message, server};
-use crate::support::postgres::{HeldLock, schema};
+use crate::support::postgres::{HeldLock, Server, schema};
 
-/// Lets each connection of the inbox wait with a message, so that the next messages go into one statement.
-async fn occupy<'a>(
-    inbox: &'a PostgresInbox,
-    appending: &HeldLock<'_>,
-) -> [InboxFuture<'a, Appended>; 2] {
-    let mut appends = ["x", "y"].map(|id| inbox.append(message(id)));
-    for (append, connections) in appends.iter_mut().zip([1, 2]) {
-        assert!(poll!(append).is_pending());
-        task::block_in_place(|| appending.wait_for_waiters(connections));
+/// An inbox in a schema of its own.
+struct Setup {
+    server: &'static Server,
+    schema: String,
+    inbox: PostgresInbox,
+}
+
+impl Setup {
+    async fn new() -> Option<Self> {
+        let server = server()?;
+        let schema = schema();
+        let inbox = PostgresInbox::open(&server.url(&schema)).await.unwrap();
+        Some(Self {
+            server,
+            schema,
+            inbox,
+        })
     }
-    appends
+
+    fn execute(&self, sql: &str) -> String {
+        task::block_in_place(|| self.server.execute(sql))
+    }
+
+    fn lock(&self, name: &str) -> HeldLock<'_> {
+        let name = format!("{} {name}", self.schema);
+        task::block_in_place(|| self.server.lock(&name))
+    }
+
+    /// Lets each connection of the inbox wait with a message until the lock is dropped, so that the next
+    /// messages go into one statement.
+    async fn occupy(&self) -> (HeldLock<'_>, [InboxFuture<'_, Appended>; 2]) {
+        let appending = self.lock("append");
+        let mut appends = ["x", "y"].map(|id| self.inbox.append(message(id)));
+        for (append, connections) in appends.iter_mut().zip([1, 2]) {
+            assert!(poll!(append).is_pending());
+            task::block_in_place(|| appending.wait_for_waiters(connections));
+        }
+        (appending, appends)
+    }
 }
 
 /// The server refuses one of three messages of a statement, and stores another one late.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn refused_message_delays_no_other() {
-    let Some(server) = server() else { return };
-    let name = schema();
-    let inbox = PostgresInbox::open(&server.url(&name)).await.unwrap();
-    let lock = |lock: &str| task::block_in_place(|| server.lock(&format!("{name} {lock}")));
-    let execute = |sql: &str| task::block_in_place(|| server.execute(sql));
-    execute(&format!(
+    let Some(setup) = Setup::new().await else {
+        return;
+    };
+    let (name, inbox) = (&setup.schema, &setup.inbox);
+    setup.execute(&format!(
         "CREATE FUNCTION {name}.refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
              IF NEW.webhook_id = 'b' THEN RAISE check_violation; END IF;
              IF NEW.webhook_id = 'c' THEN
@@ -42,9 +69,8 @@ async fn refused_message_delays_no_other() {
          CREATE TRIGGER refuse BEFORE INSERT ON {name}.message
          FOR EACH ROW EXECUTE FUNCTION {name}.refuse()"
     ));
-    let late = lock("late");
-    let appending = lock("append");
-    let first = occupy(&inbox, &appending).await;
+    let late = setup.lock("late");
+    let (appending, others) = setup.occupy().await;
     let mut a = pin!(inbox.append(message("a")));
     let mut b = pin!(inbox.append(message("b")));
     let mut c = pin!(inbox.append(message("c")));
@@ -58,7 +84,7 @@ async fn refused_message_delays_no_other() {
     assert!(poll!(&mut c).is_pending());
     drop(late);
     assert_eq!(c.await.unwrap(), Appended::Stored);
-    for append in first {
+    for append in others {
         assert_eq!(append.await.unwrap(), Appended::Stored);
     }
 }
@@ -66,12 +92,11 @@ async fn refused_message_delays_no_other() {
 /// The first of two equal messages is pruned before the second is compared with it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stores_equal_message_after_first_is_pruned() {
-    let Some(server) = server() else { return };
-    let name = schema();
-    let inbox = PostgresInbox::open(&server.url(&name)).await.unwrap();
-    let lock = |lock: &str| task::block_in_place(|| server.lock(&format!("{name} {lock}")));
-    let execute = |sql: &str| task::block_in_place(|| server.execute(sql));
-    execute(&format!(
+    let Some(setup) = Setup::new().await else {
+        return;
+    };
+    let (name, inbox) = (&setup.schema, &setup.inbox);
+    setup.execute(&format!(
         "CREATE FUNCTION {name}.wait() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
              PERFORM pg_advisory_xact_lock(hashtextextended('{name} late', 0));
              RETURN NEW;
@@ -79,9 +104,8 @@ async fn stores_equal_message_after_first_is_pruned() {
          CREATE TRIGGER wait BEFORE INSERT ON {name}.message
          FOR EACH ROW WHEN (NEW.webhook_id = 'equal') EXECUTE FUNCTION {name}.wait()"
     ));
-    let late = lock("late");
-    let appending = lock("append");
-    let others = occupy(&inbox, &appending).await;
+    let late = setup.lock("late");
+    let (appending, others) = setup.occupy().await;
     let equal = |body: &'static str| inbox.append(NewMessage::new("books", "equal", body));
     let (mut first, mut second) = (pin!(equal("first")), pin!(equal("second")));
     assert!(poll!(&mut first).is_pending());
@@ -93,7 +117,7 @@ async fn stores_equal_message_after_first_is_pruned() {
     task::block_in_place(|| late.wait_for_waiters(1));
 
     // Is next to get the table when the statement is committed.
-    let pruner = connect(server).await;
+    let pruner = connect(setup.server).await;
     let begin = format!("BEGIN; LOCK TABLE {name}.message IN ACCESS EXCLUSIVE MODE");
     let begun = pruner.batch_execute(&begin);
     let mut begun = pin!(begun);
@@ -101,7 +125,7 @@ async fn stores_equal_message_after_first_is_pruned() {
     let waiting = format!(
         "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = '{name}.message'::regclass"
     );
-    while execute(&waiting).trim() != "1" {}
+    while setup.execute(&waiting).trim() != "1" {}
     drop(late);
     begun.await.unwrap();
     let prune =
@@ -117,9 +141,10 @@ async fn stores_equal_message_after_first_is_pruned() {
 /// The message that two equal ones are compared with is pruned while both are appended.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn reports_no_message_as_stored_whose_equal_is() {
-    let Some(server) = server() else { return };
-    let name = schema();
-    let inbox = PostgresInbox::open(&server.url(&name)).await.unwrap();
+    let Some(setup) = Setup::new().await else {
+        return;
+    };
+    let (name, inbox) = (&setup.schema, &setup.inbox);
     let append = |body: &'static str| inbox.append(NewMessage::new("books", "equal", body));
     append("stored").await.unwrap();
     let prune = format!(
@@ -130,9 +155,8 @@ async fn reports_no_message_as_stored_whose_equal_is() {
          CREATE TRIGGER prune BEFORE INSERT ON {name}.message
          FOR EACH ROW WHEN (NEW.body = 'second') EXECUTE FUNCTION {name}.prune()"
     );
-    task::block_in_place(|| server.execute(&prune));
-    let appending = task::block_in_place(|| server.lock(&format!("{name} append")));
-    let others = occupy(&inbox, &appending).await;
+    setup.execute(&prune);
+    let (appending, others) = setup.occupy().await;
     let (mut first, mut second) = (pin!(append("first")), pin!(append("second")));
     assert!(poll!(&mut first).is_pending());
     assert!(poll!(&mut second).is_pending());
