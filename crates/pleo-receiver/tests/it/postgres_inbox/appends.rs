@@ -7,7 +7,7 @@ use pleo_receiver::inbox::InboxFuture;
 use pleo_receiver::{Appended, Inbox, InboxErrorKind, Key, NewMessage, PostgresInbox};
 use tokio::{task, time};
 
-use super::{PATIENCE, connect, message, server};
+use super::{PATIENCE, connect, execute, message, server};
 use crate::support::postgres::{HeldLock, Server, schema};
 
 /// An inbox in a schema of its own.
@@ -30,7 +30,7 @@ impl Setup {
     }
 
     fn execute(&self, sql: &str) -> String {
-        task::block_in_place(|| self.server.execute(sql))
+        execute(self.server, sql)
     }
 
     fn lock(&self, name: &str) -> HeldLock<'_> {

@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use pleo_receiver::inbox::{Completed, LeaseRequest, LeasedMessage, Outcome};
 use pleo_receiver::{Inbox, Key, PostgresInbox};
-use tokio::{task, time};
+use tokio::time;
 
-use super::{PATIENCE, connect, message, server};
+use super::{PATIENCE, connect, execute, message, server};
 use crate::support::postgres::{Server, schema};
 
 /// How long the leases last, and the delay of the retry.
@@ -19,7 +19,7 @@ fn set_clock_back(server: &Server, schema: &str) {
         "CREATE OR REPLACE FUNCTION {schema}.clock() RETURNS timestamptz LANGUAGE sql STABLE
          AS 'SELECT statement_timestamp() - interval ''1 hour'''"
     );
-    task::block_in_place(|| server.execute(&sql));
+    execute(server, &sql);
 }
 
 async fn lease(inbox: &PostgresInbox) -> Option<LeasedMessage> {
@@ -57,7 +57,7 @@ async fn leases_and_retries_keep_their_time_after_clock_is_set_back() {
     let uncorrected = format!(
         "SELECT count(*) FROM {schema}.dispatch WHERE leased_at > {schema}.clock() + interval '1 minute'"
     );
-    let uncorrected = || task::block_in_place(|| server.execute(&uncorrected));
+    let uncorrected = || execute(server, &uncorrected);
     let started = Instant::now();
     let mut redelivered = BTreeSet::new();
     while redelivered.len() < 3 || uncorrected().trim() != "0" {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use pleo_receiver::{Appended, Inbox, InboxErrorKind, PostgresInbox, Query, Selection};
 use tokio::{task, time};
 
-use super::{PATIENCE, append_until_stored, message, refused, server, start, text, wait_for_check};
+use super::{
+    PATIENCE, append_until_stored, execute, message, refused, server, start, text, wait_for_check,
+};
 use crate::support::postgres::schema;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -116,7 +118,7 @@ async fn imports_only_what_is_durable() {
         let import = import();
         let waiting = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
                        WHERE wait_event = 'SyncRep'";
-        while task::block_in_place(|| server.execute(waiting)).trim() == "0" {
+        while execute(&server, waiting).trim() == "0" {
             assert!(!import.is_finished());
             time::sleep(Duration::from_millis(20)).await;
         }
@@ -156,7 +158,7 @@ async fn acknowledges_nothing_that_no_synchronous_standby_has() {
     };
     let waiting = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
                    WHERE wait_event = 'SyncRep'";
-    while task::block_in_place(|| server.execute(waiting)).trim() == "0" {
+    while execute(&server, waiting).trim() == "0" {
         time::sleep(Duration::from_millis(20)).await;
     }
     let error = append.await.unwrap().unwrap_err();
@@ -172,7 +174,7 @@ async fn acknowledges_nothing_that_no_synchronous_standby_has() {
         tokio::spawn(async move { inbox.append(message("second")).await })
     };
     let waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
-    while task::block_in_place(|| server.execute(waits)).trim() == "0" {
+    while execute(&server, waits).trim() == "0" {
         assert!(!repeated.is_finished());
         time::sleep(Duration::from_millis(20)).await;
     }

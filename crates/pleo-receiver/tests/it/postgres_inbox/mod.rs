@@ -43,6 +43,11 @@ fn start(settings: &[&'static str]) -> Option<Server> {
     task::block_in_place(|| Server::start(settings))
 }
 
+/// Executes SQL as the superuser, and returns its rows.
+fn execute(server: &Server, sql: &str) -> String {
+    task::block_in_place(|| server.execute(sql))
+}
+
 fn message(id: &str) -> NewMessage {
     NewMessage::new("books", id, id.to_owned())
 }
@@ -106,18 +111,18 @@ fn url_to_count(server: &Server, schema: &str) -> String {
 /// Returns how often an index was scanned, and how many of its entries were read, after the inbox was
 /// closed.
 async fn scans(server: &Server, schema: &str, index: &str) -> (u64, u64) {
-    let execute = |sql: String| task::block_in_place(|| server.execute(&sql));
     let started = Instant::now();
     // Connections report what they read when they end.
     let open = format!("SELECT count(*) FROM pg_stat_activity WHERE application_name = '{schema}'");
-    while execute(open.clone()).trim() != "0" {
+    while execute(server, &open).trim() != "0" {
         assert!(started.elapsed() < PATIENCE);
         time::sleep(Duration::from_millis(20)).await;
     }
-    let row = execute(format!(
+    let sql = format!(
         "SELECT idx_scan, idx_tup_read FROM pg_stat_all_indexes
          WHERE schemaname = '{schema}' AND indexrelname = '{index}'"
-    ));
+    );
+    let row = execute(server, &sql);
     let (scans, read) = row.trim().split_once('\t').unwrap();
     (scans.parse().unwrap(), read.parse().unwrap())
 }

@@ -9,7 +9,9 @@ use pleo_receiver::{Inbox, PostgresInbox, PostgresOptions, Query, Selection};
 use tokio::{task, time};
 use tokio_postgres::Client;
 
-use super::{PATIENCE, append_until_stored, connect, message, scans, server, url_to_count};
+use super::{
+    PATIENCE, append_until_stored, connect, execute, message, scans, server, url_to_count,
+};
 use crate::support::postgres::{Server, schema};
 
 /// Rows of messages that were leased. A scan of all takes much longer than a lease.
@@ -36,7 +38,7 @@ fn create_dead_rows(server: &Server, schema: &str) {
          SELECT -n, 'books' FROM generate_series(1, {DEAD}) AS n;
          DELETE FROM {schema}.dispatch WHERE sequence < 0"
     );
-    task::block_in_place(|| server.execute(&sql));
+    execute(server, &sql);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -94,7 +96,7 @@ async fn redelivers_retry_behind_dead_rows() {
     let first = lease(&inbox).await.unwrap();
     // So many messages later that it is not read beside them.
     let later = format!("SELECT setval('{schema}.message_sequence', 100000)");
-    task::block_in_place(|| server.execute(&later));
+    execute(server, &later);
     let _other = begin(server).await;
     create_dead_rows(server, &schema);
     for n in 0..20 {
@@ -141,7 +143,7 @@ async fn dispatches_although_full_scan_takes_longer_than_limit() {
          DELETE FROM {schema}.dispatch WHERE sequence < 0",
         MANY_DEAD
     );
-    task::block_in_place(|| server.execute(&sql));
+    execute(server, &sql);
     let scan = format!(
         "SET enable_seqscan = off; SET enable_bitmapscan = off;
          SELECT * FROM {schema}.dispatch WHERE state = 'pending' AND lease IS NULL AND due_at IS NULL

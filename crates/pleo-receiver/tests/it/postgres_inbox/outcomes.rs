@@ -6,9 +6,9 @@ use std::time::Instant;
 use futures_util::future::join_all;
 use pleo_receiver::inbox::{Completed, LeaseRequest, Outcome};
 use pleo_receiver::{Inbox, Key, PostgresInbox, State};
-use tokio::{task, time};
+use tokio::time;
 
-use super::{PATIENCE, message, server, text};
+use super::{PATIENCE, execute, message, server, text};
 use crate::support::postgres::{Server, schema};
 
 /// Makes the next attempt of a message one that the history cannot have.
@@ -17,7 +17,7 @@ fn damage(server: &Server, schema: &str, id: &str) {
         "UPDATE {schema}.dispatch SET ended = 2147483647 FROM {schema}.message
          WHERE message.sequence = dispatch.sequence AND webhook_id = '{id}'"
     );
-    task::block_in_place(|| server.execute(&sql));
+    execute(server, &sql);
 }
 
 async fn assert_is_set_aside(inbox: &PostgresInbox, id: &str) {

@@ -2,9 +2,8 @@
 
 use pleo_receiver::inbox::{LeaseRequest, Outcome};
 use pleo_receiver::{Inbox, PostgresInbox};
-use tokio::task;
 
-use super::{PATIENCE, append_until_stored, scans, server, url_to_count};
+use super::{PATIENCE, append_until_stored, execute, scans, server, url_to_count};
 use crate::support::postgres::schema;
 
 /// How many messages are done.
@@ -28,7 +27,7 @@ async fn reads_no_done_messages_after_backlog_without_expiry() {
          ANALYZE {schema}.dispatch;
          UPDATE {schema}.dispatch SET state = 'done'"
     );
-    task::block_in_place(|| server.execute(&sql));
+    execute(server, &sql);
     let inbox = PostgresInbox::open(&url).await.unwrap();
     append_until_stored(&inbox, "new").await;
     let stats = inbox.stats().await.unwrap().remove(0);

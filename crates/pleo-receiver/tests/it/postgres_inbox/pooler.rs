@@ -13,7 +13,7 @@ use pleo_receiver::{Inbox, PostgresInbox, Query, Selection};
 use tokio::{task, time};
 
 use super::wakeups::time_until_woken;
-use super::{PATIENCE, append_until_stored, message, server};
+use super::{PATIENCE, append_until_stored, execute, message, server};
 use crate::support::postgres::{Server, schema, skip};
 
 /// Where distributions install it.
@@ -102,7 +102,7 @@ async fn redelivers_message_whose_outcome_the_next_server_lacks() {
              worker = 'worker'",
         first.lease.get()
     );
-    task::block_in_place(|| server.execute(&lose_outcome));
+    execute(server, &lose_outcome);
     let started = Instant::now();
     let again = loop {
         if let Some(leased) = lease().await {

@@ -15,7 +15,7 @@ use tokio::{task, time};
 use tokio_postgres::Client;
 
 use super::{
-    PATIENCE, append_until_stored, connect, message, refused, server, text, wait_for_check,
+    PATIENCE, append_until_stored, connect, execute, message, refused, server, text, wait_for_check,
 };
 use crate::support::postgres::{Server, schema, skip};
 use crate::support::tcp_proxy::TcpProxy;
@@ -25,7 +25,7 @@ async fn recovers_once_connections_are_free() {
     let Some(server) = server() else { return };
     let name = schema();
     let role = format!("role_{name}");
-    let execute = |sql: String| task::block_in_place(|| server.execute(&sql));
+    let execute = |sql: String| execute(server, &sql);
     execute(format!("CREATE ROLE {role} LOGIN CONNECTION LIMIT 20"));
     execute(format!("GRANT CREATE ON DATABASE postgres TO {role}"));
     let url = server.url(&name).replace("postgres@", &format!("{role}@"));
@@ -235,7 +235,7 @@ async fn recovers_once_disk_has_space() {
     let Some(disk) = task::block_in_place(|| SmallDisk::mount(&server)) else {
         return;
     };
-    let execute = |sql: &str| task::block_in_place(|| server.execute(sql));
+    let execute = |sql: &str| execute(&server, sql);
     let location = disk.0.display();
     execute(&format!("CREATE TABLESPACE small LOCATION '{location}'"));
     execute("ALTER ROLE postgres SET default_tablespace = small");

@@ -6,7 +6,7 @@ use pleo_receiver::{Appended, Inbox, PostgresInbox, PostgresOptions, Query, Sele
 use tokio::task;
 
 use super::wakeups::{SOON, time_until_woken};
-use super::{PATIENCE, append_until_stored, message, refused, server, text};
+use super::{PATIENCE, append_until_stored, execute, message, refused, server, text};
 use crate::support::postgres::schema;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -130,7 +130,7 @@ async fn documented_grants_suffice() {
         .replace("pleo_inbox", &name)
         .replace("pleo_receiver", &role);
     let url = url.replace("postgres@", &format!("{role}@"));
-    task::block_in_place(|| server.execute(&grants));
+    execute(server, &grants);
     let options: PostgresOptions = url.parse().unwrap();
     let inbox = PostgresInbox::open_with(options.with_migrations(false))
         .await

@@ -8,7 +8,7 @@ use pleo_receiver::inbox::{Completed, LeaseRequest, Outcome};
 use pleo_receiver::{Inbox, InboxErrorKind, PostgresInbox, PostgresOptions, Query, Selection};
 use tokio::{task, time};
 
-use super::{PATIENCE, append_until_stored, message, start, text, wait_for_check};
+use super::{PATIENCE, append_until_stored, execute, message, start, text, wait_for_check};
 use crate::support::postgres::{Server, schema};
 
 /// How long the standby does not respond.
@@ -35,7 +35,7 @@ fn require_standby(server: &Server, name: &str) {
 
 fn count_connections(server: &Server) -> usize {
     let count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pleo-receiver'";
-    let count = task::block_in_place(|| server.execute(count));
+    let count = execute(server, count);
     count.trim().parse().unwrap()
 }
 

@@ -9,7 +9,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair}
 use tempfile::TempDir;
 use tokio::task;
 
-use super::{append_until_stored, refused, start};
+use super::{append_until_stored, execute, refused, start};
 use crate::support::postgres::Server;
 
 /// Makes an authority, and writes its certificate.
@@ -68,7 +68,7 @@ async fn verifies_certificate_as_sslmode_says() {
         append_until_stored(&inbox, &format!("{mode} {host}")).await;
         let encrypted = "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid)
                          WHERE application_name = 'pleo-receiver'";
-        let encrypted = task::block_in_place(|| server.execute(encrypted));
+        let encrypted = execute(&server, encrypted);
         assert_eq!(encrypted.trim(), "t", "{mode}");
     }
 }

@@ -6,17 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pleo_receiver::inbox::{LeaseRequest, Outcome};
 use pleo_receiver::{Inbox, PostgresInbox};
 use tokio::task::JoinSet;
-use tokio::{task, time};
+use tokio::time;
 
-use super::{PATIENCE, append_until_stored, connect, message, refused, server};
+use super::{PATIENCE, append_until_stored, connect, execute, message, refused, server};
 use crate::support::postgres::{Server, schema};
 
 /// The schema of the first release.
 const VERSION_1: &str = include_str!("../../../src/inbox/postgres/migrations/1_initial.sql");
-
-fn execute(server: &Server, sql: &str) -> String {
-    task::block_in_place(|| server.execute(sql))
-}
 
 /// Creates a schema as the first release does, with a message.
 fn create_version_1(server: &Server, name: &str) {
